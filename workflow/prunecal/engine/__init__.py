@@ -1,0 +1,1 @@
+"""The inference engine: from questions and kept visual tokens to option logits."""

@@ -1,0 +1,121 @@
+"""Files that are whole or absent: parquet, safetensors and JSON with the facts that made them.
+
+Metadata inside a data file holds only what determines its content, so that equal content is equal
+bytes; what merely accompanies a run (versions, device, wall time) goes to a provenance file.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecal.errors import PrunecalError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+METADATA_KEY = "prunecal"
+VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
+
+
+@contextlib.contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its name only if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the group
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys, so that equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write readable JSON, atomically."""
+    with atomic(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read JSON.
+
+    Raises:
+        PrunecalError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PrunecalError(f"{path} cannot be read as JSON ({error}); make it again") from error
+
+
+def write_table(path: Path | str, table: "pa.Table", facts: Mapping[str, Any]) -> None:
+    """Write a parquet file (zstd) whose metadata holds `facts`, atomically."""
+    import pyarrow.parquet as pq
+
+    kept = {key: value for key, value in (table.schema.metadata or {}).items() if key == b"pandas"}
+    described = table.replace_schema_metadata(kept | {METADATA_KEY: canonical_json(facts)})
+    with atomic(path) as temporary:
+        pq.write_table(described, temporary, compression="zstd")
+
+
+def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table":
+    """Read a parquet file.
+
+    Raises:
+        PrunecalError: the file is missing, damaged, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        missing = [name for name in columns or [] if name not in file.schema_arrow.names]
+        if missing:
+            raise PrunecalError(f"{path} lacks the column {missing[0]!r}; make the file again")
+        return file.read(columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise PrunecalError(f"{path} cannot be read as parquet ({error}); make it again") from error
+
+
+def read_facts(path: Path | str) -> dict[str, Any]:
+    """Return the facts that `write_table` stored in a parquet file's metadata."""
+    import pyarrow.parquet as pq
+
+    found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
+    if found is None:
+        raise PrunecalError(f"{path} has no prunecal metadata; make the file again")
+    return json.loads(found)
+
+
+def write_arrays(path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any) -> None:
+    """Write numpy arrays as safetensors whose metadata holds `facts`, atomically."""
+    from safetensors.numpy import save_file
+
+    with atomic(path) as temporary:
+        save_file(dict(arrays), temporary, metadata={METADATA_KEY: canonical_json(facts)})
+
+
+def provenance(**more: Any) -> dict[str, Any]:
+    """Describe this run: versions and platform, plus what the caller adds (device, wall time)."""
+    versions = {name: metadata.version(name) for name in VERSIONED}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "platform": platform.platform(),
+        **more,
+    }
