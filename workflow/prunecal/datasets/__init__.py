@@ -1,1 +1,90 @@
-"""Data sets: one file each, found by its name (see prunecal.plugins)."""
+"""Data sets: one file each, found by its name (see prunecal.plugins).
+
+A file gives `LABEL` (its name in figures), `Params` (its settings) and `load(params) -> Dataset`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prunecal.errors import PrunecalError
+from prunecal.prompts import IMAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+COLUMNS = ("question_id", "image_id", "subset", "text", "options", "label")
+TEXT_COLUMNS = ("question_id", "image_id", "subset", "text")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Questions about images, and the images themselves.
+
+    Attributes:
+        questions: one row per question, columns question_id (unique), image_id, subset, text (what
+            the user says), options (list of answers) and label (index of the right one).
+        images: pairs of image_id and the bytes of a PNG or JPEG file, each image once, in the
+            order in which the questions first use them; read once, from first to last.
+        revision: what pins the content: a Hub revision, a digest of local files, or a generator's
+            version and seed.
+    """
+
+    questions: pd.DataFrame
+    images: Iterable[tuple[str, bytes]]
+    revision: str
+
+
+def check(name: str, questions: pd.DataFrame) -> None:
+    """Refuse questions that no later stage could use.
+
+    Args:
+        name: the data set's name, for the message.
+        questions: a data set's questions, as in `Dataset`.
+
+    Raises:
+        PrunecalError: a column is missing, there is no row, a text is empty or not text or holds an
+            image placeholder, there are fewer than two options or two equal ones, a label is not
+            one of its options, or two rows share a question_id.
+    """
+    missing = [column for column in COLUMNS if column not in questions.columns]
+    if missing:
+        raise PrunecalError(
+            f"{name}: the questions lack the column {missing[0]!r}; have its loader give all of "
+            f"{', '.join(COLUMNS)}"
+        )
+    if questions.empty:
+        raise PrunecalError(f"{name}: there are no questions; check its source and its filters")
+    for row, question in enumerate(questions[list(COLUMNS)].itertuples(index=False)):
+        fault = _fault(question)
+        if fault:
+            raise PrunecalError(f"{name}: row {row} (question {question.question_id!r}) {fault}")
+    twice = questions["question_id"].duplicated()
+    if twice.any():
+        row = int(twice.to_numpy().argmax())
+        raise PrunecalError(
+            f"{name}: row {row} repeats question id {questions['question_id'].iloc[row]!r}; "
+            f"give every question an id of its own"
+        )
+
+
+def _fault(question: tuple) -> str | None:
+    """Return what is wrong with one question and what to do about it, if anything."""
+    for column in TEXT_COLUMNS:
+        value = getattr(question, column)
+        if not isinstance(value, str) or not value.strip():
+            return f"has {value!r} as its {column}; give it some text"
+    if IMAGE in question.text:
+        return f"holds {IMAGE} in its text; take it out, the prompt template places the image"
+    options = list(question.options)
+    if len(options) < 2 or len(set(options)) < len(options):
+        return f"has the options {options}; give at least two different ones"
+    if question.label not in range(len(options)):
+        return (
+            f"has the label {question.label!r}, outside its options {options}; "
+            f"give an index from 0 to {len(options) - 1}"
+        )
+    return None
