@@ -1,0 +1,107 @@
+"""Strategies: how visual tokens are put in order, each in a file of its own."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from prunecal import plugins
+from prunecal.errors import PrunecalError, nearest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from torch import Tensor
+
+    from prunecal.parameters import Parameters
+
+
+def rank(
+    strategy: str, features: Tensor, saliency: Tensor, budget: int, **params: object
+) -> Tensor:
+    """Put each image's visual tokens in the order in which a strategy keeps them.
+
+    Orders are nested: the order for a smaller budget is a prefix.
+
+    Args:
+        strategy: name of a strategy that ranks vision features, for example "scope".
+        features: float32 [B, N, D], the vision tower's token features.
+        saliency: float32 [B, N], attention from CLS to each token.
+        budget: tokens to keep, 1 to N.
+        **params: the strategy's own parameters, and `image_ids`, one for each image, which
+            "random" needs and the others ignore.
+
+    Returns:
+        int64 [B, budget], indices of tokens in order of selection.
+
+    Raises:
+        PrunecalError: an unknown strategy or parameter, a value out of range, shapes that do not
+            fit, or features or saliency that are not finite.
+    """
+    import torch
+
+    module = plugins.load("strategies", strategy)
+    if module.PLACE != "vision":
+        raise PrunecalError(f"{strategy}: ranks tokens inside the language model, not features")
+    image_ids = params.pop("image_ids", None)
+    settings = _settings(strategy, module, params)
+    budget = _check(strategy, features, saliency, budget, image_ids)
+    with torch.no_grad():
+        return module.rank(features.float(), saliency.float(), budget, settings, image_ids)
+
+
+def _settings(strategy: str, module: ModuleType, params: dict[str, object]) -> Parameters:
+    known = list(module.Params.model_fields)
+    for name in params:
+        if name not in known:
+            raise PrunecalError(
+                f"{strategy}: parameter {name!r} is unknown{nearest(name, known)}; "
+                f"known are {', '.join(known) or 'none'}"
+            )
+    try:
+        return module.Params(**params)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise PrunecalError(f"{strategy}: {name} = {first['input']!r}: {first['msg']}") from error
+
+
+def _check(
+    strategy: str, features: Tensor, saliency: Tensor, budget: int, image_ids: list[str] | None
+) -> int:
+    """Return the budget as an int once all inputs fit together."""
+    if features.ndim != 3 or 0 in features.shape:
+        raise PrunecalError(
+            f"{strategy}: features have shape {list(features.shape)}; give [images, tokens, width]"
+        )
+    images, tokens, _ = features.shape
+    if saliency.shape != (images, tokens):
+        raise PrunecalError(
+            f"{strategy}: saliency has shape {list(saliency.shape)} where features need "
+            f"{[images, tokens]}"
+        )
+    if image_ids is not None and len(image_ids) != images:
+        raise PrunecalError(
+            f"{strategy}: {len(image_ids)} image_ids for {images} images; give one for each"
+        )
+    try:
+        budget = operator.index(budget)
+    except TypeError as error:
+        raise PrunecalError(
+            f"{strategy}: budget {budget!r} is not a whole number; give 1 to {tokens}"
+        ) from error
+    if not 1 <= budget <= tokens:
+        raise PrunecalError(
+            f"{strategy}: budget {budget} is out of range; the images have 1 to {tokens} tokens"
+        )
+    for name, values in (("features", features), ("saliency", saliency)):
+        finite = values.flatten(1).sum(1).isfinite()
+        if not finite.all() and not (finite := values.flatten(1).isfinite().all(1)).all():
+            image = finite.logical_not().nonzero()[0].item()
+            which = image if image_ids is None else image_ids[image]
+            raise PrunecalError(
+                f"{strategy}: {name} of image {which} hold NaN or infinity; encode it again"
+            )
+    return budget
