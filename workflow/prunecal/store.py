@@ -9,24 +9,43 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    import torch
 
 METADATA_KEY = "prunecal"
 VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
 
 
+def checksum_file(path: Path) -> Path:
+    """Return where a file's checksum stands, in the form that `sha256sum --check` reads."""
+    return path.with_name(f".{path.name}.sha256")
+
+
+def undamaged(path: Path) -> bool:
+    """Tell whether a file still has the checksum with which it was written."""
+    try:
+        expected = checksum_file(path).read_text(encoding="utf-8").split()[0]
+        return file_digest(path) == expected
+    except (OSError, IndexError):
+        return False
+
+
 @contextlib.contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name only if the block succeeds."""
+    """Yield a temporary path beside `path` that takes its name only if the block succeeds.
+
+    The file's checksum is written beside it, so that `prunecal.verify` can tell later damage.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -35,7 +54,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the group
+        digest = file_digest(temporary)
         temporary.replace(path)
+        checksum_file(path).write_text(f"{digest}  {path.name}\n", encoding="utf-8")
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -104,11 +125,58 @@ def read_facts(path: Path | str) -> dict[str, Any]:
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any) -> None:
-    """Write numpy arrays as safetensors whose metadata holds `facts`, atomically."""
+    """Write numpy arrays as safetensors, each fact a JSON text in its metadata, atomically."""
     from safetensors.numpy import save_file
 
+    _write_safetensors(save_file, path, arrays, facts)
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, "torch.Tensor"], facts: Any) -> None:
+    """Write torch tensors (bfloat16 too) as `write_arrays` writes arrays."""
+    from safetensors.torch import save_file
+
+    _write_safetensors(save_file, path, tensors, facts)
+
+
+def open_arrays(path: Path | str, framework: str = "numpy") -> Any:
+    """Open a safetensors file for reading slices by memory map (`safe_open`).
+
+    Raises:
+        PrunecalError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework=framework)
+    except (OSError, SafetensorError) as error:
+        raise PrunecalError(
+            f"{path} cannot be read as safetensors ({error}); make it again"
+        ) from error
+
+
+def array_facts(file: Any) -> dict[str, Any]:
+    """Return the facts of a file that `open_arrays` opened."""
+    return {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+
+
+def _write_safetensors(
+    save_file: Callable[..., None], path: Path | str, arrays: Mapping[str, Any], facts: Any
+) -> None:
+    metadata = {key: canonical_json(value) for key, value in facts.items()}
     with atomic(path) as temporary:
-        save_file(dict(arrays), temporary, metadata={METADATA_KEY: canonical_json(facts)})
+        save_file(dict(arrays), temporary, metadata=metadata)
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a safetensors header's metadata in order: the library writes it in random order."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def provenance(**more: Any) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""Stage `encode`: the vision tower, once per image.
+
+Writes `features` [I, N, D] in the model's dtype and `saliency` float32 [I, N].
+"""
+
+import argparse
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from prunecal import console, model, plugins, store
+from prunecal.engine import device
+from prunecal.errors import PrunecalError
+
+BATCH = 32  # images at a time; a tower's activations are small beside the language model's
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Encode all images of a data set."""
+    import torch
+    from PIL import Image
+
+    settings = json.loads(arguments.settings)
+    where = device.pick(arguments.device, arguments.threads)
+    folder = model.folder(json.loads(arguments.source), arguments.manifest, arguments.weights)
+    llava = plugins.load("models", settings["family"]).load(folder, settings, where)
+    ids, features, saliency = [], [], []
+    table = store.read_table(arguments.images, ["image_id", "bytes"])
+    batches = console.progress(
+        _batches(table.to_pylist()),
+        total=-(-len(table) // BATCH),
+        what="encode",
+        unit="batch",
+    )
+    with torch.inference_mode():
+        for batch in batches:
+            ids += [row["image_id"] for row in batch]
+            images = [Image.open(io.BytesIO(row["bytes"])) for row in batch]
+            tokens, attention = llava.encode(images)
+            features.append(tokens.cpu())
+            saliency.append(attention.cpu())
+    features, saliency = torch.cat(features), torch.cat(saliency)
+    _refuse_not_finite(ids, features)
+    facts = {"image_id": ids, "model": store.read_json(arguments.manifest)["digest"], **settings}
+    store.write_tensors(arguments.out, {"features": features, "saliency": saliency}, facts)
+    console.log.info("encoded %d images into %s", len(ids), list(features.shape))
+
+
+def _batches(rows: list[dict]) -> Iterator[list[dict]]:
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
+
+
+def _refuse_not_finite(ids: list[str], features) -> None:  # noqa: ANN001
+    finite = features.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        first = ids[int(finite.logical_not().nonzero()[0])]
+        raise PrunecalError(
+            f"the vision tower gives NaN or infinity for image {first!r}; check the weights, "
+            "or use a wider dtype for this model"
+        )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every stage needs to load a model."""
+    parser.add_argument("--manifest", type=Path, required=True, help="the model's manifest.json")
+    parser.add_argument("--weights", type=Path, help="folder of a model trained by the workflow")
+    parser.add_argument("--source", required=True, help="JSON: where the weights come from")
+    parser.add_argument("--settings", required=True, help="JSON: how the model is run")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    add_model_arguments(parser)
+    parser.add_argument("--images", type=Path, required=True, help="images.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="features.safetensors")
+    console.run(main, parser.parse_args())

@@ -1,0 +1,84 @@
+"""A micro-batch on the device: planned rows, their visual tokens, and how they are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from prunecal.engine.decoder import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from prunecal.engine.decoder import Decoder, Past
+    from prunecal.engine.planner import Row
+
+
+@dataclass
+class Batch:
+    """A micro-batch ready to run.
+
+    Attributes:
+        rows: packed rows; columns 0 to V - 1 are the visual tokens, then the text.
+        visual: V, visual tokens per row.
+        question_row: int64 [Q], the row of each question, row by row.
+        question_answer: int64 [Q], which of its row's answers each question's is.
+    """
+
+    rows: Rows
+    visual: int
+    question_row: Tensor
+    question_answer: Tensor
+
+    def per_question(self, values: Tensor) -> Tensor:
+        """Return [Q, ...] from per-row answers [B, A, ...]."""
+        return values[self.question_row, self.question_answer]
+
+
+def assemble(
+    planned: Sequence[Row],
+    visual: Tensor,
+    positions: Tensor,
+    text_start: int,
+    decoder: Decoder,
+) -> Batch:
+    """Put a planned micro-batch on the device.
+
+    Args:
+        planned: rows of the plan, of one batch.
+        visual: [B, V, H], projected visual tokens of each row, in raster order.
+        positions: int64 [B, V], their position ids.
+        text_start: position id of the first text token after the image.
+        decoder: embeds the text.
+    """
+    device = visual.device
+
+    def padded(values: list[tuple[int, ...]], fill: int) -> Tensor:
+        tensors = [torch.tensor(value) for value in values]
+        return pad_sequence(tensors, batch_first=True, padding_value=fill).to(device)
+
+    tokens = padded([row.tokens for row in planned], 0)
+    offsets = padded([row.offsets for row in planned], 0)
+    blocks = padded([row.blocks for row in planned], -1)
+    answers = padded([row.answers for row in planned], 0)
+    count, width = visual.shape[:2]
+    rows = Rows(
+        states=torch.cat((visual, decoder.embed(tokens)), dim=1),
+        positions=torch.cat((positions, offsets + text_start), dim=1),
+        blocks=torch.cat((blocks.new_zeros(count, width), blocks), dim=1),
+        answers=answers + width,
+    )
+    pairs = [(at, nth) for at, row in enumerate(planned) for nth in range(len(row.questions))]
+    question_row, question_answer = torch.tensor(pairs, device=device).T
+    return Batch(rows, width, question_row, question_answer)
+
+
+def answer_states(decoder: Decoder, batch: Batch, past: Past) -> Tensor:
+    """Return the final state [Q, H] from which each question's answer is read."""
+    states, _ = decoder.run(batch.rows, past)
+    return batch.per_question(states)

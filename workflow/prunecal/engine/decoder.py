@@ -1,0 +1,175 @@
+"""A Llama-like decoder, run layer by layer on packed rows.
+
+The layers are the model's own modules (transformers' Llama, or any decoder with the same module
+names); only the loop over them is ours, because three things are needed that `forward` does not
+offer: rows in which several questions share one prefix, the attention of one layer's last query
+without a full attention matrix, and a set of tokens that changes between layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Past = list[tuple["Tensor", "Tensor"]]
+
+
+@dataclass
+class Rows:
+    """A batch of packed rows.
+
+    Attributes:
+        states: [B, T, H], embeddings or hidden states.
+        positions: int64 [B, T], position ids.
+        blocks: int64 [B, T]; 0 is seen by all that comes later in the row, block b > 0 by block b
+            alone, -1 is padding.
+        answers: int64 [B, A], columns whose final state is wanted; rows with fewer repeat one.
+    """
+
+    states: Tensor
+    positions: Tensor
+    blocks: Tensor
+    answers: Tensor
+
+
+class Decoder:
+    """The language model's half of a multimodal LLM.
+
+    Args:
+        backbone: a LlamaModel or alike: `embed_tokens`, `layers`, `norm`, `rotary_emb`.
+        head: the language-model head, a linear map without bias.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        self.backbone, self.head = backbone, head
+        self.layers = backbone.layers
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Return embeddings [..., H] of token ids [...]."""
+        return self.backbone.embed_tokens(tokens)
+
+    def prefill(self, embeddings: Tensor) -> Past:
+        """Return keys and values [1, heads, S, d] per layer of a text [S, H] before all rows."""
+        length = len(embeddings)
+        positions = torch.arange(length, device=embeddings.device)[None]
+        rows = Rows(embeddings[None], positions, torch.zeros_like(positions), positions)
+        past: Past = []
+        self.run(rows, keep=past)
+        return past
+
+    def run(
+        self,
+        rows: Rows,
+        past: Past | None = None,
+        first: int = 0,
+        last: int | None = None,
+        *,
+        score: bool = False,
+        keep: Past | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run layers `first` to `last` (exclusive; all by default).
+
+        Args:
+            rows: what enters layer `first`.
+            past: keys and values of a shared text before the rows, for every layer.
+            first: first layer.
+            last: layer to stop before. When it is the model's end, only the answers' states are
+                computed in the last layer.
+            score: also return the attention of the answers' queries in layer `last` - 1.
+            keep: list to which each layer's keys and values are appended.
+
+        Returns:
+            States [B, T, H] before layer `last`, or [B, A, H] at the answers at the model's end;
+            and the scores, float32 [B, A, S + T]: attention after softmax, mean over heads.
+        """
+        depth = len(self.layers)
+        last = depth if last is None else last
+        states = rows.states
+        cos, sin = (part[:, None] for part in self.backbone.rotary_emb(states, rows.positions))
+        system = 0 if past is None else past[0][0].shape[2]
+        mask = _mask(rows.blocks, system, states.dtype)
+        scores = None
+        for number in range(first, last):
+            layer = self.layers[number]
+            attention, normed = layer.self_attn, layer.input_layernorm(states)
+            keys = _rotate(_heads(attention.k_proj(normed), attention), cos, sin)
+            values = _heads(attention.v_proj(normed), attention)
+            if keep is not None:
+                keep.append((keys, values))
+            if past is not None:
+                keys = _prepend(past[number][0], keys)
+                values = _prepend(past[number][1], values)
+            seen, q_cos, q_sin = mask, cos, sin
+            if number == depth - 1 and keep is None:  # the last layer's other states are never read
+                states, normed = (_pick(part, rows.answers) for part in (states, normed))
+                seen, q_cos, q_sin = (_pick_heads(part, rows.answers) for part in (mask, cos, sin))
+            queries = _rotate(_heads(attention.q_proj(normed), attention), q_cos, q_sin)
+            if score and number == last - 1:
+                asked = _pick_heads(queries, rows.answers)
+                scores = _attention(asked, keys, _pick_heads(mask, rows.answers), attention.scaling)
+            mixed = functional.scaled_dot_product_attention(
+                queries,
+                keys,
+                values,
+                attn_mask=seen,
+                scale=attention.scaling,
+                enable_gqa=queries.shape[1] != keys.shape[1],
+            )
+            states = states + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+            states = states + layer.mlp(layer.post_attention_layernorm(states))
+        return states, scores
+
+    def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Return float32 logits [..., V] of final-layer states [..., H], for some tokens or all."""
+        weight = self.head.weight if tokens is None else self.head.weight[tokens]
+        return self.backbone.norm(states).float() @ weight.float().T
+
+
+def _heads(projected: Tensor, attention: nn.Module) -> Tensor:
+    """Return [B, heads, T, d] from [B, T, heads * d]."""
+    return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+
+def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary position embeddings (arXiv 2104.09864, in the half-split order of Llama)."""
+    left, right = states.chunk(2, dim=-1)
+    return states * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+def _prepend(past: Tensor, current: Tensor) -> Tensor:
+    return torch.cat((past.expand(len(current), -1, -1, -1), current), dim=2)
+
+
+def _pick(states: Tensor, columns: Tensor) -> Tensor:
+    """Return [B, A, H], the columns [B, A] of states [B, T, H]."""
+    return states.gather(1, columns[..., None].expand(-1, -1, states.shape[-1]))
+
+
+def _pick_heads(states: Tensor, columns: Tensor) -> Tensor:
+    """Return [B, heads, A, X], the columns [B, A] of [B, heads, T, X]."""
+    index = columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[-1])
+    return states.expand(len(columns), -1, -1, -1).gather(2, index)
+
+
+def _mask(blocks: Tensor, system: int, dtype: torch.dtype) -> Tensor:
+    """Return the additive attention mask [B, 1, T, S + T]; every token sees at least itself."""
+    length = blocks.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=blocks.device).tril()
+    before, after = blocks[:, None, :], blocks[:, :, None]
+    seen = causal & ((before == 0) | (before == after))
+    mask = torch.zeros(seen.shape, dtype=dtype, device=blocks.device)
+    mask = mask.masked_fill_(~seen, -torch.inf)
+    return functional.pad(mask, (system, 0))[:, None]
+
+
+def _attention(queries: Tensor, keys: Tensor, mask: Tensor, scaling: float) -> Tensor:
+    """Return the attention of a few queries, float32 [B, A, S + T], mean over heads."""
+    keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
+    logits = queries @ keys.transpose(2, 3) * scaling + mask
+    return logits.softmax(dim=-1, dtype=torch.float32).mean(dim=1)

@@ -1,0 +1,71 @@
+"""Which processor a job computes on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecal.errors import PrunecalError
+
+if TYPE_CHECKING:
+    import torch
+
+_held = []  # open lock files: a device stays this process's own until the process ends
+
+
+def pick(wanted: str, threads: int) -> torch.device:
+    """Return the device to run on, and keep PyTorch to `threads` CPU threads.
+
+    Jobs on one host get distinct GPUs where there are enough: each locks the first free one until
+    its process ends, however it ends. (A cluster gives each job its own through
+    CUDA_VISIBLE_DEVICES.)
+
+    Args:
+        wanted: "cpu", "cuda", or "auto" for a GPU if there is one.
+        threads: CPU threads; fixed by the config so that sums are taken in the same order.
+
+    Raises:
+        PrunecalError: "cuda" is wanted and no GPU is seen.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    count = torch.cuda.device_count()
+    if wanted == "cpu" or (wanted == "auto" and not count):
+        return torch.device("cpu")
+    if not count:
+        raise PrunecalError(
+            "inference.device is cuda but PyTorch sees no GPU; set it to auto or cpu, or ask the "
+            "scheduler for one (inference.gpus_per_job)"
+        )
+    device = torch.device("cuda", _free_device(count))
+    torch.cuda.set_device(device)
+    return device
+
+
+def name(device: torch.device) -> str:
+    """Return the device's name for provenance."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _free_device(count: int) -> int:
+    """Lock and return the first GPU that no other job holds; share them in turn if all are held."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    for index in range(count):
+        path = Path(tempfile.gettempdir(), f"prunecal-gpu-{os.getuid()}-{seen}-{index}.lock")
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _held.append(file)
+        return index
+    return os.getpid() % count

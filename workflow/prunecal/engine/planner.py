@@ -1,0 +1,132 @@
+"""From a cell's questions to micro-batches: who shares a prefix, who shares a matrix product.
+
+Knows nothing of models or tensors. One image is one row of a batch: its visual tokens, then the
+text with which all its questions begin, then each question's rest as a block that sees the prefix
+and itself. So an image's prefix is computed once however many questions it has, and no key or value
+is ever copied per question.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+PADDING = 0.1  # largest share of padding tokens in a micro-batch
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image and those of its questions that are computed together.
+
+    Attributes:
+        image: index of the image.
+        questions: indices of its questions, one block each.
+        tokens: token ids of the text: the shared beginning, then each question's rest.
+        offsets: each text token's distance from the first text token of its own prompt.
+        blocks: 0 for the shared beginning, 1 + i for the rest of `questions[i]`.
+        answers: per question, the index in `tokens` of its last token, which predicts the answer.
+    """
+
+    image: int
+    questions: tuple[int, ...]
+    tokens: tuple[int, ...] = field(repr=False)
+    offsets: tuple[int, ...] = field(repr=False)
+    blocks: tuple[int, ...] = field(repr=False)
+    answers: tuple[int, ...]
+
+    @property
+    def shared(self) -> int:
+        """Number of text tokens with which all the row's questions begin."""
+        return self.blocks.count(0)
+
+
+def make_row(image: int, questions: Sequence[int], texts: Sequence[Sequence[int]]) -> Row:
+    """Pack some questions of one image; `texts` holds every question's tokens after the image."""
+    chosen = [texts[question] for question in questions]
+    shared = _common_prefix(chosen)
+    tokens, offsets, blocks = list(chosen[0][:shared]), list(range(shared)), [0] * shared
+    answers = []
+    for block, text in enumerate(chosen, start=1):
+        tokens += text[shared:]
+        offsets += range(shared, len(text))
+        blocks += [block] * (len(text) - shared)
+        answers.append(len(tokens) - 1)
+    packed = (tuple(part) for part in (questions, tokens, offsets, blocks, answers))
+    return Row(image, *packed)
+
+
+def plan(
+    images: Sequence[int], texts: Sequence[Sequence[int]], visual: int, batch_tokens: int
+) -> list[list[Row]]:
+    """Cut a cell's questions into micro-batches.
+
+    Args:
+        images: per question, the index of its image.
+        texts: per question, its token ids after the image; none may be empty.
+        visual: visual tokens that each row carries.
+        batch_tokens: largest number of tokens in a micro-batch, padding included; a row that is
+            larger on its own is cut into several, down to one question.
+
+    Returns:
+        Micro-batches of rows of similar length. Together they hold every question once. The plan
+        depends on the arguments alone.
+    """
+    by_image = defaultdict(list)
+    for question, image in enumerate(images):
+        by_image[image].append(question)
+    rows = [
+        row
+        for image, questions in by_image.items()
+        for row in _rows_of_image(image, questions, texts, batch_tokens - visual)
+    ]
+    rows.sort(key=lambda row: (len(row.tokens), row.image, row.questions))
+    return list(_batches(rows, visual, batch_tokens))
+
+
+def halves(batch: Sequence[Row], texts: Sequence[Sequence[int]]) -> list[list[Row]]:
+    """Cut a micro-batch that was too large for the memory in two; [] if it cannot be cut."""
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return [list(batch[:middle]), list(batch[middle:])]
+    (row,) = batch
+    if len(row.questions) == 1:
+        return []
+    middle = len(row.questions) // 2
+    parts = (row.questions[:middle], row.questions[middle:])
+    return [[make_row(row.image, part, texts)] for part in parts]
+
+
+def _rows_of_image(
+    image: int, questions: list[int], texts: Sequence[Sequence[int]], room: int
+) -> Iterator[Row]:
+    row = make_row(image, questions, texts)
+    if len(row.tokens) <= room or len(questions) == 1:
+        yield row
+        return
+    middle = len(questions) // 2
+    yield from _rows_of_image(image, questions[:middle], texts, room)
+    yield from _rows_of_image(image, questions[middle:], texts, room)
+
+
+def _batches(rows: list[Row], visual: int, batch_tokens: int) -> Iterator[list[Row]]:
+    """Group rows, shortest first, while they fit the budget and pad little."""
+    batch, filled = [], 0
+    for row in rows:
+        length = visual + len(row.tokens)
+        padded = (len(batch) + 1) * length
+        if batch and (padded > batch_tokens or padded - filled - length > PADDING * padded):
+            yield batch
+            batch, filled = [], 0
+        batch.append(row)
+        filled += length
+    if batch:
+        yield batch
+
+
+def _common_prefix(texts: Sequence[Sequence[int]]) -> int:
+    """Count the tokens with which all texts begin, leaving each at least its last token."""
+    longest = min(len(text) for text in texts) - 1
+    first = texts[0]
+    for at in range(longest):
+        if any(text[at] != first[at] for text in texts):
+            return at
+    return longest

@@ -1,0 +1,175 @@
+"""Stage `infer`: option logits for every question, one predictions file per cell.
+
+A job covers several cells of one model and data set. What is slow and shared (imports, weights,
+tokenizing, the system text's keys and values) is done once, and only if a cell is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import resource
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecal import console, model, plugins, store
+from prunecal.cellstore import KEY_IN_PROVENANCE, CellStore, cell_key
+from prunecal.digest import file_digest, source_digest
+from prunecal.encode import add_model_arguments
+from prunecal.engine import device
+from prunecal.errors import PrunecalError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from prunecal.engine.cell import Answers, Session
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the cells of a job have in common."""
+
+    arguments: argparse.Namespace
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """How the model is run."""
+        return json.loads(self.arguments.settings)
+
+    @cached_property
+    def shared_facts(self) -> dict[str, Any]:
+        """What determines all cells' content, apart from the cell itself."""
+        arguments = self.arguments
+        manifest = store.read_json(arguments.manifest)
+        questions = store.read_facts(arguments.questions)
+        return {
+            "model_digest": manifest["digest"],
+            "model_revision": manifest.get("revision"),
+            "dataset_revision": questions["revision"],
+            "batch_tokens": arguments.batch_tokens,
+            **self.settings,
+        }
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Digests of the input files that all cells read."""
+        arguments = self.arguments
+        return {path.name: file_digest(path) for path in (arguments.questions, arguments.features)}
+
+    @cached_property
+    def questions(self) -> pd.DataFrame:
+        """The data set's questions, in its order."""
+        return store.read_table(self.arguments.questions).to_pandas()
+
+    @cached_property
+    def session(self) -> Session:
+        """The loaded model with the data set's distinct questions; made when first needed."""
+        from prunecal.engine.cell import Session
+
+        arguments = self.arguments
+        where = device.pick(arguments.device, arguments.threads)
+        folder = model.folder(json.loads(arguments.source), arguments.manifest, arguments.weights)
+        llava = plugins.load("models", self.settings["family"]).load(folder, self.settings, where)
+        return Session(llava, self.questions, arguments.features, arguments.batch_tokens)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Compute or fetch the cells of a job; one that fails does not stop the others."""
+    job, cells, failed = Job(arguments), json.loads(arguments.cells), {}
+    for cell in console.progress(cells, total=len(cells), what="infer", unit="cell"):
+        name = f"{cell['strategy']}/{cell['budget']}"
+        try:
+            _one_cell(job, cell, arguments.folder / cell["strategy"] / str(cell["budget"]))
+        except Exception as error:  # noqa: BLE001  reported below, with the traceback in the log
+            console.log.debug("%s failed", name, exc_info=True)
+            failed[name] = error
+    if failed:
+        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise PrunecalError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
+
+
+def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
+    arguments = job.arguments
+    strategy = plugins.load("strategies", cell["family"])
+    facts = {
+        "cell": {"model": arguments.model, "dataset": arguments.dataset, **cell},
+        "seed": cell["parameters"].get("seed"),
+        **job.shared_facts,
+    }
+    order = coverage = None
+    modules = ["prunecal.infer", plugins.module_name("models", job.settings["family"])]
+    determined_by = {"facts": facts, **job.inputs}
+    if strategy.PLACE == "vision":
+        ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
+        order, coverage = _ranking(ranking, cell["budget"])
+        determined_by["order"] = hashlib.sha256(order.tobytes() + coverage.tobytes()).hexdigest()
+    else:
+        modules.append(plugins.module_name("strategies", cell["family"]))
+    determined_by["code"] = source_digest(*modules)
+    key, cells = cell_key(determined_by), CellStore(arguments.store)
+    if not cells.has(key):
+        start = time.perf_counter()
+        params = strategy.Params(**cell["parameters"])
+        answers = job.session.run(strategy, params, cell["budget"], order, coverage)
+        seconds = time.perf_counter() - start
+        facts |= {"tokens_per_layer": answers.tokens_per_layer}
+        _write(cells.folder(key), job, facts, answers, key, seconds)
+    cells.hand_out(key, destination)
+
+
+def _ranking(path: Path, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a ranking's first `budget` tokens int16 [I, K] and their coverage float32 [I]."""
+    import numpy as np
+
+    file = store.open_arrays(path)
+    order, coverage = file.get_tensor("order"), file.get_tensor("coverage")
+    if order.shape[1] < budget:
+        raise PrunecalError(f"{path} ranks {order.shape[1]} tokens, fewer than {budget}; rank anew")
+    return np.ascontiguousarray(order[:, :budget]), np.ascontiguousarray(coverage[:, budget - 1])
+
+
+def _write(
+    folder: Path, job: Job, facts: dict[str, Any], answers: Answers, key: str, seconds: float
+) -> None:
+    import pyarrow as pa
+
+    questions = job.questions
+    table = pa.table(
+        {
+            "question_id": pa.array(questions["question_id"], pa.string()),
+            "image_id": pa.array(questions["image_id"], pa.string()),
+            "subset": pa.array(questions["subset"], pa.string()),
+            "options": pa.array(questions["options"], pa.list_(pa.string())),
+            "label": pa.array(questions["label"], pa.int8()),
+            "logits": pa.array(answers.logits, pa.list_(pa.float32())),
+            "n_visual": pa.array(answers.n_visual, pa.int32()),
+            "coverage": pa.array(answers.coverage, pa.float32()),
+        }
+    )
+    store.write_table(folder / "predictions.parquet", table, facts)
+    provenance = store.provenance(
+        device=device.name(job.session.device),
+        seconds=round(seconds, 3),
+        distinct_questions=answers.distinct,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    )
+    store.write_json(folder / "provenance.json", {KEY_IN_PROVENANCE: key, **provenance})
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    add_model_arguments(parser)
+    parser.add_argument("--model", required=True, help="the model's name")
+    parser.add_argument("--dataset", required=True, help="the data set's name")
+    parser.add_argument("--cells", required=True, help="JSON: list of cells")
+    parser.add_argument("--questions", type=Path, required=True, help="questions.parquet")
+    parser.add_argument("--features", type=Path, required=True, help="features.safetensors")
+    parser.add_argument("--folder", type=Path, required=True, help="results/{model}/{dataset}")
+    parser.add_argument("--store", type=Path, required=True, help="folder of finished cells")
+    parser.add_argument("--batch-tokens", type=int, required=True, help="tokens per micro-batch")
+    console.run(main, parser.parse_args())

@@ -1,0 +1,172 @@
+"""LLaVA-1.5 and its like: CLIP tower, projector, Llama decoder, by transformers' own modules."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from prunecal.errors import PrunecalError
+from prunecal.prompts import IMAGE, conversation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import torch
+    from PIL.Image import Image
+    from torch import Tensor
+
+MODEL_TYPES = ("llava",)
+
+
+class Llava:
+    """A loaded model, in the three parts that the stages need.
+
+    Args:
+        folder: weights, configuration, tokenizer and image processor in the Hub's layout.
+        settings: `visual_tokens`, `template`, `image` and `dtype` of the model's settings.
+        device: where to run.
+
+    Raises:
+        PrunecalError: the folder's model has another number of visual tokens than the settings say.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], device: torch.device) -> None:
+        import torch
+        from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+
+        from prunecal.engine.decoder import Decoder
+
+        self.settings, self.device = settings, device
+        self.model = LlavaForConditionalGeneration.from_pretrained(
+            folder,
+            dtype=getattr(torch, settings["dtype"]),
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
+        )
+        self.model.to(device).eval().requires_grad_(requires_grad=False)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.processor = AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, backend="pil"
+        )
+        self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
+        vision = self.model.config.vision_config
+        found = (vision.image_size // vision.patch_size) ** 2
+        if found != settings["visual_tokens"]:
+            raise PrunecalError(
+                f"{folder.name} has {found} visual tokens per image but the config says "
+                f"visual_tokens: {settings['visual_tokens']}; correct it in `models`"
+            )
+
+    def pixels(self, images: Sequence[Image]) -> Tensor:
+        """Return pixel values [B, 3, side, side], padded to a square as LLaVA-1.5 is evaluated."""
+        if self.settings["image"] == "pad":
+            mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
+            images = [pad_to_square(image.convert("RGB"), mean) for image in images]
+        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return pixels.to(self.device, self.model.dtype)
+
+    def encode(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
+        """Return visual tokens and their saliency.
+
+        Features are the tower's hidden states at the model's feature layer (the penultimate one in
+        LLaVA-1.5), CLS left out, before the projector; saliency is the attention from CLS to each
+        patch in that same layer, after softmax, summed over heads (as SCOPE's official encoder).
+
+        Args:
+            images: B images of any size.
+
+        Returns:
+            Features [B, N, D] in the model's dtype and saliency float32 [B, N].
+        """
+        tower = self.model.model.vision_tower
+        tower = getattr(tower, "vision_model", tower)  # transformers before 5.20 nests it
+        layers = tower.encoder.layers
+        last = self.model.config.vision_feature_layer % (len(layers) + 1)
+        states = tower.pre_layrnorm(tower.embeddings(self.pixels(images)))
+        for layer in layers[: last - 1]:
+            states = layer(states, None)
+        saliency = _cls_attention(layers[last - 1], states)
+        states = layers[last - 1](states, None)
+        return states[:, 1:], saliency
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return visual tokens [..., H] in the language model's space from features [..., D]."""
+        return self.model.model.multi_modal_projector(features)
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Return the token ids before the image, and each user text's ids after it.
+
+        The whole prompt is tokenized and then cut at its image token, so that every piece has the
+        ids that it has in the unbroken prompt.
+
+        Raises:
+            PrunecalError: a text itself holds the image placeholder.
+        """
+        image = self.model.config.image_token_id
+        before, after = None, []
+        for text in texts:
+            ids = self._ids(text)
+            if ids.count(image) != 1:
+                raise PrunecalError(
+                    f"the question {text!r} holds the image placeholder {IMAGE}; reword it"
+                )
+            at = ids.index(image)
+            before = ids[:at]
+            after.append(ids[at + 1 :])
+        return before or [], after
+
+    def option_tokens(self, text: str, options: Sequence[str]) -> list[int]:
+        """Return the first token of each answer option, as it would follow the prompt.
+
+        Raises:
+            PrunecalError: two options begin with the same token, so that their logits are one.
+        """
+        prompt = self._ids(text)
+        first = []
+        for option in options:
+            ids = self._ids(text, answer=option)
+            if ids[: len(prompt)] != prompt or len(ids) == len(prompt):
+                raise PrunecalError(
+                    f"the option {option!r} does not begin with a token of its own after the "
+                    f"prompt of {text!r}; use other options"
+                )
+            first.append(ids[len(prompt)])
+        for at, token in enumerate(first):
+            if token in first[:at]:
+                other = options[first.index(token)]
+                raise PrunecalError(
+                    f"the options {other!r} and {options[at]!r} begin with the same token "
+                    f"{self.tokenizer.convert_ids_to_tokens(token)!r}, so the model's first "
+                    "answer token cannot tell them apart; use letters as options"
+                )
+        return first
+
+    def _ids(self, text: str, answer: str | None = None) -> list[int]:
+        prompt = conversation(self.settings["template"], text)
+        return self.tokenizer(prompt if answer is None else f"{prompt} {answer}")["input_ids"]
+
+
+load = Llava
+
+
+def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
+    """Return the image centred on a square of one colour (LLaVA's expand2square)."""
+    from PIL import Image
+
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), colour)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def _cls_attention(layer: torch.nn.Module, states: Tensor) -> Tensor:
+    """Return the attention from CLS to each patch, float32 [B, N], summed over heads."""
+    attention, normed = layer.self_attn, layer.layer_norm1(states)
+    heads = (attention.num_heads, attention.head_dim)
+    query = attention.q_proj(normed[:, :1]).unflatten(-1, heads).transpose(1, 2)
+    keys = attention.k_proj(normed).unflatten(-1, heads).transpose(1, 2)
+    logits = query @ keys.transpose(2, 3) / math.sqrt(attention.head_dim)
+    weights = logits.float().softmax(dim=-1)
+    return weights[:, :, 0, 1:].sum(dim=1)

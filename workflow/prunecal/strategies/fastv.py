@@ -1,0 +1,178 @@
+"""FastV: after a few decoder layers, keep the visual tokens that the last prompt token attends to.
+
+arXiv 2403.06764. Followed: the official `LlamaModel.forward` (pkunlp-icler/FastV, in place):
+scores are the attention of layer `layer` - 1 from the last token, mean over heads; the kept tokens
+stay in raster order and at their original positions. The image is found by its own columns, never
+by fixed offsets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from prunecal.errors import PrunecalError
+from prunecal.parameters import Parameters
+from prunecal.strategies._similarity import cosine_similarity, coverage_of_sets
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from prunecal.engine.batch import Batch
+    from prunecal.engine.decoder import Decoder, Past, Rows
+
+LABEL = "FastV"
+PLACE = "decoder"
+
+
+class Params(Parameters):
+    """FastV drops tokens in place: layers before `layer` have seen all of them."""
+
+    layer: int = Field(
+        2,
+        ge=1,
+        description="decoder layers that see every visual token (K in the paper)",
+        json_schema_extra={"named": True},
+    )
+
+
+def tokens_per_layer(visual_tokens: int, budget: int, depth: int, params: Params) -> float:
+    """Return the mean number of visual tokens that a decoder layer computes on."""
+    return (params.layer * visual_tokens + (depth - params.layer) * budget) / depth
+
+
+def infer(
+    decoder: Decoder, batch: Batch, past: Past, budget: int, params: Params
+) -> tuple[Tensor, Tensor]:
+    """Answer a micro-batch of unpruned rows, pruning inside the decoder, per question.
+
+    Args:
+        decoder: the language model.
+        batch: rows with all N visual tokens.
+        past: keys and values of the shared system text.
+        budget: visual tokens to keep.
+        params: the strategy's settings.
+
+    Returns:
+        Final states [Q, H] at the answers, and kept tokens int64 [Q, budget] in raster order.
+
+    Raises:
+        PrunecalError: the decoder has no layer after `layer`.
+    """
+    states, kept = select(decoder, batch, past, budget, params.layer)
+    pruned = rows_of_questions(batch, states, kept)
+    finals, _ = decoder.run(pruned, past, first=params.layer)
+    return finals[:, 0], kept
+
+
+def select(
+    decoder: Decoder, batch: Batch, past: Past, budget: int, layer: int
+) -> tuple[Tensor, Tensor]:
+    """Return the states [B, T, H] before `layer` and each question's kept tokens [Q, budget]."""
+    if layer >= len(decoder.layers):
+        raise PrunecalError(
+            f"fastv: layer {layer} is not below the model's depth of {len(decoder.layers)} layers; "
+            "choose a smaller `layer`"
+        )
+    states, scores = decoder.run(batch.rows, past, last=layer, score=True)
+    system = scores.shape[-1] - batch.rows.blocks.shape[1]
+    visual = batch.per_question(scores)[:, system : system + batch.visual]
+    best = visual.argsort(dim=-1, descending=True, stable=True)  # lowest index first on a tie
+    return states, best[:, :budget].sort(dim=-1).values
+
+
+def coverage(features: Tensor, batch: Batch, kept: Tensor) -> Tensor:
+    """Return the evidence coverage float32 [Q] of each question's kept tokens.
+
+    Args:
+        features: [B, N, D], the vision features of the micro-batch's rows.
+        batch: the micro-batch.
+        kept: int64 [Q, budget], as `infer` returns it.
+    """
+    return coverage_of_sets(cosine_similarity(features), kept, batch.question_row)
+
+
+def rows_of_questions(batch: Batch, states: Tensor, kept: Tensor) -> Rows:
+    """Give each question a row of its own: its kept visual tokens, then its own text."""
+    import torch
+
+    from prunecal.engine.decoder import Rows
+
+    rows = batch.rows
+    blocks = rows.blocks[batch.question_row, batch.visual :]
+    own = (blocks == 0) | (blocks == batch.question_answer[:, None] + 1)
+    lengths = own.sum(dim=1)
+    # own columns first, in their order; the rest is padding
+    text = (~own).int().argsort(dim=1, stable=True)[:, : int(lengths.max())]
+    columns = torch.cat((kept, text + batch.visual), dim=1)
+    padding = torch.arange(text.shape[1], device=text.device) >= lengths[:, None]
+    row = batch.question_row[:, None]
+    return Rows(
+        states=states[row, columns],
+        positions=rows.positions[row, columns],
+        blocks=torch.cat((torch.zeros_like(kept), -padding.long()), dim=1),
+        answers=(lengths - 1 + kept.shape[1])[:, None],
+    )
+
+
+def fastv_logits(
+    model: nn.Module,
+    inputs_embeds: Tensor,
+    is_image: Tensor,
+    layer: int = 2,
+    budget: int = 16,
+    two_pass: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Run FastV on one prompt, by the code that the workflow's inference runs.
+
+    Args:
+        model: a LlamaForCausalLM.
+        inputs_embeds: float32 [1, T, D], the prompt's embeddings.
+        is_image: bool [T], which of them are visual tokens: one run of neighbours.
+        layer: decoder layers that see every visual token, 1 to depth - 1.
+        budget: visual tokens to keep.
+        two_pass: prune the input of a second full pass instead of pruning in place.
+
+    Returns:
+        Kept image-token indices int64 [budget] in raster order, and logits float32 [vocab] at the
+        last position.
+
+    Raises:
+        PrunecalError: shapes that do not fit, no text after the image, a budget or layer out of
+            range.
+    """
+    import torch
+
+    from prunecal.engine.batch import Batch
+    from prunecal.engine.decoder import Decoder, Rows
+    from prunecal.strategies import fastv_two_pass
+
+    columns = is_image.nonzero().flatten().tolist()
+    length = inputs_embeds.shape[1]
+    if len(is_image) != length or not columns or columns[-1] - columns[0] + 1 != len(columns):
+        raise PrunecalError(
+            f"fastv: is_image must mark one run of visual tokens among the {length} of the prompt"
+        )
+    start, end = columns[0], columns[-1] + 1
+    if end == length:
+        raise PrunecalError("fastv: the prompt ends with the image; text must follow it")
+    if not 1 <= budget <= len(columns):
+        raise PrunecalError(
+            f"fastv: budget {budget} is not between 1 and the prompt's {len(columns)} visual tokens"
+        )
+    decoder = Decoder(model.model, model.lm_head)
+    with torch.no_grad():
+        past = decoder.prefill(inputs_embeds[0, :start]) if start else None
+        positions = torch.arange(start, length, device=inputs_embeds.device)[None]
+        blocks = (positions >= end).long()
+        answers = positions.new_tensor([[length - start - 1]])
+        rows = Rows(inputs_embeds[:, start:], positions, blocks, answers)
+        zero = positions.new_zeros(1)
+        batch = Batch(rows, len(columns), zero, zero)
+        if two_pass:
+            params = fastv_two_pass.Params(layer=layer)
+            states, kept = fastv_two_pass.infer(decoder, batch, past, budget, params)
+        else:
+            states, kept = infer(decoder, batch, past, budget, Params(layer=layer))
+        return kept[0], decoder.logits(states)[0]
