@@ -1,0 +1,110 @@
+"""Calibration error measured in bins of confidence.
+
+Source of the definition: Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599),
+equations 2, 3 and 5; equal-mass bins: Nixon et al. (arXiv 1904.01685).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunecal.calibration._checks import checked, checked_bins
+from prunecal.calibration.ranked import Ranked
+
+
+class Reliability(NamedTuple):
+    """The arrays behind a reliability diagram; empty bins hold NaN."""
+
+    edges: NDArray  # float64 [bins + 1]
+    count: NDArray  # int64 [bins]
+    confidence: NDArray  # float64 [bins], mean confidence of the bin's rows
+    accuracy: NDArray  # float64 [bins], share of the bin's rows that are right
+
+
+def bin_edges(bins: int) -> NDArray:
+    """Return the edges 0, 1/bins, …, 1 as float64 quotients [bins + 1]."""
+    return np.arange(bins + 1) / bins
+
+
+def bin_index(confidence: NDArray, bins: int) -> NDArray:
+    """Return each confidence's bin, int64 [n]: bin b holds b/bins < confidence <= (b+1)/bins.
+
+    A confidence of 0 belongs to the first bin.
+    """
+    return np.maximum(np.searchsorted(bin_edges(bins), confidence, side="left") - 1, 0)
+
+
+def reliability_diagram(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:
+    """Return mean confidence and accuracy per bin: what a reliability diagram draws.
+
+    Args:
+        confidence: probability given to the prediction, [n] in [0, 1].
+        correct: whether the prediction is right, [n].
+        bins: number of equal-width bins, (lo, hi], the first with 0 in it.
+
+    Raises:
+        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+    """
+    confidence, correct = checked(confidence, correct)
+    index, bins = bin_index(confidence, checked_bins(bins)), checked_bins(bins)
+    count = np.bincount(index, minlength=bins)
+    nothing = np.full(bins, np.nan)
+    mean, share = (
+        np.divide(np.bincount(index, values, bins), count, out=nothing.copy(), where=count > 0)
+        for values in (confidence, correct)
+    )
+    return Reliability(bin_edges(bins), count, mean, share)
+
+
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Return by how much confidence misses accuracy, averaged over rows in equal-width bins.
+
+    ECE = sum over bins of (n_b / n) * |accuracy_b - mean confidence_b|; 0 is best, 1 is worst.
+
+    Args:
+        confidence: probability given to the prediction, [n] in [0, 1].
+        correct: whether the prediction is right, [n].
+        bins: number of equal-width bins, (lo, hi], edges k/bins in float64, 0 in the first.
+
+    Raises:
+        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+    """
+    diagram = reliability_diagram(confidence, correct, bins)
+    gap = np.abs(diagram.accuracy - diagram.confidence)
+    return float(np.nansum(diagram.count * gap) / diagram.count.sum())
+
+
+def maximum_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Return the largest |accuracy - mean confidence| of any bin that holds a row.
+
+    Args:
+        confidence: probability given to the prediction, [n] in [0, 1].
+        correct: whether the prediction is right, [n].
+        bins: number of equal-width bins, as in `expected_calibration_error`.
+
+    Raises:
+        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+    """
+    diagram = reliability_diagram(confidence, correct, bins)
+    return float(np.nanmax(np.abs(diagram.accuracy - diagram.confidence)))
+
+
+def adaptive_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Return the calibration error in bins that hold equally many rows.
+
+    Rows are sorted by confidence and cut into `bins` parts whose sizes differ by at most one, the
+    larger parts first (as `numpy.array_split` cuts); each part counts by its share of the rows.
+    Where a cut falls between rows of equal confidence, each side gets its share of their right
+    answers in expectation, so that the order of the rows never matters.
+
+    Args:
+        confidence: probability given to the prediction, [n] in [0, 1].
+        correct: whether the prediction is right, [n].
+        bins: number of parts; with fewer rows than parts, each row is a part.
+
+    Raises:
+        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+    """
+    ranked = Ranked(*checked(confidence, correct))
+    return float(ranked.adaptive_calibration_error(checked_bins(bins))[0])

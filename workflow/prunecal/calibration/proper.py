@@ -1,0 +1,80 @@
+"""Proper scores: they reward a probability for being right, not only for being calibrated."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunecal.calibration._checks import checked, checked_labels, padded
+
+
+def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Return the mean of (confidence - correct)²; 0 is best.
+
+    Brier (1950), for the event "the prediction is right".
+
+    Args:
+        confidence: probability given to the prediction, [n] in [0, 1].
+        correct: whether the prediction is right, [n].
+
+    Raises:
+        ValueError: see `_checks.checked`.
+    """
+    confidence, correct = checked(confidence, correct)
+    return float(np.mean((confidence - correct) ** 2))
+
+
+def brier_multiclass(logits: ArrayLike | list[ArrayLike], label: ArrayLike) -> float:
+    """Return the mean over rows of the sum over options of (probability - is the label)².
+
+    Brier's (1950) original score, in [0, 2]; with two options it is twice `brier_score`.
+
+    Args:
+        logits: n rows of option logits, which may differ in their number of options.
+        label: index of the right option, int [n].
+
+    Raises:
+        ValueError: see `_checks.padded` and `_checks.checked_labels`.
+    """
+    table = padded(logits)
+    return float(np.mean(brier_rows(table, checked_labels(table, label))))
+
+
+def negative_log_likelihood(prediction: ArrayLike | list[ArrayLike], outcome: ArrayLike) -> float:
+    """Return the mean of -log of the probability given to what is true, in nats; 0 is best.
+
+    Args:
+        prediction: n rows of option logits, which may differ in their number of options; or, as
+            one number per row, the confidence that the prediction is right, [n] in [0, 1].
+        outcome: for logits the index of the right option, int [n]; for confidences whether the
+            prediction is right, bool [n].
+
+    Returns:
+        The score; infinite where a confidence of exactly 1 is wrong or of exactly 0 is right.
+
+    Raises:
+        ValueError: see `_checks.padded` and `_checks.checked_labels`, or `_checks.checked`.
+    """
+    if all(np.ndim(row) == 0 for row in prediction):
+        confidence, correct = checked(prediction, outcome)
+        given = np.where(correct, confidence, 1 - confidence)
+        surprise = -np.log(given, out=np.full_like(given, -np.inf), where=given > 0)
+        return float(np.mean(surprise))
+    table = padded(prediction)
+    return float(np.mean(surprise_rows(table, checked_labels(table, outcome))))
+
+
+def log_probabilities(table: NDArray) -> NDArray:
+    """Return the log-softmax over the last axis; -inf marks options that a row does not have."""
+    shifted = table - table.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def surprise_rows(table: NDArray, label: NDArray) -> NDArray:
+    """Return -log p(label) per row of `padded` logits, float64 [n]."""
+    return -np.take_along_axis(log_probabilities(table), label[:, None], axis=1)[:, 0]
+
+
+def brier_rows(table: NDArray, label: NDArray) -> NDArray:
+    """Return the multiclass Brier score per row of `padded` logits, float64 [n]."""
+    probability = np.exp(log_probabilities(table))
+    right = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
+    return (probability**2).sum(axis=1) - 2 * right + 1

@@ -1,0 +1,139 @@
+"""Calibration error without bins: kernel-smoothed, its bandwidth chosen by the data.
+
+Source: Błasiok and Nakkiran, Smooth ECE (arXiv 2309.12236), section 4, with the numerical choices
+of their package relplot 1.0.3 (grids, truncated Gaussian, dyadic search), so that values agree.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft, sparse
+
+from prunecal.calibration._checks import checked
+
+STEPS = 1024  # bandwidths are multiples of 1/1024
+SMALLEST = 0.001  # bandwidths below count as too small
+DENSITY_FLOOR = 1e-4  # added to the smoothed number of rows at each point
+
+
+def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Return smECE: |confidence - correct| after smoothing over confidence, averaged over rows.
+
+    A Gaussian, reflected at 0 and 1, smooths the signed residuals; its width is the smallest one
+    that is no less than the error it gives. Unlike ECE the value does not jump as a confidence
+    crosses the edge of a bin.
+
+    Args:
+        confidence: probability given to the prediction, [n] in [0, 1].
+        correct: whether the prediction is right, [n].
+
+    Raises:
+        ValueError: see `_checks.checked`.
+    """
+    confidence, correct = checked(confidence, correct)
+    cluster = np.zeros(len(confidence), dtype=np.intp)
+    return float(smooth_calibration_errors(confidence, correct, cluster, np.ones((1, 1)))[0])
+
+
+def smooth_calibration_errors(
+    confidence: NDArray, correct: NDArray, cluster: NDArray, weights: NDArray
+) -> NDArray:
+    """Return smECE for R weightings of clusters of rows, float64 [R].
+
+    Args:
+        confidence: float64 [n].
+        correct: bool [n].
+        cluster: int [n], the row of `weights` that weighs each row.
+        weights: float64 [clusters, R], whole numbers.
+    """
+
+    @functools.cache
+    def spectra(points: int) -> tuple[NDArray, NDArray]:
+        shape = (points, len(weights))
+        histogram = _rounding(confidence, points)
+        return tuple(
+            (histogram @ sparse.csr_array((v, (np.arange(len(v)), cluster)), (len(v), shape[1])))
+            for v in (confidence - correct, np.ones(len(confidence)))
+        )
+
+    def error(step: int, draws: NDArray) -> NDArray:
+        kernel = _kernel(step)
+        residual, count = (table @ weights[:, draws] for table in spectra(kernel.points))
+        smoothed = np.abs(kernel.smooth(residual)).sum(axis=0)
+        mass = kernel.total @ count + DENSITY_FLOOR * len(kernel.left)
+        return smoothed / mass
+
+    return _search(error, weights.shape[1])
+
+
+def _search(error: Callable[[int, NDArray], NDArray], draws: int) -> NDArray:
+    """Return each draw's error at the smallest bandwidth that is no less than it."""
+    upper, lower = np.full(draws, STEPS), np.zeros(draws, dtype=int)
+    at_upper = np.full(draws, np.nan)
+    for _ in range(STEPS.bit_length() - 1):
+        middle = (upper + lower) // 2
+        for step in np.unique(middle):
+            chosen = np.flatnonzero(middle == step)
+            found = error(int(step), chosen)
+            too_small = (step / STEPS < SMALLEST) | (step / STEPS < found)
+            lower[chosen[too_small]] = step
+            upper[chosen[~too_small]] = step
+            at_upper[chosen[~too_small]] = found[~too_small]
+    widest = np.flatnonzero(upper == STEPS)  # the bandwidth 1 is accepted without a test
+    if len(widest):
+        at_upper[widest] = error(STEPS, widest)
+    return at_upper
+
+
+def _rounding(confidence: NDArray, points: int) -> sparse.csr_array:
+    """Return [points, n]: each row's mass, shared between the two nearest points of a grid."""
+    place = confidence * (points - 1)
+    left = np.clip(place.astype(np.intp), 0, points - 2)
+    part = place - left
+    row = np.arange(len(confidence))
+    entries = np.concatenate([1 - part, part])
+    index = np.concatenate([left, left + 1]), np.concatenate([row, row])
+    return sparse.csr_array((entries, index), shape=(points, len(confidence)))
+
+
+class _Kernel(NamedTuple):
+    """A Gaussian on a grid of `points` places over [0, 1], read out at other places."""
+
+    points: int
+    spectrum: NDArray  # of the kernel, centred on 0, period 2 * (points - 1)
+    left: NDArray  # grid index left of each place of evaluation
+    part: NDArray  # how far between its two grid points a place of evaluation lies
+    total: NDArray  # [points]: what a unit mass at a grid point adds to all places together
+
+    def smooth(self, histogram: NDArray) -> NDArray:
+        """Return the smoothed [points, R] histogram at the places of evaluation, [places, R]."""
+        reflected = np.concatenate([histogram, histogram[-2:0:-1]])
+        product = fft.rfft(reflected, axis=0) * self.spectrum[:, None]
+        grid = fft.irfft(product, n=len(reflected), axis=0)
+        part = self.part[:, None]
+        return grid[self.left] * (1 - part) + grid[self.left + 1] * part
+
+
+@functools.lru_cache(maxsize=256)
+def _kernel(step: int) -> _Kernel:
+    """Return the kernel of bandwidth step / 1024."""
+    width = step / STEPS
+    points = max(2000, round(20 / width)) // 2 + 1
+    distance = np.linspace(0, 1, points) - 0.5
+    gaussian = np.exp(-(distance**2) / (2 * width**2)) / (np.sqrt(2 * np.pi) * width)
+    period = 2 * (points - 1)
+    centred = np.zeros(period)
+    centred[(np.arange(points) - points // 2) % period] = gaussian
+    spectrum = fft.rfft(centred)
+    places = np.linspace(0, 1, max(round(10 / width), 200))
+    left = np.clip((places * (points - 1)).astype(np.intp), 0, points - 2)
+    part = (places - left / (points - 1)) * (points - 1)
+    # the transpose of smooth(): read-out, circular convolution, reflection
+    read = np.bincount(left, 1 - part, period) + np.bincount(left + 1, part, period)
+    spread = fft.irfft(fft.rfft(read) * spectrum.conj(), n=period)
+    total = spread[:points].copy()
+    total[1:-1] += spread[: points - 1 : -1]
+    return _Kernel(points, spectrum, left, part, total)
