@@ -1,0 +1,152 @@
+"""Stage "data": read a data set once and write its questions and its images.
+
+python -m prunecal.data --dataset NAME --loader pope --params '{}' --questions OUT.parquet
+    --images OUT.parquet --log FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from prunecal import console, datasets, plugins, store
+from prunecal.errors import PrunecalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from prunecal.parameters import Parameters
+
+GROUP_BYTES = 32_000_000  # images held in memory before they go to disk together
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write one data set's images, each decoded once to prove it readable, and its questions."""
+    loader = plugins.load("datasets", arguments.loader)
+    try:
+        params = loader.Params(**json.loads(arguments.params))
+    except ValidationError as error:
+        raise PrunecalError(f"data set {arguments.dataset}: {error}") from error
+    found = loader.load(params)
+    datasets.check(arguments.dataset, found.questions)
+    facts = {
+        "dataset": arguments.dataset,
+        "loader": arguments.loader,
+        "params": portable(params),
+        "revision": found.revision,
+    }
+    count = write_images(arguments.images, arguments.dataset, found, facts)
+    store.write_table(arguments.questions, questions_table(found.questions), facts)
+    console.log.info("%s: %d questions, %d images", arguments.dataset, len(found.questions), count)
+
+
+def portable(params: Parameters) -> dict[str, Any]:
+    """Return the settings that are given and are not paths of this machine."""
+    given = params.model_dump(exclude_none=True)
+    return {key: value for key, value in given.items() if not _holds_path(value)}
+
+
+def _holds_path(value: object) -> bool:
+    return isinstance(value, Path) or (isinstance(value, list) and any(map(_holds_path, value)))
+
+
+def questions_table(questions: pd.DataFrame) -> pa.Table:
+    """Return the questions as a table: text, `options` list<string>, `label` int8."""
+    import pyarrow as pa
+
+    types = {"options": pa.list_(pa.string()), "label": pa.int8()}
+    fields = [(column, types.get(column, pa.string())) for column in datasets.COLUMNS]
+    arrays = [pa.array(questions[column].tolist(), type=kind) for column, kind in fields]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def write_images(path: Path, name: str, found: datasets.Dataset, facts: Mapping[str, Any]) -> int:
+    """Write columns image_id and bytes, a few megabytes at a time, and return the row count.
+
+    Raises:
+        PrunecalError: an image cannot be decoded, is missing, or came out of turn.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = [("image_id", pa.string()), ("bytes", pa.binary())]
+    schema = pa.schema(fields, metadata={store.METADATA_KEY: store.canonical_json(facts)})
+    expected = list(dict.fromkeys(found.questions["image_id"]))
+    arriving = _in_turn(name, expected, found)
+    bar = console.progress(arriving, total=len(expected), what=f"{name} images", unit="image")
+    with (
+        store.atomic(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="NONE") as writer,  # PNG and JPEG are dense
+    ):
+        group: list[tuple[str, bytes]] = []
+        held = 0
+        for image_id, content in bar:
+            group.append((image_id, content))
+            held += len(content)
+            if held >= GROUP_BYTES:
+                _write_group(writer, schema, group)
+                group, held = [], 0
+        _write_group(writer, schema, group)
+    return len(expected)
+
+
+def _write_group(writer: Any, schema: pa.Schema, group: list[tuple[str, bytes]]) -> None:
+    import pyarrow as pa
+
+    if group:
+        ids, contents = zip(*group, strict=True)
+        columns = [pa.array(ids, pa.string()), pa.array(contents, pa.binary())]
+        writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _in_turn(
+    name: str, expected: list[str], found: datasets.Dataset
+) -> Iterator[tuple[str, bytes]]:
+    """Yield a data set's images after checking that each is the next one expected and decodes."""
+    images = iter(found.images)
+    for wanted in expected:
+        image_id, content = next(images, (None, b""))
+        if image_id != wanted:
+            raise PrunecalError(
+                f"{name}: the image {wanted!r} was due and {image_id!r} came; have the loader give "
+                f"each image once, in the order in which the questions first use them"
+            )
+        _check_decodes(name, image_id, content)
+        yield image_id, content
+
+
+def _check_decodes(name: str, image_id: str, content: bytes) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)  # its text names a memory address
+        reason = "not an image file" if unknown else error
+        raise PrunecalError(
+            f"{name}: the image {image_id!r} cannot be decoded ({reason}); replace it by a whole "
+            f"PNG or JPEG file"
+        ) from error
+
+
+def _arguments() -> argparse.Namespace:
+    parser = console.parser("Read a data set and write its questions and images.")
+    parser.add_argument("--dataset", required=True, help="its name in the study")
+    parser.add_argument("--loader", required=True, help="a file of prunecal/datasets")
+    parser.add_argument("--params", required=True, help="JSON: the loader's settings")
+    parser.add_argument("--questions", required=True, type=Path, help="parquet file to write")
+    parser.add_argument("--images", required=True, type=Path, help="parquet file to write")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    console.run(main, _arguments())

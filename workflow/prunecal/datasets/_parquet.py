@@ -1,0 +1,116 @@
+"""Data sets in the Hub's layout: parquet files, from the Hub at a pinned revision or a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from prunecal import hub
+from prunecal.digest import file_digest
+from prunecal.errors import PrunecalError
+from prunecal.parameters import Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Source(Parameters):
+    """Where parquet files come from: the Hub, unless a local source is given."""
+
+    REPO: ClassVar[str]
+    REVISION: ClassVar[str]
+    LOCAL: ClassVar[tuple[str, ...]] = ("path",)
+
+    repo: str | None = Field(
+        None, description="repository on the Hub; the benchmark's own without a local source"
+    )
+    revision: str | None = Field(None, description="commit of that repository")
+    path: Path | None = Field(None, description="local folder with parquet files instead")
+    files: str = Field("data/test-*.parquet", description="which files: a pattern in that layout")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        sources = [key for key in ("repo", *cls.LOCAL) if given.get(key) is not None]
+        if len(sources) > 1:
+            raise ValueError(f"give one of {', '.join(('repo', *cls.LOCAL))}, not {sources}")
+        if sources in ([], ["repo"]):
+            given = {**given, "repo": given.get("repo") or cls.REPO}
+            if given["repo"] == cls.REPO:
+                given["revision"] = given.get("revision") or cls.REVISION
+            if not given.get("revision"):
+                raise ValueError("give the revision (commit) of the repo, so that data are pinned")
+        return given
+
+
+def find(params: Source) -> tuple[list[Path], str]:
+    """Return the parquet files, downloaded if need be, and the revision that pins them.
+
+    Raises:
+        PrunecalError: the Hub or the folder does not give them.
+    """
+    if params.repo is not None:
+        folder = hub.fetch(params.repo, params.revision, "dataset", [params.files])
+        return sorted(folder.glob(params.files)), params.revision
+    flat = params.files.rpartition("/")[2]
+    files = sorted(params.path.glob(params.files)) or sorted(params.path.glob(flat))
+    if not files:
+        raise PrunecalError(
+            f"{params.path} has no file {params.files} or {flat}; give `path:` the folder of a "
+            f"data set in the Hub's layout, or correct `files:`"
+        )
+    return files, content_digest(files)
+
+
+def content_digest(files: list[Path]) -> str:
+    """Fingerprint files by their names and bytes, wherever they lie."""
+    lines = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def rows(files: list[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of parquet files, one by one, images as they are encoded.
+
+    Args:
+        files: parquet files of one split, in order.
+        columns: the columns to read; an image comes as its file's bytes, or None.
+
+    Raises:
+        PrunecalError: a file is damaged or lacks a column.
+    """
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for path in files:
+            missing = [name for name in columns if name not in pq.read_schema(path).names]
+            if missing:
+                raise PrunecalError(
+                    f"{path} lacks the column {missing[0]!r}; use the benchmark's own files, or "
+                    f"name the columns as they do: {', '.join(columns)}"
+                )
+        names = [str(path) for path in files]
+        stream = datasets.load_dataset(
+            "parquet", data_files=names, split="train", columns=columns, streaming=True
+        )
+        if "image" in columns:
+            stream = stream.cast_column("image", datasets.Image(decode=False))
+        for row in stream:
+            if row.get("image") is not None:
+                row["image"] = row["image"]["bytes"]
+                if row["image"] is None:
+                    raise PrunecalError(
+                        f"{files[0].parent} has images by path only; embed their bytes, as the "
+                        f"Hub's copies do"
+                    )
+            yield row
+    except (pa.ArrowException, OSError) as error:
+        raise PrunecalError(
+            f"{files[0].parent} holds a damaged parquet file ({error}); copy or download it again"
+        ) from error

@@ -1,0 +1,63 @@
+"""ScienceQA-IMG: multiple-choice school questions about an image (arXiv 2209.09513)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from prunecal.datasets import Dataset
+from prunecal.datasets._parquet import Source, find, rows
+from prunecal.prompts import LETTERS, scienceqa_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LABEL = "ScienceQA-IMG"
+COLUMNS = ["image", "question", "choices", "answer", "hint", "subject"]
+
+
+class Params(Source):
+    """Where ScienceQA comes from: the Hub, or a local folder in its layout."""
+
+    REPO = "derek-thomas/ScienceQA"
+    REVISION = "f18b0a70359ebfb41f658fd564208d0355b013f4"
+
+
+def load(params: Params) -> Dataset:
+    """Read the questions of a split that have an image, with two to five lettered choices.
+
+    The image id is a digest of the image's bytes, so that questions on the same image are one
+    cluster; the question id holds the row's number in the split, images or not.
+
+    Raises:
+        PrunecalError: the Hub or the folder does not give the files, or a row is damaged.
+    """
+    import pandas as pd
+
+    files, revision = find(params)
+    records = [
+        {
+            "question_id": f"row-{number}",
+            "image_id": _image_id(row["image"]),
+            "subset": row["subject"],
+            "text": scienceqa_text(row["question"], row["choices"], row["hint"] or ""),
+            "options": list(LETTERS[: len(row["choices"])]),
+            "label": row["answer"],
+        }
+        for number, row in enumerate(rows(files, COLUMNS))
+        if row["image"] is not None
+    ]
+    return Dataset(pd.DataFrame(records), _images(files), revision)
+
+
+def _image_id(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _images(files: list[Path]) -> Iterator[tuple[str, bytes]]:
+    seen = set()
+    for row in rows(files, ["image"]):
+        if row["image"] is not None and (image_id := _image_id(row["image"])) not in seen:
+            seen.add(image_id)
+            yield image_id, row["image"]

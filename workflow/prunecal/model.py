@@ -1,0 +1,116 @@
+"""Stage "model": obtain the weights, check them, and write their manifest.
+
+python -m prunecal.model --model NAME --params '{"family": "llava", "repo": …, "revision": …}'
+    --manifest OUT.json [--weights DIR] --log FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from prunecal import console, hub, manifest, plugins, store
+from prunecal.errors import PrunecalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
+    """Return the folder of a model after downloading, finding or training it.
+
+    Args:
+        source: one of `repo` with `revision`, `path`, or `train` (a recipe and its settings).
+        weights: where a trained model goes; replaced whole, and only once training has ended.
+
+    Raises:
+        PrunecalError: no or several sources, or the source does not give the model.
+    """
+    match _kind(source):
+        case "repo":
+            return hub.fetch(source["repo"], source["revision"], "model", manifest.PATTERNS)
+        case "path":
+            return Path(source["path"])
+    if weights is None:
+        raise PrunecalError("a model that is trained needs a folder for its weights: --weights DIR")
+    settings = dict(source["train"])
+    name = settings.pop("recipe", None)
+    if name is None:
+        raise PrunecalError("`train:` names no recipe; give `recipe:`, a file of prunecal/recipes")
+    recipe = plugins.load("recipes", name)
+    try:
+        params = recipe.Params(**settings)
+    except ValidationError as error:
+        raise PrunecalError(f"recipe {name}: {error}") from error
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{weights.name}.", dir=weights.parent) as scratch:
+        trained = Path(scratch) / "model"
+        trained.mkdir()
+        recipe.train(params, trained)
+        if weights.exists():
+            shutil.rmtree(weights)
+        trained.rename(weights)
+    return weights
+
+
+def folder(
+    source: Mapping[str, Any], described: Mapping[str, Any], weights: Path | None = None
+) -> Path:
+    """Find the weights again in a later stage, without network, and check their sizes.
+
+    Args:
+        source: the same as for `obtain`.
+        described: the model's manifest.
+        weights: the folder of a trained model.
+
+    Raises:
+        PrunecalError: the folder is gone, or a file is missing or has another size.
+    """
+    match _kind(source):
+        case "repo":
+            place = hub.locate(source["repo"], source["revision"], "model", manifest.PATTERNS)
+        case "path":
+            place = Path(source["path"])
+        case _ if weights is not None:
+            place = weights
+        case _:
+            raise PrunecalError("a model that was trained is found by its folder: give its weights")
+    manifest.verify(place, described, sizes_only=True)
+    return place
+
+
+def _kind(source: Mapping[str, Any]) -> str:
+    given = [key for key in ("repo", "path", "train") if source.get(key) is not None]
+    if len(given) != 1 or ("repo" in given and not source.get("revision")):
+        raise PrunecalError("give a model one source: `repo` with `revision`, `path`, or `train`")
+    return given[0]
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Obtain one model and write its manifest."""
+    source = json.loads(arguments.params)
+    place = obtain(source, arguments.weights)
+    origin = {key: source[key] for key in ("repo", "revision", "train") if source.get(key)}
+    described = manifest.describe(place, source["family"], origin)
+    store.write_json(arguments.manifest, described)
+    size = sum(file["size"] for file in described["files"])
+    console.log.info("%s: %d files, %.1f MB", arguments.model, len(described["files"]), size / 1e6)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = console.parser("Obtain a model and write its manifest.")
+    parser.add_argument("--model", required=True, help="its name in the study")
+    parser.add_argument("--params", required=True, help="JSON: family and source of the weights")
+    parser.add_argument("--manifest", required=True, type=Path, help="JSON file to write")
+    parser.add_argument("--weights", type=Path, help="folder for a model that is trained")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    console.run(main, _arguments())
