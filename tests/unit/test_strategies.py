@@ -7,7 +7,12 @@ import torch
 from prunecal import plugins
 from prunecal.errors import PrunecalError
 from prunecal.strategies import rank
-from prunecal.strategies._similarity import cosine_similarity, coverage, coverage_of_sets
+from prunecal.strategies._similarity import (
+    cosine_similarity,
+    coverage,
+    coverage_curve,
+    coverage_of_sets,
+)
 
 VISION = [
     name
@@ -182,6 +187,16 @@ def test_coverage_of_many_sets_per_image_equals_that_of_each_alone(inputs):
     assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     mask = torch.zeros(7, TOKENS, dtype=torch.bool).scatter_(1, kept, value=True)
     assert torch.equal(coverage_of_sets(similarity, mask, image), found)
+
+
+def test_coverage_curve_holds_the_coverage_of_every_prefix(inputs):
+    features, _ = inputs
+    order = rank("random", *inputs, TOKENS, image_ids=IDS)
+    curve = coverage_curve(features, order)
+    assert curve.dtype == torch.float32
+    for budget in range(1, TOKENS + 1):
+        expected = coverage(features, order[:, :budget])
+        assert curve[:, budget - 1].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_coverage_by_all_tokens_is_one_and_a_zero_token_is_similar_to_none(inputs):

@@ -92,6 +92,27 @@ def coverage_of_sets(similarity: Tensor, kept: Tensor | Sequence[Tensor], image:
     return torch.stack([_mean_of_best(similarity[index][row]) for index, row in rows])
 
 
+def coverage_curve(features: Tensor, order: Tensor) -> Tensor:
+    """Return the coverage of the first 1 ... K tokens of an order, all prefixes in one pass.
+
+    Args:
+        features: [B, N, D].
+        order: int64 [B, K], tokens in order of selection.
+
+    Returns:
+        float32 [B, K].
+    """
+    import torch
+
+    curves = []
+    with torch.no_grad():
+        for tokens, row in zip(features, order, strict=True):
+            directions = _directions(tokens.float())
+            best = (directions[row] @ directions.T).cummax(dim=0).values
+            curves.append(best.mean(dim=1))
+    return torch.stack(curves)
+
+
 def _directions(tokens: Tensor) -> Tensor:
     """Scale tokens [N, D] to norm 1; a zero token stays zero."""
     import torch
