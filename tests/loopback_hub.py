@@ -5,6 +5,9 @@ import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from huggingface_hub import constants
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 LFS = (".safetensors", ".parquet")
@@ -14,8 +17,8 @@ class Hub:
     """What the server holds: `files` of one repository, and `faults`, one per GET of a file.
 
     A fault is "cut" (half of the body, then the line drops), "short" (half of it, said to be all),
-    "altered" (one byte flipped), "cut again" or "altered again" (the same, every time); `status` is an
-    HTTP status for every request.
+    "altered" (one byte flipped), "cut again" and so on (the same, every time); `status` is
+    an HTTP status for every request.
     """
 
     def __init__(self, repo: str, kind: str, files: dict[str, bytes]):
@@ -112,3 +115,13 @@ def serve(hub: Hub):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def use(monkeypatch, address: str, cache: Path) -> None:
+    """Do what HF_ENDPOINT, HF_HUB_CACHE and HF_HUB_DISABLE_XET do before the first import."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between its retries

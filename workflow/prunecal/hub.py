@@ -183,7 +183,7 @@ def _describe(error: Exception) -> str:
     for fault in (error, error.__cause__):
         if (status := _status(fault)) is not None:
             return f"HTTP {status} for {fault.response.url.path}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager
@@ -204,7 +204,7 @@ def _no_endless_resume() -> Iterator[None]:
             seen.append(int(begin[1]) if begin else 0)
             if len(seen) > ATTEMPTS and seen[-1] <= seen[-ATTEMPTS]:
                 name = request.url.path.rpartition("/")[2]
-                raise OSError(f"{name} is cut off at byte {seen[-1]}")
+                raise OSError(f"the download of {name} keeps breaking off at one place")
 
     hooks = get_session().event_hooks["request"]
     hooks.append(watch)

@@ -36,10 +36,10 @@ def load(params: Params) -> Dataset:
 
 def _rows(params: Params, canvases: dict) -> Iterator[dict]:
     from prunecal.digits import stream
-    from prunecal.digits_choices import SUBJECTS, ask
+    from prunecal.digits_choices import QUESTIONS, ask
 
     for index, (image_id, canvas) in enumerate(canvases.items()):
-        for subject in SUBJECTS:
+        for subject in QUESTIONS:
             question = ask(subject, canvas, stream("test", params.seed, index, subject))
             yield {
                 "question_id": f"{image_id}-{subject}",

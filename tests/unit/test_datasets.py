@@ -1,0 +1,370 @@
+"""Data sets come in as their publishers lay them out, or are refused with one clear sentence."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import datasets as hf
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from loopback_hub import SHA, Hub, serve, use
+from PIL import Image
+from prunecal import hub
+from prunecal.datasets import check, pope, scienceqa
+from prunecal.errors import PrunecalError
+from pydantic import ValidationError
+
+
+def png(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write(path: Path, rows: list[dict], features: hf.Features) -> Path:
+    """Write parquet as the Hub's copies were written: by the datasets library."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hf.Dataset.from_list(rows, features=features).to_parquet(path)
+    return path
+
+
+TEXT = hf.Value("string")
+POPE = hf.Features(
+    {
+        **dict.fromkeys(("id", "question_id", "question", "answer", "image_source"), TEXT),
+        "image": hf.Image(),
+        "category": TEXT,
+    }
+)
+SCIENCEQA = hf.Features(
+    {
+        "image": hf.Image(),
+        "question": TEXT,
+        "choices": hf.List(TEXT),
+        "answer": hf.Value("int8"),
+        **dict.fromkeys(("hint", "task", "grade", "subject", "topic", "category", "skill"), TEXT),
+        **dict.fromkeys(("lecture", "solution"), TEXT),
+    }
+)
+
+
+def pope_rows() -> list[dict]:
+    """Return two subsets, two images, a yes- and a no-question each."""
+    rows = []
+    for category, absent in (("adversarial", "fork"), ("random", "boat")):
+        for number, (image, thing, answer) in enumerate(
+            [("a", "dog", "yes"), ("a", absent, "no"), ("b", "cup", "yes"), ("b", absent, "no")]
+        ):
+            rows.append(
+                {
+                    "id": str(len(rows)),
+                    "question_id": str(number + 1),
+                    "question": f"Is there a {thing} in the image?",
+                    "answer": answer,
+                    "image_source": f"COCO_val2014_{image}",
+                    "image": {"bytes": png(ord(image)), "path": None},
+                    "category": category,
+                }
+            )
+    return rows
+
+
+def scienceqa_row(**changes) -> dict:
+    row = dict.fromkeys(SCIENCEQA, "")
+    return {
+        **row,
+        "image": {"bytes": png(1), "path": None},
+        "question": "Which one floats?",
+        "choices": ["a stone", "a cork"],
+        "answer": 1,
+        "subject": "natural science",
+        **changes,
+    }
+
+
+@pytest.fixture
+def pope_folder(tmp_path) -> Path:
+    """Return a folder in the Hub's layout: two shards, and a second copy that is not wanted."""
+    rows = pope_rows()
+    write(tmp_path / "data" / "test-00000-of-00002.parquet", rows[:3], POPE)
+    write(tmp_path / "data" / "test-00001-of-00002.parquet", rows[3:], POPE)
+    write(tmp_path / "Full" / "random-00000-of-00001.parquet", rows, POPE)
+    return tmp_path
+
+
+def expected_pope() -> pd.DataFrame:
+    ask = "\nAnswer the question using a single word or phrase."
+    return pd.DataFrame(
+        {
+            "question_id": [f"{r['category']}-{r['question_id']}" for r in pope_rows()],
+            "image_id": [r["image_source"] for r in pope_rows()],
+            "subset": [r["category"] for r in pope_rows()],
+            "text": [r["question"] + ask for r in pope_rows()],
+            "options": [["Yes", "No"]] * 8,
+            "label": [0, 1] * 4,
+        }
+    )
+
+
+POPE_IMAGES = [("COCO_val2014_a", png(ord("a"))), ("COCO_val2014_b", png(ord("b")))]
+
+
+def test_pope_is_read_from_a_folder_in_the_hubs_layout(pope_folder):
+    found = pope.load(pope.Params(path=pope_folder))
+    pd.testing.assert_frame_equal(found.questions, expected_pope())
+    assert list(found.images) == POPE_IMAGES
+    check("pope", found.questions)
+
+
+def test_pope_is_read_from_the_hub_at_its_revision(pope_folder, tmp_path, monkeypatch):
+    files = {
+        path.relative_to(pope_folder).as_posix(): path.read_bytes()
+        for path in pope_folder.rglob("*.parquet")
+    }
+    remote = Hub("lmms-lab/POPE", "dataset", {**files, "README.md": b"# POPE"})
+    remote.faults["data/test-00000-of-00002.parquet"] = "cut"
+    remote.faults["data/test-00001-of-00002.parquet"] = "altered"
+    with serve(remote) as address:
+        use(monkeypatch, address, tmp_path / "cache")
+        found = pope.load(pope.Params(revision=SHA))
+    pd.testing.assert_frame_equal(found.questions, expected_pope())
+    assert list(found.images) == POPE_IMAGES
+    assert found.revision == SHA
+    assert set(remote.got) == {name for name in files if name.startswith("data/")}
+
+
+def write_original(folder: Path) -> pope.Params:
+    """Write POPE as its authors do: JSON lines that name images of a folder."""
+    for row in pope_rows():
+        line = {
+            "question_id": int(row["question_id"]),
+            "image": f"{row['image_source']}.jpg",
+            "text": row["question"],
+            "label": row["answer"],
+        }
+        with (folder / f"coco_pope_{row['category']}.json").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    for image_id, content in POPE_IMAGES:
+        (folder / f"{image_id}.jpg").write_bytes(content)
+    return pope.Params(questions=folder, images=folder)
+
+
+def test_pope_is_read_from_its_authors_files(tmp_path):
+    found = pope.load(write_original(tmp_path))
+    pd.testing.assert_frame_equal(found.questions, expected_pope())
+    assert list(found.images) == POPE_IMAGES
+
+
+def test_a_list_of_files_keeps_its_order(tmp_path):
+    write_original(tmp_path)
+    files = [tmp_path / "coco_pope_random.json", tmp_path / "coco_pope_adversarial.json"]
+    found = pope.load(pope.Params(questions=files, images=tmp_path))
+    assert list(found.questions["subset"].unique()) == ["random", "adversarial"]
+
+
+def test_the_revision_of_local_files_follows_their_content_not_their_place(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    params = write_original(one), write_original(two)
+    assert pope.load(params[0]).revision == pope.load(params[1]).revision
+    (two / "COCO_val2014_a.jpg").write_bytes(png(99))
+    assert pope.load(params[0]).revision != pope.load(params[1]).revision
+
+
+def real_pope() -> Path | None:
+    """Return the folder of POPE's official files: PRUNECAL_POPE, or beside the checkout."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data" / "pope"
+    folder = Path(os.environ.get("PRUNECAL_POPE", beside))
+    return folder if list(folder.glob("coco_pope_*.json")) else None
+
+
+@pytest.mark.skipif(real_pope() is None, reason="no POPE files: set PRUNECAL_POPE to their folder")
+def test_the_official_files_hold_9000_rows_and_5127_distinct_pairs(tmp_path):
+    names = set()
+    for path in real_pope().glob("*.json"):
+        names |= {json.loads(line)["image"] for line in path.read_text().splitlines()}
+    for number, name in enumerate(sorted(names)):
+        (tmp_path / name).write_bytes(png(number))  # stand-ins
+    found = pope.load(pope.Params(questions=real_pope(), images=tmp_path))
+    check("pope", found.questions)
+    questions = found.questions
+    assert len(questions) == 9000
+    assert questions["subset"].value_counts().to_dict() == dict.fromkeys(
+        ("random", "popular", "adversarial"), 3000
+    )
+    assert (questions["label"] == 0).sum() == 4500
+    assert len(questions.drop_duplicates(["image_id", "text"])) == 5127
+    assert [image_id for image_id, _ in found.images] == list(questions["image_id"].unique())
+    assert questions["image_id"].nunique() == 500
+
+
+def test_scienceqa_keeps_questions_with_an_image_and_their_letters(tmp_path):
+    rows = [
+        scienceqa_row(image=None),
+        scienceqa_row(hint="Think of density."),
+        scienceqa_row(choices=list("pqrst"), answer=4, subject="social science"),
+        scienceqa_row(image={"bytes": png(2), "path": None}, hint=None),
+    ]
+    write(tmp_path / "data" / "test-00000-of-00001-abc.parquet", rows, SCIENCEQA)
+    write(tmp_path / "data" / "train-00000-of-00001-abc.parquet", rows, SCIENCEQA)
+    found = scienceqa.load(scienceqa.Params(path=tmp_path))
+    questions = found.questions
+    check("scienceqa", questions)
+    assert list(questions["question_id"]) == ["row-1", "row-2", "row-3"]
+    assert list(questions["subset"]) == ["natural science", "social science", "natural science"]
+    assert list(questions["options"]) == [["A", "B"], ["A", "B", "C", "D", "E"], ["A", "B"]]
+    assert list(questions["label"]) == [1, 4, 1]
+    assert questions["text"][0].startswith("Context: Think of density.\nWhich one floats?\nA. a st")
+    assert questions["text"][2].startswith("Which one floats?\nA. a stone\nB. a cork\nAnswer with")
+    ids = list(questions["image_id"])
+    assert ids[0] == ids[1] != ids[2], "the same picture is the same image"
+    assert list(found.images) == [(ids[0], png(1)), (ids[2], png(2))]
+
+
+def test_scienceqa_is_read_from_the_hub(tmp_path, monkeypatch):
+    path = write(tmp_path / "test.parquet", [scienceqa_row()], SCIENCEQA)
+    files = {"data/test-00000-of-00001.parquet": path.read_bytes()}
+    with serve(Hub("derek-thomas/ScienceQA", "dataset", files)) as address:
+        use(monkeypatch, address, tmp_path / "cache")
+        found = scienceqa.load(scienceqa.Params(revision=SHA))
+        assert hub.locate("derek-thomas/ScienceQA", SHA, "dataset", ["data/test-*.parquet"])
+    assert len(found.questions) == 1
+    assert list(found.images)[0][1] == png(1)
+
+
+def write_plain(path: Path, row: dict) -> None:
+    """Write one row as any other program would, without the datasets library's metadata."""
+    pq.write_table(pa.table({name: pa.array([value]) for name, value in row.items()}), path)
+
+
+def test_plain_parquet_without_the_librarys_metadata_is_read_too(tmp_path):
+    write_plain(tmp_path / "test-0.parquet", scienceqa_row())
+    found = scienceqa.load(scienceqa.Params(path=tmp_path))
+    assert [content for _, content in found.images] == [png(1)]
+
+
+@pytest.mark.parametrize("loader", [pope, scienceqa])
+def test_the_hubs_copy_is_pinned_by_default_and_another_must_be(loader):
+    params = loader.Params()
+    assert params.repo == loader.Params.REPO
+    assert len(params.revision) == 40
+    assert loader.Params(**params.model_dump(mode="json")) == params
+    with pytest.raises(ValidationError, match="give the revision"):
+        loader.Params(repo="someone/else")
+
+
+@pytest.mark.parametrize("loader", [pope, scienceqa])
+def test_two_sources_are_refused(loader):
+    with pytest.raises(ValidationError, match="give one of repo, path"):
+        loader.Params(path="here", repo="someone/else", revision=SHA)
+
+
+def test_questions_without_images_are_refused():
+    with pytest.raises(ValidationError, match="`questions` and `images` together"):
+        pope.Params(questions="here")
+
+
+def spoil(folder: Path, text: str, change: str) -> None:
+    path = folder / "coco_pope_random.json"
+    path.write_text(path.read_text().replace(text, change, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "message"),
+    [
+        ('"label": "no"', '"label": "maybe"', "random.json line 2: the answer is 'maybe'; make it"),
+        ('"label"', '"lable"', "random.json line 1 lacks 'label'; give it"),
+        ("}", "", "random.json line 1 is not JSON .*; correct the line"),
+        ("{", "[{", "random.json line 1 is not JSON .*; correct the line"),
+        ("2014_a.jpg", "2014_zzz.jpg", "zzz.jpg is missing, and 0 more of the 3 images"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, text, change, message):
+    params = write_original(tmp_path)
+    spoil(tmp_path, text, change)
+    with pytest.raises(PrunecalError, match=message):
+        pope.load(params)
+
+
+def test_a_folder_without_question_files_is_named(tmp_path):
+    with pytest.raises(PrunecalError, match=r"has no coco_pope_\*.json; give `questions:`"):
+        pope.load(pope.Params(questions=tmp_path, images=tmp_path))
+
+
+def test_a_question_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(PrunecalError, match="nowhere.json cannot be read"):
+        pope.load(pope.Params(questions=tmp_path / "nowhere.json", images=tmp_path))
+
+
+def test_a_folder_without_parquet_files_is_named(tmp_path):
+    with pytest.raises(PrunecalError, match=r"has no file data/test-\*.parquet or .*`path:`"):
+        scienceqa.load(scienceqa.Params(path=tmp_path))
+
+
+def test_a_missing_column_is_named(tmp_path):
+    features = hf.Features({k: v for k, v in POPE.items() if k != "category"})
+    rows = [{key: row[key] for key in features} for row in pope_rows()]
+    write(tmp_path / "test-0.parquet", rows, features)
+    with pytest.raises(PrunecalError, match="test-0.parquet lacks the column 'category'; use"):
+        pope.load(pope.Params(path=tmp_path))
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_named(tmp_path):
+    rows = pope_rows()
+    rows[5]["answer"] = "perhaps"
+    write(tmp_path / "test-0.parquet", rows, POPE)
+    with pytest.raises(PrunecalError, match="row 5: the answer is 'perhaps'"):
+        pope.load(pope.Params(path=tmp_path))
+
+
+@pytest.mark.parametrize("cut", [lambda old: old[:-100], lambda old: old[:4] + b"0" * 40])
+def test_a_damaged_parquet_file_is_named(pope_folder, cut):
+    path = pope_folder / "data" / "test-00001-of-00002.parquet"
+    path.write_bytes(cut(path.read_bytes()))
+    with pytest.raises(PrunecalError, match="damaged parquet file .*; copy or download it again"):
+        pope.load(pope.Params(path=pope_folder))
+
+
+def test_an_image_that_is_not_embedded_is_named(tmp_path):
+    row = scienceqa_row(image={"bytes": None, "path": "elsewhere.png"})
+    write_plain(tmp_path / "test-0.parquet", row)
+    with pytest.raises(PrunecalError, match="images by path only; embed their bytes"):
+        scienceqa.load(scienceqa.Params(path=tmp_path))
+
+
+def good() -> pd.DataFrame:
+    return expected_pope()
+
+
+def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
+    questions = good()
+    values = questions[column].astype(object).tolist()
+    values[row] = value
+    return questions.assign(**{column: pd.Series(values, dtype=object)})
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        (good().drop(columns="subset"), "lack the column 'subset'; have its loader"),
+        (good().iloc[:0], "there are no questions; check its source"),
+        (spoiled("label", 3, 2), r"row 3 .*label 2, outside its options \['Yes', 'No'\]; give"),
+        (spoiled("label", 3, -1), "row 3 .*label -1, outside"),
+        (spoiled("label", 0, float("nan")), "row 0 .*label nan, outside"),
+        (spoiled("question_id", 7, "random-1"), "row 7 repeats question id 'random-1'; give every"),
+        (spoiled("image_id", 2, None), "row 2 .*has None as its image_id; give it some text"),
+        (spoiled("text", 2, " "), "row 2 .*has ' ' as its text"),
+        (spoiled("text", 1, "an <image>?"), "row 1 .*holds <image> in its text; take it out"),
+        (spoiled("options", 4, ["Yes"]), r"row 4 .*options \['Yes'\]; give at least two"),
+        (spoiled("options", 4, ["No", "No"]), "row 4 .*give at least two different"),
+    ],
+)
+def test_questions_that_no_stage_could_use_are_named(questions, message):
+    with pytest.raises(PrunecalError, match=f"^mine: .*{message}"):
+        check("mine", questions)

@@ -1,0 +1,242 @@
+"""The model stage gives a whole, safe model folder and its manifest, or one clear sentence."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loopback_hub import SHA, Hub, serve, use
+from prunecal import manifest, model, plugins, recipes, store
+from prunecal.errors import PrunecalError
+from safetensors.numpy import save
+
+REPO = "someone/small-llava"
+WEIGHTS = save({"w": np.arange(100, dtype=np.float32)})
+FILES = {
+    "config.json": b'{"model_type": "llava", "text_config": {"model_type": "llama"}}',
+    "tokenizer_config.json": b"{}",
+    "model.safetensors": WEIGHTS,
+}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Return a local model folder, with a file beside that is no part of the model."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in {**FILES, "README.md": b"# hello"}.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def obtain(tmp_path: Path, source: dict, weights: Path | None = None) -> dict:
+    """Run the stage in this process and return the manifest."""
+    out = tmp_path / "manifest.json"
+    params = json.dumps({"family": "llava", **source})
+    model.main(argparse.Namespace(model="m", params=params, manifest=out, weights=weights))
+    return store.read_json(out)
+
+
+def test_a_local_folder_gives_a_manifest_without_its_path(folder, tmp_path):
+    described = obtain(tmp_path, {"path": str(folder)})
+    assert [file["name"] for file in described["files"]] == sorted(FILES)
+    assert described["files"][1]["size"] == len(WEIGHTS)
+    assert str(tmp_path) not in json.dumps(described)
+    assert model.folder({"path": str(folder)}, described) == folder
+
+
+def test_a_repository_gives_the_same_files_and_is_found_again_offline(
+    folder, tmp_path, monkeypatch
+):
+    source = {"repo": REPO, "revision": SHA}
+    remote = Hub(REPO, "model", {**FILES, "README.md": b"# hello", "pytorch_model.bin": b"x"})
+    remote.faults = {"model.safetensors": "cut", "config.json": "altered"}
+    with serve(remote) as address:
+        use(monkeypatch, address, tmp_path / "cache")
+        described = obtain(tmp_path, source)
+    local = obtain(tmp_path, {"path": str(folder)})
+    assert described["digest"] == local["digest"]
+    assert (described["repo"], described["revision"]) == (REPO, SHA)
+    assert set(remote.got) == set(FILES)
+    found = model.folder(source, described)
+    assert (found / "model.safetensors").read_bytes() == WEIGHTS
+
+
+TOY = """
+from prunecal.parameters import Parameters
+from safetensors.numpy import save_file
+import numpy as np, pandas as pd
+class Params(Parameters):
+    steps: int = 1
+def train(params, folder):
+    if params.steps < 0:
+        (folder / "config.json").write_text("half")
+        raise RuntimeError("out of memory")
+    (folder / "config.json").write_text('{"model_type": "llava"}')
+    save_file({"w": np.zeros(params.steps, dtype=np.float32)}, folder / "model.safetensors")
+    return pd.DataFrame({"step": [0]})
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A recipe like any other: one file in the folder of recipes."""
+    place = tmp_path / "recipes"
+    place.mkdir()
+    (place / "toy.py").write_text(TOY)
+    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(place)])
+    yield
+    sys.modules.pop("prunecal.recipes.toy", None)
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_recipe_trains_into_the_weights_folder_and_replaces_what_was_there(tmp_path):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "stale.safetensors").write_bytes(b"old")
+    source = {"train": {"recipe": "toy", "steps": 3}}
+    described = obtain(tmp_path, source, weights)
+    assert [file["name"] for file in described["files"]] == ["config.json", "model.safetensors"]
+    assert described["train"] == source["train"]
+    assert model.folder(source, described, weights) == weights
+    assert sorted(path.name for path in weights.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.usefixtures("toy")
+def test_training_that_fails_leaves_nothing_under_a_final_name(tmp_path):
+    weights = tmp_path / "weights"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        obtain(tmp_path, {"train": {"recipe": "toy", "steps": -1}}, weights)
+    assert not weights.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["recipes"]
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(
+    ("train", "weights", "message"),
+    [
+        ({"recipe": "toi"}, "w", "'toi' is unknown .did you mean 'toy'"),
+        ({"recipe": "toy", "step": 1}, "w", "recipe toy: .*step"),
+        ({"steps": 1}, "w", "names no recipe; give `recipe:`"),
+        ({"recipe": "toy"}, None, "needs a folder for its weights: --weights"),
+    ],
+)
+def test_a_training_that_cannot_start_is_named(tmp_path, train, weights, message):
+    with pytest.raises(PrunecalError, match=f"(?s){message}"):
+        obtain(tmp_path, {"train": train}, weights and tmp_path / weights)
+
+
+@pytest.mark.parametrize(
+    "source", [{}, {"repo": REPO}, {"path": "here", "repo": REPO, "revision": SHA}]
+)
+def test_a_model_has_one_source(tmp_path, source):
+    with pytest.raises(PrunecalError, match="give a model one source"):
+        obtain(tmp_path, source)
+
+
+def replaced(**files: bytes | None) -> dict[str, bytes]:
+    changed = {**FILES, **{name.replace("__", "."): content for name, content in files.items()}}
+    return {name: content for name, content in changed.items() if content is not None}
+
+
+INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}'
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (replaced(model__safetensors=None), r"has no weights \(.*; copy or download"),
+        (
+            replaced(model__safetensors=None, pytorch_model__bin=b"x"),
+            r"pickled weights only \(pytorch_model.bin\).* refused; give safetensors",
+        ),
+        (replaced(model__safetensors=None, m__pt=b"x"), "pickled weights only .*refused"),
+        (replaced(model__safetensors=None, m__pth=b"x"), "pickled weights only .*refused"),
+        (replaced(model__safetensors=WEIGHTS[:-4]), "model.safetensors is not a whole"),
+        (replaced(model__safetensors=b"x"), "model.safetensors is not a whole"),
+        (
+            {**FILES, manifest.INDEX: INDEX},
+            "lacks the weights model-00001-of-00002.safetensors, named in",
+        ),
+        ({**FILES, manifest.INDEX: b"{}"}, "has no weight_map"),
+        (replaced(config__json=None), "has no config.json; give a folder in the Hub's layout"),
+        (replaced(config__json=b"{"), "config.json cannot be read as JSON"),
+        (replaced(config__json=b"{}"), "model_type None; supported are .*llava"),
+        (replaced(config__json=b"[]"), "model_type None; supported are .*llava"),
+        (
+            replaced(config__json=b'{"model_type": "bert"}'),
+            "config.json has the model_type 'bert'; supported are .*llava.*: use such a model",
+        ),
+        (
+            replaced(config__json=b'{"model_type": "llava", "auto_map": {"AutoModel": "m.M"}}'),
+            r"config.json asks for code of its own \(auto_map\); such code is never run",
+        ),
+        (
+            replaced(config__json=b'{"model_type": "llava", "text_config": {"auto_map": {}}}'),
+            "config.json asks for code of its own",
+        ),
+        (replaced(tokenizer_config__json=b'{"auto_map": {}}'), "tokenizer_config.json asks for"),
+    ],
+)
+def test_a_folder_that_cannot_or_must_not_be_loaded_is_named(tmp_path, files, message):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(PrunecalError, match=message) as caught:
+        obtain(tmp_path, {"path": str(folder)})
+    assert str(folder) in str(caught.value)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_repository_with_pickled_weights_only_is_refused(tmp_path, monkeypatch):
+    files = replaced(model__safetensors=None, pytorch_model__bin=b"x")
+    remote = Hub(REPO, "model", files)
+    with serve(remote) as address:
+        use(monkeypatch, address, tmp_path / "cache")
+        with pytest.raises(PrunecalError, match="no weights .*pickled ones are not taken"):
+            obtain(tmp_path, {"repo": REPO, "revision": SHA})
+    assert "pytorch_model.bin" not in remote.got
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(PrunecalError, match="nowhere is not a folder; give"):
+        obtain(tmp_path, {"path": str(tmp_path / "nowhere")})
+
+
+def test_a_family_that_is_not_the_models_is_named(folder, monkeypatch):
+    monkeypatch.setattr(plugins, "names", lambda _: ["llava", "llava-next"])
+    with pytest.raises(PrunecalError, match="'llava', not the study's family 'llava-next'"):
+        manifest.describe(folder, "llava-next", {})
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "sizes_only"),
+    [
+        (lambda path: path.unlink(), "is missing", True),
+        (lambda path: path.write_bytes(WEIGHTS[:-1]), f"has {len(WEIGHTS) - 1} bytes", True),
+        (lambda path: path.write_bytes(b"x" + WEIGHTS[1:]), "differs from its checksum", False),
+    ],
+)
+def test_a_model_that_is_no_longer_its_manifest_is_named(folder, change, message, sizes_only):
+    described = manifest.describe(folder, "llava", {})
+    manifest.verify(folder, described)
+    change(folder / "model.safetensors")
+    with pytest.raises(PrunecalError, match=f"model.safetensors {message}.*stage again"):
+        manifest.verify(folder, described, sizes_only=sizes_only)
+
+
+def test_a_fault_ends_with_one_sentence_and_the_traceback_in_the_log(request, folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    params = json.dumps({"family": "llava", "path": str(folder)})
+    command = [sys.executable, "-m", "prunecal.model", "--model", "m", "--params", params]
+    command += ["--manifest", str(tmp_path / "m.json"), "--log", str(tmp_path / "log.txt")]
+    workflow = request.config.rootpath / "workflow"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=workflow, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "has no weights" in done.stderr
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
