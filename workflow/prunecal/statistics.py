@@ -1,0 +1,159 @@
+"""Intervals and tests by resampling images: is a difference larger than its noise?
+
+An image's questions are alike, so rows are no independent sample; images are. Each resample draws
+as many images as there are, with replacement, and takes all rows of an image as often as it was
+drawn (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). All cells
+share the same draws, so that differences between cells are paired.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunecal.calibration._checks import checked, checked_bins
+from prunecal.calibration.weighted import Sample, mean_metrics, ranked_metrics, smooth_metrics
+
+POWER, TAIL = 0.8416212335729143, 1.959963984540054  # normal quantiles of 80 % and 97.5 %
+
+
+class Bootstrap(NamedTuple):
+    """What a clustered bootstrap found about one metric of one cell."""
+
+    value: float  # on the rows as they are
+    draws: NDArray  # float64 [R], on each resample of images; NaN where undefined
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the percentile interval, see `interval`."""
+        low, high = interval(self.draws, level)
+        return float(low), float(high)
+
+
+def clustered_bootstrap(
+    image_id: Sequence[str] | ArrayLike,
+    cells: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    metrics: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    bins: int = 15,
+) -> dict[str, dict[str, Bootstrap]]:
+    """Resample images, the same draws for every cell, and measure every cell on every resample.
+
+    Args:
+        image_id: image of each row, [n]; rows of one image travel together.
+        cells: per name the (confidence, correct) of the same n rows under one strategy and budget.
+        metrics: names among accuracy, mean_confidence, overconfidence, brier, ece, mce, ace, smece,
+            auroc, aurc, e_aurc, augrc, risk_at_80_coverage, coverage_at_5_risk and the further
+            ones of `calibration.weighted`.
+        resamples: number of resamples R.
+        seed: of the generator that draws the images.
+        bins: bins of ECE, MCE and adaptive ECE.
+
+    Returns:
+        Per cell and metric its value and draws; draws of two cells may be subtracted.
+
+    Raises:
+        ValueError: a cell has another number of rows than `image_id`, a metric is unknown, or a
+            cell's confidences or outcomes are malformed.
+    """
+    images, cluster = np.unique(np.asarray(image_id), return_inverse=True)
+    weights = np.hstack([np.ones((len(images), 1)), image_weights(len(images), resamples, seed)])
+    results = {}
+    for name, pair in cells.items():
+        confidence, correct = checked(*pair)
+        if len(confidence) != len(cluster):
+            raise ValueError(f"cell {name!r} has {len(confidence)} rows, image_id {len(cluster)}")
+        sample = Sample(confidence, correct, cluster, {}, {})
+        found = mean_metrics(sample, weights, checked_bins(bins))
+        if set(metrics) - set(found):
+            found |= ranked_metrics(sample, weights, bins)
+        if "smece" in metrics:
+            found |= smooth_metrics(sample, weights)
+        unknown = [metric for metric in metrics if metric not in found]
+        if unknown:
+            raise ValueError(f"metric {unknown[0]!r} is unknown; known are {', '.join(found)}")
+        results[name] = {m: Bootstrap(float(found[m][0]), found[m][1:]) for m in metrics}
+    return results
+
+
+def image_weights(images: int, resamples: int, seed: int) -> NDArray:
+    """Return how often each image is drawn, float64 [images, resamples] of whole numbers.
+
+    The first r resamples are the same for every number of resamples >= r.
+
+    Raises:
+        ValueError: there are no images or no resamples.
+    """
+    if images < 1 or resamples < 1:
+        raise ValueError(f"{images} images and {resamples} resamples: at least one of each needed")
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(images, np.full(images, 1 / images), size=resamples)
+    return np.ascontiguousarray(counts.T, dtype=np.float64)
+
+
+def image_folds(images: int, seed: int) -> NDArray:
+    """Return a random half of the images as fold 1, the others as fold 0, int [images]."""
+    order = np.random.default_rng([seed, 1]).permutation(images)
+    return (order < images // 2).astype(np.intp)
+
+
+def interval(draws: NDArray, level: float = 0.95) -> NDArray:
+    """Return the percentile interval over the last axis, float64 [2, …]; NaN draws are left out.
+
+    Where no draw is defined, both ends are NaN.
+    """
+    tails = (0.5 - level / 2, 0.5 + level / 2)
+    if np.isfinite(draws).all():
+        return np.quantile(draws, tails, axis=-1)
+    flat = draws.reshape(-1, draws.shape[-1])
+    ends = np.full((len(flat), 2), np.nan)
+    for end, row in zip(ends, flat, strict=True):
+        defined = row[np.isfinite(row)]
+        if len(defined):
+            end[:] = np.quantile(defined, tails)
+    return ends.T.reshape(2, *draws.shape[:-1])
+
+
+def two_sided_p(difference: NDArray) -> NDArray:
+    """Return the p-value of no difference from draws of it over the last axis, float64 […].
+
+    Twice the smaller share of draws at or past zero, each share counted as (k + 1) / (R + 1), at
+    most 1 (Davison and Hinkley 1997, equation 4.11). NaN draws are left out; NaN where none is
+    defined. The smallest possible value is 2 / (R + 1).
+    """
+    defined = np.isfinite(difference).sum(axis=-1)
+    below = (difference <= 0).sum(axis=-1)
+    above = (difference >= 0).sum(axis=-1)
+    p = np.minimum(2 * (np.minimum(below, above) + 1) / (defined + 1), 1.0)
+    return np.where(defined > 0, p, np.nan)
+
+
+def holm(p: ArrayLike) -> NDArray:
+    """Return p-values adjusted for one family by Holm's step-down method, float64 [m].
+
+    Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979. NaN stays NaN and does not
+    count as a member of the family.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: int(np.isfinite(p).sum())]  # NaN sorts last
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def minimum_detectable(difference: NDArray) -> NDArray:
+    """Return the difference that a study of this size finds with 80 % power at the 5 % level.
+
+    (z of 0.975 + z of 0.8) times the standard error, which is the draws' standard deviation over
+    the last axis; NaN draws are left out, NaN where fewer than two are defined.
+    """
+    defined = np.isfinite(difference)
+    count = defined.sum(axis=-1)
+    filled = np.where(defined, difference, 0.0)
+    mean = filled.sum(axis=-1) / np.maximum(count, 1)
+    square = np.where(defined, (filled - mean[..., None]) ** 2, 0.0).sum(axis=-1)
+    error = np.sqrt(square / np.maximum(count - 1, 1))
+    return np.where(count > 1, (TAIL + POWER) * error, np.nan)
