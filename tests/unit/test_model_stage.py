@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loopback_hub import SHA, Hub, serve, use
-from prunecal import manifest, model, plugins, recipes, store
+from prunecal import manifest, model, recipes, store
 from prunecal.errors import PrunecalError
 from safetensors.numpy import save
 
@@ -119,7 +119,7 @@ def test_training_that_fails_leaves_nothing_under_a_final_name(tmp_path):
     ("train", "weights", "message"),
     [
         ({"recipe": "toi"}, "w", "'toi' is unknown .did you mean 'toy'"),
-        ({"recipe": "toy", "step": 1}, "w", "recipe toy: .*step"),
+        ({"recipe": "toy", "step": 1}, "w", "recipe toy: step: "),
         ({"steps": 1}, "w", "names no recipe; give `recipe:`"),
         ({"recipe": "toy"}, None, "needs a folder for its weights: --weights"),
     ],
@@ -164,11 +164,11 @@ INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.s
         ({**FILES, manifest.INDEX: b"{}"}, "has no weight_map"),
         (replaced(config__json=None), "has no config.json; give a folder in the Hub's layout"),
         (replaced(config__json=b"{"), "config.json cannot be read as JSON"),
-        (replaced(config__json=b"{}"), "model_type None; supported are .*llava"),
-        (replaced(config__json=b"[]"), "model_type None; supported are .*llava"),
+        (replaced(config__json=b"{}"), "model_type None, which the family llava cannot run"),
+        (replaced(config__json=b"[]"), "model_type None, which the family llava cannot run"),
         (
             replaced(config__json=b'{"model_type": "bert"}'),
-            "config.json has the model_type 'bert'; supported are .*llava.*: use such a model",
+            r"config.json has the model_type 'bert', which .* supported are .*llava \(llava\)",
         ),
         (
             replaced(config__json=b'{"model_type": "llava", "auto_map": {"AutoModel": "m.M"}}'),
@@ -205,12 +205,6 @@ def test_a_repository_with_pickled_weights_only_is_refused(tmp_path, monkeypatch
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(PrunecalError, match="nowhere is not a folder; give"):
         obtain(tmp_path, {"path": str(tmp_path / "nowhere")})
-
-
-def test_a_family_that_is_not_the_models_is_named(folder, monkeypatch):
-    monkeypatch.setattr(plugins, "names", lambda _: ["llava", "llava-next"])
-    with pytest.raises(PrunecalError, match="'llava', not the study's family 'llava-next'"):
-        manifest.describe(folder, "llava-next", {})
 
 
 @pytest.mark.parametrize(

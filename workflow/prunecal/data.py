@@ -34,7 +34,9 @@ def main(arguments: argparse.Namespace) -> None:
     try:
         params = loader.Params(**json.loads(arguments.params))
     except ValidationError as error:
-        raise PrunecalError(f"data set {arguments.dataset}: {error}") from error
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise PrunecalError(f"data set {arguments.dataset}: {place}: {first['msg']}") from error
     found = loader.load(params)
     datasets.check(arguments.dataset, found.questions)
     facts = {

@@ -58,8 +58,8 @@ def check(folder: Path, family: str) -> None:
     """Refuse a model folder that cannot, or must not, be loaded.
 
     Raises:
-        PrunecalError: no folder, no or unreadable config.json, a model_type that is not supported
-            or not of this family, code of the model's own, no weights, pickled weights only, or
+        PrunecalError: no folder, no or unreadable config.json, a model_type that the family
+            cannot run, code of the model's own, no weights, pickled weights only, or
             weights cut off.
     """
     if not folder.is_dir():
@@ -76,17 +76,14 @@ def check(folder: Path, family: str) -> None:
                 f"{path} asks for code of its own (auto_map); such code is never run "
                 f"(no trust_remote_code): use a model that transformers knows itself"
             )
-    families = plugins.names("models")
     model_type = config.get("model_type") if isinstance(config, dict) else None
-    if str(model_type).replace("_", "-") not in families:
+    supported = {name: plugins.load("models", name).MODEL_TYPES for name in plugins.names("models")}
+    if model_type not in supported.get(family, ()):
+        every = ", ".join(f"{name} ({', '.join(types)})" for name, types in supported.items())
         raise PrunecalError(
-            f"{folder / 'config.json'} has the model_type {model_type!r}; supported are "
-            f"{', '.join(families)}: use such a model or add its family to prunecal/models"
-        )
-    if model_type.replace("_", "-") != family:
-        raise PrunecalError(
-            f"{folder / 'config.json'} has the model_type {model_type!r}, not the study's family "
-            f"{family!r}; correct `family:` or the model's source"
+            f"{folder / 'config.json'} has the model_type {model_type!r}, which the family "
+            f"{family} cannot run; supported are {every}: correct `family:` or the model's source, "
+            f"or add a family to prunecal/models"
         )
     _check_weights(folder)
 

@@ -47,7 +47,9 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
     try:
         params = recipe.Params(**settings)
     except ValidationError as error:
-        raise PrunecalError(f"recipe {name}: {error}") from error
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise PrunecalError(f"recipe {name}: {place}: {first['msg']}") from error
     weights.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{weights.name}.", dir=weights.parent) as scratch:
         trained = Path(scratch) / "model"
