@@ -178,3 +178,9 @@ def test_negative_saliency_is_refused_where_it_would_be_used():
     with pytest.raises(PrunecalError, match="saliency is negative"):
         rank("scope", features, -saliency, 4)
     assert rank("scope", features, -saliency, 4, alpha=0.0).shape == (3, 4)
+
+
+def test_the_number_of_threads_stays_as_it_was():
+    before = torch.get_num_threads()
+    rank("scope", *vectors("T_tie"), 4)
+    assert torch.get_num_threads() == before
