@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunecal.calibration._checks import checked, checked_bins
-from prunecal.calibration.ranked import Ranked
+from prunecal.calibration.equal_mass import adaptive_calibration_errors
 
 
 class Reliability(NamedTuple):
@@ -106,5 +106,7 @@ def adaptive_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     Raises:
         ValueError: see `_checks.checked` and `_checks.checked_bins`.
     """
-    ranked = Ranked(*checked(confidence, correct))
-    return float(ranked.adaptive_calibration_error(checked_bins(bins))[0])
+    confidence, correct = checked(confidence, correct)
+    alone, cluster = np.ones((1, 1)), np.zeros(len(confidence), dtype=np.intp)
+    bins = checked_bins(bins)
+    return float(adaptive_calibration_errors(confidence, correct, cluster, alone, bins)[0])

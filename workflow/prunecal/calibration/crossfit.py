@@ -6,9 +6,9 @@ from scipy.interpolate import CubicSpline
 
 from prunecal.calibration.binned import bin_index
 from prunecal.calibration.proper import log_probabilities
-from prunecal.calibration.recalibration import LIMITS, scaled_confidence
+from prunecal.calibration.recalibration import LIMITS
 
-GRID = np.linspace(*np.log(LIMITS), 121)  # of log T; steps of 0.077
+GRID = np.linspace(*np.log(LIMITS), 61)  # of log T
 
 
 def slopes(table: NDArray, label: NDArray) -> NDArray:
@@ -88,10 +88,14 @@ def cross_fitted_ece(
         float64 [R]; NaN where a fold has no rows to fit on.
     """
     result = np.full(weights.shape[1], np.nan)
+    # confidence = 1 / (1 + sum of exp(margin / T)) over the options below the largest
+    ordered = -np.sort(-table, axis=1)
+    margins = ordered[:, 1:] - ordered[:, :1]
     other = 1 - fold[cluster]
     for draw in np.flatnonzero(np.isfinite(fitted).all(axis=0)):
         weight = weights[cluster, draw]
-        confidence = scaled_confidence(table, fitted[other, draw])
+        scaled = margins / fitted[:, draw][other][:, None]
+        confidence = 1 / (1 + np.exp(scaled).sum(axis=1))
         gap = np.bincount(bin_index(confidence, bins), weight * (confidence - correct), bins)
         result[draw] = np.abs(gap).sum() / weight.sum()
     return result

@@ -1,6 +1,6 @@
 """Rows in order of confidence, ties as groups, for many weightings of the rows at once.
 
-Everything that depends on the order of confidences (selective risk, AUROC, equal-mass bins) is a
+Everything that depends on the order of confidences (selective risk, AUROC) is a
 function of how many rows, and how many errors, stand before each group of tied rows. Weights are
 whole numbers per cluster: a row of weight w stands for w copies of it, so that a bootstrap resample
 is one column of weights and the plain metric is the case of a single column of ones.
@@ -35,24 +35,18 @@ class Ranked:
         if cluster is None or weights is None:
             cluster, weights = np.zeros(len(confidence), dtype=np.intp), np.ones((1, 1))
         _, group = np.unique(-confidence, return_inverse=True)
-        shape = (int(group.max()) + 1, len(weights))
-
-        def per_group(values: NDArray, rows: NDArray | slice = slice(None)) -> sparse.csr_array:
-            return sparse.csr_array((values[rows], (group[rows], cluster[rows])), shape=shape)
-
         wrong = ~correct
-        has_error = np.unique(group[wrong])
-        self._residual = per_group(confidence - correct)
-        self._weights = weights
-        size = per_group(np.ones(len(group))) @ weights
-        self._after = _running_sum(size)  # [groups, R]: rows up to and with the group
-        self.rows = self._after[-1]  # [R]
-        # the groups that hold an error; the others never change the number of errors
-        self.size = size[has_error]
-        self.after = self._after[has_error]
-        self.before = self.after - self.size
-        self.errors = per_group(np.ones(len(group)), wrong)[has_error] @ weights
-        self.errors_before = _running_sum(self.errors) - self.errors
+        erring = np.unique(group[wrong])  # the groups that hold an error: only they bend the curves
+        # segment 2j + 1 is the j-th such group, segment 2j all that stands between it and the last
+        segment = np.searchsorted(erring, group, "left") + np.searchsorted(erring, group, "right")
+        sizes = sum_by(segment, cluster, np.ones(len(group)), 2 * len(erring) + 1, weights)
+        ends = running_sum(sizes)
+        self.rows = ends[-1]  # [R]
+        self.size, self.before, self.after = sizes[1::2], ends[:-1:2], ends[1::2]
+        order = np.searchsorted(erring, group[wrong])
+        self.errors = sum_by(order, cluster[wrong], np.ones(len(order)), len(erring), weights)
+        counted = running_sum(self.errors)
+        self.errors_before = counted - self.errors
         self.total_errors = self.errors.sum(axis=0)  # [R]
 
     @cached_property
@@ -76,14 +70,14 @@ class Ranked:
         upper, lower = harmonic[self.after.astype(np.intp)], harmonic[self.before.astype(np.intp)]
         last = harmonic[self.rows.astype(np.intp)]
         area = self.errors * (last - upper) - self.share * self.before * (upper - lower)
-        return _ratio(self.total_errors + area.sum(axis=0), self.rows)
+        return ratio(self.total_errors + area.sum(axis=0), self.rows)
 
     def optimal_aurc(self) -> NDArray:
         """Return the AURC at the same accuracy if every error stood behind every right answer."""
         harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, self.rows.max() + 1))])
         right = self.rows - self.total_errors
         tail = harmonic[self.rows.astype(np.intp)] - harmonic[right.astype(np.intp)]
-        return _ratio(self.total_errors - right * tail, self.rows)
+        return ratio(self.total_errors - right * tail, self.rows)
 
     def _misordered(self) -> NDArray:
         """Return the number of (error, right) pairs with the error on top, ties as one half."""
@@ -95,7 +89,7 @@ class Ranked:
     def auroc(self) -> NDArray:
         """Return the share of (right, error) pairs in which the right answer is more confident."""
         pairs = self.total_errors * (self.rows - self.total_errors)
-        return 1 - _ratio(self._misordered(), pairs)
+        return 1 - ratio(self._misordered(), pairs)
 
     def augrc(self) -> NDArray:
         """Return the mean over k = 1 … n of (expected errors among the k most confident) / n.
@@ -104,55 +98,45 @@ class Ranked:
         matter (1 + … + E); what does is how many right answers stand behind each of them.
         """
         errors = self.total_errors
-        return _ratio(self._misordered() + errors * (errors + 1) / 2, self.rows**2)
+        return ratio(self._misordered() + errors * (errors + 1) / 2, self.rows**2)
 
     def risk_at_coverage(self, coverage: float) -> NDArray:
         """Return the expected error rate among the ceil(coverage * n) most confident rows."""
         k = np.ceil(coverage * self.rows - ROUNDING)
-        return _ratio(self.errors_up_to(k), k)
+        return ratio(self.errors_up_to(k), k)
 
     def coverage_at_risk(self, risk: float) -> NDArray:
         """Return the largest k / n whose k most confident rows have at most this expected risk."""
-        share, before, after = self.share, self.before, self.after
-        # right before a group with errors, risk is at a local minimum
-        best = np.where(self.errors_before <= risk * before + ROUNDING, before, 0)
-        whole = self.errors_before + self.errors <= risk * after + ROUNDING
-        best = np.maximum(best, np.where(whole, after, 0))
-        # within a group the expected risk crosses the limit once, from below if its share is larger
-        rising = share > risk
-        limit = np.where(rising, before * share - self.errors_before, 0)
-        crossing = np.floor(limit / np.where(rising, share - risk, 1) + ROUNDING)
-        best = np.maximum(best, np.where(crossing > before, np.minimum(crossing, after), 0))
-        everything = np.where(self.total_errors <= risk * self.rows + ROUNDING, self.rows, 0)
-        return _ratio(np.maximum(best.max(axis=0, initial=0), everything), self.rows)
-
-    def adaptive_calibration_error(self, bins: int) -> NDArray:
-        """Return the calibration error in equal-mass bins, see `adaptive_calibration_error`.
-
-        The sum of (confidence - correct) over the k most confident rows is a curve over k that is
-        linear within a tied group in expectation; a bin's gap is the curve's rise across it.
-        """
-        curve = _running_sum(self._residual @ self._weights)
-        size, larger = np.divmod(self.rows, bins)
-        ends = np.arange(bins + 1)[:, None]  # bins counted from the least confident rows
-        cuts = self.rows - (ends * size + np.minimum(ends, larger))
-        group = _first_reaching(self._after, cuts)
-        column = np.arange(len(self.rows))
-        end, height = self._after[group, column], curve[group, column]
-        start = np.where(group > 0, self._after[group - 1, column], 0)
-        foot = np.where(group > 0, curve[group - 1, column], 0)
-        part = (cuts - start) / np.maximum(end - start, 1)
-        rise = np.diff(foot + part * (height - foot), axis=0)
-        return _ratio(np.abs(rise).sum(axis=0), self.rows)
+        everything = self.total_errors <= risk * self.rows + ROUNDING
+        if not len(self.size):
+            return ratio(self.rows, self.rows)
+        # up to here the limit is met, and with the last group that starts so it is crossed
+        met = self.errors_before <= risk * self.before + ROUNDING
+        last = len(met) - 1 - np.argmax(met[::-1], axis=0), np.arange(len(self.rows))
+        room = risk * self.before[last] - self.errors_before[last]
+        # within the group each row adds its share of errors and `risk` of room
+        lack = self.errors[last] - risk * self.size[last]
+        extra = np.floor(room * self.size[last] / np.where(lack > 0, lack, 1) + ROUNDING)
+        extra = np.where(lack > 0, np.clip(extra, 0, self.size[last]), self.size[last])
+        best = np.where(met.any(axis=0), self.before[last] + extra, 0)
+        return ratio(np.where(everything, self.rows, best), self.rows)
 
 
-def _ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
+def sum_by(
+    index: NDArray, cluster: NDArray, values: NDArray, length: int, weights: NDArray
+) -> NDArray:
+    """Return the weighted sums of rows' values by index, float64 [length, R]."""
+    shape = (length, len(weights))
+    return sparse.csr_array((values, (index, cluster)), shape=shape) @ weights
+
+
+def ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
     """Divide, giving NaN where there is nothing to divide by."""
     undefined = np.full(np.shape(numerator), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
 
 
-def _running_sum(table: NDArray) -> NDArray:
+def running_sum(table: NDArray) -> NDArray:
     """Return cumulative sums down the rows of a [rows, R] table.
 
     One addition per row over all R columns: three times as fast as `numpy.cumsum(axis=0)`.
@@ -162,16 +146,3 @@ def _running_sum(table: NDArray) -> NDArray:
     for above, row, out in zip(total[:-1], table[1:], total[1:], strict=True):
         np.add(above, row, out=out)
     return total
-
-
-def _first_reaching(ascending: NDArray, target: NDArray) -> NDArray:
-    """Return per column the first row of `ascending` [rows, R] that is >= `target` […, R]."""
-    low = np.zeros(target.shape, dtype=np.intp)
-    high = np.full(target.shape, len(ascending) - 1)
-    column = np.arange(ascending.shape[1])
-    for _ in range(len(ascending).bit_length()):
-        middle = (low + high) // 2
-        reached = ascending[middle, column] >= target
-        high = np.where(reached, middle, high)
-        low = np.where(reached, low, np.minimum(middle + 1, high))
-    return low

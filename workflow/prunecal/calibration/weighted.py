@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from prunecal.calibration.binned import bin_index
+from prunecal.calibration.equal_mass import adaptive_calibration_errors
 from prunecal.calibration.ranked import Ranked
 from prunecal.calibration.smooth import smooth_calibration_errors
 
@@ -88,7 +89,6 @@ def ranked_metrics(sample: Sample, weights: NDArray, bins: int) -> dict[str, NDA
         area = ranked.aurc()
         parts.append(
             {
-                "ace": ranked.adaptive_calibration_error(bins),
                 "auroc": ranked.auroc(),
                 "aurc": area,
                 "e_aurc": area - ranked.optimal_aurc(),
@@ -97,7 +97,10 @@ def ranked_metrics(sample: Sample, weights: NDArray, bins: int) -> dict[str, NDA
                 "coverage_at_5_risk": ranked.coverage_at_risk(RISK),
             }
         )
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    metrics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rows = sample.confidence, sample.correct, sample.cluster
+    metrics["ace"] = adaptive_calibration_errors(*rows, weights, bins)
+    return metrics
 
 
 def smooth_metrics(sample: Sample, weights: NDArray) -> dict[str, NDArray]:

@@ -1,0 +1,62 @@
+"""Calibration error in bins that hold equally many rows, for many weightings at once."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecal.calibration.ranked import ratio, running_sum, sum_by
+
+BLOCK = 32  # groups of tied rows
+
+
+def adaptive_calibration_errors(
+    confidence: NDArray, correct: NDArray, cluster: NDArray, weights: NDArray, bins: int
+) -> NDArray:
+    """Return the error of `adaptive_calibration_error` under each weighting, float64 [R].
+
+    The sum of (confidence - correct) over the k least confident rows is a curve over k, linear
+    within a group of tied rows in expectation; a bin's gap is the curve's rise across the bin.
+    Coarse blocks of groups locate each cut, then only the block that holds it is looked at closely.
+
+    Args:
+        confidence: float64 [n].
+        correct: bool [n].
+        cluster: int [n], the row of `weights` that weighs each row.
+        weights: float64 [clusters, R], whole numbers.
+        bins: number of bins.
+    """
+    _, group = np.unique(confidence, return_inverse=True)
+    ones, residual = np.ones(len(group)), confidence - correct
+    block, within = np.divmod(group, BLOCK)
+    blocks = int(block.max()) + 1
+    ends = running_sum(sum_by(block, cluster, ones, blocks, weights))
+    heights = running_sum(sum_by(block, cluster, residual, blocks, weights))
+    size, larger = np.divmod(ends[-1], bins)  # the first bins hold one row more
+    cut = np.arange(bins + 1)[:, None]
+    cuts = cut * size + np.minimum(cut, larger)
+    inside = _first_reaching(ends, cuts)
+    curve = np.empty(cuts.shape)
+    for number in np.unique(inside):
+        chosen = inside == number
+        draw = np.nonzero(chosen)[1]
+        rows = np.flatnonzero(block == number)
+        place, used = (within[rows], cluster[rows]), weights[:, draw]
+        sizes = sum_by(*place, ones[rows], BLOCK, used)
+        rises = sum_by(*place, residual[rows], BLOCK, used)
+        start = running_sum(sizes) - sizes + (ends[number - 1, draw] if number else 0.0)
+        taken = np.clip(cuts[chosen] - start, 0, sizes) / np.maximum(sizes, 1)
+        foot = heights[number - 1, draw] if number else 0.0
+        curve[chosen] = foot + (taken * rises).sum(axis=0)
+    return ratio(np.abs(np.diff(curve, axis=0)).sum(axis=0), ends[-1])
+
+
+def _first_reaching(ascending: NDArray, target: NDArray) -> NDArray:
+    """Return per column the first row of `ascending` [rows, R] that is >= `target` [..., R]."""
+    low = np.zeros(target.shape, dtype=np.intp)
+    high = np.full(target.shape, len(ascending) - 1)
+    column = np.arange(ascending.shape[1])
+    for _ in range(len(ascending).bit_length()):
+        middle = (low + high) // 2
+        reached = ascending[middle, column] >= target
+        high = np.where(reached, middle, high)
+        low = np.where(reached, low, np.minimum(middle + 1, high))
+    return low
