@@ -7,7 +7,6 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -113,6 +112,9 @@ class Inference(Parameters):
     """How the GPU work is cut and run. Nothing here changes which tokens are kept."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if seen")
+    threads: int = Field(
+        1, ge=1, description="CPU threads of a job; fixed, so that results do not depend on cores"
+    )
     batch_tokens: int = Field(
         4096, ge=1, description="tokens per micro-batch; halved with a warning if memory runs out"
     )
@@ -171,6 +173,15 @@ class Cell:
     family: str
     parameters: tuple[tuple[str, Any], ...]
     budget: int
+
+    def settings(self) -> dict[str, Any]:
+        """Return the cell as it stands in the metadata of its predictions."""
+        return {
+            "strategy": self.strategy,
+            "family": self.family,
+            "parameters": dict(self.parameters),
+            "budget": self.budget,
+        }
 
     @property
     def place(self) -> str:
@@ -348,8 +359,3 @@ def _plugin_schema(
         "required": [*required, next(key for key in head if "const" in head[key])],
         "additionalProperties": False,
     }
-
-
-def cell_path(cell: Cell) -> str:
-    """Return a cell's folder below results/{model}/{dataset}."""
-    return str(PurePosixPath(cell.strategy) / str(cell.budget))

@@ -23,7 +23,8 @@ def main(arguments: argparse.Namespace) -> None:
 
     settings = json.loads(arguments.settings)
     where = device.pick(arguments.device, arguments.threads)
-    folder = model.folder(json.loads(arguments.source), arguments.manifest, arguments.weights)
+    described = store.read_json(arguments.manifest)
+    folder = model.folder(json.loads(arguments.source), described, arguments.weights)
     llava = plugins.load("models", settings["family"]).load(folder, settings, where)
     ids, features, saliency = [], [], []
     table = store.read_table(arguments.images, ["image_id", "bytes"])
@@ -42,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
             saliency.append(attention.cpu())
     features, saliency = torch.cat(features), torch.cat(saliency)
     _refuse_not_finite(ids, features)
-    facts = {"image_id": ids, "model": store.read_json(arguments.manifest)["digest"], **settings}
+    facts = {"image_id": ids, "model": described["digest"], **settings}
     store.write_tensors(arguments.out, {"features": features, "saliency": saliency}, facts)
     console.log.info("encoded %d images into %s", len(ids), list(features.shape))
 

@@ -73,7 +73,8 @@ class Job:
 
         arguments = self.arguments
         where = device.pick(arguments.device, arguments.threads)
-        folder = model.folder(json.loads(arguments.source), arguments.manifest, arguments.weights)
+        described = store.read_json(arguments.manifest)
+        folder = model.folder(json.loads(arguments.source), described, arguments.weights)
         llava = plugins.load("models", self.settings["family"]).load(folder, self.settings, where)
         return Session(llava, self.questions, arguments.features, arguments.batch_tokens)
 

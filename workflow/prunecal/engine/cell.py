@@ -148,7 +148,7 @@ class Session:
         images = [row.image for row in rows]
         chosen = kept[images]
         features = self.features[torch.tensor(images)[:, None], chosen]
-        compact = params.positions == "compact"
+        compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
         places = torch.arange(budget).expand_as(chosen) if compact else chosen
         prompt = self._assemble(rows, features, places, budget if compact else self.visual_tokens)
         states = batches.answer_states(self.model.decoder, prompt, self.past)

@@ -61,11 +61,17 @@ class Llava:
 
     def pixels(self, images: Sequence[Image]) -> Tensor:
         """Return pixel values [B, 3, side, side], padded to a square as LLaVA-1.5 is evaluated."""
-        if self.settings["image"] == "pad":
-            mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
-            images = [pad_to_square(image.convert("RGB"), mean) for image in images]
-        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
+        squares = [self.square(image) for image in images]
+        pixels = self.processor(images=squares, return_tensors="pt")["pixel_values"]
         return pixels.to(self.device, self.model.dtype)
+
+    def square(self, image: Image) -> Image:
+        """Return an RGB image as the processor gets it: padded, unless the settings say crop."""
+        image = image.convert("RGB")
+        if self.settings["image"] == "crop":
+            return image
+        mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
+        return pad_to_square(image, mean)
 
     def encode(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
         """Return visual tokens and their saliency.

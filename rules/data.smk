@@ -1,0 +1,23 @@
+# Data sets: questions and images, in one form whatever their source.
+
+
+rule data:
+    message:
+        "Prepare the data set {wildcards.dataset}"
+    output:
+        questions="results/datasets/{dataset}/questions.parquet",
+        images="results/datasets/{dataset}/images.parquet",
+    log:
+        "logs/data/{dataset}.log",
+    params:
+        loader=lambda wildcards: DATASETS[wildcards.dataset].loader,
+        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].params()),
+        code=lambda wildcards: source_digest(
+            "prunecal.data", module_name("datasets", DATASETS[wildcards.dataset].loader)
+        ),
+    resources:
+        mem_mb=4000,
+    shell:
+        "python -m prunecal.data --dataset {wildcards.dataset} --loader {params.loader} "
+        "--params {params.settings:q} --questions {output.questions} --images {output.images} "
+        "--log {log}"

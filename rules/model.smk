@@ -1,0 +1,43 @@
+# Models: downloaded, found in a folder, or trained; then described by a manifest of checksums.
+
+
+rule model:
+    message:
+        "Obtain the model {wildcards.model}"
+    output:
+        manifest="results/models/{model}/manifest.json",
+    log:
+        "logs/model/{model}.log",
+    wildcard_constraints:
+        model=one_of(set(MODELS) - set(TRAINED)),
+    params:
+        source=lambda wildcards: model_source(wildcards.model),
+        code=lambda wildcards: model_code(wildcards.model),
+    shell:
+        "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
+        "--manifest {output.manifest} --log {log}"
+
+
+rule train:
+    message:
+        "Train the model {wildcards.model}"
+    output:
+        manifest="results/models/{model}/manifest.json",
+        weights="results/models/{model}/weights/model.safetensors",
+        curve="results/models/{model}/weights/learning_curve.csv",
+    log:
+        "logs/model/{model}.log",
+    benchmark:
+        "logs/model/{model}.benchmark.tsv"
+    wildcard_constraints:
+        model=one_of(TRAINED),
+    params:
+        source=lambda wildcards: model_source(wildcards.model),
+        code=lambda wildcards: model_code(wildcards.model),
+        folder=subpath(output.weights, parent=True),
+    threads: 2
+    resources:
+        mem_mb=4000,
+    shell:
+        "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
+        "--manifest {output.manifest} --weights {params.folder} --log {log}"

@@ -1,0 +1,264 @@
+import numpy as np
+import pytest
+import torch
+
+from prunecal import plugins, store
+from prunecal.engine.cell import Session
+from prunecal.errors import PrunecalError
+from prunecal.models.llava import Llava
+from prunecal.prompts import conversation
+from prunecal.strategies import rank
+from support import picture, questions, tiny_llava
+
+N = 16
+SETTINGS = {"visual_tokens": N, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
+VISION = ["full", "random", "saliency", "scope"]
+
+
+@pytest.fixture(scope="module", params=[4, 2], ids=["heads", "grouped-heads"])
+def llava(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llava")
+    tiny_llava(folder, kv_heads=request.param)
+    return Llava(folder, SETTINGS, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return questions()
+
+
+@pytest.fixture(scope="module")
+def features(llava, tmp_path_factory):
+    path = tmp_path_factory.mktemp("features") / "features.safetensors"
+    with torch.inference_mode():
+        tokens, saliency = llava.encode([picture(seed) for seed in range(3)])
+    ids = [f"image{at}" for at in range(3)]
+    arrays = {"features": tokens.contiguous(), "saliency": saliency}
+    store.write_tensors(path, arrays, {"image_id": ids})
+    return path
+
+
+def run(session, family, budget, **parameters):
+    strategy = plugins.load("strategies", family)
+    params = strategy.Params(**parameters)
+    if strategy.PLACE == "decoder":
+        return session.run(strategy, params, budget, None, None)
+    order = order_of(session, family, budget, parameters)
+    coverage = np.zeros(3, np.float32)
+    return session.run(strategy, params, budget, order, coverage)
+
+
+def order_of(session, family, budget, parameters):
+    saliency = torch.rand(3, N, generator=torch.Generator().manual_seed(0))
+    ids = [f"image{at}" for at in range(3)]
+    order = rank(family, session.features, saliency, budget, image_ids=ids, **parameters)
+    return order.to(torch.int16).numpy()
+
+
+def plain_logits(llava, features, kept, text, options, *, compact):
+    """Option logits by transformers' own forward on one prompt with some visual tokens kept."""
+    ids = llava.tokenizer(conversation("vicuna_v1", text))["input_ids"]
+    at = ids.index(llava.model.config.image_token_id)
+    embed = llava.model.get_input_embeddings()
+    visual = llava.model.model.multi_modal_projector(features[kept])
+    before, after = embed(torch.tensor(ids[:at])), embed(torch.tensor(ids[at + 1 :]))
+    embeds = torch.cat((before, visual, after))[None]
+    places = torch.arange(len(kept)) if compact else kept
+    end = len(kept) if compact else N
+    positions = torch.cat((torch.arange(at), at + places, at + end + torch.arange(len(after))))
+    logits = llava.model(inputs_embeds=embeds, position_ids=positions[None]).logits[0, -1]
+    return logits[llava.option_tokens(text, options)].detach().numpy()
+
+
+def plain_fastv(llava, features, text, options, budget, layer):
+    """Option logits of FastV in place, one prompt at a time, through transformers' own layers."""
+    ids = llava.tokenizer(conversation("vicuna_v1", text))["input_ids"]
+    at = ids.index(llava.model.config.image_token_id)
+    embed, backbone = llava.model.get_input_embeddings(), llava.model.model.language_model
+    visual = llava.model.model.multi_modal_projector(features)
+    before, after = embed(torch.tensor(ids[:at])), embed(torch.tensor(ids[at + 1 :]))
+    states = torch.cat((before, visual, after))[None]
+    positions = torch.arange(states.shape[1])[None]
+    for number, block in enumerate(backbone.layers):
+        if number == layer:
+            attention = scores[0].mean(0)[-1]  # noqa: F821  assigned in the layer before
+            best = attention[at : at + N].topk(budget).indices.sort().values + at
+            seen = torch.cat((torch.arange(at), best, torch.arange(at + N, states.shape[1])))
+            states, positions = states[:, seen], positions[:, seen]
+        rotary = backbone.rotary_emb(states, positions)
+        length = states.shape[1]
+        mask = torch.full((1, 1, length, length), -torch.inf).triu(1)
+        backbone.config._attn_implementation = "eager"
+        normed = block.input_layernorm(states)
+        _, scores = block.self_attn(normed, position_embeddings=rotary, attention_mask=mask)
+        states = block(
+            states, attention_mask=mask, position_ids=positions, position_embeddings=rotary
+        )
+    backbone.config._attn_implementation = "sdpa"
+    logits = llava.model.lm_head(backbone.norm(states))[0, -1]
+    return logits[llava.option_tokens(text, options)].detach().numpy()
+
+
+@pytest.mark.parametrize("positions", ["compact", "original"])
+@pytest.mark.parametrize("family", VISION)
+def test_vision_side_strategies_equal_the_plain_forward(llava, features, asked, family, positions):
+    if family == "full" and positions == "original":
+        pytest.skip("full keeps every position")
+    session = Session(llava, asked, features, batch_tokens=512)
+    budget = N if family == "full" else 5
+    parameters = {} if family == "full" else {"positions": positions}
+    answers = run(session, family, budget, **parameters)
+    order = order_of(session, family, budget, parameters)
+    for at, row in asked.iterrows():
+        image = int(row["image_id"][-1])
+        kept = torch.from_numpy(order[image]).long().sort().values
+        compact = positions == "compact"
+        plain = plain_logits(
+            llava, session.features[image], kept, row["text"], row["options"], compact=compact
+        )
+        np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_fastv_equals_a_prompt_at_a_time_through_the_models_own_layers(
+    llava, features, asked, layer
+):
+    session = Session(llava, asked, features, batch_tokens=512)
+    answers = run(session, "fastv", 5, layer=layer)
+    for at, row in asked.iterrows():
+        image = int(row["image_id"][-1])
+        plain = plain_fastv(llava, session.features[image], row["text"], row["options"], 5, layer)
+        np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [*VISION[1:], "fastv", "fastv-two-pass"])
+def test_budget_of_all_tokens_equals_no_pruning(llava, features, asked, family):
+    session = Session(llava, asked, features, batch_tokens=512)
+    pruned, full = run(session, family, N), run(session, "full", N)
+    for mine, whole in zip(pruned.logits, full.logits, strict=True):
+        np.testing.assert_allclose(mine, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["saliency", "fastv", "fastv-two-pass"])
+def test_batch_size_changes_nothing(llava, features, asked, family):
+    answers = [
+        run(Session(llava, asked, features, batch_tokens), family, 5)
+        for batch_tokens in (1, 90, 4096)
+    ]
+    for other in answers[1:]:
+        for mine, theirs in zip(answers[0].logits, other.logits, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-4)
+        np.testing.assert_allclose(answers[0].coverage, other.coverage, atol=1e-6)
+
+
+def test_unpruned_cells_equal_transformers_on_pixels(llava, features, asked):
+    from transformers import AutoProcessor
+
+    session = Session(llava, asked, features, batch_tokens=512)
+    answers = run(session, "full", N)
+    processor = AutoProcessor.from_pretrained(llava.model.name_or_path, backend="pil")
+    for at, row in asked.iterrows():
+        image = llava.square(picture(int(row["image_id"][-1])))
+        prompt = conversation("vicuna_v1", row["text"])
+        inputs = processor(text=prompt, images=image, return_tensors="pt")
+        logits = llava.model(**inputs).logits[0, -1]
+        plain = logits[llava.option_tokens(row["text"], row["options"])].detach().numpy()
+        np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
+
+
+def test_two_passes_compact_positions_equal_the_plain_forward(llava, features, asked):
+    from prunecal.strategies import fastv
+
+    session = Session(llava, asked, features, batch_tokens=512)
+    answers = run(session, "fastv-two-pass", 5, positions="compact")
+    at, row = 1, asked.iloc[1]
+    embeds, is_image = unpruned_prompt(llava, session.features[0], row["text"])
+    causal = type(
+        "Causal", (), {"model": llava.model.model.language_model, "lm_head": llava.model.lm_head}
+    )  # noqa: E501
+    kept, _ = fastv.fastv_logits(causal, embeds, is_image, 2, 5)
+    plain = plain_logits(
+        llava, session.features[0], kept, row["text"], row["options"], compact=True
+    )
+    np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
+
+
+def unpruned_prompt(llava, features, text):
+    ids = llava.tokenizer(conversation("vicuna_v1", text))["input_ids"]
+    at = ids.index(llava.model.config.image_token_id)
+    embed = llava.model.get_input_embeddings()
+    visual = llava.model.model.multi_modal_projector(features)
+    before, after = embed(torch.tensor(ids[:at])), embed(torch.tensor(ids[at + 1 :]))
+    is_image = torch.zeros(len(ids) - 1 + N, dtype=torch.bool)
+    is_image[at : at + N] = True
+    return torch.cat((before, visual, after))[None], is_image
+
+
+def test_saliency_is_the_cls_attention_that_eager_attention_gives(llava):
+    images = [picture(seed) for seed in range(2)]
+    tower = llava.model.model.vision_tower
+    tower.set_attn_implementation("eager")
+    output = tower(llava.pixels(images), output_attentions=True, output_hidden_states=True)
+    tower.set_attn_implementation("sdpa")
+    features, saliency = llava.encode(images)
+    expected = output.attentions[-2][:, :, 0, 1:].sum(1)
+    torch.testing.assert_close(saliency, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(features, output.hidden_states[-2][:, 1:], atol=1e-5, rtol=0)
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing(
+    llava, features, asked, monkeypatch, caplog
+):
+    session = Session(llava, asked, features, batch_tokens=4096)
+    expected = run(session, "saliency", 5)
+    whole = session._vision_batch
+
+    def small_memory(rows, *rest):
+        if sum(len(row.questions) for row in rows) > 2:
+            raise torch.OutOfMemoryError("pretended")
+        return whole(rows, *rest)
+
+    monkeypatch.setattr(session, "_vision_batch", small_memory)
+    with caplog.at_level("WARNING", logger="prunecal"):
+        answers = run(session, "saliency", 5)
+    assert "halving" in caplog.text
+    for mine, theirs in zip(answers.logits, expected.logits, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_too_little_memory_for_one_question_is_said(llava, features, asked, monkeypatch):
+    session = Session(llava, asked, features, batch_tokens=4096)
+
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("pretended")
+
+    monkeypatch.setattr(session, "_vision_batch", no_memory)
+    with pytest.raises(PrunecalError, match="too little memory for a single question"):
+        run(session, "saliency", 5)
+
+
+def test_nan_logits_name_the_question(llava, features, asked):
+    session = Session(llava, asked, features, batch_tokens=512)
+    session.features = session.features.clone()
+    session.features[1] = torch.nan
+    first = asked.loc[asked["image_id"] == "image1", "question_id"].iloc[0]
+    order = np.tile(np.arange(5, dtype=np.int16), (3, 1))
+    strategy = plugins.load("strategies", "saliency")
+    with pytest.raises(PrunecalError, match=f"question '{first}' gets NaN"):
+        session.run(strategy, strategy.Params(), 5, order, np.zeros(3, np.float32))
+
+
+def test_options_with_one_first_token_are_refused(llava):
+    with pytest.raises(PrunecalError, match="'red' and 'red' begin with the same token"):
+        llava.option_tokens("Is it?", ["red", "red"])
+
+
+def test_a_model_of_another_size_is_refused(llava):
+    from pathlib import Path
+
+    with pytest.raises(PrunecalError, match="has 16 visual tokens per image but the config says"):
+        Llava(
+            Path(llava.model.name_or_path),
+            SETTINGS | {"visual_tokens": 100},
+            torch.device("cpu"),
+        )
