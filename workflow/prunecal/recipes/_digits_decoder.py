@@ -1,0 +1,221 @@
+"""Second and third phase: the decoder learns to answer, first about words, then about images.
+
+In the symbolic phase the visual tokens are noisy word embeddings, which teaches the decoder to
+look things up before it must read a real projector; this stands in for language pre-training.
+Then projector and decoder learn on the features of the frozen tower.
+
+All questions about an image are packed into one sequence: each sees the image and itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunecal.digits import BACKGROUND, Canvas
+from prunecal.digits_choices import QUESTIONS, ask
+from prunecal.digits_polls import sample, truth
+from prunecal.prompts import conversation
+from prunecal.recipes._digits_model import TEMPLATE, WIDTH
+from prunecal.recipes._halves import Phase, train
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+POLLS_PER_KIND = 2  # to be answered Yes, and as many No
+CHOICES_PER_SUBJECT = 2
+SYMBOLS = 24  # visual tokens of the symbolic phase
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The questions about a batch of images, each image's in one row.
+
+    Attributes:
+        ids: tokens after the visual tokens, int64 [B, T].
+        block: the question to which a token belongs, from 1; 0 for padding, int64 [B, T].
+        offset: a token's place in its question, int64 [B, T].
+        asked: place of each question's last token, int64 [B, questions].
+        answers: first token of each answer, int64 [B, questions].
+    """
+
+    ids: Tensor
+    block: Tensor
+    offset: Tensor
+    asked: Tensor
+    answers: Tensor
+
+
+class Exam:
+    """Questions about training canvases, as tokens.
+
+    Args:
+        tokenizer: the model's.
+        canvases: the training canvases.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, canvases: Sequence[Canvas]) -> None:
+        self.tokenizer = tokenizer
+        self.canvases = canvases
+        self.holds = truth(canvases)
+        (prompt,) = self._tokenize([""])
+        self.image = tokenizer.convert_tokens_to_ids("<image>")
+        self.before = prompt[: prompt.index(self.image)]
+
+    def questions(self, index: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Draw pairs of text and answer about one canvas, polls first."""
+        polls = sample(self.holds[index], POLLS_PER_KIND, rng)
+        drawn = [
+            ask(subject, self.canvases[index], rng)
+            for subject in QUESTIONS
+            for _ in range(CHOICES_PER_SUBJECT)
+        ]
+        return polls + [(question.text, question.options[question.label]) for question in drawn]
+
+    def pack(self, indices: np.ndarray, rng: np.random.Generator) -> Packed:
+        """Draw and pack the questions about some canvases."""
+        drawn = [self.questions(index, rng) for index in indices]
+        texts, answers = zip(*(pair for pairs in drawn for pair in pairs), strict=True)
+        after = iter(ids[len(self.before) + 1 :] for ids in self._tokenize(texts))
+        rows = [[next(after) for _ in pairs] for pairs in drawn]
+        length = max(sum(map(len, row)) for row in rows)
+        ids, block, offset = np.zeros((3, len(rows), length), dtype=np.int64)
+        asked = np.array([np.cumsum([len(question) for question in row]) - 1 for row in rows])
+        for number, row in enumerate(rows):
+            flat = [
+                (token, question, place)
+                for question, tokens in enumerate(row, start=1)
+                for place, token in enumerate(tokens)
+            ]
+            ids[number, : len(flat)], block[number, : len(flat)], offset[number, : len(flat)] = zip(
+                *flat, strict=True
+            )
+        known = torch.tensor(self.tokenizer.convert_tokens_to_ids(list(answers)))
+        return Packed(*map(torch.from_numpy, (ids, block, offset, asked)), known.view(asked.shape))
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer([conversation(TEMPLATE, text) for text in texts])["input_ids"]
+
+
+def train_on_symbols(
+    phase: Phase,
+    model: LlavaForConditionalGeneration,
+    words: list[int],
+    exam: Exam,
+    features: Tensor,
+    patches: Tensor,
+    seed: int,
+    workers: Executor,
+) -> list[dict]:
+    """Train the decoder on noisy words in place of visual tokens.
+
+    Args:
+        phase: its length and rates.
+        model: the model, changed in place.
+        words: tokens of what a patch can show, background last.
+        exam: asks the questions.
+        features: the tower's features of some training canvases, to which the noise is fitted.
+        patches: what their patches show.
+        seed: seed of the recipe.
+        workers: two threads.
+
+    Returns:
+        Points of the learning curve.
+    """
+    embeddings = model.get_input_embeddings().weight
+    with torch.no_grad():
+        projected = model.model.multi_modal_projector(features)
+        meant = embeddings[words][patches]
+        digit = patches < BACKGROUND
+        scale, noise = zip(
+            *(_fit(projected[kind], meant[kind]) for kind in (digit, ~digit)), strict=True
+        )
+
+    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        shown = torch.from_numpy(
+            np.stack([_symbols(exam.canvases[index], rng) for index in indices])
+        )
+        spread = torch.from_numpy(rng.standard_normal((*shown.shape, WIDTH), dtype=np.float32))
+        background = (shown == BACKGROUND).long()
+        visual = (
+            torch.tensor(scale)[background][..., None] * embeddings[words][shown]
+            + torch.tensor(noise)[background][..., None] * spread
+        )
+        return _answer(model, exam, visual, exam.pack(indices, rng))
+
+    trained = {**dict(model.model.language_model.named_parameters("decoder"))}
+    trained["head"] = model.lm_head.weight
+    return train(phase, trained, loss, len(exam.canvases), (seed, 1), workers)
+
+
+def train_on_images(
+    phase: Phase,
+    model: LlavaForConditionalGeneration,
+    exam: Exam,
+    features: Tensor,
+    seed: int,
+    workers: Executor,
+) -> list[dict]:
+    """Train projector and decoder on the tower's features; arguments as in `train_on_symbols`."""
+    projector = model.model.multi_modal_projector
+
+    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        return _answer(model, exam, projector(features[indices]), exam.pack(indices, rng))
+
+    trained = {
+        **dict(projector.named_parameters("projector")),
+        **dict(model.model.language_model.named_parameters("decoder")),
+    }
+    trained["head"] = model.lm_head.weight
+    return train(phase, trained, loss, len(features), (seed, 2), workers)
+
+
+def _fit(projected: Tensor, meant: Tensor) -> tuple[float, float]:
+    """Fit projected = scale * meant + noise; return the scale and the noise's deviation."""
+    scale = (projected * meant).sum() / meant.square().sum()
+    return scale.item(), (projected - scale * meant).std().item()
+
+
+def _symbols(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
+    """Return what each symbolic token shows: the canvas's digits, some repeatedly, at any place."""
+    values = [digit.value for digit in canvas.digits]
+    values = np.repeat(values, rng.integers(1, 4, len(values)))
+    shown = np.full(SYMBOLS, BACKGROUND)
+    shown[: len(values)] = values
+    return rng.permutation(shown)
+
+
+def _answer(
+    model: LlavaForConditionalGeneration, exam: Exam, visual: Tensor, packed: Packed
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the loss of the answers to packed questions about visual tokens [B, N, WIDTH]."""
+    embed = model.get_input_embeddings()
+    B, N, _ = visual.shape
+    prefix = embed(torch.tensor(exam.before)).expand(B, -1, -1)
+    shared = prefix.shape[1] + N
+    block = nn.functional.pad(packed.block, (shared, 0))
+    sees = (block[:, :, None] == block[:, None]) | (torch.arange(block.shape[1]) < shared)
+    mask = torch.zeros(sees.shape).masked_fill_(~sees.tril(), torch.finfo(torch.float32).min)
+    positions = torch.cat([torch.arange(shared).expand(B, -1), shared + packed.offset], dim=1)
+    states = model.model.language_model(
+        inputs_embeds=torch.cat([prefix, visual, embed(packed.ids)], dim=1),
+        attention_mask=mask[:, None],
+        position_ids=positions,
+        use_cache=False,
+    ).last_hidden_state
+    logits = model.lm_head(states[torch.arange(B)[:, None], shared + packed.asked])
+    right = (logits.argmax(dim=-1) == packed.answers).float()
+    polls = right.shape[1] - CHOICES_PER_SUBJECT * len(QUESTIONS)
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), packed.answers.flatten())
+    metrics = {
+        "loss": loss.item(),
+        "polls right": right[:, :polls].mean().item(),
+        "choices right": right[:, polls:].mean().item(),
+    }
+    return loss, metrics

@@ -1,0 +1,85 @@
+"""A small LLaVA that answers questions about handwritten digits, trained from scratch in minutes.
+
+Three phases: the tower learns to name what each patch shows, the decoder to answer about noisy
+words, and both together to answer about images.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from prunecal.parameters import Parameters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+
+class Params(Parameters):
+    """Settings of the training."""
+
+    seed: int = Field(0, ge=0, description="seed of canvases, first weights, batches and questions")
+    images: int = Field(4096, ge=2, description="training canvases")
+    tower_steps: int = Field(220, ge=1, description="steps of 32 images in which the tower learns")
+    symbol_steps: int = Field(160, ge=1, description="steps of 32 images as noisy words")
+    image_steps: int = Field(220, ge=1, description="steps of 16 images in which all is joined")
+
+
+FITTED = 128  # canvases to which the symbols' noise is fitted
+WHITENED = 512  # canvases from which the first filters come
+
+
+def train(params: Params, folder: Path) -> pd.DataFrame:
+    """Train the model and save weights, tokenizer, processor and learning curve.
+
+    The weights depend on the settings and on the machine's arithmetic alone: not on the number of
+    cores, nor on torch's thread settings.
+
+    Args:
+        params: settings.
+        folder: where to save, in the Hub's layout, as safetensors.
+
+    Returns:
+        The learning curve: phase, step, metric, value.
+    """
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from prunecal import digits
+    from prunecal.console import progress
+    from prunecal.recipes import _digits_model as start
+    from prunecal.recipes._digits_decoder import Exam, train_on_images, train_on_symbols
+    from prunecal.recipes._digits_tower import encode, train_tower
+    from prunecal.recipes._halves import Phase, two_threads
+
+    processor = start.build_processor()
+    tokenizer = processor.tokenizer
+    words = start.word_ids(tokenizer)
+    indices = progress(range(params.images), total=params.images, what="canvases", unit="canvas")
+    canvases = [digits.canvas("train", params.seed, index) for index in indices]
+    pixels = torch.from_numpy(np.stack([canvas.pixels for canvas in canvases]))
+    patches = torch.from_numpy(np.stack([canvas.patches for canvas in canvases]))
+    exam = Exam(tokenizer, canvases)
+
+    with two_threads() as workers, torch.random.fork_rng():
+        torch.manual_seed(params.seed)
+        model = start.build_model(tokenizer, start.normalise(pixels[:WHITENED]), patches[:WHITENED])
+        phase = Phase("tower", params.tower_steps, batch=32, rate=2e-3, matrix_rate=2e-2)
+        curve = train_tower(phase, model, words, pixels, patches, params.seed, workers)
+        features = encode(model, pixels, workers)
+        phase = Phase("symbols", params.symbol_steps, batch=32, rate=3e-3, matrix_rate=2e-2)
+        curve += train_on_symbols(
+            phase, model, words, exam, features[:FITTED], patches[:FITTED], params.seed, workers
+        )
+        phase = Phase("images", params.image_steps, batch=16, rate=2e-3, matrix_rate=1e-2)
+        curve += train_on_images(phase, model, exam, features, params.seed, workers)
+
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    table = pd.DataFrame(curve)
+    table.to_csv(folder / "learning_curve.csv", index=False)
+    return table
