@@ -1,0 +1,176 @@
+"""Measure all cells of one model on one data set, as they are and on resampled images.
+
+Output: safetensors. `value/<metric>` float64 [cells, subsets], and `draws/<metric>` float32
+[cells, subsets, R], the metric on each resample of images, the same resamples in all cells; NaN
+where it is undefined. Metadata: model, dataset, cells, subsets, metrics, resamples, bins, seed.
+"""
+
+import argparse
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecal import console, store
+from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
+from prunecal.calibration.weighted import Sample, mean_metrics, ranked_metrics, smooth_metrics
+from prunecal.predictions import Cell, read_cells, subsets
+from prunecal.scores import REFERENCE
+from prunecal.statistics import image_folds, image_weights
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """The draws that all cells share.
+
+    Attributes:
+        image: int [n], index of each row's image.
+        weights: float64 [images, 1 + R]: ones, then how often each resample holds each image.
+        few: columns of `weights` used for the costly metrics.
+        fold: int [images], the half of the images on which a temperature is fitted.
+    """
+
+    image: NDArray
+    weights: NDArray
+    few: NDArray
+    fold: NDArray
+
+
+def score_cell(
+    cell: Cell,
+    parts: Mapping[str, NDArray],
+    resamples: Resamples,
+    reference: Mapping[str, NDArray],
+    bins: int,
+) -> list[dict[str, NDArray]]:
+    """Return every metric of a cell per subset: the value, then the draws, float64 [1 + r].
+
+    Args:
+        cell: the predictions.
+        parts: row indices of each subset.
+        resamples: the shared draws.
+        reference: per subset the temperatures of the unpruned model, see `cell_temperatures`;
+            empty where there is no unpruned model.
+        bins: number of calibration bins.
+    """
+    means = cell.row_means()
+    slope = slopes(cell.table, cell.label)
+    found = []
+    for name, rows in parts.items():
+        image = resamples.image[rows]
+        groups = {}
+        if cell.yes is not None:
+            groups = {"ece_yes": cell.yes[rows], "ece_no": ~cell.yes[rows]}
+        sample = Sample(
+            confidence=cell.confidence[rows],
+            correct=cell.correct[rows],
+            cluster=image,
+            means={key: column[rows] for key, column in means.items()},
+            groups=groups,
+        )
+        metrics = mean_metrics(sample, resamples.weights, bins)
+        metrics |= ranked_metrics(sample, resamples.weights, bins)
+        few, fold = resamples.few, resamples.fold
+        metrics |= smooth_metrics(sample, few)
+        own = temperatures(slope[:, rows], image, fold, few)
+        scaled = cell.table[rows], sample.correct, image, fold
+        metrics["temperature"] = np.exp(np.log(own).mean(axis=0))
+        metrics["ece_temperature"] = cross_fitted_ece(*scaled, own, few, bins)
+        if reference:
+            metrics["ece_temperature_transfer"] = cross_fitted_ece(
+                *scaled, reference[name], few, bins
+            )
+        found.append(metrics)
+    return found
+
+
+def cell_temperatures(
+    cell: Cell, parts: Mapping[str, NDArray], resamples: Resamples
+) -> dict[str, NDArray]:
+    """Return a cell's temperatures per subset, float64 [2, 1 + r]: of each fold and draw."""
+    slope = slopes(cell.table, cell.label)
+    return {
+        name: temperatures(slope[:, rows], resamples.image[rows], resamples.fold, resamples.few)
+        for name, rows in parts.items()
+    }
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Score the cells and write the file."""
+    cells = read_cells(arguments.predictions)
+    parts = subsets(cells[0].rows, arguments.questions)
+    images, image = np.unique(np.array(cells[0].rows["image_id"]), return_inverse=True)
+    drawn = image_weights(len(images), arguments.resamples, arguments.seed)
+    weights = np.hstack([np.ones((len(images), 1)), drawn])
+    resamples = Resamples(
+        image=image,
+        weights=weights,
+        few=np.ascontiguousarray(weights[:, : 1 + arguments.costly_resamples]),
+        fold=image_folds(len(images), arguments.seed),
+    )
+    unpruned = [cell for cell in cells if cell.facts["family"] == REFERENCE]
+    reference = cell_temperatures(unpruned[0], parts, resamples) if unpruned else {}
+
+    def score(cell: Cell) -> list[dict[str, NDArray]]:
+        return score_cell(cell, parts, resamples, reference, arguments.bins)
+
+    with ThreadPoolExecutor(arguments.threads) as pool:
+        scored = console.progress(
+            pool.map(score, cells), total=len(cells), what="score", unit="cell"
+        )
+        results = list(scored)
+    metrics = sorted(results[0][0])
+    arrays = {}
+    for metric in metrics:
+        table = np.stack([[subset[metric] for subset in cell] for cell in results])
+        arrays[f"value/{metric}"] = np.ascontiguousarray(table[..., 0])
+        arrays[f"draws/{metric}"] = table[..., 1:].astype(np.float32)
+    facts = {
+        "model": cells[0].facts["model"],
+        "dataset": cells[0].facts["dataset"],
+        "cells": [
+            {key: value for key, value in cell.facts.items() if key not in ("model", "dataset")}
+            for cell in cells
+        ],
+        "subsets": [
+            {"name": name, "n": len(rows), "n_images": len(np.unique(image[rows]))}
+            for name, rows in parts.items()
+        ],
+        "metrics": metrics,
+        "resamples": {metric: arrays[f"draws/{metric}"].shape[-1] for metric in metrics},
+        "bins": arguments.bins,
+        "seed": arguments.seed,
+    }
+    store.write_arrays(arguments.output, arrays, facts)
+
+
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
+    parser = console.parser(__doc__)
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="predictions.parquet of all cells",
+    )
+    parser.add_argument("--questions", type=Path, help='questions.parquet, for the subset "unique"')
+    parser.add_argument("--output", type=Path, required=True, help="score.safetensors")
+    parser.add_argument("--resamples", type=int, default=2000, help="resamples of images")
+    parser.add_argument(
+        "--costly-resamples",
+        type=int,
+        default=200,
+        help="how many of them smECE and temperature scaling use",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples and the folds")
+    parser.add_argument("--bins", type=int, default=15, help="bins of confidence")
+    parser.add_argument("--threads", type=int, default=1, help="cells scored at once")
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    console.run(main, arguments_of())
