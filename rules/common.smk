@@ -7,7 +7,8 @@ from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir, "workflow")
 sys.path.insert(0, str(WORKFLOW))
-shell.prefix(f"export PYTHONPATH='{WORKFLOW}'; ")  # this checkout's code, wherever it was installed
+# jobs run this Python and this checkout's code, whatever is activated or installed elsewhere
+shell.prefix(f"export PATH='{Path(sys.executable).parent}':$PATH PYTHONPATH='{WORKFLOW}'; ")
 
 from prunecal.config import cells, load_study
 from prunecal.digest import source_digest

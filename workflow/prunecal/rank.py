@@ -8,18 +8,18 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-
 from prunecal import console, plugins, store
 from prunecal.engine import device
 from prunecal.strategies import rank
-from prunecal.strategies._similarity import cosine_similarity
+from prunecal.strategies._similarity import coverage_curve
 
 BATCH = 32  # images at a time
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Rank all images of a data set for one strategy."""
+    import torch
+
     parameters = json.loads(arguments.parameters)
     where = device.pick(arguments.device, arguments.threads)
     label = plugins.load("strategies", arguments.family).LABEL
@@ -45,18 +45,6 @@ def main(arguments: argparse.Namespace) -> None:
     arrays = {"order": torch.cat(orders).numpy(), "coverage": torch.cat(coverages).numpy()}
     facts = {"image_id": ids, "family": arguments.family, "parameters": parameters}
     store.write_arrays(arguments.out, arrays, facts)
-
-
-def coverage_curve(features: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Return the evidence coverage float32 [B, K] of the first 1 ... K tokens of an order.
-
-    Args:
-        features: [B, N, D].
-        order: int64 [B, K].
-    """
-    similarity = cosine_similarity(features)
-    chosen = similarity.gather(1, order[..., None].expand(-1, -1, similarity.shape[2]))
-    return chosen.cummax(dim=1).values.mean(dim=2)
 
 
 if __name__ == "__main__":
