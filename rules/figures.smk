@@ -1,0 +1,235 @@
+# Figures: each kind draws all its files in one process, from tables and predictions alone.
+
+from prunecal.digest import file_digest
+
+FIGURES = f"{AGGREGATES}/figures"
+FIGURE_LOGS = Path("logs", STUDY.study, "figures")
+LOOK = file_digest(Path(workflow.basedir, "reports", "prunecal.mplstyle"))
+BUDGET_FIGURES = {  # metric: category
+    "accuracy": "1. Headline",
+    "ece": "1. Headline",
+    "brier": "2. Calibration",
+    "aurc": "3. Selective prediction",
+}
+SWEPT = sorted(
+    {
+        key
+        for one in STRATEGIES.values()
+        for other in STRATEGIES.values()
+        if one.family == other.family
+        for key, value in one.parameters
+        if isinstance(value, (int, float)) and key != "seed"
+        if dict(other.parameters)[key] != value
+    }
+)
+
+
+localrules:
+    draw_budget,
+    draw_sweep,
+    draw_pareto,
+    draw_forest,
+    draw_reliability,
+    draw_risk_coverage,
+    draw_kept_tokens,
+    draw_learning_curve,
+
+
+rule draw_budget:
+    message:
+        "Draw metrics against the budget"
+    input:
+        metrics=f"{AGGREGATES}/metrics.parquet",
+    output:
+        svg=[
+            report(
+                f"{FIGURES}/budget_{metric}.svg",
+                caption="../reports/captions/budget.rst",
+                category=category,
+                labels={"figure": f"{metric} against budget"},
+            )
+            for metric, category in BUDGET_FIGURES.items()
+        ],
+        png=[f"{FIGURES}/budget_{metric}.png" for metric in BUDGET_FIGURES],
+    log:
+        str(FIGURE_LOGS / "budget.log"),
+    params:
+        metrics=list(BUDGET_FIGURES),
+        code=source_digest("prunecal.figures.budget"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.budget --metrics {input.metrics} --draw {params.metrics} "
+        "--folder {FIGURES} --log {log}"
+
+
+rule draw_sweep:
+    message:
+        "Draw the sweep of {wildcards.parameter}"
+    input:
+        metrics=f"{AGGREGATES}/metrics.parquet",
+    output:
+        svg=report(
+            f"{FIGURES}/sweep_{{parameter}}.svg",
+            caption="../reports/captions/sweep.rst",
+            category="4. Strategies",
+            labels={"figure": "sweep of {parameter}"},
+        ),
+        png=f"{FIGURES}/sweep_{{parameter}}.png",
+    log:
+        str(FIGURE_LOGS / "sweep_{parameter}.log"),
+    wildcard_constraints:
+        parameter=one_of(SWEPT),
+    params:
+        code=source_digest("prunecal.figures.sweep"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.sweep --metrics {input.metrics} "
+        "--parameter {wildcards.parameter} --folder {FIGURES} --log {log}"
+
+
+rule draw_pareto:
+    message:
+        "Draw accuracy against ECE"
+    input:
+        metrics=f"{AGGREGATES}/metrics.parquet",
+    output:
+        svg=report(
+            f"{FIGURES}/pareto.svg",
+            caption="../reports/captions/pareto.rst",
+            category="1. Headline",
+            labels={"figure": "accuracy against ECE"},
+        ),
+        png=f"{FIGURES}/pareto.png",
+    log:
+        str(FIGURE_LOGS / "pareto.log"),
+    params:
+        code=source_digest("prunecal.figures.pareto"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.pareto --metrics {input.metrics} --folder {FIGURES} --log {log}"
+
+
+rule draw_forest:
+    message:
+        "Draw the differences from the unpruned model"
+    input:
+        comparisons=f"{AGGREGATES}/comparisons.parquet",
+    output:
+        svg=report(
+            f"{FIGURES}/forest_ece.svg",
+            caption="../reports/captions/forest.rst",
+            category="2. Calibration",
+            labels={"figure": "change of ECE from the unpruned model"},
+        ),
+        png=f"{FIGURES}/forest_ece.png",
+    log:
+        str(FIGURE_LOGS / "forest.log"),
+    params:
+        code=source_digest("prunecal.figures.forest"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.forest --comparisons {input.comparisons} --metric ece "
+        "--folder {FIGURES} --log {log}"
+
+
+rule draw_reliability:
+    message:
+        "Draw reliability diagrams"
+    input:
+        predictions=every_cell(),
+    output:
+        svg=[
+            report(
+                f"{FIGURES}/reliability_{model}_{dataset}.svg",
+                caption="../reports/captions/reliability.rst",
+                category="2. Calibration",
+                labels={"figure": f"reliability, {dataset}, {model}"},
+            )
+            for model, dataset in PAIRS
+        ],
+        png=[f"{FIGURES}/reliability_{model}_{dataset}.png" for model, dataset in PAIRS],
+    log:
+        str(FIGURE_LOGS / "reliability.log"),
+    params:
+        code=source_digest("prunecal.figures.reliability"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.reliability --predictions {input.predictions} "
+        "--folder {FIGURES} --log {log}"
+
+
+rule draw_risk_coverage:
+    message:
+        "Draw risk-coverage curves"
+    input:
+        predictions=every_cell(),
+    output:
+        svg=report(
+            f"{FIGURES}/risk_coverage.svg",
+            caption="../reports/captions/risk_coverage.rst",
+            category="3. Selective prediction",
+            labels={"figure": "risk against coverage"},
+        ),
+        png=f"{FIGURES}/risk_coverage.png",
+    log:
+        str(FIGURE_LOGS / "risk_coverage.log"),
+    params:
+        code=source_digest("prunecal.figures.risk_coverage"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.risk_coverage --predictions {input.predictions} "
+        "--folder {FIGURES} --log {log}"
+
+
+rule draw_kept_tokens:
+    message:
+        "Draw which tokens of {wildcards.dataset} each strategy keeps"
+    input:
+        rankings=lambda wildcards: rankings(wildcards.model, wildcards.dataset),
+        images=f"{RESULTS}/datasets/{{dataset}}/images.parquet",
+    output:
+        svg=report(
+            f"{FIGURES}/kept_tokens_{{model}}_{{dataset}}.svg",
+            caption="../reports/captions/kept_tokens.rst",
+            category="4. Strategies",
+            labels={"figure": "kept tokens, {dataset}, {model}"},
+        ),
+        png=f"{FIGURES}/kept_tokens_{{model}}_{{dataset}}.png",
+    log:
+        str(FIGURE_LOGS / "kept_tokens_{model}_{dataset}.log"),
+    params:
+        budgets=lambda wildcards: sorted(
+            {cell.budget for cell in CELLS[wildcards.model] if cell.family != "full"}
+        ),
+        image=lambda wildcards: MODELS[wildcards.model].image,
+        code=source_digest("prunecal.figures.kept_tokens"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.kept_tokens --rankings {input.rankings} "
+        "--budgets {params.budgets} --images {input.images} --image-mode {params.image} "
+        "--model {wildcards.model} --dataset {wildcards.dataset} --folder {FIGURES} --log {log}"
+
+
+rule draw_learning_curve:
+    message:
+        "Draw how {wildcards.model} learned"
+    input:
+        curve=f"{RESULTS}/models/{{model}}/weights/learning_curve.csv",
+    output:
+        svg=report(
+            f"{FIGURES}/learning_curve_{{model}}.svg",
+            caption="../reports/captions/learning_curve.rst",
+            category="5. Model",
+            labels={"figure": "learning curve, {model}"},
+        ),
+        png=f"{FIGURES}/learning_curve_{{model}}.png",
+    log:
+        str(FIGURE_LOGS / "learning_curve_{model}.log"),
+    wildcard_constraints:
+        model=one_of(TRAINED),
+    params:
+        code=source_digest("prunecal.figures.learning_curve"),
+        look=LOOK,
+    shell:
+        "python -m prunecal.figures.learning_curve --curve {input.curve} "
+        "--model {wildcards.model} --folder {FIGURES} --log {log}"

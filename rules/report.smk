@@ -1,0 +1,85 @@
+# Tables and the report's first page. `snakemake --report` puts them together with the figures.
+
+TABLES = f"{AGGREGATES}/tables"
+REPORT_ITEMS = [
+    *(f"{FIGURES}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
+    *(f"{FIGURES}/sweep_{parameter}.svg" for parameter in SWEPT),
+    *(f"{FIGURES}/{name}.svg" for name in ("pareto", "forest_ece", "risk_coverage")),
+    *(f"{FIGURES}/reliability_{model}_{dataset}.svg" for model, dataset in PAIRS),
+    *(f"{FIGURES}/kept_tokens_{model}_{dataset}.svg" for model, dataset in PAIRS),
+    *(f"{FIGURES}/learning_curve_{model}.svg" for model in TRAINED),
+    f"{TABLES}/headline.csv",
+    f"{TABLES}/headline.tex",
+    f"{TABLES}/cells.html",
+    f"{AGGREGATES}/summary.html",
+]
+
+
+localrules:
+    tables,
+    summary,
+
+
+rule tables:
+    message:
+        "Write the tables"
+    input:
+        metrics=f"{AGGREGATES}/metrics.parquet",
+        comparisons=f"{AGGREGATES}/comparisons.parquet",
+    output:
+        csv=report(
+            f"{TABLES}/headline.csv",
+            caption="../reports/captions/headline_table.rst",
+            category="9. Tables",
+            labels={"table": "headline metrics, CSV"},
+        ),
+        latex=report(
+            f"{TABLES}/headline.tex",
+            caption="../reports/captions/headline_table.rst",
+            category="9. Tables",
+            labels={"table": "headline metrics, LaTeX"},
+        ),
+        page=report(
+            f"{TABLES}/cells.html",
+            caption="../reports/captions/cells_table.rst",
+            category="9. Tables",
+            labels={"table": "all cells, searchable"},
+        ),
+    log:
+        str(Path("logs", STUDY.study, "tables.log")),
+    params:
+        code=source_digest("prunecal.figures.tables"),
+    shell:
+        "python -m prunecal.figures.tables --metrics {input.metrics} "
+        "--comparisons {input.comparisons} --csv {output.csv} --latex {output.latex} "
+        "--page {output.page} --log {log}"
+
+
+rule summary:
+    message:
+        "Write the report's first page"
+    input:
+        study=f"{AGGREGATES}/study.json",
+        metrics=f"{AGGREGATES}/metrics.parquet",
+        comparisons=f"{AGGREGATES}/comparisons.parquet",
+        claims=f"{AGGREGATES}/claims.json",
+        questions=[f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS],
+        predictions=every_cell(),
+        figure=f"{FIGURES}/budget_ece.svg",
+    output:
+        report(
+            f"{AGGREGATES}/summary.html",
+            caption="../reports/captions/summary.rst",
+            category="1. Headline",
+            labels={"figure": "first page"},
+        ),
+    log:
+        str(Path("logs", STUDY.study, "summary.log")),
+    params:
+        code=source_digest("prunecal.summary"),
+        look=file_digest(Path(workflow.basedir, "reports", "report.css")),
+    shell:
+        "python -m prunecal.summary --study {input.study} --metrics {input.metrics} "
+        "--comparisons {input.comparisons} --claims {input.claims} "
+        "--questions {input.questions} --predictions {input.predictions} "
+        "--figure {input.figure} --out {output} --log {log}"

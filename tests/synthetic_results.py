@@ -1,0 +1,239 @@
+"""A results folder of a made-up study: the files that figures and the report read, small and fast.
+
+Accuracy and confidence are drawn from a seeded generator, so nothing here is a finding.
+"""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from PIL import Image
+
+from prunecal import store
+from prunecal.config import cells, load_study
+
+MODEL = "toy-llava"
+DATASETS = ("toy-pope", "toy-sqa")
+TOKENS = 36
+BUDGETS = (4, 8, 16)
+METRICS = ("accuracy", "ece", "brier", "aurc", "evidence_coverage")
+HOSTILE = "<script>console.error('run')</script><b>Is</b> there a $7$ & an $8?"
+STRATEGIES = [
+    "full",
+    {"strategy": "random", "seed": [0, 1, 2]},
+    "saliency",
+    {"strategy": "scope", "alpha": [0.0, 0.25, 0.5, 0.75, 1.0]},
+    {"strategy": "scope", "alpha": 0.0, "gap_power": [0.5, 2.0, 3.0]},
+    "fastv",
+    "fastv-two-pass",
+]
+
+
+def study(strategies=None, budgets=BUDGETS, **more):
+    """Return the settings of a study on two data sets, as config.yaml gives them."""
+    return {
+        "title": "A made-up study",
+        "models": [{"name": MODEL, "family": "llava", "visual_tokens": TOKENS, "path": "nowhere"}],
+        "datasets": [
+            {"name": "toy-pope", "loader": "digits-pope"},
+            {"name": "toy-sqa", "loader": "digits-sqa"},
+        ],
+        "strategies": STRATEGIES if strategies is None else strategies,
+        "budgets": list(budgets),
+        **more,
+    }
+
+
+def all_cells(settings):
+    """Return the cells of the study's one model."""
+    checked = load_study(settings)
+    return cells(checked, checked.models[0])
+
+
+def quality(cell, dataset):
+    """Return a cell's made-up accuracy and overconfidence."""
+    lost = 1 - cell.budget / TOKENS
+    harm = {"full": 0, "random": 0.2, "saliency": 0.1, "fastv": 0.25}.get(cell.family, 0.06)
+    weight = dict(cell.parameters).get("alpha", 0.5)
+    accuracy = (0.84 if dataset == "toy-pope" else 0.74) - harm * lost
+    return accuracy, lost * (0.03 + 0.1 * weight + harm / 2)
+
+
+def metrics(settings):
+    """Return metrics and comparisons as data frames."""
+    generator = np.random.default_rng(0)
+    rows, differences = [], []
+    for dataset in DATASETS:
+        base = {}
+        for cell in all_cells(settings):
+            accuracy, over = quality(cell, dataset)
+            accuracy += generator.normal(0, 0.01)
+            values = {
+                "accuracy": accuracy,
+                "ece": 0.02 + over,
+                "brier": (1 - accuracy) * 0.7 + over / 3,
+                "aurc": (1 - accuracy) * 0.4,
+                "evidence_coverage": 0.6 + 0.4 * cell.budget / TOKENS,
+            }
+            key = {
+                "model": MODEL,
+                "dataset": dataset,
+                "strategy": cell.strategy,
+                "family": cell.family,
+                "budget": cell.budget,
+                **dict(cell.parameters),
+            }
+            for metric, value in values.items():
+                for subset in ("all", "unique"):
+                    shared = {**key, "subset": subset, "metric": metric}
+                    base.setdefault(metric, value)
+                    wide = 0.012 if metric != "accuracy" else 0.02
+                    delta = value - base[metric]
+                    counts = {"n": 240, "n_images": 12}
+                    low, high = value - wide, value + wide
+                    rows.append(
+                        {**shared, "value": value, "ci_low": low, "ci_high": high, **counts}
+                    )
+                    p = float(np.exp(-abs(delta) / wide * 3))
+                    differences.append(
+                        {
+                            **shared,
+                            "delta": delta,
+                            "ci_low": delta - wide,
+                            "ci_high": delta + wide,
+                            "p": p,
+                            "p_holm": min(1.0, 10 * p),
+                            **counts,
+                        }
+                    )
+    comparisons = pd.DataFrame(differences)
+    return pd.DataFrame(rows), comparisons[comparisons["family"] != "full"].reset_index(drop=True)
+
+
+def answers(cell, dataset, images=12, each=20, seed=0):
+    """Return a cell's made-up predictions as an Arrow table."""
+    generator = np.random.default_rng([seed, cell.budget, *map(ord, cell.strategy + dataset)])
+    accuracy, over = quality(cell, dataset)
+    rows = images * each
+    options = [["Yes", "No"]] * rows if dataset == "toy-pope" else [["A", "B", "C"]] * rows
+    label = generator.integers(0, len(options[0]), rows)
+    confidence = np.clip(generator.beta(6, 1.5, rows) + over, 0.5, 0.999)
+    correct = generator.random(rows) < np.clip(confidence - over - 0.8 + accuracy, 0, 1)
+    answer = np.where(correct, label, (label + 1) % len(options[0]))
+    logits = np.zeros((rows, len(options[0])))
+    rest = len(options[0]) - 1
+    logits[np.arange(rows), answer] = np.log(confidence / (1 - confidence) * rest)
+    return pa.table(
+        {
+            "question_id": [f"{dataset}-{row}" for row in range(rows)],
+            "image_id": [f"image-{row // each}" for row in range(rows)],
+            "subset": [("random", "popular")[row % 2] for row in range(rows)],
+            "options": pa.array(options, pa.list_(pa.string())),
+            "label": pa.array(label, pa.int8()),
+            "logits": pa.array(logits.tolist(), pa.list_(pa.float32())),
+            "n_visual": pa.array([cell.budget] * rows, pa.int32()),
+            "coverage": pa.array([0.8] * rows, pa.float32()),
+        }
+    )
+
+
+def write(folder, settings=None):
+    """Write the whole made-up study below `folder`/results and return that path."""
+    settings = study() if settings is None else settings
+    results = Path(folder) / "results"
+    measured, compared = metrics(settings)
+    _write_frame(results / "metrics.parquet", measured)
+    _write_frame(results / "comparisons.parquet", compared)
+    store.write_json(results / "study.json", load_study(settings).model_dump(mode="json"))
+    claims = [
+        {
+            "id": "C1",
+            "statement": "Pure coverage has lower ECE than the unpruned model.",
+            "verdict": "contradicted",
+            "evidence": "toy-pope, 16 tokens: ΔECE +0.031 [+0.019, +0.043]",
+        },
+        {
+            "id": "C2",
+            "statement": "ECE falls as α falls.",
+            "verdict": "supported",
+            "evidence": "toy-pope: slope +0.10 [0.05, 0.15]; toy-sqa: +0.09 [0.04, 0.14]",
+        },
+        {"id": "C3", "statement": "Saliency <is> worse.", "verdict": "not tested", "evidence": ""},
+    ]
+    store.write_json(results / "claims.json", claims)
+    for dataset in DATASETS:
+        _write_dataset(results / "datasets" / dataset)
+        for cell in all_cells(settings):
+            place = results / MODEL / dataset / cell.strategy
+            facts = {
+                "cell": {
+                    "model": MODEL,
+                    "dataset": dataset,
+                    "strategy": cell.strategy,
+                    "family": cell.family,
+                    "parameters": dict(cell.parameters),
+                    "budget": cell.budget,
+                }
+            }
+            store.write_table(
+                place / str(cell.budget) / "predictions.parquet", answers(cell, dataset), facts
+            )
+            store.write_json(
+                place / str(cell.budget) / "provenance.json",
+                {**store.provenance(), "device": "cpu", "seconds": 1.5, "peak_memory_mb": 700},
+            )
+            if cell.place == "vision":
+                _write_ranking(place / "ranking.safetensors", cell)
+    weights = results / "models" / MODEL / "weights"
+    weights.mkdir(parents=True)
+    curve = [("vision", step, "loss", 3 / step) for step in (1, 2, 4, 8)]
+    curve += [("questions", step, "accuracy", 1 - 1 / step) for step in (2, 4, 8)]
+    frame = pd.DataFrame(curve, columns=["phase", "step", "metric", "value"])
+    frame.to_csv(weights / "learning_curve.csv", index=False)
+    return results
+
+
+def _write_frame(path, frame):
+    store.write_table(path, pa.Table.from_pandas(frame, preserve_index=False), {})
+    frame.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def _write_dataset(folder):
+    generator = np.random.default_rng(1)
+    ids = [f"image-{number}" for number in range(12)]
+    pictures = []
+    for _ in ids:
+        held = io.BytesIO()
+        smooth = generator.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(smooth).resize((96, 72), Image.Resampling.BICUBIC).save(held, "PNG")
+        pictures.append(held.getvalue())
+    store.write_table(folder / "images.parquet", pa.table({"image_id": ids, "bytes": pictures}), {})
+    rows = len(ids) * 20
+    options = ["Yes", "No"] if folder.name == "toy-pope" else ["A", "B", "C"]
+    table = pa.table(
+        {
+            "question_id": [f"{folder.name}-{row}" for row in range(rows)],
+            "image_id": [ids[row // 20] for row in range(rows)],
+            "subset": [("random", "popular")[row % 2] for row in range(rows)],
+            "text": [HOSTILE] * rows,
+            "options": pa.array([options] * rows, pa.list_(pa.string())),
+            "label": pa.array([0] * rows, pa.int8()),
+        }
+    )
+    store.write_table(folder / "questions.parquet", table, {"dataset": folder.name})
+
+
+def _write_ranking(path, cell):
+    generator = np.random.default_rng(list(map(ord, cell.strategy)))
+    order = np.stack([generator.permutation(TOKENS) for _ in range(12)]).astype(np.int16)
+    if cell.family == "full":
+        order = np.tile(np.arange(TOKENS, dtype=np.int16), (12, 1))
+    facts = {
+        "image_id": [f"image-{number}" for number in range(12)],
+        "family": cell.family,
+        "parameters": dict(cell.parameters),
+    }
+    store.write_arrays(path, {"order": order}, json.loads(json.dumps(facts)))

@@ -1,0 +1,109 @@
+"""Metrics against the budget: a line per strategy, the unpruned model as a band.
+
+python -m prunecal.figures.budget --metrics metrics.parquet --draw accuracy ece --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunecal import console
+from prunecal.figures import frames, names, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw one figure per metric, a panel per data set."""
+    style.use()
+    table = frames.read(arguments.metrics)
+    looks = style.styles(table)
+    for metric in arguments.draw:
+        curves = frames.pool_seeds(frames.headline(table, [metric]), looks)
+        style.save(draw(curves, looks, metric), arguments.folder, f"budget_{metric}")
+
+
+def dodge(budgets: list[int], count: int, number: int) -> np.ndarray:
+    """Return where the points of one of `count` strategies stand, so that intervals do not overlap.
+
+    The points of a budget spread over at most half of the smallest gap on the logarithmic axis.
+
+    Args:
+        budgets: ascending.
+        count: strategies drawn.
+        number: which of them, from 0.
+
+    Returns:
+        float64 [len(budgets)].
+    """
+    places = np.log(np.asarray(budgets, dtype=float))
+    gap = np.diff(places).min() if len(places) > 1 else 0.5
+    share = (number - (count - 1) / 2) / count if count > 1 else 0.0
+    return np.exp(places + 0.5 * gap * share)
+
+
+def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Figure:
+    """Draw one metric of pooled cells against the budget.
+
+    Args:
+        curves: from `frames.pool_seeds`, one metric.
+        looks: the study's styles.
+        metric: its key.
+    """
+    from matplotlib import pyplot as plt
+
+    found = frames.tasks(curves)
+    budgets = frames.budgets(curves)
+    if not budgets:
+        return style.nothing("The study has no strategy that drops tokens: nothing to draw.")
+    columns = min(len(found), 2)
+    rows = -(-len(found) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(4.3 * columns + 2.4, 3.9 * rows), squeeze=False, sharex=True
+    )
+    for axes in grid.flat[len(found) :]:
+        axes.set_axis_off()
+    for axes, task in zip(grid.flat, found, strict=False):
+        _draw_panel(axes, frames.of_task(curves, task), looks)
+        axes.set_title(frames.task_title(task, found))
+        axes.set_xscale("log")
+        axes.set_xticks(budgets, [str(budget) for budget in budgets])
+        axes.minorticks_off()
+        axes.set_xlabel("Visual tokens kept (budget)")
+        axes.set_ylabel(names.metric_axis(metric))
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
+    figure.suptitle(f"{names.metric_name(metric)} against the budget of visual tokens")
+    return figure
+
+
+def _draw_panel(axes: Axes, curves: pd.DataFrame, looks: dict[str, style.Style]) -> None:
+    by_name = {look.name: look for look in looks.values()}
+    for row in frames.reference(curves).itertuples():
+        look = by_name[row.series]
+        axes.axhline(row.value, color=look.colour, linewidth=1.2, label=look.name, zorder=1)
+        axes.axhspan(row.low, row.high, color=look.colour, alpha=0.09, linewidth=0, zorder=0)
+    shown = frames.pruned(curves)
+    order = list(shown["series"].unique())
+    for number, name in enumerate(order):
+        line = shown[shown["series"] == name].sort_values("budget")
+        x = dodge(frames.budgets(shown), len(order), number)
+        x = x[np.isin(frames.budgets(shown), line["budget"])]
+        look = by_name[name]
+        axes.vlines(x, line["low"], line["high"], color=look.colour, linewidth=1.1, alpha=0.75)
+        axes.plot(x, line["value"], label=name, **look.line())
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser.add_argument("--draw", nargs="+", required=True, help="metrics to draw")
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

@@ -1,0 +1,102 @@
+"""Differences from the unpruned model with their intervals: a forest plot.
+
+python -m prunecal.figures.forest --comparisons comparisons.parquet --metric ece --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecal import console
+from prunecal.figures import frames, names, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEVEL = 0.05  # of the family-wise error rate that Holm's correction holds
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw the differences in one metric."""
+    style.use()
+    table = frames.read(arguments.comparisons)
+    looks = style.styles(table)
+    chosen = frames.headline(table, [arguments.metric])
+    pooled = frames.pruned(frames.pool_seeds(chosen, looks, column="delta"))
+    figure = draw(pooled, looks, arguments.metric)
+    style.save(figure, arguments.folder, f"forest_{arguments.metric}")
+
+
+def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Figure:
+    """Draw a row of panels per data set, a panel per budget, a line per strategy.
+
+    Args:
+        pooled: comparisons from `frames.pool_seeds(column="delta")` without the unpruned model.
+        looks: the study's styles.
+        metric: the metric's key.
+    """
+    from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
+
+    if pooled.empty:
+        return style.nothing("The study has no strategy to compare with the unpruned model.")
+    found, budgets = frames.tasks(pooled), frames.budgets(pooled)
+    order = list(dict.fromkeys(pooled.sort_values("place")["series"]))
+    figure, grid = plt.subplots(
+        len(found),
+        len(budgets),
+        figsize=(2.7 * len(budgets) + 2.2, len(found) * (0.27 * len(order) + 1.1) + 0.8),
+        squeeze=False,
+        sharex="row",
+        sharey=True,
+    )
+    for row, task in zip(grid, found, strict=True):
+        for axes, budget in zip(row, budgets, strict=True):
+            here = frames.of_task(pooled[pooled["budget"] == budget], task)
+            _draw_panel(axes, here, order, looks)
+            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens")
+        row[0].set_yticks(range(len(order)), order)
+        row[0].set_ylim(len(order) - 0.4, -0.6)
+    for axes in grid[-1]:
+        axes.set_xlabel(f"Δ {names.metric_name(metric)}")
+    better = names.HIGHER_IS_BETTER.get(metric)
+    side = {True: "; right of the line is better", False: "; left of the line is better", None: ""}
+    figure.suptitle(f"Change of {names.metric_name(metric)} from the unpruned model{side[better]}")
+    marks = [
+        Line2D([], [], marker="o", color="0.3", label=f"differs (Holm, p < {LEVEL:g})"),
+        Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="may be chance"),
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_panel(
+    axes: Axes, cells: pd.DataFrame, order: list[str], looks: dict[str, style.Style]
+) -> None:
+    by_name = {look.name: look for look in looks.values()}
+    axes.axvline(0, color="black", linewidth=1)
+    axes.grid(visible=False, axis="y")
+    for cell in cells.itertuples():
+        look, y = by_name[cell.series], order.index(cell.series)
+        axes.plot([cell.low, cell.high], [y, y], color=look.colour, linewidth=2, alpha=0.7)
+        axes.plot(
+            cell.delta,
+            y,
+            marker=look.marker,
+            color=look.colour,
+            markersize=7,
+            markeredgewidth=1.3,
+            markerfacecolor=look.colour if cell.p_holm < LEVEL else "white",
+        )
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
+    parser.add_argument("--metric", required=True, help="the metric to compare")
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

@@ -1,0 +1,193 @@
+"""The same images under each strategy, the kept patches bright and the dropped ones faded.
+
+python -m prunecal.figures.kept_tokens --rankings R1 R2 … --budgets 4 8 16 --image-mode pad
+    --images images.parquet --model M --dataset D --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecal import console, store
+from prunecal.errors import PrunecalError
+from prunecal.figures import frames, names, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+IMAGES = 4  # pictures per figure
+PIXELS = 168  # side of a picture in the figure
+FADED = 0.78  # how far dropped patches go towards white
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw the first images of a data set under every strategy that ranks vision features."""
+    import pandas as pd
+
+    style.use()
+    rows, orders = [], []
+    for path in arguments.rankings:
+        file = store.open_arrays(path)
+        facts = store.array_facts(file)
+        rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
+        orders.append(dict(zip(facts["image_id"], file.get_tensor("order"), strict=True)))
+    table = pd.DataFrame(rows)
+    pictures = first_pictures(arguments.images, arguments.image_mode)
+    budget = (frames.smallest_and_middle(sorted(arguments.budgets)) or [0])[-1]
+    title = f"{arguments.dataset}, {arguments.model}"
+    figure = draw(columns(table), orders, pictures, budget, title)
+    name = f"kept_tokens_{arguments.model}_{arguments.dataset}"
+    style.save(figure, arguments.folder, name)
+
+
+def columns(strategies: pd.DataFrame) -> list[tuple[int, str]]:
+    """Choose what is drawn: each strategy's row in the table and its name, one seed of each."""
+    looks = style.styles(strategies)
+    found = names.strategies(strategies)
+    chosen: dict[str, tuple[int, str]] = {}
+    for number, label in enumerate(strategies["strategy"]):
+        family, parameters = found[label]
+        siblings = [other for kind, other in found.values() if kind == family]
+        name = names.strategy_name(family, parameters, siblings)
+        if family != style.REFERENCE:
+            chosen.setdefault(looks[label].name, (number, name))
+    by_place = sorted(chosen, key=lambda name: _place(looks, name))
+    return [chosen[name] for name in by_place]
+
+
+def _place(looks: dict[str, style.Style], name: str) -> int:
+    return next(look.place for look in looks.values() if look.name == name)
+
+
+def first_pictures(path: Path, mode: str, count: int = IMAGES) -> dict[str, NDArray]:
+    """Read a data set's first images as the model sees them: square, uint8 [P, P, 3], by image id.
+
+    Args:
+        path: images.parquet.
+        mode: "pad" to the square with the picture's mean colour, or "crop" its centre.
+        count: how many.
+    """
+    import pyarrow.parquet as pq
+
+    store.read_table(path, ["image_id"])  # says readably what is wrong with the file, if anything
+    batch = next(pq.ParquetFile(path).iter_batches(count, columns=["image_id", "bytes"]))
+    return {
+        image_id: square(content, mode)
+        for image_id, content in zip(*(column.to_pylist() for column in batch), strict=True)
+    }
+
+
+def square(content: bytes, mode: str) -> NDArray:
+    """Decode an image and make it square, uint8 [PIXELS, PIXELS, 3]."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as opened:
+        image = opened.convert("RGB")
+    width, height = image.size
+    side = max(width, height) if mode == "pad" else min(width, height)
+    mean = tuple(int(part) for part in np.asarray(image).reshape(-1, 3).mean(axis=0))
+    canvas = Image.new("RGB", (side, side), mean)
+    canvas.paste(image, ((side - width) // 2, (side - height) // 2))
+    return np.asarray(canvas.resize((PIXELS, PIXELS), Image.Resampling.BICUBIC))
+
+
+def fade(picture: NDArray, kept: NDArray, tokens: int) -> NDArray:
+    """Fade the patches that were dropped.
+
+    Args:
+        picture: uint8 [P, P, 3].
+        kept: int [K], raster indices of the kept patches.
+        tokens: patches of the image, a square number.
+
+    Returns:
+        uint8 [P, P, 3].
+
+    Raises:
+        PrunecalError: the patches do not form a square.
+    """
+    grid = round(tokens**0.5)
+    if grid * grid != tokens:
+        raise PrunecalError(
+            f"{tokens} visual tokens do not form a square grid: kept tokens cannot be drawn"
+        )
+    mask = np.zeros(tokens, dtype=bool)
+    mask[kept] = True
+    place = np.arange(len(picture)) * grid // len(picture)
+    bright = mask.reshape(grid, grid)[place][:, place, None]
+    faded = picture + (255 - picture.astype(float)) * FADED
+    return np.where(bright, picture, faded).round().astype(np.uint8)
+
+
+def draw(
+    chosen: list[tuple[int, str]],
+    orders: list[dict[str, NDArray]],
+    pictures: dict[str, NDArray],
+    budget: int,
+    title: str,
+) -> Figure:
+    """Draw a row per strategy and a column per image, the whole images on top.
+
+    Args:
+        chosen: from `columns`.
+        orders: by ranking, each image's order int16 [N].
+        pictures: from `first_pictures`.
+        budget: tokens kept.
+        title: what the figure shows.
+    """
+    from matplotlib import pyplot as plt
+
+    if not chosen:
+        return style.nothing("The study has no strategy that ranks an image's own tokens.")
+    lines: list[tuple[str, Any]] = [("Whole image", None)]
+    lines += [(name, orders[number]) for number, name in chosen]
+    across = -(-len(lines) // 2)  # two blocks side by side, or the figure is a tower
+    figure, grid = plt.subplots(
+        across,
+        2 * len(pictures) + 1,
+        figsize=(1.22 * (2 * len(pictures)) + 2.4, 1.24 * across + 0.6),
+        squeeze=False,
+        gridspec_kw={"width_ratios": [1] * len(pictures) + [0.75] + [1] * len(pictures)},
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (name, order) in enumerate(lines):
+        block, row = divmod(number, across)
+        start = block * (len(pictures) + 1)
+        for axes, (image_id, picture) in zip(grid[row][start:], pictures.items(), strict=False):
+            whole = order is None
+            kept = [] if whole else order[image_id][:budget]
+            _show(axes, picture if whole else fade(picture, kept, len(order[image_id])))
+        _name_line(grid[row][start], name)
+    figure.suptitle(f"Which {budget} patches each strategy keeps: {style.plain(title)}")
+    return figure
+
+
+def _show(axes: Axes, picture: NDArray) -> None:
+    axes.imshow(picture, interpolation="nearest", aspect="equal")
+
+
+def _name_line(axes: Axes, name: str) -> None:
+    axes.text(
+        -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
+        va="center", transform=axes.transAxes, fontsize=9,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--rankings", type=Path, nargs="+", required=True, help="of all strategies")
+    parser.add_argument("--budgets", type=int, nargs="*", required=True, help="the study's budgets")
+    parser.add_argument("--images", type=Path, required=True, help="images.parquet")
+    parser.add_argument("--image-mode", choices=["pad", "crop"], required=True, help="as encoded")
+    parser.add_argument("--model", required=True, help="the model's name")
+    parser.add_argument("--dataset", required=True, help="the data set's name")
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

@@ -1,0 +1,84 @@
+"""How a model that the workflow trains learned, a panel per metric and phase of its training.
+
+python -m prunecal.figures.learning_curve --curve learning_curve.csv --model M --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecal import console
+from prunecal.errors import PrunecalError
+from prunecal.figures import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+COLUMNS = ["phase", "step", "metric", "value"]
+SMOOTHED_FROM = 40  # points from which on a running mean is drawn over them
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw one model's learning curve."""
+    import pandas as pd
+
+    style.use()
+    curve = pd.read_csv(arguments.curve)
+    missing = [name for name in COLUMNS if name not in curve.columns]
+    if missing:
+        raise PrunecalError(
+            f"{arguments.curve} lacks the column {missing[0]!r}; train the model again"
+        )
+    figure = draw(curve, arguments.model)
+    style.save(figure, arguments.folder, f"learning_curve_{arguments.model}")
+
+
+def smooth(values: pd.Series) -> pd.Series:
+    """Return the centred running mean over a tenth of the points."""
+    window = max(3, len(values) // 10)
+    return values.rolling(window, center=True, min_periods=1).mean()
+
+
+def draw(curve: pd.DataFrame, name: str) -> Figure:
+    """Draw the panels in the order in which the file names them.
+
+    Args:
+        curve: columns phase, step, metric and value.
+        name: the model's name.
+    """
+    import seaborn as sns
+    from matplotlib import pyplot as plt
+
+    groups = list(curve.groupby(["phase", "metric"], sort=False))
+    if not groups:
+        return style.nothing(f"{name} recorded no learning curve.")
+    phases = list(dict.fromkeys(curve["phase"]))
+    colours = dict(zip(phases, sns.color_palette("colorblind", len(phases)), strict=True))
+    columns = min(len(groups), 3)
+    rows = -(-len(groups) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(3.6 * columns + 0.4, 2.6 * rows + 0.5), squeeze=False
+    )
+    for axes in grid.flat[len(groups) :]:
+        axes.set_axis_off()
+    for axes, ((phase, metric), rows_here) in zip(grid.flat, groups, strict=False):
+        colour, many = colours[phase], len(rows_here) >= SMOOTHED_FROM
+        look = {"alpha": 0.3, "linewidth": 0.8} if many else {"marker": "o", "markersize": 3.5}
+        axes.plot(rows_here["step"], rows_here["value"], color=colour, **look)
+        if many:
+            axes.plot(rows_here["step"], smooth(rows_here["value"]), color=colour)
+        axes.set_title(f"{phase}: {str(metric).replace('_', ' ')}")
+        axes.set_xlabel("Step")
+    figure.suptitle(f"How {name} learned")
+    return figure
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--curve", type=Path, required=True, help="learning_curve.csv")
+    parser.add_argument("--model", required=True, help="the model's name")
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

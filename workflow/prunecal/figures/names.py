@@ -1,0 +1,147 @@
+"""What strategies, metrics and parameters are called in figures, tables and the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunecal import plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+METRICS = {
+    "accuracy": "Accuracy",
+    "ece": "ECE",
+    "ace": "Adaptive ECE",
+    "mce": "MCE",
+    "smece": "Smooth ECE",
+    "brier": "Brier score",
+    "brier_multiclass": "Brier score, multiclass",
+    "nll": "NLL",
+    "auroc": "AUROC",
+    "aurc": "AURC",
+    "e_aurc": "E-AURC",
+    "augrc": "AUGRC",
+    "risk_at_80_coverage": "Risk at 80 % coverage",
+    "coverage_at_5_risk": "Coverage at 5 % risk",
+    "mean_confidence": "Mean confidence",
+    "overconfidence": "Overconfidence",
+    "yes_rate": "Yes rate",
+    "ece_temperature": "ECE after temperature scaling",
+    "ece_temperature_transfer": "ECE at the unpruned model's temperature",
+    "ece_yes": "ECE where it says yes",
+    "ece_no": "ECE where it says no",
+    "temperature": "Fitted temperature",
+    "margin": "Logit margin",
+    "entropy": "Entropy",
+    "tokens_per_layer": "Visual tokens per layer",
+    "evidence_coverage": "Evidence coverage",
+    "n_visual": "Visual tokens kept",
+}
+HIGHER_IS_BETTER = {
+    "accuracy": True,
+    "auroc": True,
+    "coverage_at_5_risk": True,
+    "ece": False,
+    "ace": False,
+    "mce": False,
+    "smece": False,
+    "brier": False,
+    "brier_multiclass": False,
+    "nll": False,
+    "aurc": False,
+    "e_aurc": False,
+    "augrc": False,
+    "risk_at_80_coverage": False,
+    "ece_temperature": False,
+    "ece_temperature_transfer": False,
+}
+SYMBOLS = {"alpha": "α", "gap_power": "p"}
+SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
+CELL_COLUMNS = ("model", "dataset", "subset", "strategy", "family", "budget", "metric")
+NUMBER_COLUMNS = ("value", "delta", "ci_low", "ci_high", "p", "p_holm", "n", "n_images")
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name, its key if it has none."""
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def metric_axis(metric: str) -> str:
+    """Return an axis label that says which direction is better."""
+    direction = HIGHER_IS_BETTER.get(metric)
+    arrow = {True: " (higher is better)", False: " (lower is better)", None: ""}[direction]
+    return metric_name(metric) + arrow
+
+
+def parameter_columns(frame: pd.DataFrame) -> list[str]:
+    """List the columns of a metrics or comparisons table that hold strategies' parameters."""
+    return [name for name in frame.columns if name not in CELL_COLUMNS + NUMBER_COLUMNS]
+
+
+def parameters_of(row: Mapping[str, Any], columns: list[str]) -> dict[str, Any]:
+    """Return the parameters that a row's strategy has: those that are not missing."""
+    present = {key: row[key] for key in columns}
+    return {key: value for key, value in present.items() if value is not None and value == value}
+
+
+def strategies(frame: pd.DataFrame) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return each strategy's (family, parameters) by its label, from any table of cells."""
+    columns = parameter_columns(frame)
+    distinct = frame.drop_duplicates("strategy")
+    return {
+        row["strategy"]: (row["family"], parameters_of(row, columns))
+        for row in distinct[["strategy", "family", *columns]].to_dict("records")
+    }
+
+
+def is_variation(family: str, parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a parameter that is no part of the family's usual names was changed."""
+    return any(not _named(family, key) for key in _off_default(family, parameters))
+
+
+def strategy_name(
+    family: str, parameters: Mapping[str, Any], siblings: list[Mapping[str, Any]] | None = None
+) -> str:
+    """Return a strategy's name for readers, for example "SCOPE α = 0, p = 2".
+
+    Parameters are named if they are changed from their default, or if they are a usual part of the
+    strategy's name and differ between the siblings.
+
+    Args:
+        family: the plugin's name.
+        parameters: its settings.
+        siblings: settings of all strategies of that family in the study, this one among them.
+    """
+    shown = _off_default(family, parameters)
+    for key in parameters:
+        differs = len({str(other.get(key)) for other in siblings or []}) > 1
+        if key not in shown and _named(family, key) and differs:
+            shown.append(key)
+    ordered = [key for key in _fields(family) if key in shown]
+    parts = [f"{_symbol(key)}{_text(parameters[key])}" for key in ordered]
+    label = plugins.load("strategies", family).LABEL
+    return " ".join([label, ", ".join(parts)]).strip()
+
+
+def _symbol(key: str) -> str:
+    return f"{SYMBOLS[key]} = " if key in SYMBOLS else f"{key.replace('_', ' ')} "
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _fields(family: str) -> dict[str, Any]:
+    return plugins.load("strategies", family).Params.model_fields
+
+
+def _named(family: str, key: str) -> bool:
+    return bool((_fields(family)[key].json_schema_extra or {}).get("named", False))
+
+
+def _off_default(family: str, parameters: Mapping[str, Any]) -> list[str]:
+    fields = _fields(family)
+    return [key for key in fields if key in parameters and parameters[key] != fields[key].default]

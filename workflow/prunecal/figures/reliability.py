@@ -1,0 +1,143 @@
+"""Reliability diagrams: accuracy against confidence, with the confidences' histogram beneath.
+
+python -m prunecal.figures.reliability --predictions P1 P2 … --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from prunecal import console
+from prunecal.calibration import expected_calibration_error, reliability_diagram
+from prunecal.calibration.binned import bin_index
+from prunecal.figures import answers, frames, style
+from prunecal.statistics import image_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+BINS = 15
+RESAMPLES = 1000
+
+
+class Diagram(NamedTuple):
+    """What one diagram draws; arrays are [bins], NaN where a bin is empty."""
+
+    edges: NDArray  # float64 [bins + 1]
+    count: NDArray  # int64
+    confidence: NDArray  # float64, mean confidence
+    accuracy: NDArray  # float64
+    low: NDArray  # float64, 95 % interval of the accuracy
+    high: NDArray
+    ece: float
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw one figure per model and data set."""
+    style.use()
+    cells = answers.catalogue(arguments.predictions)
+    looks = style.styles(cells.drop(columns="path"))
+    for task in frames.tasks(cells):
+        picked = answers.chosen(frames.of_task(cells, task))
+        budgets = answers.panels(picked)
+        shown = picked[picked["budget"].isin(budgets) | (picked["family"] == style.REFERENCE)]
+        diagrams = [diagram(answers.read(path)) for path in shown["path"]]
+        name = f"reliability_{task[0]}_{task[1]}"
+        style.save(draw(shown, diagrams, looks, f"{task[1]}, {task[0]}"), arguments.folder, name)
+
+
+def diagram(found: answers.Answers, bins: int = BINS, seed: int = 0) -> Diagram:
+    """Compute a reliability diagram with intervals from resamples of images.
+
+    Args:
+        found: a cell's answers.
+        bins: number of equal-width bins.
+        seed: of the resamples.
+    """
+    curve = reliability_diagram(found.confidence, found.correct, bins)
+    images = int(found.image.max()) + 1
+    place = found.image * bins + bin_index(found.confidence, bins)
+    count, right = (
+        np.bincount(place, weights, images * bins).reshape(images, bins)
+        for weights in (None, found.correct)
+    )
+    draws = image_weights(images, RESAMPLES, seed).T
+    rows = draws @ count
+    share = np.divide(draws @ right, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
+    low, high = np.full((2, bins), np.nan)
+    for number in np.flatnonzero(curve.count):
+        low[number], high[number] = np.nanpercentile(share[:, number], (2.5, 97.5))
+    ece = expected_calibration_error(found.confidence, found.correct, bins)
+    return Diagram(*curve, low, high, ece)
+
+
+def draw(
+    cells: pd.DataFrame, diagrams: list[Diagram], looks: dict[str, style.Style], title: str
+) -> Figure:
+    """Draw the diagrams: a column per strategy, a row per budget, the unpruned model in each.
+
+    Args:
+        cells: columns strategy, name, family and budget; one row per diagram.
+        diagrams: in the order of `cells`.
+        looks: the study's styles.
+        title: what the cells have in common.
+    """
+    from matplotlib import pyplot as plt
+
+    order = list(dict.fromkeys(cells["name"]))
+    budgets = frames.budgets(cells) or [int(cells["budget"].iloc[0])]
+    figure, grid = plt.subplots(
+        2 * len(budgets),
+        len(order),
+        figsize=(1.85 * len(order) + 0.6, 3.0 * len(budgets) + 0.5),
+        squeeze=False,
+        sharex=True,
+        sharey="row",
+        gridspec_kw={"height_ratios": [3, 1] * len(budgets)},
+    )
+    for cell, found in zip(cells.itertuples(), diagrams, strict=True):
+        column = order.index(cell.name)
+        reference = cell.family == style.REFERENCE
+        for row, budget in enumerate(budgets):
+            if reference or cell.budget == budget:
+                upper, lower = grid[2 * row][column], grid[2 * row + 1][column]
+                _draw_diagram(upper, found, looks[cell.strategy].colour)
+                _draw_histogram(lower, found, looks[cell.strategy].colour)
+                upper.set_title(f"{cell.name}\n{cell.budget} tokens", fontsize=9)
+    for row in range(len(budgets)):
+        grid[2 * row][0].set_ylabel("Accuracy")
+        grid[2 * row + 1][0].set_ylabel("Share of\nanswers")
+    for axes in grid[-1]:
+        axes.set_xlabel("Confidence")
+    figure.suptitle(f"Is confidence accuracy? {title}")
+    return figure
+
+
+def _draw_diagram(axes: Axes, found: Diagram, colour: str) -> None:
+    axes.plot([0, 1], [0, 1], color="0.4", linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    centre, width = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges)
+    axes.bar(centre, found.accuracy, width, color=colour, alpha=0.25, linewidth=0, zorder=0)
+    axes.vlines(found.confidence, found.low, found.high, color=colour, linewidth=1.2)
+    axes.plot(found.confidence, found.accuracy, "o", color=colour, markersize=3.5)
+    axes.text(0.04, 0.93, f"ECE {found.ece:.3f}", transform=axes.transAxes, fontsize=9, va="top")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axes.set_xticklabels(["0", "0.5", "1"])
+
+
+def _draw_histogram(axes: Axes, found: Diagram, colour: str) -> None:
+    centre, width = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges)
+    axes.bar(centre, found.count / found.count.sum(), width, color=colour, linewidth=0)
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

@@ -1,0 +1,123 @@
+"""Risk-coverage curves: the error rate if only the most confident share is answered.
+
+python -m prunecal.figures.risk_coverage --predictions P1 P2 … --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunecal import console
+from prunecal.figures import answers, frames, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+POINTS = 200  # of a curve that are drawn; more would only make the file larger
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw a column of panels per data set, a row per budget."""
+    style.use()
+    cells = answers.catalogue(arguments.predictions)
+    looks = style.styles(cells.drop(columns="path"))
+    picked = answers.chosen(cells)
+    wanted = picked["budget"].isin(answers.panels(picked)) | (picked["family"] == style.REFERENCE)
+    shown = picked[wanted]
+    read = (answers.read(path) for path in shown["path"])
+    curves = [thin(*risk_coverage_curve(found.confidence, found.correct)) for found in read]
+    style.save(draw(shown, curves, looks), arguments.folder, "risk_coverage")
+
+
+def risk_coverage_curve(confidence: NDArray, correct: NDArray) -> tuple[NDArray, NDArray]:
+    """Return coverage k / n and the error rate among the k most confident, for k = 1 … n.
+
+    Ties count in expectation over their orders; the mean of the risks is the AURC.
+
+    Args:
+        confidence: float [n].
+        correct: bool [n].
+
+    Returns:
+        coverage and risk, float64 [n] each.
+    """
+    values, group, size = np.unique(-confidence, return_inverse=True, return_counts=True)
+    share = np.bincount(group, ~correct, len(values)) / size  # error rate of each tied group
+    count = np.arange(1, len(confidence) + 1)
+    return count / len(confidence), np.repeat(share, size).cumsum() / count
+
+
+def thin(coverage: NDArray, risk: NDArray) -> tuple[NDArray, NDArray]:
+    """Keep at most `POINTS` evenly spaced points of a curve, first and last among them."""
+    kept = np.unique(np.linspace(0, len(coverage) - 1, POINTS).round().astype(int))
+    return coverage[kept], risk[kept]
+
+
+def draw(
+    cells: pd.DataFrame, curves: list[tuple[NDArray, NDArray]], looks: dict[str, style.Style]
+) -> Figure:
+    """Draw the curves.
+
+    Args:
+        cells: columns model, dataset, strategy, name, family and budget; one row per curve.
+        curves: (coverage, risk) in the order of `cells`.
+        looks: the study's styles.
+    """
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import PercentFormatter
+
+    found = frames.tasks(cells)
+    budgets = frames.budgets(cells) or [int(cells["budget"].iloc[0])]
+    figure, grid = plt.subplots(
+        len(budgets),
+        len(found),
+        figsize=(4.2 * len(found) + 2.2, 3.3 * len(budgets) + 0.5),
+        squeeze=False,
+        sharex=True,
+        sharey="col",
+    )
+    for cell, (coverage, risk) in zip(cells.itertuples(), curves, strict=True):
+        column = found.index((cell.model, cell.dataset))
+        look, reference = looks[cell.strategy], cell.family == style.REFERENCE
+        for row, budget in enumerate(budgets):
+            if reference or cell.budget == budget:
+                axes = grid[row][column]
+                axes.plot(
+                    coverage,
+                    risk,
+                    color=look.colour,
+                    linestyle=look.dash,
+                    linewidth=2 if reference else 1.3,
+                    marker=look.marker,
+                    markevery=0.2,
+                    markersize=4.5,
+                    markeredgecolor="white",
+                    label=cell.name,
+                )
+    for row, budget in zip(grid, budgets, strict=True):
+        for axes, task in zip(row, found, strict=True):
+            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens")
+            axes.set(xlim=(0, 1.01))
+            axes.set_ylim(bottom=0)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        row[0].set_ylabel("Risk: wrong among the answered")
+    for axes in grid[-1]:
+        axes.set_xlabel("Coverage: answered, most confident first")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
+    figure.suptitle("Risk against coverage: lower is better")
+    return figure
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

@@ -1,0 +1,169 @@
+"""One look per strategy in every figure, and how figures are saved byte for byte alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.colors import to_hex, to_rgb
+
+from prunecal import plugins, store
+from prunecal.digest import ROOT
+from prunecal.figures import names
+
+if TYPE_CHECKING:
+    import argparse
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which the colour blind can tell apart: (usual, varied) hue by family, in
+# the order of legends. A family that is not listed takes the next spare hue.
+HUES = {
+    "full": ("#000000", "#000000"),
+    "random": ("#8a8a8a", "#8a8a8a"),
+    "saliency": ("#d55e00", "#e69f00"),
+    "scope": ("#0072b2", "#009e73"),
+    "fastv": ("#cc79a7", "#cc79a7"),
+    "fastv-two-pass": ("#7b3294", "#7b3294"),
+}
+SPARE_HUES = ("#b8860b", "#56b4e9", "#117733", "#882255", "#44aa99", "#aa4499")
+MARKERS = ("o", "s", "D", "^", "P", "X", "v", "p", "h", "*", "<", ">", "d", "8")
+FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, "fastv-two-pass": 3}
+DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+REFERENCE = "full"
+FILE = ROOT.parent / "reports" / "prunecal.mplstyle"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a strategy looks, and its place in legends."""
+
+    name: str
+    family: str
+    place: int
+    colour: str
+    marker: str
+    dash: Any
+
+    def line(self) -> dict[str, Any]:
+        """Return the keywords of a line with markers."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.dash,
+            "markeredgecolor": "white",
+        }
+
+
+def styles(frame: pd.DataFrame) -> dict[str, Style]:
+    """Return each strategy's style by its label in paths.
+
+    Seeds of one strategy share a style and a name.
+
+    Args:
+        frame: any table of cells with the columns strategy, family and one for each parameter.
+    """
+    found = names.strategies(frame)
+    series: dict[tuple, list[str]] = {}
+    for label, (family, parameters) in found.items():
+        unseeded = {key: value for key, value in parameters.items() if key != names.SEED}
+        series.setdefault((family, _sortable(unseeded)), []).append(label)
+    hues = _hues({family for family, _ in series})
+    varied = {key: names.is_variation(key[0], dict(key[1])) for key in series}
+    ordered = sorted(series, key=lambda key: (list(hues).index(key[0]), varied[key], key[1]))
+    result = {}
+    for place, key in enumerate(ordered):
+        family, labels = key[0], series[key]
+        parameters = found[labels[0]][1]
+        kin = [other for other in ordered if other[0] == family]
+        ramp = [other for other in kin if varied[other] == varied[key]]
+        number = kin.index(key)
+        style = Style(
+            name=_series_name(found, family, parameters, labels),
+            family=family,
+            place=place,
+            colour=_shade(hues[family][varied[key]], ramp.index(key), len(ramp)),
+            marker=MARKERS[(FIRST_MARKER.get(family, len(family)) + number) % len(MARKERS)],
+            dash=DASHES[(1 if varied[key] else 0) + 2 * (number // len(MARKERS) % 2)],
+        )
+        result |= dict.fromkeys(labels, style)
+    return result
+
+
+def _series_name(
+    found: dict[str, tuple[str, dict]], family: str, parameters: dict, labels: list[str]
+) -> str:
+    siblings = [other for kind, other in found.values() if kind == family]
+    if len(labels) == 1:
+        return names.strategy_name(family, parameters, siblings)
+    unseeded = [
+        {key: value for key, value in other.items() if key != names.SEED}
+        for other in [parameters, *siblings]
+    ]
+    name = names.strategy_name(family, unseeded[0], unseeded[1:])
+    return f"{name} (mean of {len(labels)} seeds)"
+
+
+def _sortable(parameters: dict[str, Any]) -> tuple:
+    return tuple(sorted(parameters.items()))
+
+
+def _hues(families: set[str]) -> dict[str, tuple[str, str]]:
+    unknown = sorted((families | set(plugins.names("strategies"))) - set(HUES))
+    spare = {family: SPARE_HUES[i % len(SPARE_HUES)] for i, family in enumerate(unknown)}
+    return HUES | {family: (hue, hue) for family, hue in spare.items()}
+
+
+def _shade(hue: str, number: int, count: int) -> str:
+    """Return one of `count` shades of a hue, dark to light; a single one is the hue itself."""
+    if count == 1:
+        return hue
+    step = 2 * number / (count - 1) - 1  # -1, darkest, to 1, lightest
+    towards, share = (0.0, -0.45 * step) if step < 0 else (1.0, 0.55 * step)
+    return to_hex([part + (towards - part) * share for part in to_rgb(hue)])
+
+
+def legend_entries(chosen: dict[str, Style]) -> list[Style]:
+    """Return the distinct styles in the order of legends."""
+    return sorted(set(chosen.values()), key=lambda style: style.place)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every figure's stage takes: the folder to write into."""
+    parser.add_argument("--folder", type=Path, required=True, help="folder for SVG and PNG")
+
+
+def use() -> None:
+    """Set matplotlib to draw into files, in the style of reports/prunecal.mplstyle."""
+    from matplotlib import style
+
+    mpl.use("Agg")
+    style.use(str(FILE))
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as SVG and PNG that depend on nothing but its content."""
+    from matplotlib import pyplot as plt
+
+    for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        with store.atomic(folder / f"{name}.{kind}") as path:
+            figure.savefig(path, format=kind, metadata=metadata)
+    plt.close(figure)
+
+
+def plain(text: str) -> str:
+    """Keep matplotlib from reading dollar signs in a data set's text as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def nothing(sentence: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 1.6))
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, plain(sentence), ha="center", va="center", color="0.35", wrap=True)
+    return figure

@@ -1,0 +1,120 @@
+"""One parameter swept, all else equal: accuracy and ECE against it, a line per budget.
+
+python -m prunecal.figures.sweep --metrics metrics.parquet --parameter alpha --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecal import console, plugins
+from prunecal.figures import frames, names, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRICS = ["accuracy", "ece", "brier", "aurc"]
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw the sweep of one parameter."""
+    style.use()
+    table = frames.headline(frames.read(arguments.metrics), METRICS)
+    figure = draw(table, arguments.parameter)
+    style.save(figure, arguments.folder, f"sweep_{arguments.parameter}")
+
+
+def swept(table: pd.DataFrame, parameter: str) -> pd.DataFrame:
+    """Return the cells that differ in one parameter (and the budget) alone.
+
+    Of all groups of strategies that agree in family and other parameters, the one with the most
+    values of `parameter` is taken, the first of equals; without two values there is no sweep.
+
+    Args:
+        table: metrics.
+        parameter: name of a strategy's parameter, for example "alpha".
+
+    Returns:
+        The rows of that group; none if nothing is swept.
+    """
+    groups: dict[tuple, dict[str, object]] = {}
+    for label, (family, parameters) in names.strategies(table).items():
+        if parameter in parameters:
+            others = {key: value for key, value in parameters.items() if key != parameter}
+            groups.setdefault((family, tuple(sorted(others.items()))), {})[label] = parameters
+    largest = max(groups.values(), key=len, default={})
+    return table[table["strategy"].isin(largest if len(largest) > 1 else {})]
+
+
+def draw(table: pd.DataFrame, parameter: str) -> Figure:
+    """Draw the metrics of a sweep: a row per metric, a column per data set, a line per budget."""
+    import seaborn as sns
+    from matplotlib import pyplot as plt
+
+    cells = swept(table, parameter)
+    symbol = names.SYMBOLS.get(parameter, parameter.replace("_", " "))
+    if cells.empty:
+        return style.nothing(f"No strategy of this study is run at two values of {symbol}.")
+    found, budgets = frames.tasks(table), frames.budgets(cells)
+    metrics = [metric for metric in METRICS if metric in set(cells["metric"])]
+    colours = dict(zip(budgets, sns.color_palette("crest", len(budgets)), strict=True))
+    figure, grid = plt.subplots(
+        len(metrics),
+        len(found),
+        figsize=(3.9 * len(found) + 2, 2.4 * len(metrics) + 0.6),
+        squeeze=False,
+        sharex=True,
+    )
+    for row, metric in zip(grid, metrics, strict=True):
+        for axes, task in zip(row, found, strict=True):
+            everything = frames.of_task(table[table["metric"] == metric], task)
+            chosen = frames.of_task(cells[cells["metric"] == metric], task)
+            _draw_reference(axes, frames.reference(everything))
+            _draw_lines(axes, chosen, parameter, colours)
+            axes.set_xticks(sorted(chosen[parameter].unique()))
+        row[0].set_ylabel(names.metric_axis(metric).replace(" (", "\n("))
+    for axes, task in zip(grid[0], found, strict=True):
+        axes.set_title(frames.task_title(task, found))
+    for axes in grid[-1]:
+        axes.set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
+    figure.suptitle(f"{_who(cells, parameter)}: what {symbol} changes")
+    return figure
+
+
+def _who(cells: pd.DataFrame, parameter: str) -> str:
+    """Name what is swept: the family and those other parameters that are not at their default."""
+    family, parameters = next(iter(names.strategies(cells).values()))
+    default = plugins.load("strategies", family).Params.model_fields[parameter].default
+    return names.strategy_name(family, parameters | {parameter: default})
+
+
+def _draw_reference(axes: Axes, rows: pd.DataFrame) -> None:
+    for row in rows.itertuples():
+        axes.axhline(row.value, color="black", linewidth=1.2, label="Unpruned", zorder=1)
+        axes.axhspan(row.ci_low, row.ci_high, color="black", alpha=0.09, linewidth=0, zorder=0)
+
+
+def _draw_lines(axes: Axes, cells: pd.DataFrame, parameter: str, colours: dict) -> None:
+    for budget, colour in reversed(colours.items()):
+        line = cells[cells["budget"] == budget].sort_values(parameter)
+        if not line.empty:
+            axes.fill_between(
+                line[parameter], line["ci_low"], line["ci_high"], color=colour, alpha=0.18, lw=0
+            )
+            axes.plot(
+                line[parameter], line["value"], marker="o", color=colour, label=f"{budget} tokens"
+            )
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser.add_argument("--parameter", required=True, help="the strategy's parameter to sweep")
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

@@ -1,0 +1,203 @@
+"""The headline table, as CSV and LaTeX, and a page that searches and sorts all cells.
+
+python -m prunecal.figures.tables --metrics metrics.parquet --comparisons comparisons.parquet
+    --csv F --latex F --page F
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecal import console, store
+from prunecal.figures import frames, names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ["accuracy", "ece", "brier", "aurc"]
+KEYS = ["model", "dataset", "strategy", "budget"]
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>All cells</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1a1a1a; background: #fff }}
+input {{ font: inherit; padding: .3rem .5rem; width: min(100%, 30rem); box-sizing: border-box }}
+.scroll {{ overflow-x: auto }}
+table {{ border-collapse: collapse; margin-top: .8rem; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .2rem .6rem; border-bottom: 1px solid #ddd; white-space: nowrap }}
+th button {{ font: inherit; font-weight: 600; background: none; border: 0; cursor: pointer }}
+td.number {{ text-align: right }}
+small {{ color: #595959 }}
+</style></head><body>
+<h1>All cells</h1>
+<p>A row per strategy, budget and subset of the questions (“all” pools the rows as the benchmark
+defines them, “unique” the distinct pairs of image and question), with 95 % intervals. Click a
+heading to sort.</p>
+<label>Search <input type="search" id="search" placeholder="for example: scope unique 16"></label>
+<p id="count" role="status"></p>
+<div class="scroll"><table id="cells"><thead><tr>{head}</tr></thead><tbody>
+{body}
+</tbody></table></div>
+<script>
+const rows = [...document.querySelectorAll("tbody tr")], body = document.querySelector("tbody");
+const count = document.getElementById("count"), search = document.getElementById("search");
+function filter() {{
+  const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
+  let shown = 0;
+  for (const row of rows) {{
+    const text = row.textContent.toLowerCase();
+    row.hidden = !words.every(word => text.includes(word));
+    shown += !row.hidden;
+  }}
+  count.textContent = `${{shown}} of ${{rows.length}} rows`;
+}}
+document.querySelectorAll("th button").forEach((button, column) => {{
+  button.addEventListener("click", () => {{
+    const down = button.parentNode.getAttribute("aria-sort") === "ascending";
+    document.querySelectorAll("th").forEach(head => head.removeAttribute("aria-sort"));
+    button.parentNode.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const key = row => row.children[column].textContent;
+    const order = (a, b) => {{
+      const [x, y] = [key(a), key(b)], [m, n] = [parseFloat(x), parseFloat(y)];
+      return isNaN(m) || isNaN(n) ? x.localeCompare(y) : m - n;
+    }};
+    rows.sort((a, b) => down ? order(b, a) : order(a, b));
+    body.append(...rows);
+  }});
+}});
+search.addEventListener("input", filter);
+filter();
+</script></body></html>
+"""
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the headline table twice and the page of all cells."""
+    metrics, comparisons = frames.read(arguments.metrics), frames.read(arguments.comparisons)
+    table = headline_table(metrics, comparisons)
+    with store.atomic(arguments.csv) as path:
+        table.to_csv(path, index=False)
+    for path, text in ((arguments.latex, latex(table)), (arguments.page, page(metrics))):
+        with store.atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def headline_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Put the headline metrics of each cell side by side, with their differences from `full`.
+
+    Args:
+        metrics: all metrics.
+        comparisons: all differences.
+
+    Returns:
+        A row per model, data set, strategy (its name for readers; seeds pooled) and budget; per
+        metric M the columns M, M_low, M_high, M_delta, M_delta_low, M_delta_high and M_p_holm,
+        missing where a cell has no comparison.
+    """
+    from prunecal.figures.style import styles
+
+    looks = styles(metrics)
+    values = frames.pool_seeds(frames.headline(metrics, METRICS), looks)
+    deltas = frames.pool_seeds(frames.headline(comparisons, METRICS), looks, column="delta")
+    values = values.rename(columns={"series": "strategy"})
+    deltas = deltas.rename(columns={"series": "strategy"})
+    deltas = deltas.rename(columns={"low": "delta_low", "high": "delta_high"})
+    together = values.merge(
+        deltas[[*KEYS, "metric", "delta", "delta_low", "delta_high", "p_holm"]],
+        on=[*KEYS, "metric"],
+        how="left",
+    )
+    parts = ["value", "low", "high", "delta", "delta_low", "delta_high", "p_holm"]
+    wide = together.pivot(index=[*KEYS, "place", "family"], columns="metric", values=parts)
+    order = [(part, metric) for metric in METRICS for part in parts]
+    wide = wide.reindex(columns=order)
+    wide.columns = [metric if part == "value" else f"{metric}_{part}" for part, metric in order]
+    wide = wide.reset_index()
+    tasks = [*dict.fromkeys(metrics[["model", "dataset"]].itertuples(index=False, name=None))]
+    wide["task"] = [tasks.index(task) for task in zip(wide["model"], wide["dataset"], strict=True)]
+    ordered = wide.sort_values(["task", "place", "budget"], kind="stable", ignore_index=True)
+    return ordered.drop(columns=["task", "place", "family"])
+
+
+def latex(table: pd.DataFrame) -> str:
+    r"""Return the headline table for a paper: booktabs, a block per model and data set."""
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{tabular}{lr" + "rr" * len(METRICS) + "}",
+        r"\toprule",
+        "Strategy & Tokens"
+        + "".join(rf" & {names.metric_name(metric)} & $\Delta$" for metric in METRICS)
+        + r" \\",
+    ]
+    for (model, dataset), block in table.groupby(["model", "dataset"], sort=False):
+        title = _tex(f"{dataset}, {model}")
+        lines += [r"\midrule", rf"\multicolumn{{{2 + 2 * len(METRICS)}}}{{l}}{{{title}}} \\"]
+        for row in block.to_dict("records"):
+            cells = [_tex(row["strategy"]), str(row["budget"])]
+            for metric in METRICS:
+                cells += [_tex_number(row[metric]), _tex_delta(row, metric)]
+            lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _tex(text: str) -> str:
+    special = {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    escaped = "".join(special.get(character, character) for character in text)
+    return escaped.replace("α", r"$\alpha$").replace("Δ", r"$\Delta$").replace("·", r"$\cdot$")
+
+
+def _tex_number(value: float) -> str:
+    return "--" if value != value else f"{value:.3f}"
+
+
+def _tex_delta(row: dict[str, float], metric: str) -> str:
+    delta = row[f"{metric}_delta"]
+    if delta != delta:
+        return "--"
+    star = r"^{*}" if row[f"{metric}_p_holm"] < 0.05 else ""
+    return f"${delta:+.3f}{star}$"
+
+
+def page(metrics: pd.DataFrame) -> str:
+    """Return an HTML page with a row per cell and subset, searchable and sortable offline."""
+    keys = {
+        "model": "Model",
+        "dataset": "Data set",
+        "subset": "Subset",
+        "strategy": "Strategy",
+        "budget": "Tokens",
+    }
+    measured = list(dict.fromkeys(metrics["metric"]))
+    body = []
+    for key, rows in metrics.groupby(list(keys), sort=False):
+        cells = [f"<td>{html.escape(str(part))}</td>" for part in key]
+        by_metric = rows.set_index("metric")[["value", "ci_low", "ci_high"]]
+        by_metric = by_metric.reindex(measured).itertuples(index=False, name=None)
+        cells += [f'<td class="number">{_with_interval(*numbers)}</td>' for numbers in by_metric]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    titles = [*keys.values(), *map(names.metric_name, measured)]
+    head = "".join(
+        f'<th scope="col"><button>{html.escape(title)}</button></th>' for title in titles
+    )
+    return PAGE.format(head=head, body="\n".join(body))
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if value != value:
+        return ""
+    interval = "" if low != low else f" <small>[{low:.3f}, {high:.3f}]</small>"
+    return f"{value:.4g}{interval}"
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
+    parser.add_argument("--csv", type=Path, required=True, help="headline table to write")
+    parser.add_argument("--latex", type=Path, required=True, help="headline table to write")
+    parser.add_argument("--page", type=Path, required=True, help="page of all cells to write")
+    console.run(main, parser.parse_args())
