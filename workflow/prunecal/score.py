@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from prunecal import console, store
 from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
-from prunecal.calibration.weighted import Sample, mean_metrics, ranked_metrics, smooth_metrics
+from prunecal.calibration.weighted import (
+    Sample,
+    equal_mass_metrics,
+    mean_metrics,
+    ranked_metrics,
+    smooth_metrics,
+)
 from prunecal.predictions import Cell, read_cells, subsets
 from prunecal.scores import REFERENCE
 from prunecal.statistics import image_folds, image_weights
@@ -72,7 +78,8 @@ def score_cell(
             groups=groups,
         )
         metrics = mean_metrics(sample, resamples.weights, bins)
-        metrics |= ranked_metrics(sample, resamples.weights, bins)
+        metrics |= ranked_metrics(sample, resamples.weights)
+        metrics |= equal_mass_metrics(sample, resamples.weights, bins)
         few, fold = resamples.few, resamples.fold
         metrics |= smooth_metrics(sample, few)
         own = temperatures(slope[:, rows], image, fold, few)

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunecal.calibration._checks import checked, checked_bins
-from prunecal.calibration.weighted import Sample, mean_metrics, ranked_metrics, smooth_metrics
+from prunecal.calibration.weighted import (
+    Sample,
+    equal_mass_metrics,
+    mean_metrics,
+    ranked_metrics,
+    smooth_metrics,
+)
 
 POWER, TAIL = 0.8416212335729143, 1.959963984540054  # normal quantiles of 80 % and 97.5 %
 
@@ -67,10 +73,12 @@ def clustered_bootstrap(
             raise ValueError(f"cell {name!r} has {len(confidence)} rows, image_id {len(cluster)}")
         sample = Sample(confidence, correct, cluster, {}, {})
         found = mean_metrics(sample, weights, checked_bins(bins))
-        if set(metrics) - set(found):
-            found |= ranked_metrics(sample, weights, bins)
+        if "ace" in metrics:
+            found |= equal_mass_metrics(sample, weights, bins)
         if "smece" in metrics:
             found |= smooth_metrics(sample, weights)
+        if set(metrics) - set(found):
+            found |= ranked_metrics(sample, weights)
         unknown = [metric for metric in metrics if metric not in found]
         if unknown:
             raise ValueError(f"metric {unknown[0]!r} is unknown; known are {', '.join(found)}")

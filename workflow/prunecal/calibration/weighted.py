@@ -80,8 +80,8 @@ def mean_metrics(sample: Sample, weights: NDArray, bins: int) -> dict[str, NDArr
     return metrics
 
 
-def ranked_metrics(sample: Sample, weights: NDArray, bins: int) -> dict[str, NDArray]:
-    """Return everything that depends on the order of confidences, float64 [R] per metric."""
+def ranked_metrics(sample: Sample, weights: NDArray) -> dict[str, NDArray]:
+    """Return how well confidence ranks right answers above errors, float64 [R] per metric."""
     parts = []
     for start in range(0, weights.shape[1], CHUNK):
         chunk = weights[:, start : start + CHUNK]
@@ -97,10 +97,13 @@ def ranked_metrics(sample: Sample, weights: NDArray, bins: int) -> dict[str, NDA
                 "coverage_at_5_risk": ranked.coverage_at_risk(RISK),
             }
         )
-    metrics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def equal_mass_metrics(sample: Sample, weights: NDArray, bins: int) -> dict[str, NDArray]:
+    """Return the adaptive ECE, float64 [R]."""
     rows = sample.confidence, sample.correct, sample.cluster
-    metrics["ace"] = adaptive_calibration_errors(*rows, weights, bins)
-    return metrics
+    return {"ace": adaptive_calibration_errors(*rows, weights, bins)}
 
 
 def smooth_metrics(sample: Sample, weights: NDArray) -> dict[str, NDArray]:

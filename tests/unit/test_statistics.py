@@ -1,0 +1,257 @@
+"""The clustered bootstrap against duplicated rows, closed forms and simulated clustered data."""
+
+import functools
+
+import numpy as np
+import pytest
+from prunecal import calibration
+from prunecal.calibration._checks import padded
+from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
+from prunecal.calibration.weighted import CHUNK, Sample, mean_metrics, ranked_metrics
+from prunecal.statistics import (
+    clustered_bootstrap,
+    holm,
+    image_folds,
+    image_weights,
+    interval,
+    minimum_detectable,
+    two_sided_p,
+)
+
+PLAIN = {
+    "accuracy": lambda _, correct: correct.mean(),
+    "mean_confidence": lambda confidence, _: confidence.mean(),
+    "overconfidence": lambda confidence, correct: confidence.mean() - correct.mean(),
+    "brier": calibration.brier_score,
+    "ece": calibration.expected_calibration_error,
+    "ece_10_bins": functools.partial(calibration.expected_calibration_error, bins=10),
+    "mce": calibration.maximum_calibration_error,
+    "ace": calibration.adaptive_calibration_error,
+    "smece": calibration.smooth_calibration_error,
+    "auroc": calibration.auroc,
+    "aurc": calibration.aurc,
+    "e_aurc": calibration.e_aurc,
+    "augrc": calibration.augrc,
+    "risk_at_80_coverage": calibration.risk_at_coverage,
+    "coverage_at_5_risk": calibration.coverage_at_risk,
+}
+
+
+def rows(seed, ties, accuracy=0.7, n=90, images=15):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, images, n)
+    confidence = rng.integers(3, 10, n) / 10 if ties else rng.uniform(0.3, 1, n)
+    return image, confidence, rng.uniform(size=n) < accuracy
+
+
+@pytest.mark.parametrize("metric", PLAIN)
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("accuracy", [0.7, 0.97])
+def test_resampled_metric_equals_the_plain_one_on_duplicated_rows(metric, ties, accuracy):
+    image, confidence, correct = rows(3, ties, accuracy)
+    found = clustered_bootstrap(image, {"a": (confidence, correct)}, [metric], resamples=40)
+    found = found["a"][metric]
+    assert found.value == pytest.approx(PLAIN[metric](confidence, correct), abs=1e-12)
+    weights = image_weights(len(np.unique(image)), 40, seed=0)
+    _, cluster = np.unique(image, return_inverse=True)
+    for draw, drawn in zip(found.draws, weights.T, strict=True):
+        copies = np.repeat(np.arange(len(image)), drawn[cluster].astype(int))
+        expected = PLAIN[metric](confidence[copies], correct[copies])
+        assert draw == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_resamples_are_cut_into_chunks_without_a_trace():
+    image, confidence, correct = rows(4, ties=True)
+    weights = image_weights(15, CHUNK + 7, seed=2)
+    sample = Sample(confidence, correct, image, {}, {})
+    whole = ranked_metrics(sample, weights)
+    last = ranked_metrics(sample, weights[:, -7:])
+    for name, draws in whole.items():
+        np.testing.assert_allclose(draws[-7:], last[name], atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [2, 5])
+def test_resampled_temperatures_equal_direct_minimisation_on_duplicated_rows(options):
+    rng = np.random.default_rng(options)
+    n, images = 240, 20
+    cluster = np.repeat(np.arange(images), n // images)
+    logits = [rng.normal(size=k) * 3 for k in rng.integers(2, options + 1, n)]
+    label = np.array([rng.choice(len(z), p=np.exp(z / 2) / np.exp(z / 2).sum()) for z in logits])
+    table, fold = padded(logits), image_folds(images, seed=0)
+    weights = image_weights(images, 6, seed=1)
+    correct = table.argmax(axis=1) == label
+    fitted = temperatures(slopes(table, label), cluster, fold, weights)
+    scaled = cross_fitted_ece(table, correct, cluster, fold, fitted, weights, 15)
+    for draw in range(6):
+        copies = np.repeat(np.arange(n), weights[cluster, draw].astype(int))
+        half = fold[cluster[copies]]
+        direct = [
+            calibration.temperature(
+                [logits[i] for i in copies[half == f]], label[copies[half == f]]
+            )
+            for f in (0, 1)
+        ]
+        np.testing.assert_allclose(fitted[:, draw], direct, rtol=1e-4)
+        confidence = [
+            np.exp(z := logits[i] / fitted[1 - f, draw]).max() / np.exp(z).sum()
+            for i, f in zip(copies, half, strict=True)
+        ]
+        expected = calibration.expected_calibration_error(confidence, correct[copies])
+        assert scaled[draw] == pytest.approx(expected, abs=1e-12)
+
+
+def test_temperature_of_right_answers_alone_ends_at_the_limit():
+    table, label = padded(np.array([[1.0, 0.0], [2.0, 0.0]])), np.zeros(2, dtype=int)
+    fitted = temperatures(slopes(table, label), np.arange(2), np.arange(2), np.ones((2, 1)))
+    np.testing.assert_allclose(fitted[:, 0], 0.01)
+    wrong = temperatures(slopes(table, 1 - label), np.arange(2), np.arange(2), np.ones((2, 1)))
+    np.testing.assert_allclose(wrong[:, 0], 100)
+
+
+def test_every_resample_holds_as_many_images_as_there_are():
+    weights = image_weights(30, 50, seed=0)
+    assert weights.shape == (30, 50)
+    np.testing.assert_array_equal(weights.sum(axis=0), 30)
+    np.testing.assert_array_equal(weights, weights.astype(int))
+    np.testing.assert_array_equal(weights[:, :20], image_weights(30, 20, seed=0))
+    assert (weights != image_weights(30, 50, seed=1)).any()
+
+
+def test_cells_share_their_resamples():
+    image, confidence, correct = rows(5, ties=False)
+    cells = {"a": (confidence, correct), "b": (confidence, correct), "c": (confidence, ~correct)}
+    found = clustered_bootstrap(image, cells, ["ece", "accuracy", "smece"], resamples=30)
+    for metric in ("ece", "smece"):
+        np.testing.assert_array_equal(found["a"][metric].draws, found["b"][metric].draws)
+    together = found["a"]["accuracy"].draws + found["c"]["accuracy"].draws
+    np.testing.assert_allclose(together, 1)
+
+
+def test_names_of_images_do_not_matter_but_their_order_does_not_change_within_a_seed():
+    image, confidence, correct = rows(6, ties=False)
+    numbers = clustered_bootstrap(image, {"a": (confidence, correct)}, ["ece"], resamples=10)
+    names = clustered_bootstrap(
+        [f"image-{i:03d}" for i in image], {"a": (confidence, correct)}, ["ece"], resamples=10
+    )
+    np.testing.assert_array_equal(numbers["a"]["ece"].draws, names["a"]["ece"].draws)
+
+
+@pytest.mark.parametrize(
+    ("cells", "metrics", "message"),
+    [
+        ({"a": ([0.5], [1])}, ["ece"], "rows"),
+        ({"a": ([0.5, 0.6], [1, 1])}, ["eces"], "unknown"),
+        ({"a": ([0.5, 1.6], [1, 1])}, ["ece"], "confidence"),
+    ],
+)
+def test_malformed_bootstrap_is_a_value_error(cells, metrics, message):
+    with pytest.raises(ValueError, match=message):
+        clustered_bootstrap(["i", "j"], cells, metrics, resamples=5)
+
+
+def test_folds_halve_the_images():
+    fold = image_folds(31, seed=0)
+    assert fold.sum() == 15
+    assert (fold != image_folds(31, seed=1)).any()
+
+
+def test_interval_leaves_undefined_draws_out():
+    draws = np.array([[1.0, 2, 3, 4, np.nan], [np.nan] * 5])
+    low, high = interval(draws, level=0.5)
+    assert (low[0], high[0]) == (1.75, 3.25)
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_p_value_counts_draws_past_zero():
+    assert two_sided_p(np.arange(1, 100)) == pytest.approx(2 / 100)
+    assert two_sided_p(-np.arange(1, 100)) == pytest.approx(2 / 100)
+    assert two_sided_p(np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8])) == pytest.approx(4 / 10)
+    assert two_sided_p(np.zeros(9)) == 1
+    assert np.isnan(two_sided_p(np.full(3, np.nan)))
+
+
+def test_p_value_is_uniform_without_a_difference():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(4000, 1)) + rng.normal(size=(4000, 199))
+    share = (two_sided_p(draws) <= 0.1).mean()
+    assert share == pytest.approx(0.1, abs=0.02)
+
+
+def test_holm_is_the_textbook_step_down():
+    # sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, then 0.04 raised to its predecessor
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.2, np.nan, 0.9]), [0.4, np.nan, 0.9])
+    np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
+
+
+def test_minimum_detectable_difference_is_found_with_eighty_percent_power():
+    rng = np.random.default_rng(0)
+    error = 0.3
+    size = float(minimum_detectable(rng.normal(scale=error, size=20000)))
+    estimates = size + rng.normal(scale=error, size=20000)
+    assert (np.abs(estimates) > 1.96 * error).mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_brier_decomposition_is_exact_where_a_bin_has_one_confidence():
+    rng = np.random.default_rng(1)
+    confidence = rng.choice([0.05, 0.3, 0.55, 0.8, 0.95], 300)
+    sample = Sample(confidence, rng.uniform(size=300) < 0.6, np.arange(300), {}, {})
+    found = {k: v[0] for k, v in mean_metrics(sample, np.ones((300, 1)), 15).items()}
+    parts = found["brier_reliability"] - found["brier_resolution"] + found["brier_uncertainty"]
+    assert found["brier"] == pytest.approx(parts)
+    assert found["ece"] == pytest.approx(found["ece_over"] + found["ece_under"])
+    assert found["overconfidence"] == pytest.approx(found["ece_over"] - found["ece_under"])
+
+
+def test_debiased_error_of_calibrated_predictions_is_nearer_to_zero():
+    rng = np.random.default_rng(2)
+    plain, debiased = [], []
+    for _ in range(200):
+        confidence = rng.uniform(0.4, 1, 300)
+        sample = Sample(confidence, rng.uniform(size=300) < confidence, np.arange(300), {}, {})
+        found = mean_metrics(sample, np.ones((300, 1)), 15)
+        plain.append(found["ece"][0])
+        debiased.append(found["ece_debiased"][0])
+    assert 0 < np.mean(debiased) < 0.65 * np.mean(plain)
+
+
+def clustered_rows(rng, images, per_image=6):
+    """Two over-confident cells whose rows are alike within an image."""
+    image = np.repeat(np.arange(images), per_image)
+    skill = 1 + 1.2 * rng.normal(size=images)[image] + rng.normal(size=len(image))
+    cells = {}
+    for name, slope, shift in (("a", 1.0, 1.0), ("b", 1.5, 2.5)):
+        confidence = 0.5 + 0.5 / (1 + np.exp(-(slope * skill + shift)))
+        cells[name] = confidence, rng.uniform(size=len(image)) < 1 / (1 + np.exp(-skill))
+    return image, cells
+
+
+def estimates(image, cells, resamples, seed):
+    """Return the four numbers whose intervals are checked, each as (value, draws)."""
+    settings = {"resamples": resamples, "seed": seed}
+    a = {"a": cells["a"]}
+    found = clustered_bootstrap(image, a, ["accuracy", "brier", "ece", "aurc"], **settings)["a"]
+    other = clustered_bootstrap(image, {"b": cells["b"]}, ["ece"], **settings)["b"]["ece"]
+    difference = other.value - found["ece"].value, other.draws - found.pop("ece").draws
+    return found | {"ece difference": difference}
+
+
+def test_intervals_cover_the_truth_of_clustered_data_and_naive_ones_do_not():
+    rng = np.random.default_rng(0)
+    population = estimates(*clustered_rows(rng, 100_000), resamples=1, seed=0)
+    truth = {name: value for name, (value, _) in population.items()}
+    simulations, naive_simulations = 500, 100
+    hits, naive_hits = dict.fromkeys(truth, 0), 0
+    for simulation in range(simulations):
+        image, cells = clustered_rows(rng, 120)
+        for name, (_, draws) in estimates(image, cells, 300, simulation).items():
+            low, high = interval(draws)
+            hits[name] += low <= truth[name] <= high
+        if simulation < naive_simulations:  # the mistake: rows taken for independent
+            rows = np.arange(len(image))
+            naive = clustered_bootstrap(rows, {"a": cells["a"]}, ["accuracy"], resamples=300)
+            low, high = naive["a"]["accuracy"].interval()
+            naive_hits += low <= truth["accuracy"] <= high
+    for name, count in hits.items():
+        assert 0.93 <= count / simulations <= 0.97, name
+    assert naive_hits / naive_simulations < 0.90
