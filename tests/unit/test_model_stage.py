@@ -119,7 +119,7 @@ def test_training_that_fails_leaves_nothing_under_a_final_name(tmp_path):
     ("train", "weights", "message"),
     [
         ({"recipe": "toi"}, "w", "'toi' is unknown .did you mean 'toy'"),
-        ({"recipe": "toy", "step": 1}, "w", "recipe toy: step: "),
+        ({"recipe": "toy", "step": 1}, "w", "recipe toy: 'step' is unknown .did you mean 'steps'"),
         ({"steps": 1}, "w", "names no recipe; give `recipe:`"),
         ({"recipe": "toy"}, None, "needs a folder for its weights: --weights"),
     ],

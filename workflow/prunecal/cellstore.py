@@ -15,6 +15,7 @@ from typing import Any
 from prunecal import store
 from prunecal.console import log
 from prunecal.digest import file_digest
+from prunecal.errors import PrunecalError
 
 FILES = ("predictions.parquet", "provenance.json")
 KEY_IN_PROVENANCE = "cell_key"
@@ -50,7 +51,7 @@ class CellStore:
         """Copy a cell's files to their place among the results, unless they are there already."""
         for name in FILES:
             source, target = self.folder(key) / name, destination / name
-            if not target.is_file() or file_digest(target) != file_digest(source):
+            if not store.undamaged(target) or file_digest(target) != file_digest(source):
                 with store.atomic(target) as temporary:
                     shutil.copyfile(source, temporary)
 
@@ -64,9 +65,12 @@ def prune(root: Path, results: Path) -> tuple[int, int]:
 
     Returns:
         Cells kept and cells removed.
+
+    Raises:
+        PrunecalError: a result does not say which cell it is; nothing is removed then.
     """
     used = {
-        store.read_json(path)[KEY_IN_PROVENANCE]
+        _key_of(path)
         for path in results.glob("*/*/*/*/provenance.json")
         if root not in path.parents
     }
@@ -75,3 +79,12 @@ def prune(root: Path, results: Path) -> tuple[int, int]:
     for path in unused:
         shutil.rmtree(path)
     return len(folders) - len(unused), len(unused)
+
+
+def _key_of(provenance: Path) -> str:
+    facts = store.read_json(provenance)
+    if not isinstance(facts, dict) or KEY_IN_PROVENANCE not in facts:
+        raise PrunecalError(
+            f"{provenance} does not name its cell, so no cell can be called unused; remove it"
+        )
+    return facts[KEY_IN_PROVENANCE]

@@ -22,13 +22,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
-    """Run a stage and exit: 0, or 1 with one sentence on stderr and the traceback in the log."""
+    """Run a stage and exit: 0, or 1 with one line on stderr and the traceback in the log.
+
+    An exception that is no PrunecalError is a fault of the code: its traceback goes to both.
+    """
     configure_logging(arguments.log)
     try:
         main(arguments)
     except PrunecalError as error:
         log.debug("traceback", exc_info=True)
-        log.error("%s", error)  # noqa: TRY400  the traceback goes to the log file alone
+        line = " ".join(str(error).splitlines())  # libraries' messages may hold several
+        log.error("%s", line)  # noqa: TRY400  the traceback goes to the log file alone
         sys.exit(1)
     except Exception:
         log.exception("unexpected failure: please report it with this traceback")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from prunecal import console, datasets, plugins, store
 from prunecal.errors import PrunecalError
+from prunecal.parameters import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,9 +35,8 @@ def main(arguments: argparse.Namespace) -> None:
     try:
         params = loader.Params(**json.loads(arguments.params))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise PrunecalError(f"data set {arguments.dataset}: {place}: {first['msg']}") from error
+        fault = sentence(error, loader.Params)
+        raise PrunecalError(f"data set {arguments.dataset}: {fault}") from error
     found = loader.load(params)
     datasets.check(arguments.dataset, found.questions)
     facts = {

@@ -6,6 +6,7 @@ Standard library only: the Snakefile imports this on every start.
 import ast
 import functools
 import hashlib
+import importlib.util
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,9 +60,12 @@ def _parse(module: str) -> tuple[str, tuple[str, ...]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            source = importlib.util.resolve_name(source, package)
             # `from prunecal import store` names a module, `from prunecal.store import x` an object
-            imports |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            imports |= {f"{source}.{alias.name}" for alias in node.names} | {source}
         _drop_docstring(node)
     project = module.split(".")[0]
     ours = sorted(name for name in imports if name.split(".")[0] == project and _path(name))

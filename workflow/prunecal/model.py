@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from prunecal import console, hub, manifest, plugins, store
 from prunecal.errors import PrunecalError
+from prunecal.parameters import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,9 +48,7 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
     try:
         params = recipe.Params(**settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise PrunecalError(f"recipe {name}: {place}: {first['msg']}") from error
+        raise PrunecalError(f"recipe {name}: {sentence(error, recipe.Params)}") from error
     weights.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{weights.name}.", dir=weights.parent) as scratch:
         trained = Path(scratch) / "model"

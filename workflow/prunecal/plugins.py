@@ -10,6 +10,13 @@ from types import ModuleType
 
 from prunecal.errors import PrunecalError, nearest
 
+KINDS = {
+    "strategies": "strategy",
+    "datasets": "data set loader",
+    "models": "model family",
+    "recipes": "recipe",
+}
+
 
 def names(folder: str) -> list[str]:
     """List the plugins in `prunecal/<folder>`, sorted, without importing them."""
@@ -27,7 +34,8 @@ def module_name(folder: str, name: str) -> str:
     known = names(folder)
     if name not in known:
         raise PrunecalError(
-            f"{folder}: {name!r} is unknown{nearest(name, known)}; known are {', '.join(known)}"
+            f"the {KINDS[folder]} {name!r} is unknown{nearest(name, known)}; "
+            f"known are {', '.join(known)}"
         )
     return f"prunecal.{folder}.{name.replace('-', '_')}"
 

@@ -36,7 +36,7 @@ def undamaged(path: Path) -> bool:
     try:
         expected = checksum_file(path).read_text(encoding="utf-8").split()[0]
         return file_digest(path) == expected
-    except (OSError, IndexError):
+    except (OSError, IndexError, UnicodeDecodeError):  # the checksum itself may be damaged
         return False
 
 
@@ -115,10 +115,18 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
 
 
 def read_facts(path: Path | str) -> dict[str, Any]:
-    """Return the facts that `write_table` stored in a parquet file's metadata."""
+    """Return the facts that `write_table` stored in a parquet file's metadata.
+
+    Raises:
+        PrunecalError: the file is missing, damaged, or has no such metadata.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
+    except (OSError, pa.ArrowException) as error:
+        raise PrunecalError(f"{path} cannot be read as parquet ({error}); make it again") from error
     if found is None:
         raise PrunecalError(f"{path} has no prunecal metadata; make the file again")
     return json.loads(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ def pick(wanted: str, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False  # the patch embedding is a convolution
     count = torch.cuda.device_count()
     if wanted == "cpu" or (wanted == "auto" and not count):
         return torch.device("cpu")
@@ -57,7 +59,7 @@ def name(device: torch.device) -> str:
 
 def _free_device(count: int) -> int:
     """Lock and return the first GPU that no other job holds; share them in turn if all are held."""
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    seen = re.sub(r"[^\w,-]", "_", os.environ.get("CUDA_VISIBLE_DEVICES", ""))  # MIG names hold /
     for index in range(count):
         path = Path(tempfile.gettempdir(), f"prunecal-gpu-{os.getuid()}-{seen}-{index}.lock")
         file = path.open("w")

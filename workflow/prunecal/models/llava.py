@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
     from torch import Tensor
+    from transformers import LlavaConfig
 
 MODEL_TYPES = ("llava",)
 
@@ -28,15 +29,23 @@ class Llava:
         device: where to run.
 
     Raises:
-        PrunecalError: the folder's model has another number of visual tokens than the settings say.
+        PrunecalError: the folder's model has another number of visual tokens than the settings
+            say, or takes other features from its tower than LLaVA-1.5.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], device: torch.device) -> None:
         import torch
-        from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+        from transformers import (
+            AutoImageProcessor,
+            AutoTokenizer,
+            LlavaConfig,
+            LlavaForConditionalGeneration,
+        )
 
         from prunecal.engine.decoder import Decoder
 
+        config = LlavaConfig.from_pretrained(folder, local_files_only=True)
+        _check_config(folder.name, config, settings["visual_tokens"])
         self.settings, self.device = settings, device
         self.model = LlavaForConditionalGeneration.from_pretrained(
             folder,
@@ -51,13 +60,6 @@ class Llava:
             folder, local_files_only=True, backend="pil"
         )
         self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
-        vision = self.model.config.vision_config
-        found = (vision.image_size // vision.patch_size) ** 2
-        if found != settings["visual_tokens"]:
-            raise PrunecalError(
-                f"{folder.name} has {found} visual tokens per image but the config says "
-                f"visual_tokens: {settings['visual_tokens']}; correct it in `models`"
-            )
 
     def pixels(self, images: Sequence[Image]) -> Tensor:
         """Return pixel values [B, 3, side, side], padded to a square as LLaVA-1.5 is evaluated."""
@@ -165,6 +167,23 @@ def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
     square = Image.new("RGB", (side, side), colour)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
+
+
+def _check_config(name: str, config: LlavaConfig, visual_tokens: int) -> None:
+    """Refuse a model that does not fit, before its weights are loaded."""
+    vision = config.vision_config
+    found = (vision.image_size // vision.patch_size) ** 2
+    if found != visual_tokens:
+        raise PrunecalError(
+            f"{name} has {found} visual tokens per image but the config says "
+            f"visual_tokens: {visual_tokens}; correct it in `models`"
+        )
+    layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
+    if not isinstance(layer, int) or layer == 0 or choice != "default":
+        raise PrunecalError(
+            f"{name} takes its visual tokens from layer {layer} with strategy {choice!r}, but the "
+            'family llava knows one layer without CLS ("default") alone; take another model'
+        )
 
 
 def _cls_attention(layer: torch.nn.Module, states: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from prunecal import plugins
-from prunecal.errors import PrunecalError, nearest
+from prunecal.errors import PrunecalError
+from prunecal.parameters import sentence
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -53,19 +54,10 @@ def rank(
 
 
 def _settings(strategy: str, module: ModuleType, params: dict[str, object]) -> Parameters:
-    known = list(module.Params.model_fields)
-    for name in params:
-        if name not in known:
-            raise PrunecalError(
-                f"{strategy}: parameter {name!r} is unknown{nearest(name, known)}; "
-                f"known are {', '.join(known) or 'none'}"
-            )
     try:
         return module.Params(**params)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise PrunecalError(f"{strategy}: {name} = {first['input']!r}: {first['msg']}") from error
+        raise PrunecalError(f"{strategy}: {sentence(error, module.Params)}") from error
 
 
 def _check(
