@@ -1,0 +1,314 @@
+"""Verdicts on studies in which the truth is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from prunecal import claims, store
+from prunecal.claims import Expectation, evaluate, read_claims
+from prunecal.contrasts import Measured, matches
+from prunecal.errors import PrunecalError
+from prunecal.scores import Scores
+
+SHIPPED = Path(__file__).parents[2] / "reports" / "claims.yaml"
+BUDGETS = (4, 8, 16)
+RESAMPLES = 400
+
+
+def cell(family, budget, **parameters):
+    label = "-".join([family, *(f"{key}{value}" for key, value in parameters.items())])
+    return {"strategy": label, "family": family, "parameters": parameters, "budget": budget}
+
+
+def whole_study():
+    cells = [cell("full", 64)]
+    for budget in BUDGETS:
+        cells += [cell("scope", budget, alpha=a, gap_power=1.0) for a in (0.0, 0.5, 1.0)]
+        cells += [cell("scope", budget, alpha=0.0, gap_power=2.0)]
+        cells += [cell(family, budget) for family in ("saliency", "fastv", "fastv-two-pass")]
+    return cells
+
+
+def write(path, cells, metrics, dataset="pope", noise=0.001):
+    """Write a score file; `metrics` are functions of a cell, draws are normal around them."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, function in metrics.items():
+        value = np.array([[function(cell)] for cell in cells], dtype=np.float64)
+        error = rng.normal(scale=noise, size=(len(cells), 1, RESAMPLES))
+        arrays[f"value/{name}"] = value
+        arrays[f"draws/{name}"] = (value[..., None] + error).astype(np.float32)
+    facts = {"model": "m", "dataset": dataset, "cells": cells, "metrics": sorted(metrics)}
+    facts["subsets"] = [{"name": "all", "n": 100, "n_images": 20}]
+    store.write_arrays(path, arrays, facts)
+    return Scores(path)
+
+
+def paper_ece(cell):
+    """What the paper reports: coverage is best calibrated, the rule matters, the budget little."""
+    if cell["family"] == "scope":
+        better = cell["parameters"]["gap_power"] == 2
+        return 0.03 + 0.05 * cell["parameters"]["alpha"] - 0.01 * better + 0.0001 * cell["budget"]
+    return {"full": 0.10, "saliency": 0.12}.get(cell["family"], 0.2)
+
+
+def paper_ece_scienceqa(cell):
+    return 0.1 if cell["family"] == "full" else 0.05
+
+
+def paper_accuracy(cell):
+    if cell["family"].startswith("fastv"):
+        return 0.7 + 0.001 * cell["budget"]
+    return 0.85 + (0 if cell["family"] == "full" else 0.0001 * cell["budget"])
+
+
+def paper_coverage(cell):
+    return paper_accuracy(cell)
+
+
+PAPER = {"ece": paper_ece, "accuracy": paper_accuracy, "evidence_coverage": paper_coverage}
+OPPOSITE = {
+    "ece": lambda c: (
+        {"full": 0.05}.get(c["family"], 0.1)
+        + (0.1 - 0.05 * c["parameters"]["alpha"] if c["family"] == "scope" else 0)
+        + 0.02 * (c["parameters"].get("gap_power") == 2)
+        + 0.05 * c["budget"] * (c["family"] != "full")
+    ),
+    "accuracy": lambda c: 0.85 - 0.1 * (c["family"] in ("scope", "saliency")),
+    "evidence_coverage": lambda c: OPPOSITE["ece"](c),
+}
+
+
+def verdicts(*studied):
+    return {claim.id: evaluate(claim, list(studied))["verdict"] for claim in read_claims(SHIPPED)}
+
+
+IDS = [f"C{number}" for number in range(1, 9)]
+
+
+def test_a_study_that_agrees_with_the_paper_supports_every_claim(tmp_path):
+    pope = write(tmp_path / "p", whole_study(), PAPER, noise=0.0002)
+    sqa = write(tmp_path / "s", whole_study(), PAPER | {"ece": paper_ece_scienceqa}, "scienceqa")
+    assert verdicts(pope, sqa) == dict.fromkeys(IDS, "supported")
+
+
+def test_a_study_that_disagrees_with_the_paper_contradicts_every_claim(tmp_path):
+    pope = write(tmp_path / "p", whole_study(), OPPOSITE)
+    sqa = write(tmp_path / "s", whole_study(), OPPOSITE, "digits-sqa")
+    assert verdicts(pope, sqa) == dict.fromkeys(IDS, "contradicted")
+
+
+def test_a_study_too_small_to_tell_is_inconclusive(tmp_path):
+    pope = write(tmp_path / "p", whole_study(), PAPER, noise=1.0)
+    sqa = write(tmp_path / "s", whole_study(), PAPER, "scienceqa", noise=1.0)
+    assert verdicts(pope, sqa) == dict.fromkeys(IDS, "inconclusive")
+
+
+def test_a_study_without_the_cells_does_not_test_the_claims(tmp_path):
+    random = [cell("full", 64), cell("random", 4, seed=0)]
+    pope = write(tmp_path / "p", random, PAPER)
+    assert verdicts(pope) == dict.fromkeys(IDS, "not tested")
+    elsewhere = write(tmp_path / "e", whole_study(), PAPER, "another")
+    assert verdicts(elsewhere) == dict.fromkeys(IDS, "not tested")
+
+
+def condition(**changes):
+    base = {"difference": "ece", "of": {"family": "scope"}, "to": {"family": "full"}}
+    return base | {"expect": "below 0"} | changes
+
+
+def judge(scores, *conditions, **claim):
+    claim = claims.Claim(id="X", statement="x", conditions=list(conditions), **claim)
+    return evaluate(claim, [scores])
+
+
+def small(path, effects, noise=0.01):
+    """One scope cell per budget, its ECE `effects[budget]` above the unpruned model's."""
+    cells = [cell("full", 64)] + [cell("scope", budget, alpha=0.0) for budget in effects]
+    return write(path, cells, {"ece": lambda c: 0.1 + effects.get(c["budget"], 0)}, noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("effects", "quantifier", "verdict"),
+    [
+        ({1: -0.5, 2: -0.5}, "every", "supported"),
+        ({1: -0.5, 2: 0.0}, "every", "inconclusive"),
+        ({1: -0.5, 2: 0.5}, "every", "contradicted"),
+        ({1: -0.5, 2: 0.5}, "some", "supported"),
+        ({1: 0.0, 2: 0.5}, "some", "inconclusive"),
+        ({1: 0.5, 2: 0.5}, "some", "contradicted"),
+    ],
+)
+def test_quantifiers_join_cases_as_logic_has_it(tmp_path, effects, quantifier, verdict):
+    scores = small(tmp_path / "s", effects)
+    assert judge(scores, condition(**{"for": quantifier}))["verdict"] == verdict
+
+
+def test_one_case_among_many_needs_stronger_evidence(tmp_path):
+    # each case is 2.4 standard errors below zero: beyond the plain level, short of twenty's
+    error = 0.01 * np.sqrt(2)
+    cells = [cell("full", 64), *(cell("scope", budget) for budget in range(1, 21))]
+    rng = np.random.default_rng(0)
+    value = np.array([0.5, *[0.5 - 2.4 * error] * 20])[:, None]
+    draws = value[..., None] + rng.normal(scale=0.01, size=(21, 1, 4000))
+    arrays = {"value/ece": value, "draws/ece": draws.astype(np.float32)}
+    facts = {"model": "m", "dataset": "d", "cells": cells, "metrics": ["ece"]}
+    facts["subsets"] = [{"name": "all", "n": 1, "n_images": 1}]
+    store.write_arrays(tmp_path / "s", arrays, facts)
+    scores = Scores(tmp_path / "s")
+    one = {"family": "scope", "budget": 3}
+    assert judge(scores, condition(of=one, **{"for": "some"}))["verdict"] == "supported"
+    assert judge(scores, condition(**{"for": "some"}))["verdict"] == "inconclusive"
+    assert judge(scores, condition())["verdict"] == "supported"
+    assert judge(scores, condition(expect="above 0"))["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("expect", "interval", "verdict"),
+    [
+        ("below 0", (-2, -1), "supported"),
+        ("below 0", (1, 2), "contradicted"),
+        ("below 0", (-1, 1), "inconclusive"),
+        ("above -0.5", (-0.2, 1), "supported"),
+        ("above -0.5", (-2, -1), "contradicted"),
+        ("within 0.5", (-0.2, 0.2), "supported"),
+        ("within 0.5", (0.6, 0.9), "contradicted"),
+        ("within 0.5", (-0.9, -0.6), "contradicted"),
+        ("within 0.5", (0.4, 0.6), "inconclusive"),
+        ("below 0", (np.nan, np.nan), "not tested"),
+    ],
+)
+def test_interval_is_judged_by_the_side_of_the_limit(expect, interval, verdict):
+    side, limit = expect.split()
+    assert Expectation(side, float(limit)).judge(*interval) == verdict
+
+
+def test_a_claim_is_as_strong_as_its_weakest_condition(tmp_path):
+    scores = small(tmp_path / "s", {1: -0.5})
+    holds, fails = condition(), condition(expect="above 0")
+    open_, missing = condition(expect="below -0.5"), condition(of={"family": "saliency"})
+    assert judge(scores, holds)["verdict"] == "supported"
+    assert judge(scores, holds, open_)["verdict"] == "inconclusive"
+    assert judge(scores, holds, open_, missing)["verdict"] == "not tested"
+    assert judge(scores, holds, open_, missing, fails)["verdict"] == "contradicted"
+
+
+def test_evidence_gives_the_numbers_and_their_words(tmp_path):
+    scores = small(tmp_path / "s", {4: -0.05}, noise=0.001)
+    evidence = judge(scores, condition())["evidence"]
+    (number,) = evidence["numbers"]
+    assert number["value"] == pytest.approx(-0.05)
+    assert number["ci_low"] < -0.05 < number["ci_high"] < -0.04
+    assert number["verdict"] == "supported"
+    assert "ECE of scope-alpha0.0 at 4 tokens minus full: -0.0500 [" in evidence["words"][0]
+    assert "pope, m" in evidence["words"][0]
+
+
+def test_shipped_claims_name_every_finding_once():
+    assert [claim.id for claim in read_claims(SHIPPED)] == IDS
+
+
+@pytest.mark.parametrize(
+    ("selector", "found"),
+    [
+        ({"family": "scope"}, True),
+        ({"family": ["scope", "random"], "alpha": 0}, True),
+        ({"alpha": {"not": 0}}, False),
+        ({"alpha": {"not": [1, 2]}}, True),
+        ({"seed": {"not": 0}}, False),
+        ({"budget": 8}, False),
+    ],
+)
+def test_selectors_name_cells_by_their_properties(selector, found):
+    assert matches(cell("scope", 4, alpha=0.0), selector) is found
+
+
+def test_correlation_and_spread_agree_with_direct_computation(tmp_path):
+    from prunecal.contrasts import correlations, spreads, trends
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(3)
+    cells = [cell("scope", budget, alpha=a) for budget in BUDGETS for a in (0.0, 0.5, 1.0)]
+    grid = {name: rng.uniform(size=9) for name in ("ece", "accuracy", "evidence_coverage")}
+    where = {(c["strategy"], c["budget"]): i for i, c in enumerate(cells)}
+    metrics = {
+        name: lambda c, values=values: values[where[c["strategy"], c["budget"]]]
+        for name, values in grid.items()
+    }
+    measured = Measured(write(tmp_path / "s", cells, metrics), 0)
+    (found,) = correlations(measured, "evidence_coverage", {}, "accuracy", "ece")
+    rho = [
+        abs(spearmanr(grid["evidence_coverage"], grid[name]).statistic)
+        for name in ("accuracy", "ece")
+    ]
+    assert found.value == pytest.approx(rho[0] - rho[1])
+    table = grid["ece"].reshape(3, 3)  # budgets, strategies
+    (found,) = spreads(measured, "ece", {})
+    assert found.value == pytest.approx(table.mean(axis=0).std() - table.mean(axis=1).std())
+    for trend, row in zip(trends(measured, "ece", {}, "alpha"), table, strict=True):
+        assert trend.value == pytest.approx(np.polyfit([0, 0.5, 1], row, 1)[0])
+
+
+def test_ambiguous_reference_is_an_error_that_names_the_cells(tmp_path):
+    scores = write(tmp_path / "s", whole_study(), PAPER)
+    ambiguous = condition(of={"family": "saliency"}, to={"family": "scope", "gap_power": 1})
+    with pytest.raises(PrunecalError, match=r"claim X: saliency at 4 tokens .* several cells"):
+        judge(scores, ambiguous)
+
+
+def test_unknown_metric_is_an_error_with_the_nearest_name(tmp_path):
+    scores = small(tmp_path / "s", {4: 0.1})
+    with pytest.raises(PrunecalError, match="claim X: metric 'eec' is unknown .did you mean 'ece'"):
+        judge(scores, condition(difference="eec"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"expect": "under 0"}, "expect"),
+        ({"for": "all"}, "for"),
+        ({"off": 1}, "off"),
+        ({"of": {"alpha": {"nit": 0}}}, "alpha"),
+    ],
+)
+def test_malformed_condition_names_the_claim_and_the_key(tmp_path, change, message):
+    path = tmp_path / "claims.yaml"
+    entry = {"id": "X", "statement": "x", "conditions": [condition(**change)]}
+    path.write_text(yaml.safe_dump([entry]), encoding="utf-8")
+    with pytest.raises(PrunecalError, match=f"claim X: .*{message}"):
+        read_claims(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as YAML"),
+        ("a: 1", "must be a list"),
+        ("- {id: X, statement: x, conditions: []}", "claim X: conditions"),
+        ("- {id: X, statement: x, conditions: [{of: {}}]}", "exactly one of"),
+    ],
+)
+def test_malformed_file_of_claims_is_an_error(tmp_path, text, message):
+    path = tmp_path / "claims.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PrunecalError, match=message):
+        read_claims(path)
+
+
+def test_one_id_twice_is_refused(tmp_path):
+    path = tmp_path / "claims.yaml"
+    entry = {"id": "X", "statement": "x", "conditions": [condition()]}
+    path.write_text(yaml.safe_dump([entry, entry]), encoding="utf-8")
+    with pytest.raises(PrunecalError, match="twice"):
+        read_claims(path)
+
+
+def test_stage_writes_every_claim_with_its_verdict(tmp_path):
+    write(tmp_path / "s", whole_study(), PAPER)
+    output = tmp_path / "claims.json"
+    command = ["--claims", str(SHIPPED), "--scores", str(tmp_path / "s"), "--output", str(output)]
+    claims.main(claims.arguments_of(command))
+    found = store.read_json(output)
+    assert [claim["id"] for claim in found] == IDS
+    assert all(set(claim) == {"id", "statement", "verdict", "evidence"} for claim in found)
