@@ -36,8 +36,6 @@ localrules:
 
 
 rule draw_budget:
-    message:
-        "Draw metrics against the budget"
     input:
         metrics=f"{AGGREGATES}/metrics.parquet",
     output:
@@ -57,14 +55,14 @@ rule draw_budget:
         metrics=list(BUDGET_FIGURES),
         code=source_digest("prunecal.figures.budget"),
         look=LOOK,
+    message:
+        "Draw metrics against the budget"
     shell:
         "python -m prunecal.figures.budget --metrics {input.metrics} --draw {params.metrics} "
         "--folder {FIGURES} --log {log}"
 
 
 rule draw_sweep:
-    message:
-        "Draw the sweep of {wildcards.parameter}"
     input:
         metrics=f"{AGGREGATES}/metrics.parquet",
     output:
@@ -82,14 +80,14 @@ rule draw_sweep:
     params:
         code=source_digest("prunecal.figures.sweep"),
         look=LOOK,
+    message:
+        "Draw the sweep of {wildcards.parameter}"
     shell:
         "python -m prunecal.figures.sweep --metrics {input.metrics} "
         "--parameter {wildcards.parameter} --folder {FIGURES} --log {log}"
 
 
 rule draw_pareto:
-    message:
-        "Draw accuracy against ECE"
     input:
         metrics=f"{AGGREGATES}/metrics.parquet",
     output:
@@ -105,13 +103,13 @@ rule draw_pareto:
     params:
         code=source_digest("prunecal.figures.pareto"),
         look=LOOK,
+    message:
+        "Draw accuracy against ECE"
     shell:
         "python -m prunecal.figures.pareto --metrics {input.metrics} --folder {FIGURES} --log {log}"
 
 
 rule draw_forest:
-    message:
-        "Draw the differences from the unpruned model"
     input:
         comparisons=f"{AGGREGATES}/comparisons.parquet",
     output:
@@ -127,14 +125,14 @@ rule draw_forest:
     params:
         code=source_digest("prunecal.figures.forest"),
         look=LOOK,
+    message:
+        "Draw the differences from the unpruned model"
     shell:
         "python -m prunecal.figures.forest --comparisons {input.comparisons} --metric ece "
         "--folder {FIGURES} --log {log}"
 
 
 rule draw_reliability:
-    message:
-        "Draw reliability diagrams"
     input:
         predictions=every_cell(),
     output:
@@ -153,14 +151,14 @@ rule draw_reliability:
     params:
         code=source_digest("prunecal.figures.reliability"),
         look=LOOK,
+    message:
+        "Draw reliability diagrams"
     shell:
         "python -m prunecal.figures.reliability --predictions {input.predictions} "
         "--folder {FIGURES} --log {log}"
 
 
 rule draw_risk_coverage:
-    message:
-        "Draw risk-coverage curves"
     input:
         predictions=every_cell(),
     output:
@@ -176,14 +174,14 @@ rule draw_risk_coverage:
     params:
         code=source_digest("prunecal.figures.risk_coverage"),
         look=LOOK,
+    message:
+        "Draw risk-coverage curves"
     shell:
         "python -m prunecal.figures.risk_coverage --predictions {input.predictions} "
         "--folder {FIGURES} --log {log}"
 
 
 rule draw_kept_tokens:
-    message:
-        "Draw which tokens of {wildcards.dataset} each strategy keeps"
     input:
         rankings=lambda wildcards: rankings(wildcards.model, wildcards.dataset),
         images=f"{RESULTS}/datasets/{{dataset}}/images.parquet",
@@ -204,6 +202,8 @@ rule draw_kept_tokens:
         image=lambda wildcards: MODELS[wildcards.model].image,
         code=source_digest("prunecal.figures.kept_tokens"),
         look=LOOK,
+    message:
+        "Draw which tokens of {wildcards.dataset} each strategy keeps"
     shell:
         "python -m prunecal.figures.kept_tokens --rankings {input.rankings} "
         "--budgets {params.budgets} --images {input.images} --image-mode {params.image} "
@@ -211,8 +211,6 @@ rule draw_kept_tokens:
 
 
 rule draw_learning_curve:
-    message:
-        "Draw how {wildcards.model} learned"
     input:
         curve=f"{RESULTS}/models/{{model}}/weights/learning_curve.csv",
     output:
@@ -230,6 +228,8 @@ rule draw_learning_curve:
     params:
         code=source_digest("prunecal.figures.learning_curve"),
         look=LOOK,
+    message:
+        "Draw how {wildcards.model} learned"
     shell:
         "python -m prunecal.figures.learning_curve --curve {input.curve} "
         "--model {wildcards.model} --folder {FIGURES} --log {log}"

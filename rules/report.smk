@@ -21,8 +21,6 @@ localrules:
 
 
 rule tables:
-    message:
-        "Write the tables"
     input:
         metrics=f"{AGGREGATES}/metrics.parquet",
         comparisons=f"{AGGREGATES}/comparisons.parquet",
@@ -49,6 +47,8 @@ rule tables:
         str(Path("logs", STUDY.study, "tables.log")),
     params:
         code=source_digest("prunecal.figures.tables"),
+    message:
+        "Write the tables"
     shell:
         "python -m prunecal.figures.tables --metrics {input.metrics} "
         "--comparisons {input.comparisons} --csv {output.csv} --latex {output.latex} "
@@ -56,14 +56,14 @@ rule tables:
 
 
 rule summary:
-    message:
-        "Write the report's first page"
     input:
         study=f"{AGGREGATES}/study.json",
         metrics=f"{AGGREGATES}/metrics.parquet",
         comparisons=f"{AGGREGATES}/comparisons.parquet",
         claims=f"{AGGREGATES}/claims.json",
-        questions=[f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS],
+        questions=[
+            f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS
+        ],
         predictions=every_cell(),
         figure=f"{FIGURES}/budget_ece.svg",
     output:
@@ -78,6 +78,8 @@ rule summary:
     params:
         code=source_digest("prunecal.summary"),
         look=file_digest(Path(workflow.basedir, "reports", "report.css")),
+    message:
+        "Write the report's first page"
     shell:
         "python -m prunecal.summary --study {input.study} --metrics {input.metrics} "
         "--comparisons {input.comparisons} --claims {input.claims} "

@@ -210,7 +210,7 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
         f'<tr><th scope="row">{escape(str(claim["id"]))}</th>'
         f"<td>{escape(str(claim['statement']))}</td>"
         f'<td class="verdict {_slug(claim["verdict"])}">{escape(str(claim["verdict"]))}</td>'
-        f"<td>{_evidence(claim.get('evidence'))}</td></tr>"
+        f"<td>{_evidence(claim['evidence'])}</td></tr>"
         for claim in claims
     )
     counts = ", ".join(
@@ -229,13 +229,27 @@ def _slug(verdict: object) -> str:
     return str(verdict).replace(" ", "-") if verdict in VERDICTS else "other"
 
 
-def _evidence(evidence: Any) -> str:
-    """Return evidence of any form (text, number, list, mapping) as HTML."""
-    if isinstance(evidence, dict):
-        evidence = [f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in evidence.items()]
-    if isinstance(evidence, list):
-        return "<ul>" + "".join(f"<li>{_evidence(item)}</li>" for item in evidence) + "</ul>"
-    return escape(_plain(evidence))
+def _evidence(evidence: dict[str, Any]) -> str:
+    """Return a claim's evidence: per data set how its comparisons went, and the comparisons."""
+    parts = []
+    for words in evidence["words"]:
+        place, _, rest = words.partition(": ")
+        cases = "".join(f"<li>{escape(case)}</li>" for case in rest.split("; "))
+        here = [case for case in evidence["numbers"] if place == _place(case)]
+        counts = ", ".join(
+            f"{number} {verdict}"
+            for verdict in VERDICTS
+            if (number := sum(case["verdict"] == verdict for case in here))
+        )
+        parts.append(
+            f"<details><summary>{escape(place)}: {counts or 'no cells'}</summary>"
+            f"<ul>{cases}</ul></details>"
+        )
+    return "".join(parts)
+
+
+def _place(case: dict[str, Any]) -> str:
+    return f"{case['dataset']}, {case['model']}"
 
 
 def _plain(value: Any) -> str:
@@ -314,7 +328,7 @@ def provenance(study: Study, predictions: list[Path]) -> str:
     body = "".join(
         f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in rows
     )
-    return f'<div class="scroll"><table><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>'
 
 
 def _source(source: dict[str, Any]) -> str:

@@ -1,0 +1,143 @@
+"""The report, made by the workflow's own rules from made-up results, opened in a browser."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import synthetic_results
+import yaml
+from browser.chromium import Browser, program
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = [
+    "draw_budget",
+    "draw_sweep",
+    "draw_pareto",
+    "draw_forest",
+    "draw_reliability",
+    "draw_risk_coverage",
+    "draw_kept_tokens",
+    "tables",
+    "summary",
+]
+STRATEGIES = ["full", {"strategy": "scope", "alpha": [0.0, 1.0]}, "saliency"]
+LARGEST = 15e6  # bytes of a report
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    program()
+    folder = tmp_path_factory.mktemp("study")
+    settings = synthetic_results.study(STRATEGIES, [4, 8])
+    results = synthetic_results.write(folder, settings)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    drawn = results / "figures"
+    targets = [drawn / f"{name}.svg" for name in ("budget_ece", "sweep_alpha", "pareto")]
+    targets += [drawn / f"{name}.svg" for name in ("forest_ece", "risk_coverage")]
+    for dataset in synthetic_results.DATASETS:
+        task = f"{synthetic_results.MODEL}_{dataset}.svg"
+        targets += [drawn / f"reliability_{task}", drawn / f"kept_tokens_{task}"]
+    targets += [results / "tables" / "cells.html", results / "summary.html"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
+    command += ["--cores", "2", "--workflow-profile", "none", "--report", "report.html"]
+    command += ["--report-after-run", "--report-stylesheet", ROOT / "reports" / "report.css"]
+    command += ["--allowed-rules", *RULES, "--", *(path.relative_to(folder) for path in targets)]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser, folder):
+    browser.errors.clear()
+    browser.requests.clear()
+    browser.open(folder / "report.html", 1280)
+    browser.until("document.querySelector('.prose h1')")
+    yield browser
+    assert browser.errors == []
+    outside = [url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))]
+    assert outside == []
+
+
+def test_report_is_small_enough_to_send(folder):
+    assert (folder / "report.html").stat().st_size < LARGEST
+
+
+def test_first_page_says_what_was_found_and_of_which_model(page):
+    text = page.run("document.querySelector('.prose').innerText")
+    assert "A made-up study" in text
+    assert text.index("toy-llava") < text.index("What was found")
+    assert "contradicted" in text
+    assert page.run("document.querySelectorAll('.prose table').length") >= 4
+    assert page.run("document.querySelector('.prose img').decode().then(() => true)")
+
+
+def test_every_figure_and_table_loads(page):
+    items = page.run("Object.entries(results).map(([path, item]) => [path, item.mime_type])")
+    assert len(items) >= 14
+    for path, mime in items:
+        if mime in ("image/svg+xml", "text/html"):
+            kind = "img" if mime == "image/svg+xml" else "html"
+            page.run(
+                f"app.setView({{content: '{kind}', contentPath: results['{path}'].data_uri}}), 0"
+            )
+        if mime == "image/svg+xml":
+            page.until(f"document.querySelector('.p-3 > img')?.src === results['{path}'].data_uri")
+            assert page.run("document.querySelector('.p-3 > img').decode().then(() => true)"), path
+            assert page.run("document.querySelector('.p-3 > img').naturalWidth") > 300, path
+        elif mime == "text/html":
+            page.until(f"document.querySelector('iframe')?.src === results['{path}'].data_uri")
+        else:
+            size = f"fetch(results['{path}'].data_uri).then(r => r.text()).then(t => t.length)"
+            assert page.run(size) > 100, path
+
+
+def test_categories_are_numbered_and_items_have_captions(page):
+    found = page.run("Object.keys(categories)")
+    assert all(name[0].isdigit() and name[1:3] == ". " for name in found), found
+    captions = page.run("Object.values(results).map(item => item.caption)")
+    assert all(len(caption) > 40 for caption in captions)
+
+
+def test_markup_in_a_question_appears_as_text(page):
+    shown = page.run("document.querySelector('.prose').innerText")
+    assert synthetic_results.HOSTILE in shown
+    assert page.run("document.querySelectorAll('.prose script, .prose b').length") == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_first_page_is_readable(page, folder, width):
+    page.open(folder / "report.html", width)
+    page.until("document.querySelector('.prose h1')")
+    assert page.run("document.documentElement.scrollWidth") <= width
+    box = page.run(
+        "(r => [r.left, r.right])(document.querySelector('.prose').getBoundingClientRect())"
+    )
+    assert box[0] >= 0
+    assert box[1] <= width
+    assert box[1] - box[0] >= min(700, 0.85 * width)
+    size = page.run("parseFloat(getComputedStyle(document.querySelector('.prose p')).fontSize)")
+    assert size >= 13
+
+
+def test_cells_can_be_searched_and_sorted(browser, folder):
+    browser.open(folder / "results" / "tables" / "cells.html", 1280)
+    rows = "[...document.querySelectorAll('tbody tr')].filter(row => !row.hidden)"
+    everything = browser.run(f"{rows}.length")
+    browser.run("search.value = 'toy-sqa saliency'; search.dispatchEvent(new Event('input')), null")
+    found = browser.run(f"{rows}.map(row => row.innerText)")
+    assert 0 < len(found) < everything
+    assert all("toy-sqa" in row and "saliency" in row for row in found)
+    column = "[...document.querySelectorAll('th')].findIndex(th => th.innerText === 'ECE')"
+    for order in (1, -1):
+        browser.run(f"document.querySelectorAll('th button')[{column}].click(), null")
+        values = browser.run(f"{rows}.map(row => parseFloat(row.children[{column}].innerText))")
+        assert values == sorted(values, reverse=order < 0)
+    assert browser.errors == []
