@@ -1,5 +1,5 @@
 # prunecal: does a multimodal LLM's confidence survive visual token pruning?
-# A table of contents: settings, then one file per stage in the order of the data's way.
+# A table of contents: settings, one file per stage in the order of the data's way, targets.
 
 from snakemake.utils import min_version
 
@@ -19,21 +19,6 @@ wildcard_constraints:
     **WILDCARDS,
 
 
-localrules:
-    all,
-    study,
-    verify,
-    prune,
-
-
-# Every cell is named here, not the tables alone: a file that a failed run deleted is asked for anew.
-rule all:
-    input:
-        every_cell(),
-        every_ranking(),
-        rules_report(),
-
-
 include: "rules/study.smk"
 include: "rules/data.smk"
 include: "rules/model.smk"
@@ -43,3 +28,23 @@ include: "rules/infer.smk"
 include: "rules/score.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+
+
+localrules:
+    all,
+    results,
+
+
+# Every cell is named, not the tables alone: a file that a failed run deleted is asked for anew.
+rule results:
+    input:
+        every_cell(),
+        every_ranking(),
+        REPORT_ITEMS,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.results.input,
+        REPORT,

@@ -18,6 +18,7 @@ REPORT_ITEMS = [
 localrules:
     tables,
     summary,
+    html_report,
 
 
 rule tables:
@@ -85,3 +86,24 @@ rule summary:
         "--comparisons {input.comparisons} --claims {input.claims} "
         "--questions {input.questions} --predictions {input.predictions} "
         "--figure {input.figure} --out {output} --log {log}"
+
+
+rule html_report:
+    message:
+        "Put the report together: {output}"
+    input:
+        REPORT_ITEMS,
+        pages=[*Path("reports").glob("*.rst"), *Path("reports", "captions").glob("*.rst")],
+        study=f"{AGGREGATES}/study.json",
+    output:
+        REPORT,
+    log:
+        str(Path("logs", STUDY.study, "report.log")),
+    params:
+        snakefile=workflow.main_snakefile,
+    conda:
+        "../envs/conda.yaml"
+    shell:
+        # a second Snakemake that runs no job: it reads what this one has recorded
+        "snakemake results --snakefile {params.snakefile} --configfile {input.study} --nolock "
+        "--report {output} > {log} 2>&1"

@@ -1,0 +1,74 @@
+# Metrics with clustered intervals, comparisons with the unpruned model, and the claims' verdicts.
+
+
+rule score:
+    message:
+        "Score {wildcards.model} on {wildcards.dataset}"
+    input:
+        predictions=lambda wildcards: predictions(wildcards.model, wildcards.dataset),
+        questions=f"{RESULTS}/datasets/{{dataset}}/questions.parquet",
+    output:
+        f"{AGGREGATES}/scores/{{model}}/{{dataset}}.safetensors",
+    log:
+        str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.log")),
+    benchmark:
+        str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.benchmark.tsv"))
+    params:
+        resamples=STUDY.statistics.resamples,
+        seed=STUDY.statistics.seed,
+        bins=STUDY.statistics.bins,
+        code=source_digest("prunecal.score"),
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=growing(3000),
+    shell:
+        "python -m prunecal.score --predictions {input.predictions} --questions {input.questions} "
+        "--resamples {params.resamples} --seed {params.seed} --bins {params.bins} "
+        "--threads {threads} --output {output} --log {log}"
+
+
+rule compare:
+    message:
+        "Compare every cell with the unpruned model"
+    input:
+        [f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS],
+    output:
+        multiext(
+            f"{AGGREGATES}/",
+            "metrics.parquet",
+            "metrics.csv",
+            "comparisons.parquet",
+            "comparisons.csv",
+            "detectable.csv",
+        ),
+    log:
+        str(Path("logs", STUDY.study, "compare.log")),
+    params:
+        level=STUDY.statistics.level,
+        code=source_digest("prunecal.compare"),
+    conda:
+        "../envs/conda.yaml"
+    shell:
+        "python -m prunecal.compare --scores {input} --folder {AGGREGATES} "
+        "--level {params.level} --log {log}"
+
+
+rule claims:
+    message:
+        "Test the study against the claims"
+    input:
+        scores=[f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS],
+        claims="reports/claims.yaml",
+    output:
+        f"{AGGREGATES}/claims.json",
+    log:
+        str(Path("logs", STUDY.study, "claims.log")),
+    params:
+        level=STUDY.statistics.level,
+        code=source_digest("prunecal.claims"),
+    conda:
+        "../envs/conda.yaml"
+    shell:
+        "python -m prunecal.claims --claims {input.claims} --scores {input.scores} "
+        "--level {params.level} --output {output} --log {log}"

@@ -1,0 +1,1 @@
+"""How fast the engine is beside the ways in which pruned models are evaluated today."""

@@ -1,0 +1,223 @@
+"""Measure the engine beside one question at a time and beside plain batches.
+
+    python -m prunecal.benchmark --out benchmarks/NAME.json            the CPU's shapes
+    python -m prunecal.benchmark --shapes 7b --out benchmarks/X.json   the true 7B shape, on a GPU
+
+All ways run in one process, in turn, round by round, and medians are reported with the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecal import console, plugins, store
+from prunecal.engine import device as devices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from prunecal.models.llava import Llava
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure every shape, load and budget; write one JSON file."""
+    import torch
+
+    where = devices.pick(arguments.device, arguments.threads)
+    dtype = getattr(torch, arguments.dtype or ("bfloat16" if where.type == "cuda" else "float32"))
+    rows = []
+    with torch.inference_mode():
+        for name in arguments.shapes:
+            llava = _model(name, arguments.weights, dtype, where)
+            for load in arguments.loads:
+                for budget in _budgets(llava):
+                    console.log.info("measuring %s, %s, %d visual tokens", name, load, budget)
+                    rows.append({"model": name, **_measure(llava, load, budget, arguments)})
+                    console.log.info("%s", json.dumps(rows[-1]))
+            del llava
+    about = store.provenance(
+        command=" ".join(["python -m prunecal.benchmark", *sys.argv[1:]]),
+        device=devices.name(where),
+        threads=arguments.threads,
+        dtype=str(dtype).removeprefix("torch."),
+        rounds=arguments.rounds,
+    )
+    store.write_json(arguments.out, {"about": about, "rows": rows})
+
+
+def _model(name: str, weights: Path | None, dtype: torch.dtype, where: torch.device) -> Llava:
+    from prunecal.benchmark.loads import SHAPES, RandomLlava
+
+    if name in SHAPES:
+        return RandomLlava(SHAPES[name], dtype, where)
+    settings = {
+        "visual_tokens": 100,
+        "template": "vicuna_v1",
+        "image": "pad",
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    return plugins.load("models", "llava").load(weights, settings, where)
+
+
+def _budgets(llava: Llava) -> tuple[int, int]:
+    visual = llava.settings["visual_tokens"]
+    return visual, max(1, visual // 9)
+
+
+def _measure(llava: Llava, load: str, budget: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time all ways on one load, round by round, and compare their logits."""
+    import numpy as np
+    import torch
+
+    from prunecal.benchmark import ways
+    from prunecal.benchmark.loads import LOADS
+    from prunecal.engine.cell import Session
+
+    images = arguments.images * (4 if load == "ScienceQA-like" else 1)
+    questions = LOADS[load](images)
+    side = llava.model.config.vision_config.image_size
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(images, 3, side, side, generator=generator)
+    pixels = pixels.to(llava.device, llava.model.dtype)
+    plain = ways.Plain(llava, pixels, questions, budget)
+    features, saliency = ways.encode(llava, pixels)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "features.safetensors"
+        ids = [f"image{at}" for at in range(images)]
+        store.write_tensors(path, {"features": features}, {"image_id": ids})
+        session = Session(llava, questions, path, arguments.batch_tokens)
+        order = saliency.argsort(dim=1, descending=True, stable=True)[:, :budget]
+        strategy = plugins.load("strategies", "saliency")
+        cell = (strategy, strategy.Params(), budget, order.short().numpy())
+        covered = np.zeros(images, np.float32)
+        rng, seconds, compared = np.random.default_rng(0), defaultdict(list), {}
+        session.run(*cell, covered)  # warm-up
+        plain.one_at_a_time(0)
+        plain.batch(range(2))
+        for _ in range(arguments.rounds):
+            seconds["matmul"].append(_matmul(llava))
+            asked = rng.choice(len(questions), arguments.single, replace=False).tolist()
+            for row in asked:
+                took, compared[row] = _timed(llava, lambda row=row: plain.one_at_a_time(row))
+                seconds["one_at_a_time"].append(took)
+            batch = rng.choice(len(questions), 8, replace=False).tolist()
+            took, _ = _timed(llava, lambda batch=batch: plain.batch(batch))
+            seconds["plain_batch"].append(took / len(batch))
+            took, answers = _timed(llava, lambda: session.run(*cell, covered))
+            seconds["engine"].append(took / len(questions))
+            took, _ = _timed(llava, lambda: ways.encode(llava, pixels))
+            seconds["encode"].append(took / len(questions))
+    return _summary(llava, session, load, budget, seconds, compared, answers)
+
+
+def _summary(
+    llava: Llava,
+    session: Any,
+    load: str,
+    budget: int,
+    seconds: dict[str, list[float]],
+    compared: dict[int, torch.Tensor],
+    answers: Any,
+) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    from prunecal.benchmark.ways import needed_flops
+    from prunecal.engine.planner import plan
+
+    median = {way: statistics.median(values) for way, values in seconds.items()}
+    whole = median["engine"] + median["encode"]
+    config = llava.model.config.text_config
+    shape = {
+        "width": config.hidden_size,
+        "intermediate": config.intermediate_size,
+        "layers": config.num_hidden_layers,
+        "key_value": config.num_key_value_heads * session.model.decoder.layers[0].self_attn.head_dim,
+    }
+    planned = plan(session.images.tolist(), session.texts, budget, session.batch_tokens)
+    rows = [row for batch in planned for row in batch]
+    prompts = [
+        (len(session.system), budget + row.shared, [row.blocks.count(b + 1) for b in range(len(row.questions))])
+        for row in rows
+    ]
+    padded = sum(len(b) * (budget + max(len(row.tokens) for row in b)) for b in planned)
+    tokens = sum(budget + len(row.tokens) for row in rows)
+    achieved = needed_flops(shape, prompts) / (median["engine"] * len(session.row_to_distinct))
+    gaps = [np.abs(logits.numpy() - answers.logits[row]).max() for row, logits in compared.items()]
+    same = [int(logits.argmax()) == int(answers.logits[row].argmax()) for row, logits in compared.items()]
+    cuda = llava.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "load": load,
+        "budget": budget,
+        "rows": len(session.row_to_distinct),
+        "distinct": len(session.texts),
+        **{f"{way}_s_per_question": median[way] for way in ("one_at_a_time", "plain_batch", "engine", "encode")},
+        "ratio_features_cached": median["one_at_a_time"] / median["engine"],
+        "ratio_encoding_included": median["one_at_a_time"] / whole,
+        "ratio_over_plain_batch": median["plain_batch"] / whole,
+        "tokens_per_s": tokens / (median["engine"] * len(session.row_to_distinct)),
+        "padding": 1 - tokens / padded,
+        "tflops": achieved / 1e12,
+        "matmul_tflops": median["matmul"] / 1e12,
+        "share_of_matmul": achieved / median["matmul"],
+        "peak_memory_mb": round(peak / 2**20),
+        "max_logit_difference": float(max(gaps)),
+        "same_predictions": sum(same) / len(same),
+        "compared": len(same),
+    }
+
+
+def _timed(llava: Llava, function: Callable[[], Any]) -> tuple[float, Any]:
+    _wait(llava)
+    start = time.perf_counter()
+    result = function()
+    _wait(llava)
+    return time.perf_counter() - start, result
+
+
+def _wait(llava: Llava) -> None:
+    if llava.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def _matmul(llava: Llava) -> float:
+    """Return the FLOP/s of a large square matrix product in the model's dtype."""
+    import torch
+
+    size = 8192 if llava.device.type == "cuda" else 2048
+    left, right = (
+        torch.randn(size, size, device=llava.device).to(llava.model.dtype) for _ in range(2)
+    )
+    torch.mm(left, right)
+    took = [_timed(llava, lambda: torch.mm(left, right))[0] for _ in range(5)]
+    return 2 * size**3 / statistics.median(took)
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__.splitlines()[0])
+    parser.add_argument("--shapes", nargs="+", default=["mid"], choices=["embedded", "mid", "7b"])
+    parser.add_argument("--loads", nargs="+", default=["POPE-like", "ScienceQA-like"])
+    parser.add_argument("--weights", type=Path, help="folder of the embedded model")
+    parser.add_argument("--images", type=int, default=4, help="images; ScienceQA-like has 4 times")
+    parser.add_argument("--single", type=int, default=4, help="questions asked singly per round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", help="bfloat16 on a GPU and float32 on a CPU by default")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    console.run(main, parser.parse_args())
