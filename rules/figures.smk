@@ -51,6 +51,8 @@ rule draw_budget:
         png=[f"{FIGURES}/budget_{metric}.png" for metric in BUDGET_FIGURES],
     log:
         str(FIGURE_LOGS / "budget.log"),
+    conda:
+        "../envs/conda.yaml"
     params:
         metrics=list(BUDGET_FIGURES),
         code=source_digest("prunecal.figures.budget"),
@@ -77,6 +79,8 @@ rule draw_sweep:
         str(FIGURE_LOGS / "sweep_{parameter}.log"),
     wildcard_constraints:
         parameter=one_of(SWEPT),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.figures.sweep"),
         look=LOOK,
@@ -100,6 +104,8 @@ rule draw_pareto:
         png=f"{FIGURES}/pareto.png",
     log:
         str(FIGURE_LOGS / "pareto.log"),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.figures.pareto"),
         look=LOOK,
@@ -122,6 +128,8 @@ rule draw_forest:
         png=f"{FIGURES}/forest_ece.png",
     log:
         str(FIGURE_LOGS / "forest.log"),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.figures.forest"),
         look=LOOK,
@@ -148,6 +156,8 @@ rule draw_reliability:
         png=[f"{FIGURES}/reliability_{model}_{dataset}.png" for model, dataset in PAIRS],
     log:
         str(FIGURE_LOGS / "reliability.log"),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.figures.reliability"),
         look=LOOK,
@@ -171,6 +181,8 @@ rule draw_risk_coverage:
         png=f"{FIGURES}/risk_coverage.png",
     log:
         str(FIGURE_LOGS / "risk_coverage.log"),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.figures.risk_coverage"),
         look=LOOK,
@@ -195,6 +207,8 @@ rule draw_kept_tokens:
         png=f"{FIGURES}/kept_tokens_{{model}}_{{dataset}}.png",
     log:
         str(FIGURE_LOGS / "kept_tokens_{model}_{dataset}.log"),
+    conda:
+        "../envs/conda.yaml"
     params:
         budgets=lambda wildcards: sorted(
             {cell.budget for cell in CELLS[wildcards.model] if cell.family != "full"}
@@ -225,6 +239,8 @@ rule draw_learning_curve:
         str(FIGURE_LOGS / "learning_curve_{model}.log"),
     wildcard_constraints:
         model=one_of(TRAINED),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.figures.learning_curve"),
         look=LOOK,

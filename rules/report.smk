@@ -46,6 +46,8 @@ rule tables:
         ),
     log:
         str(Path("logs", STUDY.study, "tables.log")),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.figures.tables"),
     message:
@@ -76,6 +78,8 @@ rule summary:
         ),
     log:
         str(Path("logs", STUDY.study, "summary.log")),
+    conda:
+        "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.summary"),
         look=file_digest(Path(workflow.basedir, "reports", "report.css")),
@@ -89,20 +93,23 @@ rule summary:
 
 
 rule html_report:
-    message:
-        "Put the report together: {output}"
     input:
         REPORT_ITEMS,
-        pages=[*Path("reports").glob("*.rst"), *Path("reports", "captions").glob("*.rst")],
+        pages=[
+            *Path("reports").glob("*.rst"),
+            *Path("reports", "captions").glob("*.rst"),
+        ],
         study=f"{AGGREGATES}/study.json",
     output:
         REPORT,
     log:
         str(Path("logs", STUDY.study, "report.log")),
-    params:
-        snakefile=workflow.main_snakefile,
     conda:
         "../envs/conda.yaml"
+    params:
+        snakefile=workflow.main_snakefile,
+    message:
+        "Put the report together: {output}"
     shell:
         # a second Snakemake that runs no job: it reads what this one has recorded
         "snakemake results --snakefile {params.snakefile} --configfile {input.study} --nolock "

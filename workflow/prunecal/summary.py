@@ -335,7 +335,8 @@ def _source(source: dict[str, Any]) -> str:
     return ", ".join(f"{key} {_plain(value)}" for key, value in source.items())
 
 
-if __name__ == "__main__":
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
     parser = console.parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
@@ -345,4 +346,8 @@ if __name__ == "__main__":
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
     parser.add_argument("--figure", type=Path, required=True, help="headline figure, SVG")
     parser.add_argument("--out", type=Path, required=True, help="HTML to write")
-    console.run(main, parser.parse_args())
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    console.run(main, arguments_of())

@@ -1,0 +1,357 @@
+"""What figures compute agrees with a slow direct computation; what they draw repeats exactly."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_results
+from PIL import Image
+from prunecal import plugins, store
+from prunecal.calibration import aurc, expected_calibration_error
+from prunecal.figures import (
+    answers,
+    budget,
+    forest,
+    frames,
+    kept_tokens,
+    learning_curve,
+    names,
+    pareto,
+    reliability,
+    risk_coverage,
+    style,
+    sweep,
+    tables,
+)
+from prunecal.figures.answers import Answers
+
+SMALL = ["full", {"strategy": "random", "seed": [0, 1]}, {"strategy": "scope", "alpha": [0.0, 1.0]}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _look():
+    style.use()
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return synthetic_results.metrics(synthetic_results.study())[0]
+
+
+@pytest.fixture(scope="module")
+def compared():
+    return synthetic_results.metrics(synthetic_results.study())[1]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return synthetic_results.write(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Return metrics, comparisons and results of a study of few cells, for what draws a lot."""
+    settings = synthetic_results.study(SMALL, [4, 8])
+    results = synthetic_results.write(tmp_path_factory.mktemp("small"), settings)
+    return *synthetic_results.metrics(settings), results
+
+
+def some_answers(rows=400, images=20, seed=0, levels=None):
+    generator = np.random.default_rng(seed)
+    confidence = generator.uniform(0.3, 1, rows)
+    if levels:
+        confidence = np.round(confidence * levels) / levels
+    correct = generator.random(rows) < confidence**2
+    return Answers(confidence, correct, np.sort(generator.integers(0, images, rows)))
+
+
+def every_strategy():
+    """Return a table with each registered strategy as it is configured by name alone."""
+    rows = [
+        {"strategy": name, "family": name, **plugins.load("strategies", name).Params().model_dump()}
+        for name in plugins.names("strategies")
+    ]
+    return pd.DataFrame(rows)
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if axes.axison]
+
+
+def test_every_registered_strategy_looks_different():
+    looks = style.styles(every_strategy())
+    seen = [(look.colour, look.marker, str(look.dash)) for look in looks.values()]
+    assert len(set(seen)) == len(seen) == len(plugins.names("strategies"))
+    assert len({look.colour for look in looks.values()}) == len(seen)
+    assert len({look.name for look in looks.values()}) == len(seen)
+
+
+def test_variants_of_a_strategy_look_different(measured):
+    looks = style.legend_entries(style.styles(measured))
+    assert len({(look.colour, look.marker) for look in looks}) == len(looks) == 13
+
+
+def test_a_strategy_looks_the_same_in_every_table(measured, compared):
+    of_metrics, of_comparisons = style.styles(measured), style.styles(compared)
+    assert all(of_metrics[label].colour == look.colour for label, look in of_comparisons.items())
+    assert all(of_metrics[label].marker == look.marker for label, look in of_comparisons.items())
+
+
+def test_strategies_are_named_for_readers(measured):
+    looks = style.styles(measured)
+    assert looks["full"].name == "Unpruned"
+    assert looks["scope-alpha0.25"].name == "SCOPE α = 0.25"
+    assert looks["scope-alpha0-gap_power2"].name == "SCOPE α = 0, p = 2"
+    assert looks["fastv-layer2"].name == "FastV"
+    assert looks["random-seed1"].name == "Random (mean of 3 seeds)"
+    assert names.strategy_name("random", {"seed": 1}) == "Random seed 1"
+    assert names.strategy_name("fastv", {"layer": 3}) == "FastV layer 3"
+
+
+def test_pooled_seeds_are_their_mean_and_range(measured):
+    pooled = frames.pool_seeds(frames.headline(measured, ["accuracy"]))
+    row = pooled[(pooled["family"] == "random") & (pooled["budget"] == 8)].iloc[0]
+    task = (measured["model"] == row["model"]) & (measured["dataset"] == row["dataset"])
+    cell = (measured["family"] == "random") & (measured["budget"] == 8)
+    kind = (measured["metric"] == "accuracy") & (measured["subset"] == "all")
+    values = [float(value) for value in measured[task & cell & kind]["value"]]
+    assert len(values) == row["seeds"] == 3
+    assert row["value"] == pytest.approx(sum(values) / 3)
+    assert (row["low"], row["high"]) == (min(values), max(values))
+
+
+def test_a_single_seed_keeps_its_interval(measured):
+    one = measured[measured["strategy"] == "random-seed1"]
+    pooled = frames.pool_seeds(frames.headline(one, ["ece"]))
+    expected = frames.headline(one, ["ece"])
+    assert sorted(pooled["low"]) == sorted(expected["ci_low"])
+    assert set(pooled["series"]) == {"Random seed 1"}
+
+
+def test_dodged_points_of_neighbouring_budgets_stay_apart():
+    budgets = [64, 128, 192]
+    places = np.array([budget.dodge(budgets, 12, number) for number in range(12)])
+    for left, right in itertools.pairwise(range(len(budgets))):
+        assert places[:, left].max() < places[:, right].min()
+    assert np.log(places).mean(axis=0) == pytest.approx(np.log(budgets))
+
+
+def test_sweep_takes_cells_that_differ_in_one_parameter_alone(measured):
+    alphas = sweep.swept(measured, "alpha")
+    assert sorted(alphas["alpha"].unique()) == [0, 0.25, 0.5, 0.75, 1]
+    assert set(alphas["gap_power"]) == {1.0}
+    powers = sweep.swept(measured, "gap_power")
+    assert sorted(powers["gap_power"].unique()) == [0.5, 1, 2, 3]
+    assert set(powers["alpha"]) == {0.0}
+    assert sweep.swept(measured, "layer").empty
+
+
+def test_pareto_front_equals_a_slow_search():
+    generator = np.random.default_rng(3)
+    gain, cost = generator.integers(0, 8, (2, 60)).astype(float)
+    expected = [
+        not any(
+            (g >= gain[i] and c <= cost[i]) and (g > gain[i] or c < cost[i])
+            for g, c in zip(gain, cost, strict=True)
+        )
+        for i in range(60)
+    ]
+    assert pareto.pareto_front(gain, cost).tolist() == expected
+
+
+def test_risk_coverage_curve_averages_to_the_aurc():
+    for levels in (None, 12):
+        found = some_answers(levels=levels)
+        coverage, risk = risk_coverage.risk_coverage_curve(found.confidence, found.correct)
+        assert risk.mean() == pytest.approx(aurc(found.confidence, found.correct), abs=1e-12)
+        assert coverage[-1] == 1
+        assert risk[-1] == pytest.approx(1 - found.correct.mean())
+
+
+def test_risk_of_ties_is_the_mean_over_their_orders():
+    confidence, correct = np.array([0.9, 0.5, 0.5, 0.5]), np.array([True, False, True, True])
+    orders = [
+        [not correct[0], *(not correct[i] for i in order)]
+        for order in itertools.permutations((1, 2, 3))
+    ]
+    expected = np.mean([np.cumsum(order) / np.arange(1, 5) for order in orders], axis=0)
+    assert risk_coverage.risk_coverage_curve(confidence, correct)[1] == pytest.approx(expected)
+
+
+def test_thinned_curve_keeps_its_ends():
+    coverage, risk = risk_coverage.thin(np.arange(1, 5001) / 5000, np.arange(5000.0))
+    assert len(coverage) == risk_coverage.POINTS
+    assert (risk[0], risk[-1], coverage[-1]) == (0, 4999, 1)
+
+
+def test_reliability_bins_equal_a_slow_computation():
+    found = some_answers()
+    diagram = reliability.diagram(found, bins=10)
+    for number in range(10):
+        inside = (found.confidence > number / 10) & (found.confidence <= (number + 1) / 10)
+        assert diagram.count[number] == inside.sum()
+        if inside.any():
+            assert diagram.accuracy[number] == pytest.approx(found.correct[inside].mean())
+            assert diagram.low[number] <= diagram.accuracy[number] <= diagram.high[number]
+        else:
+            assert np.isnan([diagram.accuracy[number], diagram.low[number]]).all()
+    assert diagram.ece == expected_calibration_error(found.confidence, found.correct, 10)
+
+
+def test_reliability_intervals_know_that_an_images_answers_are_alike():
+    generator = np.random.default_rng(5)
+    image = np.repeat(np.arange(30), 20)
+    right = generator.random(30) < 0.7  # an image's 20 answers are all right or all wrong
+    confidence = np.full(600, 0.7)
+    alike = reliability.diagram(Answers(confidence, right[image], image), bins=5)
+    apart = reliability.diagram(Answers(confidence, right[image], np.arange(600)), bins=5)
+    width = [np.nanmax(diagram.high - diagram.low) for diagram in (alike, apart)]
+    assert width[0] == pytest.approx(width[1] * 20**0.5, rel=0.25)
+
+
+def test_faded_picture_shows_exactly_the_kept_patches():
+    picture = np.random.default_rng(0).integers(0, 200, (36, 36, 3), dtype=np.uint8)
+    shown = kept_tokens.fade(picture, np.array([0, 7, 35]), tokens=36)
+    for token in range(36):
+        row, column = divmod(token, 6)
+        patch = np.s_[6 * row : 6 * row + 6, 6 * column : 6 * column + 6]
+        if token in (0, 7, 35):
+            assert (shown[patch] == picture[patch]).all()
+        else:
+            assert (shown[patch] > picture[patch]).all()
+
+
+def test_pictures_are_shown_as_the_model_sees_them():
+    wide = np.zeros((10, 30, 3), dtype=np.uint8)
+    wide[:, 10:20] = (90, 150, 240)
+    with synthetic_results.io.BytesIO() as held:
+        Image.fromarray(wide).save(held, "PNG")
+        content = held.getvalue()
+    padded, cropped = (kept_tokens.square(content, mode) for mode in ("pad", "crop"))
+    assert padded[0, 0].tolist() == [30, 50, 80]  # the mean colour
+    assert (cropped == (90, 150, 240)).all()
+
+
+def test_shown_cells_are_the_ends_of_each_family(results):
+    cells = answers.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
+    chosen = answers.chosen(cells)
+    assert list(dict.fromkeys(chosen["name"])) == [
+        "Unpruned",
+        "Random seed 0",
+        "Saliency",
+        "SCOPE α = 0",
+        "SCOPE α = 1",
+        "FastV",
+        "FastV, two passes",
+    ]
+    assert answers.panels(chosen) == [4, 8]
+
+
+def drawings(measured, compared, results):
+    """Draw each kind of figure once."""
+    looks = style.styles(measured)
+    pool = frames.pool_seeds
+    yield budget.draw(pool(frames.headline(measured, ["ece"]), looks), looks, "ece")
+    yield sweep.draw(frames.headline(measured, sweep.METRICS), "alpha")
+    both = pool(frames.headline(measured, ["accuracy", "ece"]), looks)
+    yield pareto.draw(pareto.trade_off(both), looks)
+    deltas = pool(frames.headline(compared, ["ece"]), looks, column="delta")
+    yield forest.draw(frames.pruned(deltas), looks, "ece")
+    cells = answers.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
+    chosen = answers.chosen(cells)
+    chosen = chosen[chosen["budget"].isin(answers.panels(chosen)) | (chosen["family"] == "full")]
+    read = [answers.read(path) for path in chosen["path"]]
+    yield reliability.draw(chosen, [reliability.diagram(found) for found in read], looks, "toy")
+    curves = [risk_coverage.risk_coverage_curve(found.confidence, found.correct) for found in read]
+    yield risk_coverage.draw(chosen, curves, looks)
+    curve = pd.read_csv(results / "models" / synthetic_results.MODEL / "weights/learning_curve.csv")
+    yield learning_curve.draw(curve, "toy")
+
+
+def test_figures_have_titles_and_labels(small):
+    for figure in drawings(*small):
+        assert figure.get_suptitle()
+        assert any(axes.get_xlabel() for axes in panels(figure))
+        assert all(axes.get_title() for axes in panels(figure)[:1])
+
+
+def test_figures_repeat_byte_for_byte(small, tmp_path):
+    for run in ("first", "second"):
+        for number, figure in enumerate(drawings(*small)):
+            style.save(figure, tmp_path / run, str(number))
+    made = sorted(path.name for path in (tmp_path / "first").glob("[!.]*"))
+    assert len(made) == 14
+    for name in made:
+        content = (tmp_path / "first" / name).read_bytes()
+        assert content == (tmp_path / "second" / name).read_bytes(), name
+        assert b"dc:date" not in content
+        assert b"matplotlib.org" not in content.lower()
+
+
+@pytest.mark.parametrize(
+    ("strategies", "budgets"),
+    [(["full"], [4]), (["full", "fastv"], [36])],
+)
+def test_a_study_of_almost_nothing_is_drawn(strategies, budgets, tmp_path):
+    settings = synthetic_results.study(strategies, budgets)
+    measured, compared = synthetic_results.metrics(settings)
+    results = synthetic_results.write(tmp_path, settings)
+    for number, figure in enumerate(drawings(measured, compared, results)):
+        style.save(figure, tmp_path / "figures", str(number))
+    assert len(list((tmp_path / "figures").glob("[!.]*.svg"))) == 7
+
+
+def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
+    paths = sorted(results.glob("*/toy-pope/*/ranking.safetensors"))
+    files = [store.open_arrays(path) for path in paths]
+    facts = [store.array_facts(file) for file in files]
+    table = pd.DataFrame(
+        {"strategy": path.parent.name, "family": fact["family"], **fact["parameters"]}
+        for path, fact in zip(paths, facts, strict=True)
+    )
+    chosen = kept_tokens.columns(table)
+    assert [name for _, name in chosen][:3] == ["Random seed 0", "Saliency", "SCOPE α = 0"]
+    assert len(chosen) == 10  # one seed of random, saliency, eight of SCOPE
+    orders = [
+        dict(zip(fact["image_id"], file.get_tensor("order"), strict=True))
+        for fact, file in zip(facts, files, strict=True)
+    ]
+    pictures = kept_tokens.first_pictures(results / "datasets/toy-pope/images.parquet", "pad", 2)
+    figure = kept_tokens.draw(chosen, orders, pictures, 8, "costs $5 & <b>more</b>")
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 2 * (len(chosen) + 1)
+
+
+def test_headline_table_holds_each_cell_once(measured, compared):
+    table = tables.headline_table(measured, compared)
+    assert len(table) == 2 * (1 + 12 * 3)
+    assert not table.duplicated(["model", "dataset", "strategy", "budget"]).any()
+    row = table[(table["dataset"] == "toy-sqa") & (table["strategy"] == "SCOPE α = 0.5")]
+    row = row[row["budget"] == 16].iloc[0]
+    here = (compared["dataset"] == "toy-sqa") & (compared["strategy"] == "scope-alpha0.5")
+    here &= (
+        (compared["budget"] == 16) & (compared["metric"] == "ece") & (compared["subset"] == "all")
+    )
+    assert row["ece_delta"] == compared[here]["delta"].item()
+    assert row["ece_p_holm"] == compared[here]["p_holm"].item()
+    unpruned = table[table["strategy"] == "Unpruned"]
+    assert unpruned["ece_delta"].isna().all()
+
+
+def test_latex_table_is_well_formed(measured, compared):
+    text = tables.latex(tables.headline_table(measured, compared))
+    body = [line for line in text.splitlines() if line.count(" & ") > 0]
+    assert {line.count(" & ") for line in body} == {1 + 2 * len(tables.METRICS)}
+    assert all(line.endswith(r"\\") for line in body)
+    assert r"SCOPE $\alpha$ = 0.25" in text
+    assert r"\toprule" in text
+    assert tables._tex("50% of a_b & {c}") == r"50\% of a\_b \& \{c\}"
+
+
+def test_page_of_cells_escapes_names():
+    measured = synthetic_results.metrics(synthetic_results.study())[0]
+    measured["model"] = "<script>alert(1)</script>"
+    page = tables.page(measured)
+    assert "<script>alert" not in page
+    assert page.count("<tr>") == 1 + len(measured.drop_duplicates(tables.KEYS + ["subset"]))
