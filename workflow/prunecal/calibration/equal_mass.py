@@ -24,11 +24,13 @@ def adaptive_calibration_errors(
         weights: float64 [clusters, R], whole numbers.
         bins: number of bins.
     """
-    _, group = np.unique(confidence, return_inverse=True)
-    ones, residual = np.ones(len(group)), confidence - correct
-    block, within = np.divmod(group, BLOCK)
-    blocks = int(block.max()) + 1
-    ends = running_sum(sum_by(block, cluster, ones, blocks, weights))
+    order = np.argsort(confidence, kind="stable")
+    confidence, correct, cluster = confidence[order], correct[order], cluster[order]
+    _, first = np.unique(confidence, return_index=True)  # first row of each group
+    residual = confidence - correct
+    group = np.repeat(np.arange(len(first)), np.diff([*first, len(confidence)]))
+    block, blocks = group // BLOCK, int(group[-1]) // BLOCK + 1
+    ends = running_sum(sum_by(block, cluster, np.ones(len(group)), blocks, weights))
     heights = running_sum(sum_by(block, cluster, residual, blocks, weights))
     size, larger = np.divmod(ends[-1], bins)  # the first bins hold one row more
     cut = np.arange(bins + 1)[:, None]
@@ -36,16 +38,17 @@ def adaptive_calibration_errors(
     inside = _first_reaching(ends, cuts)
     curve = np.empty(cuts.shape)
     for number in np.unique(inside):
-        chosen = inside == number
-        draw = np.nonzero(chosen)[1]
-        rows = np.flatnonzero(block == number)
-        place, used = (within[rows], cluster[rows]), weights[:, draw]
-        sizes = sum_by(*place, ones[rows], BLOCK, used)
-        rises = sum_by(*place, residual[rows], BLOCK, used)
+        place = np.nonzero(inside == number)
+        draw, k = place[1], cuts[place]
+        rows = slice(*np.searchsorted(block, [number, number + 1]))
+        starts = first[number * BLOCK : (number + 1) * BLOCK] - rows.start
+        used = weights[np.ix_(cluster[rows], draw)]
+        sizes = np.add.reduceat(used, starts, axis=0)
+        rises = np.add.reduceat(used * residual[rows, None], starts, axis=0)
         start = running_sum(sizes) - sizes + (ends[number - 1, draw] if number else 0.0)
-        taken = np.clip(cuts[chosen] - start, 0, sizes) / np.maximum(sizes, 1)
+        taken = np.clip(k - start, 0, sizes) / np.maximum(sizes, 1)
         foot = heights[number - 1, draw] if number else 0.0
-        curve[chosen] = foot + (taken * rises).sum(axis=0)
+        curve[place] = foot + (taken * rises).sum(axis=0)
     return ratio(np.abs(np.diff(curve, axis=0)).sum(axis=0), ends[-1])
 
 

@@ -54,6 +54,11 @@ class Ranked:
         """Share of errors among the rows of each group that holds one."""
         return self.errors / np.maximum(self.size, 1)
 
+    @cached_property
+    def _harmonic(self) -> NDArray:
+        """Harmonic numbers H(0) … H(largest number of rows)."""
+        return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, self.rows.max() + 1))])
+
     def errors_up_to(self, k: NDArray) -> NDArray:
         """Return the expected number of errors among the k most confident rows, [R]."""
         taken = np.clip(k - self.before, 0, self.size)
@@ -66,7 +71,7 @@ class Ranked:
         risks e0 + (k - n0) e / m, each over k, sum to e + (e0 - n0 e / m) (H(n0 + m) - H(n0)) with
         the harmonic numbers H; over all groups the terms in e0 telescope.
         """
-        harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, self.rows.max() + 1))])
+        harmonic = self._harmonic
         upper, lower = harmonic[self.after.astype(np.intp)], harmonic[self.before.astype(np.intp)]
         last = harmonic[self.rows.astype(np.intp)]
         area = self.errors * (last - upper) - self.share * self.before * (upper - lower)
@@ -74,11 +79,12 @@ class Ranked:
 
     def optimal_aurc(self) -> NDArray:
         """Return the AURC at the same accuracy if every error stood behind every right answer."""
-        harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, self.rows.max() + 1))])
         right = self.rows - self.total_errors
-        tail = harmonic[self.rows.astype(np.intp)] - harmonic[right.astype(np.intp)]
+        upper, lower = self.rows.astype(np.intp), right.astype(np.intp)
+        tail = self._harmonic[upper] - self._harmonic[lower]
         return ratio(self.total_errors - right * tail, self.rows)
 
+    @cached_property
     def _misordered(self) -> NDArray:
         """Return the number of (error, right) pairs with the error on top, ties as one half."""
         right_before = self.before - self.errors_before
@@ -89,7 +95,7 @@ class Ranked:
     def auroc(self) -> NDArray:
         """Return the share of (right, error) pairs in which the right answer is more confident."""
         pairs = self.total_errors * (self.rows - self.total_errors)
-        return 1 - ratio(self._misordered(), pairs)
+        return 1 - ratio(self._misordered, pairs)
 
     def augrc(self) -> NDArray:
         """Return the mean over k = 1 … n of (expected errors among the k most confident) / n.
@@ -98,7 +104,7 @@ class Ranked:
         matter (1 + … + E); what does is how many right answers stand behind each of them.
         """
         errors = self.total_errors
-        return ratio(self._misordered() + errors * (errors + 1) / 2, self.rows**2)
+        return ratio(self._misordered + errors * (errors + 1) / 2, self.rows**2)
 
     def risk_at_coverage(self, coverage: float) -> NDArray:
         """Return the expected error rate among the ceil(coverage * n) most confident rows."""

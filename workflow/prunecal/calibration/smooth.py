@@ -16,6 +16,7 @@ from prunecal.calibration._checks import checked
 
 STEPS = 1024  # bandwidths are multiples of 1/1024
 SMALLEST = 0.001  # bandwidths below count as too small
+COARSE = 1001  # grid points for all but the smallest bandwidths
 DENSITY_FLOOR = 1e-4  # added to the smoothed number of rows at each point
 
 
@@ -49,22 +50,31 @@ def smooth_calibration_errors(
         cluster: int [n], the row of `weights` that weighs each row.
         weights: float64 [clusters, R], whole numbers.
     """
+    ones, row = np.ones(len(confidence)), np.arange(len(confidence))
 
     @functools.cache
-    def spectra(points: int) -> tuple[NDArray, NDArray]:
-        shape = (points, len(weights))
-        histogram = _rounding(confidence, points)
-        return tuple(
-            (histogram @ sparse.csr_array((v, (np.arange(len(v)), cluster)), (len(v), shape[1])))
-            for v in (confidence - correct, np.ones(len(confidence)))
+    def histograms(points: int) -> tuple[sparse.csr_array, sparse.csr_array]:
+        """Return each cluster's residuals and rows on the grid, [points, clusters]."""
+        rounding, shape = _rounding(confidence, points), (len(row), len(weights))
+        residual, count = (
+            rounding @ sparse.csr_array((values, (row, cluster)), shape=shape)
+            for values in (confidence - correct, ones)
         )
+        return residual, count
+
+    @functools.cache
+    def coarse_spectrum() -> NDArray:  # the grid of nearly all steps, so worth keeping
+        return _spectrum((histograms(COARSE)[0] @ weights).T)
 
     def error(step: int, draws: NDArray) -> NDArray:
         kernel = _kernel(step)
-        residual, count = (table @ weights[:, draws] for table in spectra(kernel.points))
-        smoothed = np.abs(kernel.smooth(residual)).sum(axis=0)
-        mass = kernel.total @ count + DENSITY_FLOOR * len(kernel.left)
-        return smoothed / mass
+        residual, count = histograms(kernel.points)
+        if kernel.points == COARSE:
+            spectrum = coarse_spectrum()[draws]
+        else:
+            spectrum = _spectrum((residual @ weights[:, draws]).T)
+        rows = (kernel.total @ count) @ weights[:, draws]
+        return kernel.absolute_sum(spectrum) / (rows + DENSITY_FLOOR * len(kernel.left))
 
     return _search(error, weights.shape[1])
 
@@ -108,20 +118,23 @@ class _Kernel(NamedTuple):
     part: NDArray  # how far between its two grid points a place of evaluation lies
     total: NDArray  # [points]: what a unit mass at a grid point adds to all places together
 
-    def smooth(self, histogram: NDArray) -> NDArray:
-        """Return the smoothed [points, R] histogram at the places of evaluation, [places, R]."""
-        reflected = np.concatenate([histogram, histogram[-2:0:-1]])
-        product = fft.rfft(reflected, axis=0) * self.spectrum[:, None]
-        grid = fft.irfft(product, n=len(reflected), axis=0)
-        part = self.part[:, None]
-        return grid[self.left] * (1 - part) + grid[self.left + 1] * part
+    def absolute_sum(self, spectrum: NDArray) -> NDArray:
+        """Return the sum of |smoothed histogram| over the places of evaluation, float64 [R]."""
+        grid = fft.irfft(spectrum * self.spectrum, n=2 * (self.points - 1), axis=1)
+        read = grid[:, self.left] * (1 - self.part) + grid[:, self.left + 1] * self.part
+        return np.abs(read).sum(axis=1)
+
+
+def _spectrum(histogram: NDArray) -> NDArray:
+    """Return the Fourier transform of histograms [R, points] that are reflected at both ends."""
+    return fft.rfft(np.concatenate([histogram, histogram[:, -2:0:-1]], axis=1), axis=1)
 
 
 @functools.lru_cache(maxsize=256)
 def _kernel(step: int) -> _Kernel:
     """Return the kernel of bandwidth step / 1024."""
     width = step / STEPS
-    points = max(2000, round(20 / width)) // 2 + 1
+    points = max(COARSE, round(20 / width) // 2 + 1)
     distance = np.linspace(0, 1, points) - 0.5
     gaussian = np.exp(-(distance**2) / (2 * width**2)) / (np.sqrt(2 * np.pi) * width)
     period = 2 * (points - 1)

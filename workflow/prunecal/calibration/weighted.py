@@ -84,7 +84,7 @@ def ranked_metrics(sample: Sample, weights: NDArray) -> dict[str, NDArray]:
     """Return how well confidence ranks right answers above errors, float64 [R] per metric."""
     parts = []
     for start in range(0, weights.shape[1], CHUNK):
-        chunk = weights[:, start : start + CHUNK]
+        chunk = np.ascontiguousarray(weights[:, start : start + CHUNK])
         ranked = Ranked(sample.confidence, sample.correct, sample.cluster, chunk)
         area = ranked.aurc()
         parts.append(
