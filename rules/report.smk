@@ -108,9 +108,11 @@ rule html_report:
         "../envs/conda.yaml"
     params:
         snakefile=workflow.main_snakefile,
+        stylesheet=Path(workflow.basedir, "reports", "report.css"),
+        look=file_digest(Path(workflow.basedir, "reports", "report.css")),
     message:
         "Put the report together: {output}"
     shell:
         # a second Snakemake that runs no job: it reads what this one has recorded
         "snakemake results --snakefile {params.snakefile} --configfile {input.study} --nolock "
-        "--report {output} > {log} 2>&1"
+        "--report {output} --report-stylesheet {params.stylesheet} > {log} 2>&1"

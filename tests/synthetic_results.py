@@ -146,7 +146,7 @@ def write(folder, settings=None):
     measured, compared = metrics(settings)
     _write_frame(results / "metrics.parquet", measured)
     _write_frame(results / "comparisons.parquet", compared)
-    store.write_json(results / "study.json", load_study(settings).model_dump(mode="json"))
+    store.write_json(results / "study.json", settings)
     claims = [
         _claim("C1", "Pure coverage has lower ECE than the unpruned model.", "contradicted"),
         _claim("C2", "ECE falls as α falls.", "supported"),

@@ -34,7 +34,7 @@ small {{ color: #595959 }}
 </style></head><body>
 <h1>All cells</h1>
 <p>A row per strategy, budget and subset of the questions (“all” pools the rows as the benchmark
-defines them, “unique” the distinct pairs of image and question), with 95 % intervals. Click a
+defines them, “unique” the distinct pairs of image and question), with their intervals. Click a
 heading to sort.</p>
 <label>Search <input type="search" id="search" placeholder="for example: scope unique 16"></label>
 <p id="count" role="status"></p>
