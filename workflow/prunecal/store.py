@@ -134,8 +134,11 @@ def read_facts(path: Path | str) -> dict[str, Any]:
 
 def write_arrays(path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any) -> None:
     """Write numpy arrays as safetensors, each fact a JSON text in its metadata, atomically."""
+    import numpy as np
     from safetensors.numpy import save_file
 
+    # the library writes a transposed or sliced array's memory as it lies, without a word
+    arrays = {name: np.asarray(values, order="C") for name, values in arrays.items()}
     _write_safetensors(save_file, path, arrays, facts)
 
 

@@ -20,6 +20,8 @@ def damaged_files(results: Path) -> list[Path]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Report damaged files; with --repair, remove them so that the next run makes them again."""
+    if not arguments.results.is_dir():
+        raise PrunecalError(f"{arguments.results} is not a folder; name the one with the results")
     damaged = damaged_files(arguments.results)
     for path in damaged:
         console.log.warning("%s is missing or not as it was written", path)

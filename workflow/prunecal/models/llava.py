@@ -45,7 +45,7 @@ class Llava:
         from prunecal.engine.decoder import Decoder
 
         config = LlavaConfig.from_pretrained(folder, local_files_only=True)
-        _check_config(folder.name, config, settings["visual_tokens"])
+        _check_config(folder, config, settings["visual_tokens"])
         self.settings, self.device = settings, device
         self.model = LlavaForConditionalGeneration.from_pretrained(
             folder,
@@ -169,20 +169,20 @@ def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
     return square
 
 
-def _check_config(name: str, config: LlavaConfig, visual_tokens: int) -> None:
+def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None:
     """Refuse a model that does not fit, before its weights are loaded."""
     vision = config.vision_config
     found = (vision.image_size // vision.patch_size) ** 2
     if found != visual_tokens:
         raise PrunecalError(
-            f"{name} has {found} visual tokens per image but the config says "
+            f"{folder} has {found} visual tokens per image but the config says "
             f"visual_tokens: {visual_tokens}; correct it in `models`"
         )
     layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
     if not isinstance(layer, int) or layer == 0 or choice != "default":
         raise PrunecalError(
-            f"{name} takes its visual tokens from layer {layer} with strategy {choice!r}, but the "
-            'family llava knows one layer without CLS ("default") alone; take another model'
+            f"{folder} takes its visual tokens from layer {layer} with strategy {choice!r}; the "
+            'family llava knows one layer without CLS ("default") alone, so take another model'
         )
 
 

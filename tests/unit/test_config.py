@@ -1,0 +1,470 @@
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from prunecal import plugins, schema
+from prunecal.config import cells, load_study
+from prunecal.errors import PrunecalError
+from prunecal.schema import json_schema
+from prunecal.settings import Study
+from snakemake.utils import update_config
+
+ROOT = Path(__file__).parents[2]
+OVERLAYS = sorted(ROOT.glob("studies/*.yaml"))
+
+
+def read(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def merged(overlay):
+    """Merge a study over config.yaml by Snakemake's own function for --configfile."""
+    settings = read(ROOT / "config.yaml")
+    update_config(settings, read(overlay))
+    return settings
+
+
+def small(**changes):
+    """Return settings of a small valid study, with some keys changed (None removes one)."""
+    settings = {
+        "title": "A study",
+        "models": [
+            {"name": "tiny", "family": "llava", "visual_tokens": 100, "train": {"recipe": "digits"}}
+        ],
+        "datasets": [{"name": "polls", "loader": "digits-pope", "images": 6}],
+        "strategies": ["full", "saliency", {"strategy": "scope", "alpha": [0, 0.5]}],
+        "budgets": [20, "5%"],
+    }
+    settings |= changes
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def model(**changes):
+    return small(models=[{**small()["models"][0], **changes}])
+
+
+def dataset(**changes):
+    return small(datasets=[{**small()["datasets"][0], **changes}])
+
+
+def strategy(*entries):
+    return small(strategies=["full", *entries])
+
+
+REFUSED = {  # settings: the whole message
+    "an unknown key at the top": (
+        small(budget=[3]),
+        "config: 'budget' is unknown (did you mean 'budgets'?); known are title, study, models, "
+        "datasets, strategies, budgets, inference, statistics",
+    ),
+    "a misspelt key rather than the one missing": (
+        small(title=None, titel="x"),
+        "config: 'titel' is unknown (did you mean 'title'?); known are title, study, models, "
+        "datasets, strategies, budgets, inference, statistics",
+    ),
+    "an unknown key of a block": (
+        small(inference={"thread": 2}),
+        "config: inference: 'thread' is unknown (did you mean 'threads'?); known are device, "
+        "threads, batch_tokens, cells_per_job, gpus_per_job, mem_mb, runtime",
+    ),
+    "an unknown key of a model": (
+        model(visual_token=3),
+        "config: models, entry 1: 'visual_token' is unknown (did you mean 'visual_tokens'?); known "
+        "are name, family, visual_tokens, template, image, dtype, repo, revision, path, train",
+    ),
+    "an unknown setting of a recipe": (
+        model(train={"recipe": "digits", "seeds": 1}),
+        "config: models: entry 1: digits: 'seeds' is unknown (did you mean 'seed'?); known are "
+        + ", ".join(plugins.load("recipes", "digits").Params.model_fields),
+    ),
+    "an unknown setting of a data set": (
+        dataset(image=6),
+        "config: datasets: entry 1: digits-pope: 'image' is unknown (did you mean 'images'?); "
+        "known are images, seed",
+    ),
+    "an unknown parameter of a strategy": (
+        strategy({"strategy": "scope", "alfa": 1}),
+        "config: strategies: scope: 'alfa' is unknown (did you mean 'alpha'?); known are "
+        "positions, alpha, gap_power, selection_dtype",
+    ),
+    "a parameter for a strategy that has none": (
+        small(strategies=[{"strategy": "full", "alpha": 1}]),
+        "config: strategies: full: 'alpha' is unknown; known are none",
+    ),
+    "a missing key": (small(budgets=None), "config: budgets is missing; add it"),
+    "a missing key of a model": (
+        small(models=[{"family": "llava", "visual_tokens": 4, "path": "x"}]),
+        "config: models, entry 1: name is missing; add it",
+    ),
+    "an empty list": (
+        small(models=[]),
+        "config: models = a list of 0 does not fit; give at least one entry",
+    ),
+    "text for a list": (
+        small(datasets="polls"),
+        'config: datasets = "polls" does not fit; give a list',
+    ),
+    "text for a block": (
+        small(inference="cpu"),
+        'config: inference = "cpu" does not fit; give settings as `key: value`',
+    ),
+    "text for a number": (
+        model(visual_tokens="100"),
+        'config: models, entry 1: visual_tokens = "100" does not fit; give a whole number',
+    ),
+    "a fraction for a whole number": (
+        small(inference={"threads": 1.5}),
+        "config: inference: threads = 1.5 does not fit; give a whole number",
+    ),
+    "a number for text": (
+        small(title=5),
+        "config: title = 5 does not fit; give text (in quotes, if YAML takes it for something "
+        "else)",
+    ),
+    "a truth value for a whole number": (
+        small(statistics={"seed": True}),
+        "config: statistics: seed = true does not fit; give a whole number",
+    ),
+    "a truth value for a number": (
+        strategy({"strategy": "scope", "alpha": [0, True]}),
+        "config: strategies: scope: alpha = true does not fit; give a number",
+    ),
+    "a truth value for a data set's number": (
+        dataset(images=True),
+        "config: datasets: entry 1: digits-pope: images = true does not fit; give a whole number",
+    ),
+    "a truth value for a budget": (
+        small(budgets=[True]),
+        "config: budgets: entry 1: True is neither a whole number of tokens nor a share like '25%'",
+    ),
+    "text for a budget": (
+        small(budgets=[4, "4O%"]),
+        "config: budgets: entry 2: '4O%' is neither a whole number of tokens nor a share like "
+        "'25%'",
+    ),
+    "a fraction for a budget": (
+        small(budgets=[2.5]),
+        "config: budgets: entry 1: 2.5 is neither a whole number of tokens nor a share like '25%'",
+    ),
+    "a choice that is not offered": (
+        small(inference={"device": "gpu"}),
+        "config: inference: device = \"gpu\" does not fit; give 'auto', 'cpu' or 'cuda'",
+    ),
+    "a number below its range": (
+        small(statistics={"bins": 1}),
+        "config: statistics: bins = 1 does not fit; give at least 2",
+    ),
+    "a number at an open end of its range": (
+        small(statistics={"level": 1}),
+        "config: statistics: level = 1 does not fit; give less than 1.0",
+    ),
+    "no number": (
+        strategy({"strategy": "scope", "alpha": float("nan")}),
+        "config: strategies: scope: alpha = NaN does not fit; give a finite number",
+    ),
+    "an unknown strategy": (
+        strategy("scop"),
+        "config: strategies: the strategy 'scop' is unknown (did you mean 'scope'?); known are "
+        + ", ".join(plugins.names("strategies")),
+    ),
+    "a strategy without its name": (
+        strategy({"alpha": 0}),
+        "config: strategies: {'alpha': 0} lacks `strategy:`, the strategy's name",
+    ),
+    "no strategy at all": (
+        strategy(3),
+        "config: strategies: entry 2: 3 is neither a strategy's name nor a mapping with "
+        "`strategy:`",
+    ),
+    "an empty sweep": (
+        strategy({"strategy": "scope", "alpha": []}),
+        "config: strategies: scope: the sweep of alpha is empty; give it a value",
+    ),
+    "an unknown loader": (
+        dataset(loader="digits-pop"),
+        "config: datasets, entry 1: loader: the data set loader 'digits-pop' is unknown (did you "
+        "mean 'digits-pope'?); known are " + ", ".join(plugins.names("datasets")),
+    ),
+    "an unknown family": (
+        model(family="lava"),
+        "config: models, entry 1: family: the model family 'lava' is unknown (did you mean "
+        "'llava'?); known are llava",
+    ),
+    "an unknown recipe": (
+        model(train={"recipe": "digit"}),
+        "config: models: entry 1: the recipe 'digit' is unknown (did you mean 'digits'?); known "
+        "are digits",
+    ),
+    "training without a recipe": (
+        model(train={"seed": 0}),
+        "config: models: entry 1: `recipe:` must be one of digits",
+    ),
+    "an unknown template": (
+        model(template="vicuna"),
+        "config: models, entry 1: template: 'vicuna' is unknown (did you mean 'vicuna_v1'?); known "
+        "are vicuna_v1",
+    ),
+    "a budget above the model's tokens": (
+        small(budgets=[101]),
+        "config: budgets: 101 visual tokens are not between 1 and the 100 that model 'tiny' has; "
+        "give a number in that range",
+    ),
+    "a budget of nothing": (
+        small(budgets=[0]),
+        "config: budgets: 0 visual tokens are not between 1 and the 100 that model 'tiny' has; "
+        "give a number in that range",
+    ),
+    "a share above all": (
+        small(budgets=["101%"]),
+        "config: budgets: 101% of the tokens, 101, are not between 1 and the 100 that model "
+        "'tiny' has; give a number in that range",
+    ),
+    "a share below one token": (
+        small(budgets=["0.4 %"]),
+        "config: budgets: 0.4 % of the tokens, 0, are not between 1 and the 100 that model 'tiny' "
+        "has; give a number in that range",
+    ),
+    "a budget that stands there twice": (
+        small(budgets=[20, "20%"]),
+        "config: budgets of tiny: 20 stands there twice; remove one",
+    ),
+    "a strategy that stands there twice": (
+        strategy("scope", {"strategy": "scope", "alpha": [0, 1.0]}),
+        "config: strategies: 'scope-alpha1' stands there twice; remove one",
+    ),
+    "two models with one name": (
+        small(models=small()["models"] * 2),
+        "config: models: 'tiny' stands there twice; remove one",
+    ),
+    "two data sets with one name": (
+        small(datasets=small()["datasets"] * 2),
+        "config: datasets: 'polls' stands there twice; remove one",
+    ),
+    "nothing to compare with": (
+        small(strategies=["saliency"]),
+        "config: strategies: add `full`, the unpruned model that all others are compared with",
+    ),
+    "weights from nowhere": (
+        model(train=None),
+        "config: models: entry 1: give exactly one source of weights: repo (+ revision), path or "
+        "train",
+    ),
+    "weights from two places": (
+        model(path="/models/x"),
+        "config: models: entry 1: give exactly one source of weights: repo (+ revision), path or "
+        "train",
+    ),
+    "a repository without a revision": (
+        model(repo="a/b", train=None),
+        "config: models: entry 1: give the revision (commit) of the repo, so that the study is "
+        "pinned",
+    ),
+    "a revision without a repository": (
+        model(revision="abc"),
+        "config: models: entry 1: a revision belongs to a repo; remove it",
+    ),
+    "a name that would leave the folder": (
+        model(name="../up"),
+        "config: models, entry 1: name: '../up' cannot name a folder; begin with a letter or "
+        "digit, go on with those, '.', '_' and '-', and take none of datasets, models, studies, "
+        "figures, tables",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_wrong_setting_is_refused_in_one_sentence(settings, message):
+    with pytest.raises(PrunecalError) as caught:
+        load_study(settings)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "name", ["models", "datasets", "figures", ".hidden", "..", "a/b", "a b", ""]
+)
+@pytest.mark.parametrize("change", [model, dataset])
+def test_a_name_that_is_reserved_or_no_folders_is_refused(change, name):
+    with pytest.raises(PrunecalError, match="entry 1: name: .* cannot name a folder"):
+        load_study(change(name=name))
+
+
+@pytest.mark.parametrize("name", ["models", ".", "..", "a/b", "-x"])
+def test_a_study_that_would_write_elsewhere_is_refused(name):
+    with pytest.raises(PrunecalError, match="config: study: .* cannot name a folder"):
+        load_study(small(study=name))
+
+
+def test_two_sources_of_a_data_set_are_refused():
+    entry = {"name": "sqa", "loader": "scienceqa", "repo": "a/b", "revision": "c", "path": "x"}
+    with pytest.raises(PrunecalError, match="entry 1: scienceqa: give one of repo, path"):
+        load_study(small(datasets=[entry]))
+
+
+def test_strategies_and_budgets_become_cells_with_full_first():
+    study = load_study(
+        small(strategies=["saliency", "full", {"strategy": "scope", "alpha": [0, 1]}])
+    )
+    found = [(cell.strategy, cell.budget) for cell in cells(study, study.models[0])]
+    assert found == [
+        ("full", 100),
+        ("saliency", 20),
+        ("saliency", 5),
+        ("scope-alpha0", 20),
+        ("scope-alpha0", 5),
+        ("scope-alpha1", 20),
+        ("scope-alpha1", 5),
+    ]
+
+
+def test_several_sweeps_of_one_strategy_are_crossed():
+    swept = {"strategy": "scope", "alpha": [0, 0.5], "gap_power": [1, 2], "positions": "original"}
+    study = load_study(small(strategies=["full", swept], budgets=[3]))
+    found = cells(study, study.models[0])[1:]
+    assert [cell.strategy for cell in found] == [
+        "scope-positionsoriginal-alpha0",
+        "scope-positionsoriginal-alpha0-gap_power2",
+        "scope-positionsoriginal-alpha0.5",
+        "scope-positionsoriginal-alpha0.5-gap_power2",
+    ]
+    assert dict(found[1].parameters) == {
+        "alpha": 0.0,
+        "gap_power": 2.0,
+        "positions": "original",
+        "selection_dtype": "float32",
+    }
+    assert [cell.place for cell in found] == ["vision"] * 4
+
+
+def test_a_share_is_of_each_models_own_tokens():
+    other = {"name": "other", "family": "llava", "visual_tokens": 576, "path": "x"}
+    study = load_study(small(models=[*small()["models"], other], budgets=["25%"]))
+    budgets = [cells(study, one)[-1].budget for one in study.models]
+    assert budgets == [25, 144]
+
+
+def test_a_cell_does_not_depend_on_how_its_numbers_are_written():
+    def listed(alpha):
+        study = load_study(strategy({"strategy": "scope", "alpha": alpha}))
+        return [json.dumps(cell.settings()) for cell in cells(study, study.models[0])]
+
+    assert listed(1) == listed(1.0)
+
+
+def test_config_yaml_names_every_key():
+    settings = read(ROOT / "config.yaml")
+    assert set(Study.model_fields) - set(settings) == {"study"}  # the embedded one has no folder
+    for block in ("inference", "statistics"):
+        known = set(Study.model_fields[block].annotation.model_fields)
+        assert set(settings[block]) <= known
+
+
+@pytest.mark.parametrize("overlay", [None, *OVERLAYS], ids=lambda path: path and path.stem)
+def test_every_study_fits_the_schema_and_loads(overlay):
+    settings = merged(overlay) if overlay else read(ROOT / "config.yaml")
+    jsonschema.validate(settings, json_schema())
+    assert load_study(settings).title == settings["title"]
+
+
+def test_the_papers_study_is_pinned_and_has_a_folder_of_its_own():
+    study = load_study(merged(ROOT / "studies" / "llava-1.5-7b.yaml"))
+    (llava,) = study.models
+    assert (study.study, llava.visual_tokens, llava.dtype) == ("llava-1.5-7b", 576, "bfloat16")
+    assert len(llava.revision) == 40
+    for entry in study.datasets:
+        defaults = plugins.load("datasets", entry.loader).Params()
+        assert entry.params() == defaults.model_dump(mode="json")
+    assert {cell.budget for cell in cells(study, llava)} == {576, 64, 128, 192}
+
+
+def test_the_schema_file_is_what_the_settings_say():
+    written = json.loads(schema.FILE.read_text(encoding="utf-8"))
+    assert written == json_schema(), "run `python -m prunecal.schema`"
+
+
+def test_config_and_studies_point_editors_to_the_schema():
+    for path in [ROOT / "config.yaml", *OVERLAYS]:
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        reference = first.removeprefix("# yaml-language-server: $schema=")
+        assert (path.parent / reference).resolve() == schema.FILE, path
+
+
+def test_the_schema_describes_every_key():
+    lacking = []
+
+    def walk(node, place):
+        if isinstance(node, dict):
+            for key, value in node.get("properties", {}).items():
+                if not value.get("description"):
+                    lacking.append(f"{place}.{key}")
+            for key, value in node.items():
+                walk(value, f"{place}.{key}")
+        elif isinstance(node, list):
+            for at, value in enumerate(node):
+                walk(value, f"{place}.{at}")
+
+    walk(json_schema(), "")
+    assert lacking == []
+
+
+def misfits():
+    """Return settings that the schema can refuse: those with a wrong key, type or choice."""
+    beyond = (
+        "twice", "above", "share", "nothing to compare", "weights from", "without a rev", "NaN",
+        "without a repository", "two models", "two data sets", "no number", "leave the folder",
+    )  # fmt: skip
+    return {
+        name: settings
+        for name, (settings, _) in REFUSED.items()
+        if not any(part in name for part in beyond)
+    }
+
+
+@pytest.mark.parametrize("settings", misfits().values(), ids=misfits().keys())
+def test_the_schema_refuses_what_the_loader_refuses(settings):
+    validator = jsonschema.Draft202012Validator(json_schema())
+    assert validator.is_valid(small())
+    assert not validator.is_valid(settings)
+
+
+def test_plugins_not_listed_anywhere_are_in_the_schema():
+    text = json.dumps(json_schema())
+    for folder in ("strategies", "datasets", "models", "recipes"):
+        for name in plugins.names(folder):
+            assert f'"{name}"' in text
+
+
+def test_settings_are_not_changed_by_loading():
+    settings = small()
+    before = copy.deepcopy(settings)
+    load_study(settings)
+    assert settings == before
+
+
+LIGHT = """
+import sys, time, yaml
+settings = yaml.safe_load(open(sys.argv[1]))
+start = time.process_time()
+import prunecal.config
+prunecal.config.load_study(settings)
+seconds = time.process_time() - start
+heavy = {"torch", "transformers", "pandas", "numpy", "pyarrow", "datasets", "sklearn", "matplotlib"}
+print(seconds, *sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_loading_a_study_is_light():
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, ROOT / "config.yaml"],
+        cwd=ROOT / "workflow",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds, *heavy = done.stdout.split()
+    assert heavy == []
+    assert float(seconds) < 0.5

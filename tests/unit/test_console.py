@@ -1,0 +1,91 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prunecal import console
+
+STAGE = """
+import warnings
+from prunecal import console
+from prunecal.errors import PrunecalError
+
+def main(arguments):
+    console.log.debug("a detail")
+    console.log.info("at work")
+    {body}
+
+console.run(main, console.parser("A stage.").parse_args())
+"""
+
+
+def run(tmp_path, body, *, log=True):
+    """Run a stage with this body; return its exit code, its lines on stderr, and its log."""
+    path = tmp_path / "logs" / "deep" / "stage.log"
+    done = subprocess.run(
+        [sys.executable, "-c", STAGE.format(body=body), *(["--log", path] if log else [])],
+        cwd=Path(console.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines(), path.read_text() if log else None
+
+
+def test_a_stage_that_succeeds_says_what_it_does(tmp_path):
+    code, lines, log = run(tmp_path, "pass")
+    assert (code, lines) == (0, ["at work"])
+    assert "DEBUG a detail" in log
+    assert "INFO at work" in log
+
+
+def test_a_users_error_is_one_line_and_its_traceback_is_in_the_log(tmp_path):
+    body = (
+        "raise PrunecalError('x.json is broken\\n(line 3);\\nmake it again') from OSError('disk')"
+    )
+    code, lines, log = run(tmp_path, body)
+    assert code == 1
+    assert lines == ["at work", "x.json is broken (line 3); make it again"]
+    assert "Traceback" in log
+    assert "OSError: disk" in log
+    assert "ERROR x.json is broken (line 3); make it again" in log
+
+
+def test_an_unexpected_failure_has_its_traceback_in_the_log(tmp_path):
+    code, lines, log = run(tmp_path, "raise KeyError('nobody expects')")
+    assert code == 1
+    assert "unexpected failure: please report it with this traceback" in lines
+    for text in ("\n".join(lines), log):
+        assert "Traceback" in text
+        assert "KeyError: 'nobody expects'" in text
+
+
+@pytest.mark.parametrize(("body", "code"), [("raise PrunecalError('no')", 1), ("pass", 0)])
+def test_a_stage_needs_no_log(tmp_path, body, code):
+    assert run(tmp_path, body, log=False)[0] == code
+
+
+def test_warnings_reach_the_log_and_the_terminal(tmp_path):
+    code, lines, log = run(tmp_path, "warnings.warn('look out', stacklevel=1)")
+    assert code == 0
+    assert any("look out" in line for line in lines)
+    assert "WARNING" in log
+    assert "UserWarning: look out" in log
+
+
+def test_a_log_holds_the_last_run_alone(tmp_path):
+    run(tmp_path, "console.log.info('the first run')")
+    _, _, log = run(tmp_path, "console.log.info('the second run')")
+    assert "second" in log
+    assert "first" not in log
+
+
+def test_text_of_any_script_reaches_the_log(tmp_path):
+    _, _, log = run(tmp_path, "raise PrunecalError('ü 看 🔥')")
+    assert "ü 看 🔥" in log
+
+
+def test_progress_passes_all_items_on(capsys):
+    assert list(console.progress(range(5), total=5, what="count", unit="item")) == [0, 1, 2, 3, 4]
+    assert "count: 100%" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prunecal import store, verify
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    for at in range(3):
+        store.write_json(folder / "model" / "data" / f"file{at}.json", {"at": at})
+    store.write_json(folder / ".cells" / "ab" / "cell.json", {"cell": 1})
+    (folder / "not-ours.txt").write_text("has no checksum")
+    return folder
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGES = {"flipped": flip, "truncated": truncate, "missing": Path.unlink}
+
+
+def run(results, *options):
+    return subprocess.run(
+        [sys.executable, "-m", "prunecal.verify", results, *options],
+        cwd=Path(verify.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_untouched_results_pass(results):
+    assert verify.damaged_files(results) == []
+    done = run(results)
+    assert done.returncode == 0
+    assert "0 damaged files" in done.stderr
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@pytest.mark.parametrize("name", ["model/data/file1.json", ".cells/ab/cell.json"])
+def test_every_kind_of_damage_is_found(results, name, damage):
+    damage(results / name)
+    assert verify.damaged_files(results) == [results / name]
+
+
+def test_a_damaged_file_fails_the_check_and_a_repair_removes_it_alone(results):
+    flip(results / "model" / "data" / "file1.json")
+    (results / "model" / "data" / "file2.json").unlink()
+    done = run(results)
+    assert done.returncode == 1
+    assert f"{results}/model/data/file1.json is missing or not as it was written" in done.stderr
+    assert f"2 damaged files below {results}; `snakemake repair` removes them" in done.stderr
+    assert (results / "model" / "data" / "file1.json").exists()
+
+    done = run(results, "--repair")
+    assert done.returncode == 0, done.stderr
+    assert "removed 2 files" in done.stderr
+    left = sorted(path.name for path in (results / "model" / "data").iterdir())
+    assert left == [".file0.json.sha256", "file0.json"]
+    assert (results / "not-ours.txt").exists()
+    assert verify.damaged_files(results) == []
+
+
+def test_results_that_are_not_there_are_named(tmp_path):
+    done = run(tmp_path / "resluts")
+    assert done.returncode == 1
+    assert "resluts is not a folder" in done.stderr
