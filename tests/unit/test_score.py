@@ -168,6 +168,12 @@ def test_largest_logit_wins_and_the_lowest_index_of_a_tie(tmp_path):
     np.testing.assert_array_equal(cell.confidence, 0.5)
 
 
+def test_equal_logits_share_the_probability_exactly(tmp_path):
+    rows = questions(options=list("ABC"))
+    cell = read_cell(write_cell(tmp_path, rows=rows, logits=[[0.1, 0.1, 0.1]] * N))
+    np.testing.assert_array_equal(cell.confidence, 5 / 15)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_broken_logits_name_the_question(tmp_path, bad):
     logits = [[0.0, 1.0]] * N

@@ -60,7 +60,8 @@ class Cell:
     @cached_property
     def confidence(self) -> NDArray:
         """Probability of the prediction, float64 [n]."""
-        return np.exp(self.log_probability.max(axis=1))
+        # not exp(log p): three equal logits must give 1/3 exactly, which is an edge of a bin
+        return 1 / np.exp(self.table - self.table.max(axis=1, keepdims=True)).sum(axis=1)
 
     @cached_property
     def yes(self) -> NDArray | None:

@@ -39,9 +39,3 @@ def weighted_temperature(table: NDArray, label: NDArray, weight: NDArray) -> flo
         loss, bounds=tuple(np.log(LIMITS)), method="bounded", options={"xatol": 1e-7}
     )
     return float(np.exp(found.x))
-
-
-def scaled_confidence(table: NDArray, temperature: ArrayLike) -> NDArray:
-    """Return the confidence of each row of `padded` logits after division by its temperature."""
-    divisor = np.broadcast_to(np.asarray(temperature, dtype=np.float64), (len(table),))
-    return np.exp(log_probabilities(table / divisor[:, None]).max(axis=1))
