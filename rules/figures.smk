@@ -1,6 +1,7 @@
 # Figures: each kind draws all its files in one process, from tables and predictions alone.
 
 from prunecal.digest import file_digest
+from prunecal.figures.names import metric_name
 
 FIGURES = f"{AGGREGATES}/figures"
 FIGURE_LOGS = Path("logs", STUDY.study, "figures")
@@ -44,7 +45,7 @@ rule draw_budget:
                 f"{FIGURES}/budget_{metric}.svg",
                 caption="../reports/captions/budget.rst",
                 category=category,
-                labels={"figure": f"{metric} against budget"},
+                labels={"figure": f"{metric_name(metric)} against budget"},
             )
             for metric, category in BUDGET_FIGURES.items()
         ],
@@ -72,7 +73,7 @@ rule draw_sweep:
             f"{FIGURES}/sweep_{{parameter}}.svg",
             caption="../reports/captions/sweep.rst",
             category="4. Strategies",
-            labels={"figure": "sweep of {parameter}"},
+            labels={"figure": "Sweep of {parameter}"},
         ),
         png=f"{FIGURES}/sweep_{{parameter}}.png",
     log:
@@ -99,7 +100,7 @@ rule draw_pareto:
             f"{FIGURES}/pareto.svg",
             caption="../reports/captions/pareto.rst",
             category="1. Headline",
-            labels={"figure": "accuracy against ECE"},
+            labels={"figure": "Accuracy against ECE"},
         ),
         png=f"{FIGURES}/pareto.png",
     log:
@@ -123,7 +124,7 @@ rule draw_forest:
             f"{FIGURES}/forest_ece.svg",
             caption="../reports/captions/forest.rst",
             category="2. Calibration",
-            labels={"figure": "change of ECE from the unpruned model"},
+            labels={"figure": "Change of ECE from the unpruned model"},
         ),
         png=f"{FIGURES}/forest_ece.png",
     log:
@@ -149,7 +150,7 @@ rule draw_reliability:
                 f"{FIGURES}/reliability_{model}_{dataset}.svg",
                 caption="../reports/captions/reliability.rst",
                 category="2. Calibration",
-                labels={"figure": f"reliability, {dataset}, {model}"},
+                labels={"figure": f"Reliability, {dataset}, {model}"},
             )
             for model, dataset in PAIRS
         ],
@@ -176,7 +177,7 @@ rule draw_risk_coverage:
             f"{FIGURES}/risk_coverage.svg",
             caption="../reports/captions/risk_coverage.rst",
             category="3. Selective prediction",
-            labels={"figure": "risk against coverage"},
+            labels={"figure": "Risk against coverage"},
         ),
         png=f"{FIGURES}/risk_coverage.png",
     log:
@@ -202,7 +203,7 @@ rule draw_kept_tokens:
             f"{FIGURES}/kept_tokens_{{model}}_{{dataset}}.svg",
             caption="../reports/captions/kept_tokens.rst",
             category="4. Strategies",
-            labels={"figure": "kept tokens, {dataset}, {model}"},
+            labels={"figure": "Kept tokens, {dataset}, {model}"},
         ),
         png=f"{FIGURES}/kept_tokens_{{model}}_{{dataset}}.png",
     log:
@@ -232,7 +233,7 @@ rule draw_learning_curve:
             f"{FIGURES}/learning_curve_{{model}}.svg",
             caption="../reports/captions/learning_curve.rst",
             category="5. Model",
-            labels={"figure": "learning curve, {model}"},
+            labels={"figure": "Learning curve, {model}"},
         ),
         png=f"{FIGURES}/learning_curve_{{model}}.png",
     log:

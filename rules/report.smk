@@ -30,19 +30,19 @@ rule tables:
             f"{TABLES}/headline.csv",
             caption="../reports/captions/headline_table.rst",
             category="9. Tables",
-            labels={"table": "headline metrics, CSV"},
+            labels={"table": "Headline metrics, CSV"},
         ),
         latex=report(
             f"{TABLES}/headline.tex",
             caption="../reports/captions/headline_table.rst",
             category="9. Tables",
-            labels={"table": "headline metrics, LaTeX"},
+            labels={"table": "Headline metrics, LaTeX"},
         ),
         page=report(
             f"{TABLES}/cells.html",
             caption="../reports/captions/cells_table.rst",
             category="9. Tables",
-            labels={"table": "all cells, searchable"},
+            labels={"table": "All cells, searchable"},
         ),
     log:
         str(Path("logs", STUDY.study, "tables.log")),
@@ -74,7 +74,7 @@ rule summary:
             f"{AGGREGATES}/summary.html",
             caption="../reports/captions/summary.rst",
             category="1. Headline",
-            labels={"figure": "first page"},
+            labels={"figure": "First page"},
         ),
     log:
         str(Path("logs", STUDY.study, "summary.log")),

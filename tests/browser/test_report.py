@@ -58,6 +58,7 @@ def page(browser, folder):
     browser.open(folder / "reports" / "report.html", 1280)
     browser.until("document.querySelector('.prose h1')")
     yield browser
+    browser.run("new Promise(done => setTimeout(done, 100))")  # what is still to be said
     assert browser.errors == []
     outside = [url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))]
     assert outside == []

@@ -292,9 +292,9 @@ def limits(study: Study) -> str:
     items = [
         "Confidence is the softmax over the first-token logits of the answer options; free-form "
         "answers are not tested.",
-        f"Intervals ({statistics.level:.0%}) come from {statistics.resamples} resamples of images, "
-        "all questions of an image together. They speak of other images like these, not of other "
-        "models, trainings or data sets.",
+        f"Intervals ({100 * statistics.level:g} %) come from {statistics.resamples} resamples of "
+        "images, all questions of an image together. They speak of other images like these, not of "
+        "other models, trainings or data sets.",
         f"ECE uses {statistics.bins} equal-width bins and is biased upwards in small samples.",
         "Random is drawn as the mean over its seeds with their range, which is no interval.",
     ]

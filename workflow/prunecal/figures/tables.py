@@ -189,8 +189,10 @@ def page(metrics: pd.DataFrame) -> str:
 def _with_interval(value: float, low: float, high: float) -> str:
     if value != value:
         return ""
-    interval = "" if low != low else f" <small>[{low:.3f}, {high:.3f}]</small>"
-    return f"{value:.4g}{interval}"
+    number = f"{value:g}" if value == int(value) else f"{value:.4f}"
+    return (
+        number if low != low or low == high else f"{number} <small>[{low:.3f}, {high:.3f}]</small>"
+    )
 
 
 if __name__ == "__main__":
