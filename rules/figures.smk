@@ -58,11 +58,12 @@ rule draw_budget:
         metrics=list(BUDGET_FIGURES),
         code=source_digest("prunecal.figures.budget"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw metrics against the budget"
     shell:
         "python -m prunecal.figures.budget --metrics {input.metrics} --draw {params.metrics} "
-        "--folder {FIGURES} --log {log}"
+        "--folder {params.folder} --log {log}"
 
 
 rule draw_sweep:
@@ -85,11 +86,12 @@ rule draw_sweep:
     params:
         code=source_digest("prunecal.figures.sweep"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw the sweep of {wildcards.parameter}"
     shell:
         "python -m prunecal.figures.sweep --metrics {input.metrics} "
-        "--parameter {wildcards.parameter} --folder {FIGURES} --log {log}"
+        "--parameter {wildcards.parameter} --folder {params.folder} --log {log}"
 
 
 rule draw_pareto:
@@ -110,10 +112,11 @@ rule draw_pareto:
     params:
         code=source_digest("prunecal.figures.pareto"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw accuracy against ECE"
     shell:
-        "python -m prunecal.figures.pareto --metrics {input.metrics} --folder {FIGURES} --log {log}"
+        "python -m prunecal.figures.pareto --metrics {input.metrics} --folder {params.folder} --log {log}"
 
 
 rule draw_forest:
@@ -134,11 +137,12 @@ rule draw_forest:
     params:
         code=source_digest("prunecal.figures.forest"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw the differences from the unpruned model"
     shell:
         "python -m prunecal.figures.forest --comparisons {input.comparisons} --metric ece "
-        "--folder {FIGURES} --log {log}"
+        "--folder {params.folder} --log {log}"
 
 
 rule draw_reliability:
@@ -162,11 +166,12 @@ rule draw_reliability:
     params:
         code=source_digest("prunecal.figures.reliability"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw reliability diagrams"
     shell:
         "python -m prunecal.figures.reliability --predictions {input.predictions} "
-        "--folder {FIGURES} --log {log}"
+        "--folder {params.folder} --log {log}"
 
 
 rule draw_risk_coverage:
@@ -187,11 +192,12 @@ rule draw_risk_coverage:
     params:
         code=source_digest("prunecal.figures.risk_coverage"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw risk-coverage curves"
     shell:
         "python -m prunecal.figures.risk_coverage --predictions {input.predictions} "
-        "--folder {FIGURES} --log {log}"
+        "--folder {params.folder} --log {log}"
 
 
 rule draw_kept_tokens:
@@ -217,12 +223,13 @@ rule draw_kept_tokens:
         image=lambda wildcards: MODELS[wildcards.model].image,
         code=source_digest("prunecal.figures.kept_tokens"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw which tokens of {wildcards.dataset} each strategy keeps"
     shell:
         "python -m prunecal.figures.kept_tokens --rankings {input.rankings} "
         "--budgets {params.budgets} --images {input.images} --image-mode {params.image} "
-        "--model {wildcards.model} --dataset {wildcards.dataset} --folder {FIGURES} --log {log}"
+        "--model {wildcards.model} --dataset {wildcards.dataset} --folder {params.folder} --log {log}"
 
 
 rule draw_learning_curve:
@@ -245,8 +252,9 @@ rule draw_learning_curve:
     params:
         code=source_digest("prunecal.figures.learning_curve"),
         look=LOOK,
+        folder=FIGURES,
     message:
         "Draw how {wildcards.model} learned"
     shell:
         "python -m prunecal.figures.learning_curve --curve {input.curve} "
-        "--model {wildcards.model} --folder {FIGURES} --log {log}"
+        "--model {wildcards.model} --folder {params.folder} --log {log}"
