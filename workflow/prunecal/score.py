@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from prunecal import console, store
 from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
@@ -124,7 +125,8 @@ def main(arguments: argparse.Namespace) -> None:
     def score(cell: Cell) -> list[dict[str, NDArray]]:
         return score_cell(cell, parts, resamples, reference, arguments.bins)
 
-    with ThreadPoolExecutor(arguments.threads) as pool:
+    # one BLAS thread each: cells are the unit of work, and rounding must not follow the core count
+    with threadpool_limits(1), ThreadPoolExecutor(arguments.threads) as pool:
         scored = console.progress(
             pool.map(score, cells), total=len(cells), what="score", unit="cell"
         )
