@@ -58,7 +58,7 @@ rule draw_budget:
         metrics=list(BUDGET_FIGURES),
         code=source_digest("prunecal.figures.budget"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw metrics against the budget"
     shell:
@@ -86,7 +86,7 @@ rule draw_sweep:
     params:
         code=source_digest("prunecal.figures.sweep"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw the sweep of {wildcards.parameter}"
     shell:
@@ -112,7 +112,7 @@ rule draw_pareto:
     params:
         code=source_digest("prunecal.figures.pareto"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw accuracy against ECE"
     shell:
@@ -137,7 +137,7 @@ rule draw_forest:
     params:
         code=source_digest("prunecal.figures.forest"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw the differences from the unpruned model"
     shell:
@@ -166,7 +166,7 @@ rule draw_reliability:
     params:
         code=source_digest("prunecal.figures.reliability"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw reliability diagrams"
     shell:
@@ -192,7 +192,7 @@ rule draw_risk_coverage:
     params:
         code=source_digest("prunecal.figures.risk_coverage"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw risk-coverage curves"
     shell:
@@ -223,7 +223,7 @@ rule draw_kept_tokens:
         image=lambda wildcards: MODELS[wildcards.model].image,
         code=source_digest("prunecal.figures.kept_tokens"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw which tokens of {wildcards.dataset} each strategy keeps"
     shell:
@@ -252,7 +252,7 @@ rule draw_learning_curve:
     params:
         code=source_digest("prunecal.figures.learning_curve"),
         look=LOOK,
-        folder=FIGURES,
+        folder=subpath(output[0], parent=True),
     message:
         "Draw how {wildcards.model} learned"
     shell:
