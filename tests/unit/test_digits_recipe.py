@@ -6,13 +6,14 @@ import torch
 from PIL import Image
 from prunecal import digits
 from prunecal.datasets import digits_pope, digits_sqa
+from prunecal.digits_polls import truth
 from prunecal.prompts import conversation, pope_text
 from prunecal.recipes import _digits_model
 from prunecal.recipes import digits as recipe
-from prunecal.recipes._digits_decoder import Exam, _answer
+from prunecal.recipes._digits_decoder import Exam, Mix, _answer
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-SHORT = recipe.Params(images=8, tower_steps=2, symbol_steps=2, image_steps=2)
+SHORT = recipe.Params(images=8, tower_steps=2, poll_steps=2, symbol_steps=2, image_steps=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +66,7 @@ def test_training_leaves_the_callers_random_state_alone(tmp_path):
 
 def test_every_part_is_trained(folder, model, tmp_path):
     curve = recipe.train(SHORT.model_copy(update={"image_steps": 1}), tmp_path)
-    assert curve["phase"].unique().tolist() == ["tower", "symbols", "images"]
+    assert curve["phase"].unique().tolist() == ["tower", "polls", "symbols", "images"]
     assert list(curve.columns) == ["phase", "step", "metric", "value"]
     shorter = dict(LlavaForConditionalGeneration.from_pretrained(tmp_path).named_parameters())
     moved = {name for name, value in model.named_parameters() if not value.equal(shorter[name])}
@@ -110,7 +111,7 @@ def test_processor_gives_the_pixels_that_training_saw(processor):
 
 def test_packed_questions_give_the_loss_of_one_prompt_at_a_time(model, processor):
     canvas = digits.canvas("train", 0, 0)
-    exam = Exam(processor.tokenizer, [canvas])
+    exam = Exam(processor.tokenizer, [canvas], truth([canvas]), Mix(2, 2))
     image = Image.open(io.BytesIO(canvas.png()))
     losses = []
     for text, answer in exam.questions(0, np.random.default_rng(0)):

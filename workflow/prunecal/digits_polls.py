@@ -51,9 +51,8 @@ KIND = np.array([category.kind for category in CATEGORIES])
 
 def truth(canvases: Sequence[Canvas]) -> np.ndarray:
     """Return which category each canvas has, bool [canvases, categories]."""
-    return np.array(
-        [[category.holds(canvas.present) for category in CATEGORIES] for canvas in canvases]
-    )
+    shown = [canvas.present for canvas in canvases]
+    return np.array([[category.holds(present) for category in CATEGORIES] for present in shown])
 
 
 @dataclass(frozen=True)

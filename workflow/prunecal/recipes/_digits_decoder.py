@@ -1,7 +1,8 @@
-"""Second and third phase: the decoder learns to answer, first about words, then about images.
+"""The phases after the tower's: the decoder learns to answer, first about words, then about images.
 
-In the symbolic phase the visual tokens are noisy word embeddings, which teaches the decoder to
+In the symbolic phases the visual tokens are noisy word embeddings, which teaches the decoder to
 look things up before it must read a real projector; this stands in for language pre-training.
+Polls come first: multiple choice is learnt much faster by a decoder that can look things up.
 Then projector and decoder learn on the features of the frozen tower.
 
 All questions about an image are packed into one sequence: each sees the image and itself.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,17 +21,22 @@ from torch import Tensor, nn
 
 from prunecal.digits import BACKGROUND, Canvas
 from prunecal.digits_choices import QUESTIONS, ask
-from prunecal.digits_polls import sample, truth
-from prunecal.prompts import conversation
+from prunecal.digits_polls import OPTIONS, sample
+from prunecal.prompts import IMAGE, conversation
 from prunecal.recipes._digits_model import TEMPLATE, WIDTH
-from prunecal.recipes._halves import Phase, train
+from prunecal.recipes._halves import Metrics, Phase, train
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-POLLS_PER_KIND = 2  # to be answered Yes, and as many No
-CHOICES_PER_SUBJECT = 2
-SYMBOLS = 24  # visual tokens of the symbolic phase
+SYMBOLS = 24  # visual tokens of the symbolic phases
+
+
+class Mix(NamedTuple):
+    """How many questions an image gets: polls per kind and answer, choices per subject."""
+
+    polls: int
+    choices: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Packed:
         offset: a token's place in its question, int64 [B, T].
         asked: place of each question's last token, int64 [B, questions].
         answers: first token of each answer, int64 [B, questions].
+        is_poll: whether a question is a poll, bool [questions].
     """
 
     ids: Tensor
@@ -50,6 +57,7 @@ class Packed:
     offset: Tensor
     asked: Tensor
     answers: Tensor
+    is_poll: Tensor
 
 
 class Exam:
@@ -58,23 +66,28 @@ class Exam:
     Args:
         tokenizer: the model's.
         canvases: the training canvases.
+        holds: which categories of polls they have, as `truth` gives it.
+        mix: what is asked about each.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, canvases: Sequence[Canvas]) -> None:
-        self.tokenizer = tokenizer
-        self.canvases = canvases
-        self.holds = truth(canvases)
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        canvases: Sequence[Canvas],
+        holds: np.ndarray,
+        mix: Mix,
+    ) -> None:
+        self.tokenizer, self.canvases, self.holds, self.mix = tokenizer, canvases, holds, mix
         (prompt,) = self._tokenize([""])
-        self.image = tokenizer.convert_tokens_to_ids("<image>")
-        self.before = prompt[: prompt.index(self.image)]
+        self.before = prompt[: prompt.index(tokenizer.convert_tokens_to_ids(IMAGE))]
 
     def questions(self, index: int, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Draw pairs of text and answer about one canvas, polls first."""
-        polls = sample(self.holds[index], POLLS_PER_KIND, rng)
+        polls = sample(self.holds[index], self.mix.polls, rng)
         drawn = [
             ask(subject, self.canvases[index], rng)
             for subject in QUESTIONS
-            for _ in range(CHOICES_PER_SUBJECT)
+            for _ in range(self.mix.choices)
         ]
         return polls + [(question.text, question.options[question.label]) for question in drawn]
 
@@ -96,8 +109,9 @@ class Exam:
             ids[number, : len(flat)], block[number, : len(flat)], offset[number, : len(flat)] = zip(
                 *flat, strict=True
             )
-        known = torch.tensor(self.tokenizer.convert_tokens_to_ids(list(answers)))
-        return Packed(*map(torch.from_numpy, (ids, block, offset, asked)), known.view(asked.shape))
+        known = torch.tensor(self.tokenizer.convert_tokens_to_ids(list(answers))).view(asked.shape)
+        is_poll = torch.tensor([answer in OPTIONS for _, answer in drawn[0]])
+        return Packed(*map(torch.from_numpy, (ids, block, offset, asked)), known, is_poll)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer([conversation(TEMPLATE, text) for text in texts])["input_ids"]
@@ -110,7 +124,7 @@ def train_on_symbols(
     exam: Exam,
     features: Tensor,
     patches: Tensor,
-    seed: int,
+    seed: tuple[int, int],
     workers: Executor,
 ) -> list[dict]:
     """Train the decoder on noisy words in place of visual tokens.
@@ -122,7 +136,7 @@ def train_on_symbols(
         exam: asks the questions.
         features: the tower's features of some training canvases, to which the noise is fitted.
         patches: what their patches show.
-        seed: seed of the recipe.
+        seed: seed of the recipe and number of the phase.
         workers: two threads.
 
     Returns:
@@ -137,7 +151,7 @@ def train_on_symbols(
             *(_fit(projected[kind], meant[kind]) for kind in (digit, ~digit)), strict=True
         )
 
-    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Metrics]:
         shown = torch.from_numpy(
             np.stack([_symbols(exam.canvases[index], rng) for index in indices])
         )
@@ -151,7 +165,7 @@ def train_on_symbols(
 
     trained = {**dict(model.model.language_model.named_parameters("decoder"))}
     trained["head"] = model.lm_head.weight
-    return train(phase, trained, loss, len(exam.canvases), (seed, 1), workers)
+    return train(phase, trained, loss, len(exam.canvases), seed, workers)
 
 
 def train_on_images(
@@ -159,13 +173,13 @@ def train_on_images(
     model: LlavaForConditionalGeneration,
     exam: Exam,
     features: Tensor,
-    seed: int,
+    seed: tuple[int, int],
     workers: Executor,
 ) -> list[dict]:
     """Train projector and decoder on the tower's features; arguments as in `train_on_symbols`."""
     projector = model.model.multi_modal_projector
 
-    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Metrics]:
         return _answer(model, exam, projector(features[indices]), exam.pack(indices, rng))
 
     trained = {
@@ -173,7 +187,7 @@ def train_on_images(
         **dict(model.model.language_model.named_parameters("decoder")),
     }
     trained["head"] = model.lm_head.weight
-    return train(phase, trained, loss, len(features), (seed, 2), workers)
+    return train(phase, trained, loss, len(features), seed, workers)
 
 
 def _fit(projected: Tensor, meant: Tensor) -> tuple[float, float]:
@@ -193,7 +207,7 @@ def _symbols(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 def _answer(
     model: LlavaForConditionalGeneration, exam: Exam, visual: Tensor, packed: Packed
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, Metrics]:
     """Return the loss of the answers to packed questions about visual tokens [B, N, WIDTH]."""
     embed = model.get_input_embeddings()
     B, N, _ = visual.shape
@@ -210,12 +224,9 @@ def _answer(
         use_cache=False,
     ).last_hidden_state
     logits = model.lm_head(states[torch.arange(B)[:, None], shared + packed.asked])
-    right = (logits.argmax(dim=-1) == packed.answers).float()
-    polls = right.shape[1] - CHOICES_PER_SUBJECT * len(QUESTIONS)
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), packed.answers.flatten())
-    metrics = {
-        "loss": loss.item(),
-        "polls right": right[:, :polls].mean().item(),
-        "choices right": right[:, polls:].mean().item(),
-    }
+    right = (logits.argmax(dim=-1) == packed.answers).float()
+    metrics = {"loss": loss.item(), "polls right": right[:, packed.is_poll].mean().item()}
+    if not packed.is_poll.all():
+        metrics["choices right"] = right[:, ~packed.is_poll].mean().item()
     return loss, metrics

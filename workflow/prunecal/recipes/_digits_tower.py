@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from prunecal.digits import BACKGROUND, NAMES
 from prunecal.recipes._digits_model import WIDTH, normalise
-from prunecal.recipes._halves import Phase, train
+from prunecal.recipes._halves import Metrics, Phase, train
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
@@ -32,7 +32,7 @@ def train_tower(
     words: list[int],
     pixels: Tensor,
     patches: Tensor,
-    seed: int,
+    seed: tuple[int, int],
     workers: Executor,
 ) -> list[dict]:
     """Train tower, projector and word embeddings.
@@ -43,7 +43,7 @@ def train_tower(
         words: tokens of what a patch can show, background last.
         pixels: training canvases, uint8 [images, SIDE, SIDE].
         patches: what their patches show, int64 [images, GRID * GRID].
-        seed: seed of the recipe.
+        seed: seed of the recipe and number of the phase.
         workers: two threads.
 
     Returns:
@@ -57,7 +57,7 @@ def train_tower(
     # CLS is read out after the penultimate layer, which gives the saliency, and after the last
     heads = nn.ModuleList(nn.Linear(WIDTH, len(NAMES)) for _ in range(2))
 
-    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Metrics]:
         del rng
         output = parts.vision_tower(normalise(pixels[indices]), output_hidden_states=True)
         penultimate = output.hidden_states[-2]
@@ -82,7 +82,7 @@ def train_tower(
         **dict(heads.named_parameters("heads")),
         "words": embeddings,
     }
-    return train(phase, trained, loss, len(pixels), (seed, 0), workers)
+    return train(phase, trained, loss, len(pixels), seed, workers)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from prunecal.console import progress
 
-Loss = Callable[[np.ndarray, np.random.Generator], tuple[Tensor, dict[str, float]]]
+Metrics = dict[str, float]
+Loss = Callable[[np.ndarray, np.random.Generator], tuple[Tensor, Metrics]]
 
 WARM_UP = 0.1  # share of the steps
 AVERAGED = 10  # steps per point of the learning curve
@@ -90,17 +91,15 @@ def train(
         for optimizer in optimizers
     ]
 
-    def half(
-        step: int, part: int, indices: np.ndarray
-    ) -> tuple[tuple[Tensor | None, ...], dict[str, float]]:
+    def half(step: int, part: int, indices: np.ndarray) -> tuple[Sequence[Tensor | None], Metrics]:
         value, metrics = loss(indices, np.random.default_rng([*seed, step, part]))
         return torch.autograd.grad(value, trained, allow_unused=True), metrics
 
     curve, recent = [], []
-    batches = _batches(images, phase, seed)
-    for step, batch in enumerate(
-        progress(batches, total=phase.steps, what=phase.name, unit="step"), start=1
-    ):
+    batches = progress(
+        _batches(images, phase, seed), total=phase.steps, what=phase.name, unit="step"
+    )
+    for step, batch in enumerate(batches, start=1):
         halves = list(workers.map(half, (step, step), (0, 1), (batch[0::2], batch[1::2])))
         for parameter, *gradients in zip(trained, *(found for found, _ in halves), strict=True):
             given = [gradient for gradient in gradients if gradient is not None]
@@ -110,15 +109,9 @@ def train(
             stepper.step()
         recent += [metrics for _, metrics in halves]
         if step % AVERAGED == 0 or step == phase.steps:
-            curve += [
-                {
-                    "phase": phase.name,
-                    "step": step,
-                    "metric": metric,
-                    "value": float(np.mean([metrics[metric] for metrics in recent])),
-                }
-                for metric in recent[0]
-            ]
+            for metric in recent[0]:
+                value = float(np.mean([metrics[metric] for metrics in recent]))
+                curve.append({"phase": phase.name, "step": step, "metric": metric, "value": value})
             recent = []
     for parameter in trained:
         parameter.grad = None
@@ -126,11 +119,9 @@ def train(
 
 
 def _optimizers(phase: Phase, parameters: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
-    matrices = {
-        name for name, value in parameters.items() if ".layers." in name and value.ndim == 2
-    }
-    others = [value for name, value in parameters.items() if name not in matrices]
-    layers = [value for name, value in parameters.items() if name in matrices]
+    layers, others = [], []
+    for name, value in parameters.items():
+        (layers if ".layers." in name and value.ndim == 2 else others).append(value)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(others, lr=phase.rate, weight_decay=0.05, betas=(0.9, 0.98))
     ]

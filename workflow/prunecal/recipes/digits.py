@@ -1,7 +1,8 @@
 """A small LLaVA that answers questions about handwritten digits, trained from scratch in minutes.
 
-Three phases: the tower learns to name what each patch shows, the decoder to answer about noisy
-words, and both together to answer about images.
+Four phases: the tower learns to name what each patch shows; the decoder learns to answer polls,
+then every question, about noisy words in place of visual tokens; projector and decoder learn to
+answer about images.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ class Params(Parameters):
 
     seed: int = Field(0, ge=0, description="seed of canvases, first weights, batches and questions")
     images: int = Field(4096, ge=2, description="training canvases")
-    tower_steps: int = Field(220, ge=1, description="steps of 32 images in which the tower learns")
-    symbol_steps: int = Field(160, ge=1, description="steps of 32 images as noisy words")
-    image_steps: int = Field(220, ge=1, description="steps of 16 images in which all is joined")
+    tower_steps: int = Field(220, ge=1, description="steps of 32 images that train the tower")
+    poll_steps: int = Field(100, ge=1, description="steps of 32 images as words, polls alone")
+    symbol_steps: int = Field(180, ge=1, description="steps of 32 images as words, all questions")
+    image_steps: int = Field(180, ge=1, description="steps of 16 images, all questions")
 
 
 FITTED = 128  # canvases to which the symbols' noise is fitted
@@ -51,8 +53,9 @@ def train(params: Params, folder: Path) -> pd.DataFrame:
 
     from prunecal import digits
     from prunecal.console import progress
+    from prunecal.digits_polls import truth
     from prunecal.recipes import _digits_model as start
-    from prunecal.recipes._digits_decoder import Exam, train_on_images, train_on_symbols
+    from prunecal.recipes._digits_decoder import Exam, Mix, train_on_images, train_on_symbols
     from prunecal.recipes._digits_tower import encode, train_tower
     from prunecal.recipes._halves import Phase, two_threads
 
@@ -61,22 +64,26 @@ def train(params: Params, folder: Path) -> pd.DataFrame:
     words = start.word_ids(tokenizer)
     indices = progress(range(params.images), total=params.images, what="canvases", unit="canvas")
     canvases = [digits.canvas("train", params.seed, index) for index in indices]
+    holds = truth(canvases)
     pixels = torch.from_numpy(np.stack([canvas.pixels for canvas in canvases]))
     patches = torch.from_numpy(np.stack([canvas.patches for canvas in canvases]))
-    exam = Exam(tokenizer, canvases)
+    polls, symbols, images = (
+        Exam(tokenizer, canvases, holds, mix) for mix in (Mix(2, 0), Mix(1, 4), Mix(2, 4))
+    )
 
     with two_threads() as workers, torch.random.fork_rng():
         torch.manual_seed(params.seed)
         model = start.build_model(tokenizer, start.normalise(pixels[:WHITENED]), patches[:WHITENED])
         phase = Phase("tower", params.tower_steps, batch=32, rate=2e-3, matrix_rate=2e-2)
-        curve = train_tower(phase, model, words, pixels, patches, params.seed, workers)
+        curve = train_tower(phase, model, words, pixels, patches, (params.seed, 0), workers)
         features = encode(model, pixels, workers)
+        sample = features[:FITTED], patches[:FITTED]
+        phase = Phase("polls", params.poll_steps, batch=32, rate=3e-3, matrix_rate=2e-2)
+        curve += train_on_symbols(phase, model, words, polls, *sample, (params.seed, 1), workers)
         phase = Phase("symbols", params.symbol_steps, batch=32, rate=3e-3, matrix_rate=2e-2)
-        curve += train_on_symbols(
-            phase, model, words, exam, features[:FITTED], patches[:FITTED], params.seed, workers
-        )
+        curve += train_on_symbols(phase, model, words, symbols, *sample, (params.seed, 2), workers)
         phase = Phase("images", params.image_steps, batch=16, rate=2e-3, matrix_rate=1e-2)
-        curve += train_on_images(phase, model, exam, features, params.seed, workers)
+        curve += train_on_images(phase, model, images, features, (params.seed, 3), workers)
 
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
