@@ -27,6 +27,7 @@ include: "rules/rank.smk"
 include: "rules/infer.smk"
 include: "rules/score.smk"
 include: "rules/figures.smk"
+include: "rules/benchmark.smk"
 include: "rules/report.smk"
 
 
@@ -35,11 +36,13 @@ localrules:
     results,
 
 
-# Every cell is named, not the tables alone: a file that a failed run deleted is asked for anew.
+# All are named, not the last alone: a file that a failed run or a repair deleted is made anew.
 rule results:
     input:
-        every_cell(),
+        every_source(),
         every_ranking(),
+        every_cell(),
+        every_table(),
         REPORT_ITEMS,
 
 

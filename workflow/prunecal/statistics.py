@@ -127,14 +127,15 @@ def interval(draws: NDArray, level: float = 0.95) -> NDArray:
 def two_sided_p(difference: NDArray) -> NDArray:
     """Return the p-value of no difference from draws of it over the last axis, float64 […].
 
-    Twice the smaller share of draws at or past zero, each share counted as (k + 1) / (R + 1), at
-    most 1 (Davison and Hinkley 1997, equation 4.11). NaN draws are left out; NaN where none is
-    defined. The smallest possible value is 2 / (R + 1).
+    Twice the smaller share of draws at or past zero, at most 1: the level at which a percentile
+    interval just touches zero (Efron and Tibshirani 1993, section 15.4). 0 means that none of the
+    R draws reached zero, so p is below about 2 / R. NaN draws are left out; NaN where none is
+    defined.
     """
     defined = np.isfinite(difference).sum(axis=-1)
     below = (difference <= 0).sum(axis=-1)
     above = (difference >= 0).sum(axis=-1)
-    p = np.minimum(2 * (np.minimum(below, above) + 1) / (defined + 1), 1.0)
+    p = np.minimum(2 * np.minimum(below, above) / np.maximum(defined, 1), 1.0)
     return np.where(defined > 0, p, np.nan)
 
 

@@ -143,27 +143,42 @@ def _summary(
         "width": config.hidden_size,
         "intermediate": config.intermediate_size,
         "layers": config.num_hidden_layers,
-        "key_value": config.num_key_value_heads * session.model.decoder.layers[0].self_attn.head_dim,
+        "key_value": config.num_key_value_heads
+        * session.model.decoder.layers[0].self_attn.head_dim,
     }
     planned = plan(session.images.tolist(), session.texts, budget, session.batch_tokens)
     rows = [row for batch in planned for row in batch]
     prompts = [
-        (len(session.system), budget + row.shared, [row.blocks.count(b + 1) for b in range(len(row.questions))])
+        (
+            len(session.system),
+            budget + row.shared,
+            [row.blocks.count(b + 1) for b in range(len(row.questions))],
+        )
         for row in rows
     ]
     padded = sum(len(b) * (budget + max(len(row.tokens) for row in b)) for b in planned)
     tokens = sum(budget + len(row.tokens) for row in rows)
     achieved = needed_flops(shape, prompts) / (median["engine"] * len(session.row_to_distinct))
     gaps = [np.abs(logits.numpy() - answers.logits[row]).max() for row, logits in compared.items()]
-    same = [int(logits.argmax()) == int(answers.logits[row].argmax()) for row, logits in compared.items()]
+    same = [
+        int(logits.argmax()) == int(answers.logits[row].argmax())
+        for row, logits in compared.items()
+    ]
     cuda = llava.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if cuda
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
     return {
         "load": load,
         "budget": budget,
         "rows": len(session.row_to_distinct),
         "distinct": len(session.texts),
-        **{f"{way}_s_per_question": median[way] for way in ("one_at_a_time", "plain_batch", "engine", "encode")},
+        **{
+            f"{way}_s_per_question": median[way]
+            for way in ("one_at_a_time", "plain_batch", "engine", "encode")
+        },
         "ratio_features_cached": median["one_at_a_time"] / median["engine"],
         "ratio_encoding_included": median["one_at_a_time"] / whole,
         "ratio_over_plain_batch": median["plain_batch"] / whole,

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 SYSTEM_TOKENS = 35  # of LLaVA-1.5's system sentence and "USER: "
-POPE_BEGIN = ["Is", "there", "a"]
-POPE_END = "in the image ? Answer the question using a single word or phrase . ASSISTANT :".split()
+POPE = (
+    "Is there a {} in the image ? Answer the question using a single word or phrase . ASSISTANT :"
+)
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,7 @@ def pope_like(images: int) -> pd.DataFrame:
         distinct = [f"thing{number}" for number in rng.choice(80, 10 + (image % 4 == 0), False)]
         asked = distinct[:3] * 2 + distinct
         asked += distinct[3 : 3 + 18 - len(asked)]
-        for thing in asked:
-            text = " ".join([*POPE_BEGIN, thing, *POPE_END])
-            rows.append((f"image{image}", text, ["Yes", "No"]))
+        rows += [(f"image{image}", POPE.format(thing), ["Yes", "No"]) for thing in asked]
     return _frame(rows)
 
 

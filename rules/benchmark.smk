@@ -1,0 +1,54 @@
+# How fast the engine is here, beside the ways in which pruned models are evaluated today.
+
+BENCHMARK = f"{RESULTS}/benchmark"
+
+
+rule measure:
+    message:
+        "Measure the engine; leave the machine alone meanwhile"
+    output:
+        f"{BENCHMARK}/benchmark.json",
+    log:
+        "logs/benchmark/measure.log",
+    params:
+        device=STUDY.inference.device,
+    conda:
+        "../envs/conda.yaml"
+    threads: workflow.cores
+    resources:
+        gpu=STUDY.inference.gpus_per_job,
+        mem_mb=8000,
+        runtime=60,
+    shell:
+        "python -m prunecal.benchmark --device {params.device} --threads {threads} "
+        "--out {output} --log {log}"
+
+
+rule benchmark:
+    message:
+        "Draw the benchmark"
+    input:
+        f"{BENCHMARK}/benchmark.json",
+    output:
+        svg=report(
+            f"{BENCHMARK}/speed.svg",
+            caption="../reports/captions/speed.rst",
+            category="9. Speed",
+            labels={"figure": "questions per second"},
+        ),
+        png=f"{BENCHMARK}/speed.png",
+        table=report(
+            f"{BENCHMARK}/speed.csv",
+            caption="../reports/captions/speed.rst",
+            category="9. Speed",
+            labels={"figure": "all measurements, CSV"},
+        ),
+    log:
+        "logs/benchmark/draw.log",
+    params:
+        code=source_digest("prunecal.figures.speed"),
+    conda:
+        "../envs/conda.yaml"
+    shell:
+        "python -m prunecal.figures.speed --benchmark {input} --table {output.table} "
+        "--folder {BENCHMARK} --log {log}"

@@ -1,0 +1,105 @@
+"""Questions per second: the engine beside one question at a time and beside plain batches.
+
+python -m prunecal.figures.speed --benchmark benchmark.json --table speed.csv --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from prunecal import console, store
+from prunecal.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WAYS = {
+    "one_at_a_time": "one question at a time",
+    "plain_batch": "plain batches of 8",
+    "engine_and_encode": "prunecal, images encoded once",
+    "engine": "prunecal, features cached",
+}
+COLOURS = ("#8a8a8a", "#e69f00", "#56b4e9", "#0072b2")
+TABLE = [
+    "model",
+    "load",
+    "budget",
+    "rows",
+    "distinct",
+    "ratio_features_cached",
+    "ratio_encoding_included",
+    "ratio_over_plain_batch",
+    "share_of_matmul",
+    "tflops",
+    "tokens_per_s",
+    "padding",
+    "peak_memory_mb",
+    "max_logit_difference",
+    "same_predictions",
+]
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw the figure and write the table."""
+    found = store.read_json(arguments.benchmark)
+    measured = pd.DataFrame(found["rows"])
+    with store.atomic(arguments.table) as temporary:
+        measured[TABLE].to_csv(temporary, index=False, float_format="%.4g")
+    style.use()
+    style.save(draw(rates(measured), found["about"]["device"]), arguments.folder, "speed")
+
+
+def rates(measured: pd.DataFrame) -> pd.DataFrame:
+    """Return questions per second: columns model, load, budget, way, rate.
+
+    Args:
+        measured: rows of `python -m prunecal.benchmark`.
+    """
+    seconds = measured.set_index(["model", "load", "budget"]).filter(like="_s_per_question")
+    seconds.columns = [name.removesuffix("_s_per_question") for name in seconds.columns]
+    seconds["engine_and_encode"] = seconds["engine"] + seconds["encode"]
+    tidy = (1 / seconds[list(WAYS)]).stack()
+    return tidy.rename_axis([*seconds.index.names, "way"]).rename("rate").reset_index()
+
+
+def draw(table: pd.DataFrame, device: str) -> Figure:
+    """Draw bars on a logarithmic scale, a panel per model and load, a group per budget."""
+    from matplotlib import pyplot as plt
+
+    panels = table[["model", "load"]].drop_duplicates().to_numpy().tolist()
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(4.2 * len(panels), 3.6),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (model, load) in zip(axes[0], panels, strict=True):
+        part = table[(table["model"] == model) & (table["load"] == load)]
+        budgets = sorted(part["budget"].unique(), reverse=True)
+        for number, (way, colour) in enumerate(zip(WAYS, COLOURS, strict=True)):
+            rate = part[part["way"] == way].set_index("budget")["rate"].loc[budgets]
+            places = [at + (number - 1.5) * 0.2 for at in range(len(budgets))]
+            bars = axis.bar(places, rate, width=0.19, color=colour, label=WAYS[way])
+            axis.bar_label(bars, fmt="{:.3g}", fontsize=7)
+        axis.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
+        axis.set_yscale("log")
+        axis.set_title(f"{load}, {model}")
+        axis.set_xlabel("visual tokens kept")
+    axes[0, 0].set_ylabel(f"questions per second ({device})")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--benchmark", type=Path, required=True, help="benchmark.json")
+    parser.add_argument("--table", type=Path, required=True, help="CSV to write")
+    parser.add_argument("--folder", type=Path, required=True, help="where the figure goes")
+    console.run(main, parser.parse_args())
