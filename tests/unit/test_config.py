@@ -114,8 +114,8 @@ REFUSED = {  # settings: the whole message
         'config: inference = "cpu" does not fit; give settings as `key: value`',
     ),
     "text for a number": (
-        model(visual_tokens="100"),
-        'config: models, entry 1: visual_tokens = "100" does not fit; give a whole number',
+        model(visual_tokens="all"),
+        'config: models, entry 1: visual_tokens = "all" does not fit; give a whole number',
     ),
     "a fraction for a whole number": (
         small(inference={"threads": 1.5}),
@@ -272,7 +272,7 @@ REFUSED = {  # settings: the whole message
         model(name="../up"),
         "config: models, entry 1: name: '../up' cannot name a folder; begin with a letter or "
         "digit, go on with those, '.', '_' and '-', and take none of datasets, models, studies, "
-        "figures, tables",
+        "scores, figures, tables, benchmark",
     ),
 }
 
@@ -284,9 +284,7 @@ def test_a_wrong_setting_is_refused_in_one_sentence(settings, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(
-    "name", ["models", "datasets", "figures", ".hidden", "..", "a/b", "a b", ""]
-)
+@pytest.mark.parametrize("name", ["models", "scores", "figures", ".hidden", "..", "a/b", "a b", ""])
 @pytest.mark.parametrize("change", [model, dataset])
 def test_a_name_that_is_reserved_or_no_folders_is_refused(change, name):
     with pytest.raises(PrunecalError, match="entry 1: name: .* cannot name a folder"):
@@ -319,6 +317,15 @@ def test_strategies_and_budgets_become_cells_with_full_first():
         ("scope-alpha1", 20),
         ("scope-alpha1", 5),
     ]
+
+
+def test_numbers_from_the_command_line_are_numbers():
+    typed = small(statistics={"resamples": "200"}, budgets=["20", "5%"])  # as --config passes them
+    study = load_study(typed)
+    assert study == load_study(small(statistics={"resamples": 200}))
+    assert json.dumps(study.model_dump()) == json.dumps(
+        load_study(small(statistics={"resamples": 200})).model_dump()
+    )
 
 
 def test_several_sweeps_of_one_strategy_are_crossed():

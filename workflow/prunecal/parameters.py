@@ -37,11 +37,14 @@ class Parameters(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse YAML's yes and "5" for a number; pydantic would take them for 1 and 5."""
+        """Refuse YAML's yes and no for a number; pydantic would take them for 1 and 0.
+
+        (A number in quotes is taken: so `snakemake --config` passes them on.)
+        """
         annotation = cls.model_fields[info.field_name].annotation
         kinds = get_args(annotation) or (annotation,)
         number = next((kind.__name__ for kind in (float, int) if kind in kinds), None)
-        if number and isinstance(value, bool | str) and type(value) not in kinds:
+        if number and isinstance(value, bool) and bool not in kinds:
             raise PydanticKnownError(f"{number}_type")
         return value
 

@@ -22,7 +22,8 @@ from prunecal.errors import PrunecalError, nearest
 from prunecal.parameters import Parameters, sentence
 from prunecal.prompts import TEMPLATES
 
-RESERVED = ("datasets", "models", "studies", "figures", "tables")  # folders of other things
+# folders of results/ and results/{study}/ that hold other things
+RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "benchmark")
 
 
 def _path_safe(name: str) -> str:
@@ -43,6 +44,8 @@ def _known_template(name: str) -> str:
 
 
 def _budget_form(budget: Any) -> Any:
+    if isinstance(budget, str) and re.fullmatch(r"\d+", budget):
+        return int(budget)  # `snakemake --config budgets=[64]` gives text
     if isinstance(budget, str) and re.fullmatch(r"\d+(\.\d+)?\s*%", budget):
         return budget
     if isinstance(budget, int) and not isinstance(budget, bool):

@@ -1,0 +1,119 @@
+"""Every study is planned by Snakemake, from data to report, without running anything."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ["Snakefile", "config.yaml", "rules", "workflow", "profiles", "studies", "reports"]
+PAPER = "studies/llava-1.5-7b.yaml"
+LABELS = [
+    *(f"random-seed{seed}" for seed in range(3)),
+    "saliency",
+    *(f"scope-alpha{alpha}" for alpha in ("0", "0.25", "0.5", "0.75", "1")),
+    *(f"scope-alpha0-gap_power{power}" for power in ("0.5", "2", "3")),
+    "fastv-layer2",
+    "fastv-two-pass-layer2",
+]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkout")
+    ignored = shutil.ignore_patterns("__pycache__", "*.html")
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        options = {"ignore": ignored} if (ROOT / part).is_dir() else {}
+        copy(ROOT / part, folder / part, **options)
+    return folder
+
+
+def snakemake(checkout, *options):
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *options],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def plan(checkout, *options):
+    """Return the rule that would make each file of the study."""
+    done = snakemake(checkout, "--cores", "2", "--summary", *options)
+    assert done.returncode == 0, done.stderr
+    header, *lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+    assert header[:3] == ["output_file", "date", "rule"]
+    assert {line[-1] for line in lines} == {"update pending"}
+    return {line[0]: line[2] for line in lines}
+
+
+def cells(model, dataset, full, budgets):
+    folder = f"results/{model}/{dataset}"
+    named = [("full", full), *((label, budget) for label in LABELS for budget in budgets)]
+    return {f"{folder}/{label}/{budget}/predictions.parquet" for label, budget in named}
+
+
+def predictions(made):
+    return {path for path in made if path.endswith("predictions.parquet")}
+
+
+def test_the_papers_study_is_planned_from_the_hub_to_the_report(checkout):
+    made = plan(checkout, "--configfile", PAPER)
+    assert predictions(made) == {
+        path
+        for dataset in ("pope", "scienceqa-img")
+        for path in cells("llava-1.5-7b", dataset, 576, (64, 128, 192))
+    }
+    for name in ("metrics.parquet", "comparisons.parquet", "claims.json", "summary.html"):
+        assert f"results/llava-1.5-7b/{name}" in made
+    files = Counter(made.values())
+    assert (files["data"], files["model"], files["encode"]) == (4, 1, 2)
+    assert files["rank"] == 2 * (len(LABELS) - 2 + 1)  # FastV's have none, the unpruned model has
+    assert sum(name.startswith("infer_") for name in files) == 8
+    assert "train" not in files
+
+
+def test_a_dry_run_of_the_papers_study_needs_no_flag_more_and_writes_no_results(checkout):
+    done = snakemake(checkout, "-n", "--configfile", PAPER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "This was a dry-run" in done.stdout
+    assert sorted(path.name for path in checkout.iterdir()) == sorted([*PARTS, ".snakemake"])
+
+
+def test_the_embedded_study_is_planned_from_training_to_the_report(checkout):
+    made = plan(checkout)
+    assert predictions(made) == {
+        path
+        for dataset in ("digits-pope", "digits-sqa")
+        for path in cells("digits-llava", dataset, 100, (40, 20, 10, 5))
+    }
+    assert made["results/models/digits-llava/manifest.json"] == "train"
+    assert {"results/metrics.parquet", "results/comparisons.parquet", "results/claims.json"} <= set(
+        made
+    )
+
+
+def test_budgets_given_on_the_command_line_are_planned(checkout):
+    made = plan(checkout, "--config", "budgets=[7]")
+    assert cells("digits-llava", "digits-sqa", 100, (7,)) <= set(made)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("budgets=[101]", "config: budgets: 101 visual tokens are not between 1 and the 100 that"),
+        ("inference={thread: 2}", "config: inference: 'thread' is unknown (did you mean 'threads'"),
+    ],
+)
+def test_a_wrong_setting_stops_snakemake_with_one_sentence(checkout, setting, message):
+    done = snakemake(checkout, "-n", "--config", setting)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert message in said
+    assert "Traceback" not in said
