@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_results
+from matplotlib import pyplot
 from PIL import Image
 from prunecal import plugins, store
 from prunecal.calibration import aurc, expected_calibration_error
@@ -29,9 +30,11 @@ from prunecal.figures.answers import Answers
 SMALL = ["full", {"strategy": "random", "seed": [0, 1]}, {"strategy": "scope", "alpha": [0.0, 1.0]}]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _look():
     style.use()
+    yield
+    pyplot.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -148,6 +148,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as SVG and PNG that depend on nothing but its content."""
     from matplotlib import pyplot as plt
 
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout stays as found: once for both files is enough
     for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
         with store.atomic(folder / f"{name}.{kind}") as path:
             figure.savefig(path, format=kind, metadata=metadata)
