@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from prunecal import store
@@ -97,3 +100,20 @@ def test_pruning_removes_nothing_if_a_result_does_not_name_its_cell(cells, tmp_p
     with pytest.raises(PrunecalError, match="does not name its cell, so no cell can be called un"):
         prune(cells.root, results)
     assert cells.has(KEY)
+
+
+def test_the_prune_command_says_what_it_did(cells, tmp_path):
+    results = tmp_path / "results"
+    fill(cells, KEY)
+    fill(cells, OTHER)
+    cells.hand_out(OTHER, results / "model" / "dataset" / "scope" / "5")
+    done = subprocess.run(
+        [sys.executable, "-m", "prunecal.prune", "--store", cells.root, "--results", results],
+        cwd=Path(store.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "kept 1 cells, removed 1\n"
+    assert cells.has(OTHER)
+    assert not cells.has(KEY)

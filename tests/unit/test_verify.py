@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from prunecal import store, verify
+from prunecal.digest import file_digest
 
 
 @pytest.fixture
@@ -68,6 +70,41 @@ def test_a_damaged_file_fails_the_check_and_a_repair_removes_it_alone(results):
     left = sorted(path.name for path in (results / "model" / "data").iterdir())
     assert left == [".file0.json.sha256", "file0.json"]
     assert (results / "not-ours.txt").exists()
+    assert verify.damaged_files(results) == []
+
+
+@pytest.fixture
+def model(results):
+    """Write a trained model with its manifest."""
+    folder = results / "models" / "small"
+    (folder / "weights").mkdir(parents=True)
+    files = []
+    for name in ("config.json", "model.safetensors"):
+        (folder / "weights" / name).write_text(f"content of {name}")
+        digest = file_digest(folder / "weights" / name)
+        files.append({"name": name, "size": 1, "sha256": digest})
+    store.write_json(folder / "manifest.json", {"train": {"recipe": "toy"}, "files": files})
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_damaged_weights_are_found_by_their_manifest_and_the_model_is_made_again(
+    results, model, name, damage
+):
+    assert verify.damaged_files(results) == []
+    damage(model / "weights" / name)
+    assert verify.damaged_files(results) == [model / "weights" / name]
+    verify.main(Namespace(results=results, repair=True))
+    assert not (model / "manifest.json").exists()
+    assert not (model / "weights" / "model.safetensors").exists()
+    assert verify.damaged_files(results) == []
+
+
+def test_a_downloaded_models_files_lie_elsewhere(results):
+    files = [{"name": "model.safetensors", "size": 1, "sha256": "0" * 64}]
+    manifest = {"repo": "a/b", "revision": "c", "files": files}
+    store.write_json(results / "models" / "large" / "manifest.json", manifest)
     assert verify.damaged_files(results) == []
 
 

@@ -1,6 +1,5 @@
 """Every study is planned by Snakemake, from data to report, without running anything."""
 
-import re
 import shutil
 import subprocess
 import sys

@@ -1,39 +1,62 @@
 """Hold every result against the checksum that it was written with.
 
-Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too.
+Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too;
+the files of a trained model have theirs in the model's manifest.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from prunecal import console, store
+from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 
 
 def damaged_files(results: Path) -> list[Path]:
     """List the files below a folder that are missing or differ from their checksum, sorted."""
-    recorded = sorted(results.rglob(".*.sha256"))
-    files = [path.with_name(path.name[1:].removesuffix(".sha256")) for path in recorded]
+    recorded = results.rglob(".*.sha256")
+    files = sorted(path.with_name(path.name[1:].removesuffix(".sha256")) for path in recorded)
     checked = console.progress(files, total=len(files), what="verify", unit="file")
-    return [path for path in checked if not store.undamaged(path)]
+    damaged = [path for path in checked if not store.undamaged(path)]
+    return sorted([*damaged, *_damaged_weights(results)])
+
+
+def _damaged_weights(results: Path) -> Iterator[Path]:
+    for path in results.glob("models/*/manifest.json"):
+        if not store.undamaged(path):
+            continue  # it is on the list itself
+        described = store.read_json(path)
+        for file in described["files"] if "train" in described else []:
+            mine = path.parent / "weights" / file["name"]
+            if not mine.is_file() or file_digest(mine) != file["sha256"]:
+                yield mine
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Report damaged files; with --repair, remove them so that the next run makes them again."""
+    """Report damaged files; with --repair, remove them so that they are made again."""
     if not arguments.results.is_dir():
         raise PrunecalError(f"{arguments.results} is not a folder; name the one with the results")
     damaged = damaged_files(arguments.results)
     for path in damaged:
         console.log.warning("%s is missing or not as it was written", path)
         if arguments.repair:
-            path.unlink(missing_ok=True)
-            store.checksum_file(path).unlink()
+            _remove(path)
     if damaged and not arguments.repair:
         raise PrunecalError(
             f"{len(damaged)} damaged files below {arguments.results}; "
             "`snakemake repair` removes them, the next run makes them again"
         )
     console.log.info("removed %d files" if damaged else "%d damaged files", len(damaged))
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    store.checksum_file(path).unlink(missing_ok=True)
+    if path.parent.name == "weights":  # the workflow knows a model by its weights and manifest
+        (path.parent / "model.safetensors").unlink(missing_ok=True)
+        (path.parents[1] / "manifest.json").unlink(missing_ok=True)
+        store.checksum_file(path.parents[1] / "manifest.json").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
