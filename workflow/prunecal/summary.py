@@ -138,8 +138,9 @@ def figure(path: Path) -> str:
     """Embed an SVG as an image, so that the page needs no other file."""
     content = base64.b64encode(path.read_bytes()).decode()
     return (
-        '<div class="scroll"><img alt="ECE of each strategy against the budget of visual tokens, '
-        f'with the unpruned model as a band" src="data:image/svg+xml;base64,{content}"></div>'
+        '<div class="scroll" tabindex="0"><img alt="ECE of each strategy against the budget of '
+        'visual tokens, with the unpruned model as a band" '
+        f'src="data:image/svg+xml;base64,{content}"></div>'
     )
 
 
@@ -172,7 +173,7 @@ def cells_table(here: pd.DataFrame, task: tuple[str, str]) -> str:
     tokens = f"all {int(full['budget'].iloc[0])} tokens"
     caption = f"{escape(task[1])}, {escape(task[0])}; the unpruned model has {tokens}"
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr><td></td>'
+        f'<div class="scroll" tabindex="0"><table><caption>{caption}</caption><thead><tr><td></td>'
         f"{heads or f'<th colspan={len(METRICS)}>{tokens}</th>'}</tr>"
         f'<tr><th scope="col">Strategy</th>{kinds * max(1, len(budgets))}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -220,8 +221,9 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
     )
     return (
         f"<p>{len(claims)} claims: {counts}.</p>"
-        '<div class="scroll"><table class="claims"><thead><tr><th>Claim</th><th>Statement</th>'
-        f"<th>Verdict</th><th>Evidence</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        '<div class="scroll" tabindex="0"><table class="claims"><thead><tr><th>Claim</th>'
+        "<th>Statement</th><th>Verdict</th><th>Evidence</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -279,7 +281,7 @@ def datasets_table(paths: list[Path]) -> str:
             f'<td class="text">{escape(first["text"])}<br>{answers}</td></tr>'
         )
     return (
-        '<div class="scroll"><table><thead><tr><th>Data set</th><th>Questions</th>'
+        '<div class="scroll" tabindex="0"><table><thead><tr><th>Data set</th><th>Questions</th>'
         "<th>Distinct</th><th>Images</th><th>Subsets</th>"
         "<th>The first question and its options, the right one in bold</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -328,7 +330,9 @@ def provenance(study: Study, predictions: list[Path]) -> str:
     body = "".join(
         f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in rows
     )
-    return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll" tabindex="0"><table class="facts"><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _source(source: dict[str, Any]) -> str:

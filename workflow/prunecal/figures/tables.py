@@ -38,7 +38,7 @@ defines them, “unique” the distinct pairs of image and question), with their
 heading to sort.</p>
 <label>Search <input type="search" id="search" placeholder="for example: scope unique 16"></label>
 <p id="count" role="status"></p>
-<div class="scroll"><table id="cells"><thead><tr>{head}</tr></thead><tbody>
+<div class="scroll" tabindex="0"><table id="cells"><thead><tr>{head}</tr></thead><tbody>
 {body}
 </tbody></table></div>
 <script>
