@@ -95,7 +95,7 @@ def test_damaged_weights_are_found_by_their_manifest_and_the_model_is_made_again
     assert verify.damaged_files(results) == []
     damage(model / "weights" / name)
     assert verify.damaged_files(results) == [model / "weights" / name]
-    verify.main(Namespace(results=results, repair=True))
+    verify.main(Namespace(results=results, repair=True, record=False))
     assert not (model / "manifest.json").exists()
     assert not (model / "weights" / "model.safetensors").exists()
     assert verify.damaged_files(results) == []
@@ -106,6 +106,22 @@ def test_a_downloaded_models_files_lie_elsewhere(results):
     manifest = {"repo": "a/b", "revision": "c", "files": files}
     store.write_json(results / "models" / "large" / "manifest.json", manifest)
     assert verify.damaged_files(results) == []
+
+
+def test_a_file_of_another_program_is_verified_once_it_is_recorded(results):
+    path = results / "study.json"
+    path.write_text("{}")
+    done = run(path, "--record")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert verify.damaged_files(results) == []
+    flip(path)
+    assert verify.damaged_files(results) == [path]
+
+
+def test_only_a_file_can_be_recorded(results):
+    done = run(results, "--record")
+    assert done.returncode == 1
+    assert "is no file, so it has no checksum to record" in done.stderr
 
 
 def test_results_that_are_not_there_are_named(tmp_path):

@@ -34,7 +34,15 @@ def _damaged_weights(results: Path) -> Iterator[Path]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Report damaged files; with --repair, remove them so that they are made again."""
+    """Report damaged files; with --repair, remove them so that they are made again.
+
+    With --record, write the checksum of one file that another program made.
+    """
+    if arguments.record:
+        if not arguments.results.is_file():
+            raise PrunecalError(f"{arguments.results} is no file, so it has no checksum to record")
+        store.record(arguments.results)
+        return
     if not arguments.results.is_dir():
         raise PrunecalError(f"{arguments.results} is not a folder; name the one with the results")
     damaged = damaged_files(arguments.results)
@@ -61,6 +69,8 @@ def _remove(path: Path) -> None:
 
 if __name__ == "__main__":
     parser = console.parser(__doc__)
-    parser.add_argument("results", type=Path, help="folder to check")
-    parser.add_argument("--repair", action="store_true", help="remove damaged files")
+    parser.add_argument("results", type=Path, help="folder to check, or the file to record")
+    wish = parser.add_mutually_exclusive_group()
+    wish.add_argument("--repair", action="store_true", help="remove damaged files")
+    wish.add_argument("--record", action="store_true", help="write the checksum of one file")
     console.run(main, parser.parse_args())
