@@ -1,4 +1,4 @@
-"""How a model that the workflow trains learned, a panel per metric and phase of its training.
+"""How a model that the workflow trains learned, a row of panels per phase of its training.
 
 python -m prunecal.figures.learning_curve --curve learning_curve.csv --model M --folder D
 """
@@ -15,6 +15,7 @@ from prunecal.figures import style
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMNS = ["phase", "step", "metric", "value"]
@@ -43,7 +44,7 @@ def smooth(values: pd.Series) -> pd.Series:
 
 
 def draw(curve: pd.DataFrame, name: str) -> Figure:
-    """Draw the panels in the order in which the file names them.
+    """Draw a row of panels per phase, in the order in which the file names them.
 
     Args:
         curve: columns phase, step, metric and value.
@@ -52,28 +53,37 @@ def draw(curve: pd.DataFrame, name: str) -> Figure:
     import seaborn as sns
     from matplotlib import pyplot as plt
 
-    groups = list(curve.groupby(["phase", "metric"], sort=False))
-    if not groups:
+    if curve.empty:
         return style.nothing(f"{name} recorded no learning curve.")
-    phases = list(dict.fromkeys(curve["phase"]))
-    colours = dict(zip(phases, sns.color_palette("colorblind", len(phases)), strict=True))
-    columns = min(len(groups), 3)
-    rows = -(-len(groups) // columns)
+    by_phase = curve.groupby("phase", sort=False)
+    phases = [(phase, rows.groupby("metric", sort=False)) for phase, rows in by_phase]
+    columns = max(len(metrics) for _, metrics in phases)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(3.6 * columns + 0.4, 2.6 * rows + 0.5), squeeze=False
+        len(phases),
+        columns,
+        figsize=(3.3 * columns + 0.4, 2.3 * len(phases) + 0.5),
+        squeeze=False,
     )
-    for axes in grid.flat[len(groups) :]:
+    for axes in grid.flat:
         axes.set_axis_off()
-    for axes, ((phase, metric), rows_here) in zip(grid.flat, groups, strict=False):
-        colour, many = colours[phase], len(rows_here) >= SMOOTHED_FROM
-        look = {"alpha": 0.3, "linewidth": 0.8} if many else {"marker": "o", "markersize": 3.5}
-        axes.plot(rows_here["step"], rows_here["value"], color=colour, **look)
-        if many:
-            axes.plot(rows_here["step"], smooth(rows_here["value"]), color=colour)
-        axes.set_title(f"{phase}: {str(metric).replace('_', ' ')}")
-        axes.set_xlabel("Step")
+    for row, (phase, metrics), colour in zip(
+        grid, phases, sns.color_palette("colorblind", len(phases)), strict=True
+    ):
+        for axes, (metric, points) in zip(row, metrics, strict=False):
+            axes.set_axis_on()
+            _draw_panel(axes, points, colour)
+            axes.set_title(f"{phase}: {str(metric).replace('_', ' ')}")
+            axes.set_xlabel("Step")
     figure.suptitle(f"How {name} learned")
     return figure
+
+
+def _draw_panel(axes: Axes, points: pd.DataFrame, colour: tuple[float, float, float]) -> None:
+    many = len(points) >= SMOOTHED_FROM
+    look = {"alpha": 0.3, "linewidth": 0.8} if many else {"marker": "o", "markersize": 3.5}
+    axes.plot(points["step"], points["value"], color=colour, **look)
+    if many:
+        axes.plot(points["step"], smooth(points["value"]), color=colour)
 
 
 if __name__ == "__main__":
