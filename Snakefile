@@ -42,8 +42,10 @@ rule results:
         every_source(),
         every_ranking(),
         every_cell(),
+        every_provenance(),
         every_table(),
         REPORT_ITEMS,
+        [item.replace(".svg", ".png") for item in REPORT_ITEMS if item.endswith(".svg")],
 
 
 rule all:

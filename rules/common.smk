@@ -1,4 +1,4 @@
-# What the rule files share: the checked study, its jobs, and the paths of its files.
+# Shared by all rules: the checked study, its jobs, and the paths of its files.
 
 import json
 import re
@@ -66,9 +66,32 @@ def every_cell():
     return [path for pair in PAIRS for path in predictions(*pair)]
 
 
+def every_provenance():
+    """List what accompanies the predictions."""
+    return [str(Path(path).with_name("provenance.json")) for path in every_cell()]
+
+
 def every_ranking():
     """List all rankings of the study."""
     return [path for pair in PAIRS for path in rankings(*pair)]
+
+
+def every_source():
+    """List what cells are made from: models, data sets, visual tokens."""
+    return [
+        *(f"{RESULTS}/models/{model}/manifest.json" for model in MODELS),
+        *(
+            f"{RESULTS}/models/{model}/weights/{name}"
+            for model in TRAINED
+            for name in ("model.safetensors", "learning_curve.csv")
+        ),
+        *(
+            f"{RESULTS}/datasets/{dataset}/{name}.parquet"
+            for dataset in DATASETS
+            for name in ("questions", "images")
+        ),
+        *(f"{RESULTS}/{model}/{dataset}/features.safetensors" for model, dataset in PAIRS),
+    ]
 
 
 def infer_jobs(model):
@@ -101,6 +124,45 @@ def model_settings(name):
 def weights(name):
     """List the weights of a model that the workflow trains; others lie elsewhere."""
     return [f"{RESULTS}/models/{name}/weights/model.safetensors"] if MODELS[name].train else []
+
+
+def every_table():
+    """List the study's numbers, in the order in which they are made."""
+    scores = [f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS]
+    tables = ("metrics", "comparisons")
+    named = [f"{name}.{kind}" for name in tables for kind in ("parquet", "csv")]
+    named += ["study.json", "detectable.csv", "claims.json"]
+    return [*scores, *(f"{AGGREGATES}/{name}" for name in named)]
+
+
+def local_files(paths):
+    """List the files at local paths, folders expanded, hidden files left out.
+
+    A missing path is left to the stage, which says better than Snakemake what to do about it.
+    """
+    found = []
+    for path in map(Path, paths):
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += [
+            str(file)
+            for file in inside
+            if file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+    return found
+
+
+def model_files(name):
+    """List the files of a model that lies in a local folder."""
+    return local_files([MODELS[name].path] if MODELS[name].path else [])
+
+
+def dataset_files(name):
+    """List the local files that a data set's settings name."""
+    loader, given = DATASETS[name].loader, DATASETS[name].model_extra
+    values = load("datasets", loader).Params(**given).model_dump().values()
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return local_files(one for one in flat if isinstance(one, Path))
 
 
 def family_module(name):

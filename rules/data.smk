@@ -4,6 +4,8 @@
 rule data:
     message:
         "Prepare the data set {wildcards.dataset}"
+    input:
+        local=lambda wildcards: dataset_files(wildcards.dataset),
     output:
         questions="results/datasets/{dataset}/questions.parquet",
         images="results/datasets/{dataset}/images.parquet",
@@ -15,6 +17,8 @@ rule data:
         code=lambda wildcards: source_digest(
             "prunecal.data", module_name("datasets", DATASETS[wildcards.dataset].loader)
         ),
+    conda:
+        "../envs/conda.yaml"
     resources:
         mem_mb=4000,
     shell:

@@ -22,6 +22,8 @@ rule encode:
         else "",
         device=STUDY.inference.device,
         code=lambda wildcards: source_digest("prunecal.encode", family_module(wildcards.model)),
+    conda:
+        "../envs/conda.yaml"
     threads: STUDY.inference.threads
     resources:
         gpu=STUDY.inference.gpus_per_job,

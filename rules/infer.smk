@@ -37,6 +37,8 @@ for model, dataset in PAIRS:
                 batch_tokens=STUDY.inference.batch_tokens,
                 device=STUDY.inference.device,
                 code=infer_code(model, chosen),
+            conda:
+                "../envs/conda.yaml"
             threads: STUDY.inference.threads
             resources:
                 gpu=STUDY.inference.gpus_per_job,

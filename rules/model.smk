@@ -4,6 +4,8 @@
 rule model:
     message:
         "Obtain the model {wildcards.model}"
+    input:
+        local=lambda wildcards: model_files(wildcards.model),
     output:
         manifest="results/models/{model}/manifest.json",
     log:
@@ -13,6 +15,8 @@ rule model:
     params:
         source=lambda wildcards: model_source(wildcards.model),
         code=lambda wildcards: model_code(wildcards.model),
+    conda:
+        "../envs/conda.yaml"
     shell:
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
         "--manifest {output.manifest} --log {log}"
@@ -38,6 +42,9 @@ rule train:
     threads: 2
     resources:
         mem_mb=4000,
+    conda:
+        "../envs/conda.yaml"
     shell:
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
-        "--manifest {output.manifest} --weights {params.folder} --log {log}"
+        "--manifest {output.manifest} --weights {params.folder} --log {log} "
+        "&& python -m prunecal.verify {output.curve} --record"

@@ -19,6 +19,8 @@ rule rank:
         code=lambda wildcards: source_digest(
             "prunecal.rank", module_name("strategies", STRATEGIES[wildcards.strategy].family)
         ),
+    conda:
+        "../envs/conda.yaml"
     threads: STUDY.inference.threads
     resources:
         gpu=STUDY.inference.gpus_per_job,

@@ -114,5 +114,6 @@ rule html_report:
         "Put the report together: {output}"
     shell:
         # a second Snakemake that runs no job: it reads what this one has recorded
-        "snakemake results --snakefile {params.snakefile} --configfile {input.study} --nolock "
+        "snakemake results --cores 1 --snakefile {params.snakefile} --nolock "
+        "--configfile {input.study} "
         "--report {output} --report-stylesheet {params.stylesheet} > {log} 2>&1"

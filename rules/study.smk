@@ -7,11 +7,14 @@ rule study:
     output:
         f"{AGGREGATES}/study.json",
     log:
-        f"logs/{STUDY.study}/study.log",
+        str(Path("logs", STUDY.study, "study.log")),
     params:
         settings=json.dumps(dict(config), indent=2, sort_keys=True),
+    conda:
+        "../envs/conda.yaml"
     shell:
-        "printf '%s\\n' {params.settings:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.settings:q} > {output} 2> {log} "
+        "&& python -m prunecal.verify {output} --record 2>> {log}"
 
 
 rule verify:
@@ -19,6 +22,8 @@ rule verify:
         "Compare every result with the checksum that it was written with"
     log:
         "logs/verify.log",
+    conda:
+        "../envs/conda.yaml"
     shell:
         "python -m prunecal.verify results --log {log}"
 
@@ -28,6 +33,8 @@ rule repair:
         "Remove damaged results, so that the next run makes them again"
     log:
         "logs/repair.log",
+    conda:
+        "../envs/conda.yaml"
     shell:
         "python -m prunecal.verify results --repair --log {log}"
 
@@ -37,5 +44,7 @@ rule prune:
         "Remove finished cells that no result uses"
     log:
         "logs/prune.log",
+    conda:
+        "../envs/conda.yaml"
     shell:
         "python -m prunecal.prune --store {CELL_STORE} --results {RESULTS} --log {log}"

@@ -86,6 +86,8 @@ def main(arguments: argparse.Namespace) -> None:
         name = f"{cell['strategy']}/{cell['budget']}"
         try:
             _one_cell(job, cell, arguments.folder / cell["strategy"] / str(cell["budget"]))
+        except store.CannotWriteError:
+            raise  # the other cells could not be kept either
         except Exception as error:  # noqa: BLE001  reported below, with the traceback in the log
             console.log.debug("%s failed", name, exc_info=True)
             failed[name] = error

@@ -5,9 +5,11 @@ bytes; what merely accompanies a run (versions, device, wall time) goes to a pro
 """
 
 import contextlib
+import errno
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
     import torch
 
 METADATA_KEY = "prunecal"
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
+
+
+class CannotWriteError(PrunecalError):
+    """A place is full, read-only or not this user's: nothing else will be written there either."""
 
 
 def checksum_file(path: Path) -> Path:
@@ -40,13 +47,35 @@ def undamaged(path: Path) -> bool:
         return False
 
 
+def record(path: Path) -> None:
+    """Write a file's checksum beside it."""
+    checksum_file(path).write_text(f"{file_digest(path)}  {path.name}\n", encoding="utf-8")
+
+
 @contextlib.contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only if the block succeeds.
 
     The file's checksum is written beside it, so that `prunecal.verify` can tell later damage.
+
+    Raises:
+        CannotWriteError: the disk is full or read-only, or the folder is not this user's.
     """
     path = Path(path)
+    try:
+        with _atomic(path) as temporary:
+            yield temporary
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise CannotWriteError(
+            f"{path} cannot be written ({os.strerror(error.errno)}); make room or give yourself "
+            "the right to write there, then run again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _atomic(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -173,9 +202,16 @@ def array_facts(file: Any) -> dict[str, Any]:
 def _write_safetensors(
     save_file: Callable[..., None], path: Path | str, arrays: Mapping[str, Any], facts: Any
 ) -> None:
+    from safetensors import SafetensorError
+
     metadata = {key: canonical_json(value) for key, value in facts.items()}
     with atomic(path) as temporary:
-        save_file(dict(arrays), temporary, metadata=metadata)
+        try:
+            save_file(dict(arrays), temporary, metadata=metadata)
+        except SafetensorError as error:  # a full disk comes as text
+            if code := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(code[1]), str(error)) from error
+            raise
         _sort_metadata(temporary)
 
 

@@ -1,0 +1,131 @@
+"""A copy of the project with a small study, in which tests run Snakemake for real."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import yaml
+from prunecal import config
+from prunecal.digest import file_digest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config.yaml", "rules", "profiles", "workflow", "envs", "reports")
+STUDY = "small.yaml"
+NUMBERS = (".parquet", ".safetensors", ".csv", ".json")
+
+
+class Project:
+    """A folder with the project's code, a small study and its results."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path) -> "Project":
+        folder.mkdir()
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                ignore = shutil.ignore_patterns("__pycache__", "*.html")
+                shutil.copytree(source, folder / part, ignore=ignore)
+            else:
+                shutil.copy(source, folder)
+        shutil.copy(Path(__file__).with_name(STUDY), folder)
+        return cls(folder)
+
+    @property
+    def settings(self) -> dict:
+        return yaml.safe_load((self.folder / STUDY).read_text())
+
+    def change(self, **settings) -> None:
+        """Change top-level settings of the small study."""
+        (self.folder / STUDY).write_text(yaml.safe_dump(self.settings | settings))
+
+    def start(self, *arguments: str, study: str = STUDY, cores: int = 2) -> subprocess.Popen:
+        """Start Snakemake in a process group of its own."""
+        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", study]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=self.folder,
+            env=os.environ | {"PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, fails: bool = False, **options) -> str:
+        """Run Snakemake, expect success or failure, and return what it said."""
+        process = self.start(*arguments, **options)
+        said, _ = process.communicate(timeout=600)
+        assert (process.returncode != 0) == fails, said
+        return said
+
+    def plan(self, *arguments: str, **options) -> set[str]:
+        """Return the messages of the jobs that Snakemake would run."""
+        said = self.run("--dry-run", *arguments, **options)
+        jobs = set(re.findall(r"^Job \d+: (.+)$", said, flags=re.MULTILINE))
+        assert bool(jobs) != ("Nothing to be done" in said), said
+        return jobs
+
+    def cells(self) -> list[str]:
+        """List the study's predictions, relative to the folder."""
+        base = yaml.safe_load((self.folder / "config.yaml").read_text())
+        study = config.load_study(base | self.settings)
+        return [
+            f"results/{model.name}/{dataset.name}/{cell.strategy}/{cell.budget}/predictions.parquet"
+            for model in study.models
+            for dataset in study.datasets
+            for cell in config.cells(study, model)
+        ]
+
+    def numbers(self) -> dict[str, str]:
+        """Return the digests of all results that determine what the study says."""
+        return {
+            str(path.relative_to(self.folder)): file_digest(path)
+            for path in sorted((self.folder / "results").rglob("*.*"))
+            if path.suffix in NUMBERS and path.name != "provenance.json"
+            if not path.name.startswith(".") and ".cells" not in path.parts
+        }
+
+    def runs_of_cells(self) -> dict[str, str]:
+        """Return each cell's provenance: it holds wall time, so equal means not computed again."""
+        found = [Path(cell).with_name("provenance.json") for cell in self.cells()]
+        return {
+            "/".join(path.parts[-3:-1]): (self.folder / path).read_text()
+            for path in found
+            if (self.folder / path).is_file()
+        }
+
+    def edit(self, module: str, old: str, new: str) -> None:
+        """Replace a text that stands once in a module of the package."""
+        path = self.folder / "workflow" / "prunecal" / module
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
+        path.write_text(text.replace(old, new))
+
+    def forget_cells(self) -> None:
+        """Remove all predictions and the cell store, as before the first inference."""
+        for cell in self.cells():
+            shutil.rmtree((self.folder / cell).parent, ignore_errors=True)
+        shutil.rmtree(self.folder / "results" / ".cells")
+
+    def stored_cells(self) -> list[Path]:
+        """List the finished cells in the store: their last file is there."""
+        return list((self.folder / "results" / ".cells").glob("*/*/.provenance.json.sha256"))
+
+    def processes(self) -> list[psutil.Process]:
+        """List the processes that work in this folder."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if Path(process.cwd()) == self.folder and process.status() != "zombie":
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
