@@ -14,7 +14,7 @@ rule measure:
         device=STUDY.inference.device,
     conda:
         "../envs/conda.yaml"
-    threads: workflow.cores
+    threads: 2
     resources:
         gpu=STUDY.inference.gpus_per_job,
         mem_mb=8000,

@@ -28,12 +28,14 @@ class Batch:
         visual: V, visual tokens per row.
         question_row: int64 [Q], the row of each question, row by row.
         question_answer: int64 [Q], which of its row's answers each question's is.
+        longest: tokens of the longest question's text; known here, so that no device is asked.
     """
 
     rows: Rows
     visual: int
     question_row: Tensor
     question_answer: Tensor
+    longest: int
 
     def per_question(self, values: Tensor) -> Tensor:
         """Return [Q, ...] from per-row answers [B, A, ...]."""
@@ -75,7 +77,12 @@ def assemble(
     )
     pairs = [(at, nth) for at, row in enumerate(planned) for nth in range(len(row.questions))]
     question_row, question_answer = torch.tensor(pairs, device=device).T
-    return Batch(rows, width, question_row, question_answer)
+    longest = max(
+        row.shared + row.blocks.count(nth + 1)
+        for row in planned
+        for nth in range(len(row.questions))
+    )
+    return Batch(rows, width, question_row, question_answer, longest)
 
 
 def answer_states(decoder: Decoder, batch: Batch, past: Past) -> Tensor:

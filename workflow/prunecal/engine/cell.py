@@ -152,7 +152,8 @@ class Session:
         places = torch.arange(budget).expand_as(chosen) if compact else chosen
         prompt = self._assemble(rows, features, places, budget if compact else self.visual_tokens)
         states = batches.answer_states(self.model.decoder, prompt, self.past)
-        return states, torch.from_numpy(coverage[images])[prompt.question_row.cpu()]
+        questions = [len(row.questions) for row in rows]
+        return states, torch.from_numpy(np.repeat(coverage[images], questions))
 
     def _decoder_batch(
         self,

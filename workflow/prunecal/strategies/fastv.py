@@ -104,7 +104,7 @@ def rows_of_questions(batch: Batch, states: Tensor, kept: Tensor) -> Rows:
     own = (blocks == 0) | (blocks == batch.question_answer[:, None] + 1)
     lengths = own.sum(dim=1)
     # own columns first, in their order; the rest is padding
-    text = (~own).int().argsort(dim=1, stable=True)[:, : int(lengths.max())]
+    text = (~own).int().argsort(dim=1, stable=True)[:, : batch.longest]
     columns = torch.cat((kept, text + batch.visual), dim=1)
     padding = torch.arange(text.shape[1], device=text.device) >= lengths[:, None]
     row = batch.question_row[:, None]
@@ -169,7 +169,7 @@ def fastv_logits(
         answers = positions.new_tensor([[length - start - 1]])
         rows = Rows(inputs_embeds[:, start:], positions, blocks, answers)
         zero = positions.new_zeros(1)
-        batch = Batch(rows, len(columns), zero, zero)
+        batch = Batch(rows, len(columns), zero, zero, longest=length - end)
         if two_pass:
             params = fastv_two_pass.Params(layer=layer)
             states, kept = fastv_two_pass.infer(decoder, batch, past, budget, params)
