@@ -33,11 +33,24 @@ METRICS = {
     "ece_temperature_transfer": "ECE at the unpruned model's temperature",
     "ece_yes": "ECE where it says yes",
     "ece_no": "ECE where it says no",
+    "ece_debiased": "ECE, debiased",
+    "ece_over": "Overconfident part of ECE",
+    "ece_under": "Underconfident part of ECE",
+    "ece_5_bins": "ECE in 5 bins",
+    "ece_10_bins": "ECE in 10 bins",
+    "ece_20_bins": "ECE in 20 bins",
+    "ece_30_bins": "ECE in 30 bins",
+    "ece_50_bins": "ECE in 50 bins",
+    "brier_reliability": "Brier reliability",
+    "brier_resolution": "Brier resolution",
+    "brier_uncertainty": "Brier uncertainty",
     "temperature": "Fitted temperature",
     "margin": "Logit margin",
     "entropy": "Entropy",
     "tokens_per_layer": "Visual tokens per layer",
     "evidence_coverage": "Evidence coverage",
+    "saliency_share": "Share of saliency kept",
+    "mean_saliency": "Mean saliency kept",
     "n_visual": "Visual tokens kept",
 }
 HIGHER_IS_BETTER = {
@@ -57,6 +70,11 @@ HIGHER_IS_BETTER = {
     "risk_at_80_coverage": False,
     "ece_temperature": False,
     "ece_temperature_transfer": False,
+    "ece_debiased": False,
+    "ece_over": False,
+    "ece_under": False,
+    "brier_reliability": False,
+    "brier_resolution": True,
 }
 SYMBOLS = {"alpha": "α", "gap_power": "p"}
 SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
