@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+SHOWN_FROM = 0.05  # coverage from which on a curve must fit the axis; a few answers make it jump
 POINTS = 200  # of a curve that are drawn; more would only make the file larger
 
 
@@ -82,8 +83,11 @@ def draw(
         sharex=True,
         sharey="col",
     )
+    highest = dict.fromkeys(found, 0.01)
     for cell, (coverage, risk) in zip(cells.itertuples(), curves, strict=True):
-        column = found.index((cell.model, cell.dataset))
+        task = (cell.model, cell.dataset)
+        highest[task] = max(highest[task], risk[coverage >= SHOWN_FROM].max())
+        column = found.index(task)
         look, reference = looks[cell.strategy], cell.family == style.REFERENCE
         for row, budget in enumerate(budgets):
             if reference or cell.budget == budget:
@@ -104,7 +108,7 @@ def draw(
         for axes, task in zip(row, found, strict=True):
             axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens")
             axes.set(xlim=(0, 1.01))
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * highest[task])
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(PercentFormatter(1, decimals=0))
         row[0].set_ylabel("Risk: wrong among the answered")
