@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STYLE = ROOT.parent / "reports" / "report.css"
-METRICS = ["accuracy", "ece", "brier"]
+METRICS = ["accuracy", "ece"]
 LEVEL = 0.05
 VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
 QUESTION = (
@@ -233,19 +233,18 @@ def _slug(verdict: object) -> str:
 
 def _evidence(evidence: dict[str, Any]) -> str:
     """Return a claim's evidence: per data set how its comparisons went, and the comparisons."""
-    parts = []
+    cases: dict[str, list[str]] = {}
     for words in evidence["words"]:
-        place, _, rest = words.partition(": ")
-        cases = "".join(f"<li>{escape(case)}</li>" for case in rest.split("; "))
-        here = [case for case in evidence["numbers"] if place == _place(case)]
-        counts = ", ".join(
-            f"{number} {verdict}"
-            for verdict in VERDICTS
-            if (number := sum(case["verdict"] == verdict for case in here))
-        )
+        place, _, compared = words.partition(": ")
+        cases.setdefault(place, []).extend(compared.split("; "))
+    parts = []
+    for place, found in cases.items():
+        verdicts = [case["verdict"] for case in evidence["numbers"] if _place(case) == place]
+        counts = [f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts]
+        items = "".join(f"<li>{escape(case)}</li>" for case in found)
         parts.append(
-            f"<details><summary>{escape(place)}: {counts or 'no cells'}</summary>"
-            f"<ul>{cases}</ul></details>"
+            f"<details><summary>{escape(place)}: {', '.join(counts) or 'no cells'}</summary>"
+            f"<ul>{items}</ul></details>"
         )
     return "".join(parts)
 
@@ -259,6 +258,8 @@ def _plain(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
     return "" if value is None else str(value)
 
 
@@ -297,7 +298,8 @@ def limits(study: Study) -> str:
         f"Intervals ({100 * statistics.level:g} %) come from {statistics.resamples} resamples of "
         "images, all questions of an image together. They speak of other images like these, not of "
         "other models, trainings or data sets.",
-        f"ECE uses {statistics.bins} equal-width bins and is biased upwards in small samples.",
+        f"ECE uses {statistics.bins} equal-width bins and is biased upwards in small samples, "
+        "more so in resamples: its interval may lie above its value.",
         "Random is drawn as the mean over its seeds with their range, which is no interval.",
     ]
     return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
@@ -336,7 +338,7 @@ def provenance(study: Study, predictions: list[Path]) -> str:
 
 
 def _source(source: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {_plain(value)}" for key, value in source.items())
+    return "; ".join(f"{key}: {_plain(value)}" for key, value in source.items())
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

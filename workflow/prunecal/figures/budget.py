@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> None:
 def dodge(budgets: list[int], count: int, number: int) -> np.ndarray:
     """Return where the points of one of `count` strategies stand, so that intervals do not overlap.
 
-    The points of a budget spread over at most half of the smallest gap on the logarithmic axis.
+    The points of a budget spread over at most 40 % of the smallest gap on the logarithmic axis.
 
     Args:
         budgets: ascending.
@@ -46,7 +46,7 @@ def dodge(budgets: list[int], count: int, number: int) -> np.ndarray:
     places = np.log(np.asarray(budgets, dtype=float))
     gap = np.diff(places).min() if len(places) > 1 else 0.5
     share = (number - (count - 1) / 2) / count if count > 1 else 0.0
-    return np.exp(places + 0.5 * gap * share)
+    return np.exp(places + 0.4 * gap * share)
 
 
 def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Figure:

@@ -82,7 +82,7 @@ def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     )
     for axes in grid.flat[len(found) :]:
         axes.set_axis_off()
-    sizes = dict(zip(budgets, np.linspace(28, 120, len(budgets)), strict=True))
+    sizes = dict(zip(budgets, np.linspace(16, 80, len(budgets)), strict=True))
     for axes, task in zip(grid.flat, found, strict=False):
         _draw_panel(axes, frames.of_task(cells, task), looks, sizes)
         axes.set_title(frames.task_title(task, found))
@@ -108,12 +108,12 @@ def _draw_panel(
         axes.scatter(
             x,
             y,
-            s=sizes.get(cell["budget"], 120),
+            s=sizes.get(cell["budget"], 60),
             color=look.colour,
             marker=look.marker,
             edgecolor="black" if cell["front"] else "white",
             linewidth=1 if cell["front"] else 0.6,
-            zorder=3 if cell["front"] else 2,
+            zorder=2 + cell["front"] + 2 * (cell["family"] == style.REFERENCE),
         )
 
 
