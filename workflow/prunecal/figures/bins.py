@@ -1,0 +1,100 @@
+"""ECE against the number of its bins: is a difference between strategies made by the bins?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.calibration.weighted import CURVE_BINS
+from prunecal.figures import frames, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw(
+    metrics: pd.DataFrame,
+    correlations: pd.DataFrame,
+    looks: dict[str, style.Style],
+    bins: int,
+) -> Figure:
+    """Draw a line per strategy and a panel per data set and budget.
+
+    Args:
+        metrics: metrics.parquet.
+        correlations: correlations.csv, which says whether the order of the strategies survives.
+        looks: the study's styles.
+        bins: the number of bins of the metric "ece".
+    """
+    from matplotlib import pyplot as plt
+
+    number = {f"ece_{count}_bins": count for count in CURVE_BINS} | {"ece": bins}
+    curves = frames.pool_seeds(frames.headline(metrics, list(number)), looks)
+    curves = curves.assign(bins=curves["metric"].map(number)).sort_values("bins", kind="stable")
+    curves = curves.drop_duplicates(["model", "dataset", "series", "budget", "bins"])
+    budgets = frames.budgets(curves)
+    if not budgets:
+        return style.nothing("The study has no strategy that drops tokens: nothing to compare.")
+    found = frames.tasks(curves)
+    figure, grid = plt.subplots(
+        len(found),
+        len(budgets),
+        figsize=(2.6 * len(budgets) + 2.4, 2.8 * len(found) + 0.8),
+        squeeze=False,
+        sharex=True,
+        sharey="row",
+    )
+    for row, task in zip(grid, found, strict=True):
+        here = frames.of_task(curves, task)
+        for axes, budget in zip(row, budgets, strict=True):
+            _draw_panel(axes, here, budget, looks)
+            axes.set_xscale("log")
+            axes.set_xticks(sorted(number.values()), sorted(number.values()), fontsize=8)
+            axes.minorticks_off()
+            kept = _survival(correlations, task, budget, bins)
+            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9)
+        row[0].set_ylim(bottom=0)
+        row[0].set_ylabel("ECE (lower is better)")
+    for axes in grid[-1]:
+        axes.set_xlabel("Bins")
+    shown = set(curves["series"])
+    lines = [
+        plt.Line2D([], [], **look.line(), label=look.name)
+        for look in style.legend_entries(looks)
+        if look.name in shown
+    ]
+    figure.legend(handles=lines, loc="outside right center")
+    figure.suptitle(
+        f"ECE against the number of bins; ρ: rank correlation of the order with that at {bins} bins"
+    )
+    return figure
+
+
+def _draw_panel(
+    axes: Axes, curves: pd.DataFrame, budget: int, looks: dict[str, style.Style]
+) -> None:
+    by_name = {look.name: look for look in looks.values()}
+    unpruned = frames.reference(curves)
+    axes.fill_between(
+        unpruned["bins"], unpruned["low"], unpruned["high"], color="black", alpha=0.09, linewidth=0
+    )
+    axes.plot(unpruned["bins"], unpruned["value"], color="black", linewidth=1.2)
+    shown = frames.pruned(curves)
+    shown = shown[shown["budget"] == budget].sort_values(["place", "bins"], kind="stable")
+    for name in dict.fromkeys(shown["series"]):
+        line = shown[shown["series"] == name]
+        axes.plot(line["bins"], line["value"], **(by_name[name].line() | {"markersize": 4}))
+
+
+def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int, bins: int) -> str:
+    """Say how alike the strategies' order is at the fewest and the most bins."""
+    here = frames.of_task(correlations, task)
+    here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
+    ends = [count for count in (min(CURVE_BINS), max(CURVE_BINS)) if count != bins]
+    parts = [
+        f"{here['rho'][f'ece_{count}_bins']:.2f} ({count})"
+        for count in ends
+        if f"ece_{count}_bins" in here.index
+    ]
+    return "ρ = " + ", ".join(parts) if parts else "too few cells for ρ"

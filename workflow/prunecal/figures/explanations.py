@@ -1,0 +1,44 @@
+"""Four rival explanations of a change of ECE: temperature, bins, accuracy, and what is kept.
+
+python -m prunecal.figures.explanations --metrics metrics.parquet --tables FOLDER --bins N
+    --folder D
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from prunecal import console
+from prunecal.figures import bins, frames, matched, mechanisms, recalibration, style
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draw all five figures: most of the time of each alone would be start-up."""
+    import pandas as pd
+
+    style.use()
+    metrics = frames.read(arguments.metrics)
+    looks = style.styles(metrics)
+    cells, correlations, changes = (
+        pd.read_csv(arguments.tables / f"{name}.csv", dtype={"budget": kind})
+        for name, kind in (("mechanisms", int), ("correlations", str), ("matched", int))
+    )
+    drawn = {
+        "recalibration": recalibration.draw(metrics, correlations, looks),
+        "bins": bins.draw(metrics, correlations, looks, arguments.bins),
+        "matched": matched.draw(changes, looks),
+        "mechanisms": mechanisms.draw(correlations),
+        "mechanisms_cells": mechanisms.draw_cells(cells, looks),
+    }
+    for name, figure in drawn.items():
+        style.save(figure, arguments.folder, name)
+
+
+if __name__ == "__main__":
+    parser = console.parser(__doc__)
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser.add_argument("--tables", type=Path, required=True, help="folder of prunecal.mechanisms")
+    parser.add_argument("--bins", type=int, required=True, help='bins of the metric "ece"')
+    style.add_arguments(parser)
+    console.run(main, parser.parse_args())

@@ -1,0 +1,104 @@
+"""Which properties of cells go with accuracy and which with ECE: correlations and the cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.figures import frames, names, style
+from prunecal.mechanisms import EVERY, MECHANISMS, TARGETS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOOKS = {"accuracy": ("#0072b2", "o"), "ece": ("#d55e00", "s")}
+
+
+def draw(correlations: pd.DataFrame) -> Figure:
+    """Draw the rank correlations over all cells, a panel per data set.
+
+    Args:
+        correlations: correlations.csv.
+    """
+    from matplotlib import pyplot as plt
+
+    chosen = correlations["metric"].isin((*MECHANISMS, "accuracy"))
+    shown = correlations[(correlations["budget"] == EVERY) & chosen]
+    if shown.empty:
+        return style.nothing("The study has too few cells to rank: four are needed.")
+    found = frames.tasks(shown)
+    order = [name for name in (*MECHANISMS, "accuracy") if name in set(shown["metric"])]
+    figure, grid = plt.subplots(
+        1, len(found), figsize=(4.2 * len(found) + 2.2, 0.5 * len(order) + 2), squeeze=False,
+        sharey=True, sharex=True,
+    )  # fmt: skip
+    for axes, task in zip(grid.flat, found, strict=True):
+        here = frames.of_task(shown, task)
+        _draw_correlations(axes, here, order)
+        count = sorted({here["cells"].max(), here["cells"].min()})
+        axes.set_title(f"{frames.task_title(task, found)}, {' to '.join(map(str, count))} cells")
+        axes.set_xlabel("Rank correlation over cells")
+    grid[0][0].set_yticks(range(len(order)), [names.metric_name(name) for name in order])
+    grid[0][0].set_ylim(len(order) - 0.4, -0.6)
+    grid[0][0].set_xlim(-1.05, 1.05)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.suptitle("What goes with accuracy, and what with ECE?")
+    return figure
+
+
+def _draw_correlations(axes: Axes, rows: pd.DataFrame, order: list[str]) -> None:
+    axes.axvline(0, color="black", linewidth=1)
+    axes.grid(visible=False, axis="y")
+    for number, target in enumerate(TARGETS):
+        colour, marker = LOOKS[target]
+        here = rows[rows["with"] == target]
+        y = [order.index(metric) + 0.24 * number - 0.12 for metric in here["metric"]]
+        axes.hlines(y, here["ci_low"], here["ci_high"], color=colour, linewidth=2, alpha=0.6)
+        label = f"with {names.metric_name(target)}"
+        axes.plot(here["rho"], y, marker, color=colour, markersize=7, label=label)
+
+
+def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
+    """Draw accuracy and ECE of every cell over each of its properties.
+
+    Args:
+        cells: mechanisms.csv.
+        looks: the study's styles.
+    """
+    from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
+
+    found = frames.tasks(cells)
+    columns = [name for name in MECHANISMS if cells[name].notna().any()]
+    rows = [(task, target) for task in found for target in TARGETS]
+    figure, grid = plt.subplots(
+        len(rows), len(columns), figsize=(2.1 * len(columns) + 2.6, 1.9 * len(rows) + 0.8),
+        squeeze=False, sharey="row",
+    )  # fmt: skip
+    budgets = sorted(cells["budget"].unique())
+    size = {budget: 14 + 36 * place / len(budgets) for place, budget in enumerate(budgets)}
+    for line, (task, target) in zip(grid, rows, strict=True):
+        here = frames.of_task(cells, task)
+        for axes, name in zip(line, columns, strict=True):
+            for strategy, dots in here[here[name].notna()].groupby("strategy", sort=False):
+                look = looks[strategy]
+                area = [size[budget] for budget in dots["budget"]]
+                axes.scatter(dots[name], dots[target], area, look.colour, marker=look.marker,
+                             edgecolor="white", linewidth=0.3)  # fmt: skip
+            axes.tick_params(labelsize=7)
+            if here[name].isna().all():
+                axes.text(0.5, 0.5, "has none", transform=axes.transAxes, ha="center", color="0.4")
+        line[0].set_ylabel(
+            f"{frames.task_title(task, found)}\n{names.metric_name(target)}", fontsize=9
+        )
+    for axes, name in zip(grid[-1], columns, strict=True):
+        axes.set_xlabel(names.metric_name(name), fontsize=9)
+    entries = [
+        Line2D([], [], linestyle="", marker=look.marker, color=look.colour, label=look.name)
+        for look in style.legend_entries(looks)
+    ]
+    figure.legend(handles=entries, loc="outside right center")
+    figure.suptitle("Accuracy and ECE of every cell over its properties; larger marks keep more")
+    return figure

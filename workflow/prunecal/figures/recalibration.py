@@ -1,0 +1,87 @@
+"""ECE as it is, after temperature scaling, and at the unpruned model's temperature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.figures import frames, names, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STAGES = {  # label, colour and marker of each metric
+    "ece": ("as it is", "#000000", "o"),
+    "ece_temperature_transfer": ("at the unpruned model's temperature", "#e69f00", "s"),
+    "ece_temperature": ("after temperature scaling of its own", "#0072b2", "D"),
+}
+
+
+def draw(
+    metrics: pd.DataFrame, correlations: pd.DataFrame, looks: dict[str, style.Style]
+) -> Figure:
+    """Draw a row per strategy and a panel per data set and budget.
+
+    Args:
+        metrics: metrics.parquet.
+        correlations: correlations.csv, which says whether the order of the strategies survives.
+        looks: the study's styles.
+    """
+    from matplotlib import pyplot as plt
+
+    pooled = frames.pool_seeds(frames.headline(metrics, list(STAGES)), looks)
+    budgets = frames.budgets(pooled)
+    if not budgets:
+        return style.nothing("The study has no strategy that drops tokens: nothing to recalibrate.")
+    found = frames.tasks(pooled)
+    order = list(dict.fromkeys(pooled.sort_values("place")["series"]))
+    figure, grid = plt.subplots(
+        len(found),
+        len(budgets),
+        figsize=(2.7 * len(budgets) + 2.2, len(found) * (0.27 * len(order) + 1.4) + 1),
+        squeeze=False,
+        sharex="row",
+        sharey=True,
+    )
+    for row, task in zip(grid, found, strict=True):
+        here = frames.of_task(pooled, task)
+        for axes, budget in zip(row, budgets, strict=True):
+            shown = here[(here["budget"] == budget) | (here["family"] == style.REFERENCE)]
+            _draw_panel(axes, shown, order)
+            kept = _survival(correlations, task, budget)
+            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9)
+        row[0].set_yticks(range(len(order)), order)
+        row[0].set_ylim(len(order) - 0.4, -0.6)
+        row[0].set_xlim(left=0)
+    for axes in grid[-1]:
+        axes.set_xlabel(names.metric_axis("ece"))
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.suptitle(
+        "What one temperature mends; ρ: rank correlation of the strategies' order with that of "
+        "the plain ECE"
+    )
+    return figure
+
+
+def _draw_panel(axes: Axes, cells: pd.DataFrame, order: list[str]) -> None:
+    axes.grid(visible=False, axis="y")
+    spread = dict(zip(STAGES, (-0.2, 0, 0.2), strict=True))
+    for metric, (label, colour, marker) in STAGES.items():
+        here = cells[cells["metric"] == metric]
+        y = [order.index(series) + spread[metric] for series in here["series"]]
+        axes.hlines(y, here["low"], here["high"], color=colour, linewidth=1.2, alpha=0.6)
+        axes.plot(here["value"], y, marker, color=colour, markersize=4.5, label=label)
+
+
+def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int) -> str:
+    """Say how much of the strategies' order is left, by its own and by the other temperature."""
+    here = frames.of_task(correlations, task)
+    here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
+    parts = [
+        f"{here['rho'][metric]:.2f} {who}"
+        for metric, who in (("ece_temperature", "own"), ("ece_temperature_transfer", "unpruned's"))
+        if metric in here.index
+    ]
+    return "ρ = " + ", ".join(parts) if parts else "too few cells for ρ"

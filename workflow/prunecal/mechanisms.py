@@ -1,0 +1,322 @@
+"""What moves with accuracy and calibration over cells, and what a change of accuracy explains.
+
+Writes three tables to a folder, all over the whole data set (subset "all") and on the resamples of
+the score files. mechanisms.csv: a row per cell with accuracy, ECE and what might explain them, each
+as M, M_low and M_high; what a cell does not have is empty. correlations.csv: a row per model, data
+set, group of cells and pair of metrics with Spearman's rank correlation over these cells.
+matched.csv: a row per pruned cell with its change of accuracy and of ECE, the change of ECE that
+accuracy alone would bring (see `expected_change`), and the rest with its interval and test.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from prunecal import console, store
+from prunecal.calibration.weighted import BinSums, Sample, bin_sums
+from prunecal.contrasts import Measured
+from prunecal.errors import PrunecalError
+from prunecal.predictions import POOLED, Cell, read_cell
+from prunecal.scores import Scores, read_scores
+from prunecal.statistics import holm, image_weights, interval, two_sided_p
+
+TARGETS = ("accuracy", "ece")
+SALIENCY = ("saliency_share", "mean_saliency")
+MECHANISMS = ("evidence_coverage", *SALIENCY, "entropy", "margin", "yes_rate")
+# ECE measured otherwise: does it put the cells in the same order?
+ALIKE = (
+    "ece_temperature", "ece_temperature_transfer", "ece_5_bins", "ece_10_bins", "ece_20_bins",
+    "ece_30_bins", "ece_50_bins", "ece_debiased", "ace", "smece",
+)  # fmt: skip
+PAIRS = (
+    *((metric, target) for metric in MECHANISMS for target in TARGETS),
+    ("accuracy", "ece"),
+    *((metric, "ece") for metric in ALIKE),
+)
+LEAST_CELLS = 4  # ranks of fewer say little
+EVERY = "all"
+
+Rows = list[dict[str, Any]]
+Tables = Mapping[str, NDArray]  # metric: the value, then the draws, float64 [cells, 1 + R]
+
+
+def saliency_tables(
+    orders: list[NDArray | None], budgets: list[int], saliency: NDArray, weights: NDArray
+) -> dict[str, NDArray]:
+    """Return how salient the kept tokens are, float64 [cells, 1 + R] per metric.
+
+    `mean_saliency` is the mean saliency of an image's kept tokens, `saliency_share` their share of
+    the image's whole saliency; both are averaged over questions. NaN for a cell without a ranking,
+    whose strategy chooses per question inside the decoder.
+
+    Args:
+        orders: per cell int [images, N] in order of selection, or None.
+        budgets: per cell, tokens kept.
+        saliency: float [images, N].
+        weights: float64 [images, 1 + R], the number of questions that each image adds.
+    """
+    rows = weights.sum(axis=0)
+    found = {name: np.full((len(orders), len(rows)), np.nan) for name in SALIENCY}
+    total = saliency.sum(axis=1, dtype=np.float64)
+    for index, (order, budget) in enumerate(zip(orders, budgets, strict=True)):
+        if order is not None:
+            kept = np.take_along_axis(saliency, order[:, :budget].astype(np.intp), axis=1)
+            held = kept.sum(axis=1, dtype=np.float64)
+            found["saliency_share"][index] = (held / total) @ weights / rows
+            found["mean_saliency"][index] = (held / budget) @ weights / rows
+    return found
+
+
+def rank_correlation(x: NDArray, y: NDArray) -> NDArray:
+    """Return Spearman's rank correlation of the columns of two [cells, R] tables, float64 [R].
+
+    Ties share their mean rank; NaN where one of the two does not vary.
+    """
+    x, y = (rankdata(table, axis=0) for table in (x, y))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    scale = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+    undefined = np.full(scale.shape, np.nan)
+    return np.divide((x * y).sum(axis=0), scale, out=undefined, where=scale > 0)
+
+
+def expected_change(unpruned: BinSums, accuracy_change: NDArray) -> NDArray:
+    """Return the change of ECE that a change of accuracy alone would bring, float64 [R].
+
+    Alone means: every answer keeps the unpruned model's confidence, and the accuracy of every bin
+    of confidence changes by the same amount d. A bin's gap g = confidence - accuracy becomes g - d,
+    so that ECE changes by sum_b (n_b / n) (|g_b - d| - |g_b|): by -d where all bins are
+    over-confident and stay so, by d where all are under-confident.
+
+    Args:
+        unpruned: bins of the unpruned model, [bins, R].
+        accuracy_change: d, float64 [R].
+    """
+    rows = unpruned.count.sum(axis=0)
+    shifted = np.abs(unpruned.gap - unpruned.count * accuracy_change)
+    return (shifted - np.abs(unpruned.gap)).sum(axis=0) / rows
+
+
+def mechanism_rows(scores: Scores, tables: Tables, level: float) -> Rows:
+    """Return a row per cell with every metric and its interval."""
+    rows = []
+    ends = {name: interval(table[:, 1:], level) for name, table in tables.items()}
+    for index, cell in enumerate(scores.cells):
+        row = _keys(scores, cell)
+        for name in (*TARGETS, *MECHANISMS):
+            numbers = (np.nan,) * 3
+            if name in tables:
+                numbers = (tables[name][index, 0], *ends[name][:, index])
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
+        rows.append(row)
+    return rows
+
+
+def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
+    """Return a row per group of cells and pair of metrics.
+
+    Groups are all cells that have the metric, the unpruned model among them, and the pruned cells
+    of each budget. A group of fewer than four cells, or in which a metric does not vary, has no
+    row. The interval is over resamples of images, for these strategies and budgets.
+    """
+    rows = []
+    for group, members in _groups(scores):
+        for metric, target in PAIRS:
+            if metric not in tables or target not in tables:
+                continue
+            cells = [index for index in members if np.isfinite(tables[metric][index, 0])]
+            draws = min(tables[metric].shape[1], tables[target].shape[1])
+            x, y = (tables[name][cells, :draws] for name in (metric, target))
+            if len(cells) < LEAST_CELLS:
+                continue
+            rho = rank_correlation(x, y)
+            if np.isnan(rho[0]):
+                continue
+            low, high = interval(rho[1:], level)
+            rows.append(
+                {
+                    "model": scores.facts["model"],
+                    "dataset": scores.facts["dataset"],
+                    "budget": group,
+                    "metric": metric,
+                    "with": target,
+                    "rho": rho[0],
+                    "ci_low": low,
+                    "ci_high": high,
+                    "cells": len(cells),
+                    "resamples": draws - 1,
+                }
+            )
+    return rows
+
+
+def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float) -> Rows:
+    """Return a row per pruned cell: its change of ECE and what accuracy explains of it.
+
+    Holm's family is a model on a data set.
+    """
+    rows, rests = [], []
+    for index, cell in enumerate(scores.cells):
+        if index == scores.reference:
+            continue
+        accuracy, ece = (
+            tables[name][index] - tables[name][scores.reference] for name in ("accuracy", "ece")
+        )
+        expected = expected_change(unpruned, accuracy)
+        rests.append(ece - expected)
+        low, high = interval(rests[-1][1:], level)
+        rows.append(
+            _keys(scores, cell)
+            | {"accuracy_delta": accuracy[0], "ece_delta": ece[0], "expected": expected[0]}
+            | {"beyond": rests[-1][0], "ci_low": low, "ci_high": high}
+        )
+    if rows:
+        p = two_sided_p(np.stack(rests)[:, 1:])
+        for row, one, adjusted in zip(rows, p, holm(p), strict=True):
+            row |= {"p": one, "p_holm": adjusted}
+    return rows
+
+
+def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
+    yield EVERY, list(range(len(scores.cells)))
+    pruned = [(i, cell["budget"]) for i, cell in enumerate(scores.cells) if i != scores.reference]
+    for budget in sorted({budget for _, budget in pruned}):
+        yield str(budget), [index for index, found in pruned if found == budget]
+
+
+def _keys(scores: Scores, cell: Mapping[str, Any]) -> dict[str, Any]:
+    where = {key: scores.facts[key] for key in ("model", "dataset")}
+    return where | {key: cell[key] for key in ("strategy", "family", "budget")}
+
+
+class Sources:
+    """The files of a study by model and data set, which their paths name.
+
+    Args:
+        rankings: …/{model}/{dataset}/{strategy}/ranking.safetensors.
+        features: …/{model}/{dataset}/features.safetensors.
+        unpruned: predictions.parquet of the unpruned model.
+    """
+
+    def __init__(self, rankings: list[Path], features: list[Path], unpruned: list[Path]):
+        self._rankings = {path.parts[-4:-1]: path for path in rankings}
+        self._features = {path.parts[-3:-1]: path for path in features}
+        cells = map(read_cell, unpruned)
+        self._unpruned = {(c.facts["model"], c.facts["dataset"]): c for c in cells}
+
+    def unpruned(self, task: tuple[str, str]) -> Cell:
+        """Return the predictions of the unpruned model.
+
+        Raises:
+            PrunecalError: they were not given.
+        """
+        if task not in self._unpruned:
+            raise PrunecalError(
+                f"predictions of the unpruned model {task[0]} on {task[1]} are missing; add them "
+                "to --unpruned"
+            )
+        return self._unpruned[task]
+
+    def saliency(self, task: tuple[str, str], images: list[str]) -> NDArray:
+        """Return the images' saliency, float32 [images, N]."""
+        file = store.open_arrays(self._features[task])
+        rows = _places(file, images, self._features[task])
+        return file.get_tensor("saliency")[rows]  # the features beside it may be bfloat16
+
+    def order(self, task: tuple[str, str], strategy: str, images: list[str]) -> NDArray | None:
+        """Return the images' tokens in order of selection, int16 [images, N], if it is ranked."""
+        path = self._rankings.get((*task, strategy))
+        if path is None:
+            return None
+        file = store.open_arrays(path)
+        return file.get_tensor("order")[_places(file, images, path)]
+
+
+def _places(file: Any, images: list[str], path: Path) -> list[int]:
+    place = {image: index for index, image in enumerate(store.array_facts(file)["image_id"])}
+    for image in images:
+        if image not in place:
+            raise PrunecalError(f"{path} lacks image {image!r}; make it again")
+    return [place[image] for image in images]
+
+
+def measure(scores: Scores, sources: Sources) -> tuple[dict[str, NDArray], BinSums]:
+    """Return the tables of all metrics and the bins of the unpruned model."""
+    task = scores.facts["model"], scores.facts["dataset"]
+    cell = sources.unpruned(task)
+    images, image = np.unique(np.array(cell.rows["image_id"]), return_inverse=True)
+    drawn = image_weights(len(images), scores.facts["resamples"]["ece"], scores.facts["seed"])
+    weights = np.hstack([np.ones((len(images), 1)), drawn])
+    measured = Measured(scores, scores.subset(POOLED))
+    wanted = {name for pair in PAIRS for name in pair} - set(SALIENCY)
+    tables = {name: measured.table(name) for name in sorted(wanted & set(scores.facts["metrics"]))}
+    ids = images.tolist()
+    orders = [sources.order(task, found["strategy"], ids) for found in scores.cells]
+    budgets = [found["budget"] for found in scores.cells]
+    asked = weights * np.bincount(image)[:, None]
+    tables |= saliency_tables(orders, budgets, sources.saliency(task, ids), asked)
+    rows = Sample(cell.confidence, cell.correct, image, {}, {})
+    return tables, bin_sums(rows, weights, scores.facts["bins"])
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the tables."""
+    sources = Sources(arguments.rankings, arguments.features, arguments.unpruned)
+    found: dict[str, Rows] = {"mechanisms": [], "correlations": [], "matched": []}
+    for scores in read_scores(arguments.scores):
+        tables, bins = measure(scores, sources)
+        found["mechanisms"] += mechanism_rows(scores, tables, arguments.level)
+        found["correlations"] += correlation_rows(scores, tables, arguments.level)
+        found["matched"] += matched_rows(scores, tables, bins, arguments.level)
+    for name, rows in found.items():
+        write_csv(arguments.folder / f"{name}.csv", rows, COLUMNS[name])
+
+
+COLUMNS = {
+    "mechanisms": ["model", "dataset", "strategy", "family", "budget"],
+    "correlations": [
+        "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high", "cells",
+        "resamples",
+    ],
+    "matched": [
+        "model", "dataset", "strategy", "family", "budget", "accuracy_delta", "ece_delta",
+        "expected", "beyond", "ci_low", "ci_high", "p", "p_holm",
+    ],
+}  # fmt: skip
+
+
+def write_csv(path: Path, rows: Rows, columns: list[str]) -> None:
+    """Write rows as CSV, NaN as nothing; `columns` are there even if no row is."""
+    columns = [*columns, *(key for key in (rows[0] if rows else {}) if key not in columns)]
+    table = pa.table(
+        {
+            name: pa.array([row[name] for row in rows], from_pandas=True)
+            if rows
+            else pa.array([], pa.string())
+            for name in columns
+        }
+    )
+    with store.atomic(path) as temporary:
+        pyarrow.csv.write_csv(table, temporary)
+
+
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
+    parser = console.parser(__doc__)
+    parser.add_argument("--scores", type=Path, nargs="+", required=True, help="files of the study")
+    parser.add_argument("--unpruned", type=Path, nargs="+", required=True, help="its predictions")
+    parser.add_argument("--features", type=Path, nargs="+", required=True, help="for the saliency")
+    parser.add_argument("--rankings", type=Path, nargs="*", default=[], help="of all strategies")
+    parser.add_argument("--folder", type=Path, required=True, help="where the tables go")
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    console.run(main, arguments_of())
