@@ -113,12 +113,12 @@ def infer_jobs(model):
 
 def model_source(name):
     """Return where a model's weights come from, as JSON for a stage."""
-    return json.dumps(MODELS[name].source())
+    return json.dumps(MODELS[name].source(), sort_keys=True)
 
 
 def model_settings(name):
     """Return how a model is run, as JSON for a stage."""
-    return json.dumps(MODELS[name].run_settings())
+    return json.dumps(MODELS[name].run_settings(), sort_keys=True)
 
 
 def weights(name):

@@ -13,7 +13,7 @@ rule data:
         "logs/data/{dataset}.log",
     params:
         loader=lambda wildcards: DATASETS[wildcards.dataset].loader,
-        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].params()),
+        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].params(), sort_keys=True),
         code=lambda wildcards: source_digest(
             "prunecal.data", module_name("datasets", DATASETS[wildcards.dataset].loader)
         ),

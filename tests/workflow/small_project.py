@@ -47,10 +47,10 @@ class Project:
 
     def start(self, *arguments: str, study: str = STUDY, cores: int = 2) -> subprocess.Popen:
         """Start Snakemake in a process group of its own."""
-        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", study]
+        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", study]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
-            [*command, *arguments],
+            [*command, "--cores", str(cores)],
             cwd=self.folder,
             env=os.environ | {"PATH": path},
             stdout=subprocess.PIPE,

@@ -79,15 +79,16 @@ def _atomic(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
-    temporary = Path(name)
+    temporary, note = Path(name), Path(f"{name}.checksum")
     try:
         yield temporary
         temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the group
-        digest = file_digest(temporary)
-        temporary.replace(path)
-        checksum_file(path).write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+        note.write_text(f"{file_digest(temporary)}  {path.name}\n", encoding="utf-8")
+        temporary.replace(path)  # renamed once both are written: no file without its checksum
+        note.replace(checksum_file(path))
     finally:
         temporary.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
 
 def canonical_json(value: Any) -> str:

@@ -1,0 +1,129 @@
+"""What breaks a run from outside, and that it costs no more than it must."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from kills import kill_during_inference
+from prunecal import verify
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from small_project import Project
+
+TRIALS = int(os.environ.get("PRUNECAL_KILL_TRIALS", "2"))  # 20 before a release
+
+
+def test_two_runs_from_scratch_give_equal_bytes_whatever_the_cores(undisturbed, tmp_path):
+    other = Project.create(tmp_path / "elsewhere")
+    other.run(*other.cells(), "results/metrics.csv", "results/claims.json", cores=1)
+    expected = undisturbed.numbers()
+    assert other.numbers().items() <= expected.items()
+    assert {"results/metrics.parquet", "results/comparisons.parquet", *other.cells()} <= set(
+        other.numbers()
+    )
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_a_run_killed_at_a_random_moment_ends_as_the_undisturbed_one(project, undisturbed, trial):
+    draw = random.Random(trial)
+    project.forget_cells()
+    cells = draw.randrange(len(project.cells()))
+    kill_during_inference(project, finished_cells=cells, delay=draw.uniform(0, 0.5))
+    results = project.folder / "results"
+    halved = [path for path in verify.damaged_files(results) if path.exists()]
+    assert halved == [], "a file was half-written under its final name"
+    project.run("--unlock")
+    project.run(*project.cells())
+    assert project.numbers() == undisturbed.numbers()
+    assert verify.damaged_files(results) == []
+
+
+def test_a_second_run_in_the_folder_says_that_it_is_locked_and_damages_nothing(
+    project, undisturbed
+):
+    for cell in project.cells():
+        shutil.rmtree((project.folder / cell).parent)
+    first = project.start(*project.cells())
+    locks = project.folder / ".snakemake" / "locks"
+    deadline = time.monotonic() + 60
+    while not list(locks.glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGSTOP)
+    try:
+        assert "cannot be locked" in project.run(*project.cells(), fails=True)
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+        said, _ = first.communicate(timeout=600)
+    assert first.returncode == 0, said
+    assert project.numbers() == undisturbed.numbers()
+
+
+@contextlib.contextmanager
+def mounted(place, *options):
+    """Mount something at a folder while the block runs; skip where that is not allowed."""
+    done = subprocess.run(["mount", *options, place], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"NOT TESTED: this user cannot mount: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_is_named_in_one_sentence_and_leaves_whole_files_alone(project, undisturbed):
+    project.forget_cells()
+    cells = project.folder / "results" / ".cells"
+    cells.mkdir()
+    with mounted(cells, "-t", "tmpfs", "-o", "size=96k", "tmpfs"):
+        said = project.run(*project.cells(), fails=True)
+        assert " cannot be written (No space left on device); make room or give yourself" in said
+        assert "Traceback" not in said
+        stored = list(cells.glob("*/*/predictions.parquet"))
+        assert 0 < len(stored) < len(project.cells())
+        damaged = [path for path in verify.damaged_files(cells) if path.exists()]
+        assert damaged == []
+    project.run(*project.cells())
+    assert project.numbers() == undisturbed.numbers()
+
+
+def test_a_read_only_results_folder_is_named_and_keeps_its_files(project, undisturbed):
+    strategies = [*project.settings["strategies"], {"strategy": "scope", "alpha": 1}]
+    project.change(strategies=strategies)
+    results = project.folder / "results"
+    with mounted(results, "--bind", "-o", "ro", results):
+        said = project.run("results/tiny/polls/scope-alpha1/ranking.safetensors", fails=True)
+        assert "Read-only file system: 'results/tiny/polls/scope-alpha1'" in said
+        said = project.run(*project.cells(), fails=True)
+        assert "Write-protected output files for rule infer_tiny_polls_0" in said
+        assert "results/tiny/polls/saliency/20/predictions.parquet" in said
+    assert project.numbers() == undisturbed.numbers()
+
+
+def test_weights_with_nan_fail_by_name_while_another_model_finishes(project, undisturbed):
+    weights = project.folder / "results" / "models" / "tiny" / "weights"
+    poisoned = project.folder / "poisoned"
+    shutil.copytree(weights, poisoned)
+    with safe_open(poisoned / "model.safetensors", framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    head = next(name for name in arrays if name.endswith("lm_head.weight"))
+    arrays[head] = np.full_like(arrays[head], np.nan)
+    save_file(arrays, poisoned / "model.safetensors", metadata={"format": "pt"})
+    model = {"name": "poisoned", "family": "llava", "visual_tokens": 100, "path": "poisoned"}
+    for cell in project.cells():
+        shutil.rmtree((project.folder / cell).parent)
+    strategies = [entry for entry in project.settings["strategies"] if "scope" not in str(entry)]
+    project.change(models=[*project.settings["models"], model], strategies=strategies)
+    said = project.run(*project.cells(), fails=True)
+    assert "5 of 5 cells failed: full/100: " in said
+    assert "NaN" in said
+    assert "Traceback" not in said
+    finished = {path for path in project.numbers() if path.startswith("results/tiny/")}
+    expected = {path for path in undisturbed.numbers() if path.startswith("results/tiny/")}
+    assert {path for path in expected if "/scope" not in path} <= finished
+    assert not list(project.folder.glob("results/poisoned/polls/*/*/predictions.parquet"))

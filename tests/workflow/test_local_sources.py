@@ -1,0 +1,71 @@
+"""Models and data sets in local folders are inputs: changed files are read again."""
+
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+DATA = "results/datasets/local/questions.parquet"
+MODEL = "results/models/given/manifest.json"
+
+
+@pytest.fixture
+def local(project):
+    """Point the small study at a local model and at POPE's original files, and obtain both."""
+    folder = project.folder
+    shutil.copytree(folder / "results" / "models" / "tiny" / "weights", folder / "given")
+    (folder / "images").mkdir()
+    lines = []
+    for number in range(2):
+        name = f"COCO_val2014_{number:012d}.jpg"
+        (folder / "images" / name).write_bytes(png(number))
+        row = {"question_id": number, "image": name, "text": "Is there a cat?", "label": "yes"}
+        lines.append(json.dumps(row))
+    (folder / "coco_pope_random.json").write_text("\n".join(lines))
+    data = {"name": "local", "loader": "pope", "images": "images"}
+    data["questions"] = ["coco_pope_random.json"]
+    model = {"name": "given", "family": "llava", "visual_tokens": 100, "path": "given"}
+    project.change(models=[model], datasets=[data])
+    project.run(DATA, MODEL)
+    return project
+
+
+def png(value):
+    content = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_touched_local_files_are_not_read_again(local):
+    for path in [*local.folder.glob("images/*"), *local.folder.glob("given/*")]:
+        os.utime(path)
+    os.utime(local.folder / "coco_pope_random.json")
+    assert local.plan(DATA, MODEL) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "job"),
+    [
+        ("images/COCO_val2014_000000000000.jpg", DATA, "Prepare the data set local"),
+        ("coco_pope_random.json", DATA, "Prepare the data set local"),
+        ("given/tokenizer.json", MODEL, "Obtain the model given"),
+    ],
+)
+def test_a_changed_local_file_is_read_again(local, name, target, job):
+    path = local.folder / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert local.plan(DATA, MODEL) == {job}
+    assert local.plan(target) == {job}
+
+
+def test_a_missing_local_source_is_named_by_the_stage(local):
+    shutil.rmtree(local.folder / "images")
+    shutil.rmtree(local.folder / "given")
+    said = local.run(DATA, MODEL, "--forceall", fails=True)
+    assert "given is not a folder; give the model's folder as `path:`" in said
+    assert "images" in said
+    assert "MissingInputException" not in said
