@@ -34,6 +34,7 @@ for model, dataset in PAIRS:
                 settings=model_settings(model),
                 weights=f"--weights {RESULTS}/models/{model}/weights" if weights(model) else "",
                 cells=json.dumps([cell.settings() for cell in chosen]),
+                store=CELL_STORE,
                 batch_tokens=STUDY.inference.batch_tokens,
                 device=STUDY.inference.device,
                 code=infer_code(model, chosen),
@@ -48,6 +49,6 @@ for model, dataset in PAIRS:
                 "python -m prunecal.infer {params.names} --manifest {input.manifest} "
                 "{params.weights} --source {params.source:q} --settings {params.settings:q} "
                 "--cells {params.cells:q} --questions {input.questions} "
-                "--features {input.features} --store {CELL_STORE} "
+                "--features {input.features} --store {params.store} "
                 "--batch-tokens {params.batch_tokens} --device {params.device} "
                 "--threads {threads} --log {log}"

@@ -44,7 +44,10 @@ rule prune:
         "Remove finished cells that no result uses"
     log:
         "logs/prune.log",
+    params:
+        store=CELL_STORE,
+        results=RESULTS,
     conda:
         "../envs/conda.yaml"
     shell:
-        "python -m prunecal.prune --store {CELL_STORE} --results {RESULTS} --log {log}"
+        "python -m prunecal.prune --store {params.store} --results {params.results} --log {log}"
