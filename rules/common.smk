@@ -8,7 +8,9 @@ from pathlib import Path
 WORKFLOW = Path(workflow.basedir, "workflow")
 sys.path.insert(0, str(WORKFLOW))
 # jobs run this Python and this checkout's code, whatever is activated or installed elsewhere
-shell.prefix(f"export PATH='{Path(sys.executable).parent}':$PATH PYTHONPATH='{WORKFLOW}'; ")
+shell.prefix(
+    f"export PATH='{Path(sys.executable).parent}':$PATH PYTHONPATH='{WORKFLOW}'; "
+)
 
 from prunecal.config import cells, load_study
 from prunecal.digest import source_digest
@@ -58,7 +60,9 @@ def rankings(model, dataset, chosen=None):
     """List the rankings of the strategies that rank vision features."""
     found = CELLS[model] if chosen is None else chosen
     ranked = dict.fromkeys(cell.strategy for cell in found if cell.place == "vision")
-    return [f"{RESULTS}/{model}/{dataset}/{name}/ranking.safetensors" for name in ranked]
+    return [
+        f"{RESULTS}/{model}/{dataset}/{name}/ranking.safetensors" for name in ranked
+    ]
 
 
 def every_cell():
@@ -90,7 +94,10 @@ def every_source():
             for dataset in DATASETS
             for name in ("questions", "images")
         ),
-        *(f"{RESULTS}/{model}/{dataset}/features.safetensors" for model, dataset in PAIRS),
+        *(
+            f"{RESULTS}/{model}/{dataset}/features.safetensors"
+            for model, dataset in PAIRS
+        ),
     ]
 
 
@@ -123,12 +130,18 @@ def model_settings(name):
 
 def weights(name):
     """List the weights of a model that the workflow trains; others lie elsewhere."""
-    return [f"{RESULTS}/models/{name}/weights/model.safetensors"] if MODELS[name].train else []
+    return (
+        [f"{RESULTS}/models/{name}/weights/model.safetensors"]
+        if MODELS[name].train
+        else []
+    )
 
 
 def every_table():
     """List the study's numbers, in the order in which they are made."""
-    scores = [f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS]
+    scores = [
+        f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS
+    ]
     tables = ("metrics", "comparisons")
     named = [f"{name}.{kind}" for name in tables for kind in ("parquet", "csv")]
     named += ["study.json", "detectable.csv", "claims.json"]
@@ -161,7 +174,11 @@ def dataset_files(name):
     """List the local files that a data set's settings name."""
     loader, given = DATASETS[name].loader, DATASETS[name].model_extra
     values = load("datasets", loader).Params(**given).model_dump().values()
-    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    flat = [
+        one
+        for value in values
+        for one in (value if isinstance(value, list) else [value])
+    ]
     return local_files(one for one in flat if isinstance(one, Path))
 
 

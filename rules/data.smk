@@ -2,8 +2,6 @@
 
 
 rule data:
-    message:
-        "Prepare the data set {wildcards.dataset}"
     input:
         local=lambda wildcards: dataset_files(wildcards.dataset),
     output:
@@ -11,16 +9,21 @@ rule data:
         images="results/datasets/{dataset}/images.parquet",
     log:
         "logs/data/{dataset}.log",
-    params:
-        loader=lambda wildcards: DATASETS[wildcards.dataset].loader,
-        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].params(), sort_keys=True),
-        code=lambda wildcards: source_digest(
-            "prunecal.data", module_name("datasets", DATASETS[wildcards.dataset].loader)
-        ),
     conda:
         "../envs/conda.yaml"
     resources:
         mem_mb=4000,
+    params:
+        loader=lambda wildcards: DATASETS[wildcards.dataset].loader,
+        settings=lambda wildcards: json.dumps(
+            DATASETS[wildcards.dataset].params(), sort_keys=True
+        ),
+        code=lambda wildcards: source_digest(
+            "prunecal.data",
+            module_name("datasets", DATASETS[wildcards.dataset].loader),
+        ),
+    message:
+        "Prepare the data set {wildcards.dataset}"
     shell:
         "python -m prunecal.data --dataset {wildcards.dataset} --loader {params.loader} "
         "--params {params.settings:q} --questions {output.questions} --images {output.images} "

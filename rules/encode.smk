@@ -2,8 +2,6 @@
 
 
 rule encode:
-    message:
-        "Encode the images of {wildcards.dataset} with {wildcards.model}"
     input:
         manifest="results/models/{model}/manifest.json",
         weights=lambda wildcards: weights(wildcards.model),
@@ -14,14 +12,6 @@ rule encode:
         "logs/encode/{model}/{dataset}.log",
     benchmark:
         "logs/encode/{model}/{dataset}.benchmark.tsv"
-    params:
-        source=lambda wildcards: model_source(wildcards.model),
-        settings=lambda wildcards: model_settings(wildcards.model),
-        weights=lambda wildcards, input: f"--weights {Path(input.weights[0]).parent}"
-        if input.weights
-        else "",
-        device=STUDY.inference.device,
-        code=lambda wildcards: source_digest("prunecal.encode", family_module(wildcards.model)),
     conda:
         "../envs/conda.yaml"
     threads: STUDY.inference.threads
@@ -29,6 +19,18 @@ rule encode:
         gpu=STUDY.inference.gpus_per_job,
         mem_mb=growing(STUDY.inference.mem_mb),
         runtime=growing(STUDY.inference.runtime),
+    params:
+        source=lambda wildcards: model_source(wildcards.model),
+        settings=lambda wildcards: model_settings(wildcards.model),
+        weights=lambda wildcards, input: (
+            f"--weights {Path(input.weights[0]).parent}" if input.weights else ""
+        ),
+        device=STUDY.inference.device,
+        code=lambda wildcards: source_digest(
+            "prunecal.encode", family_module(wildcards.model)
+        ),
+    message:
+        "Encode the images of {wildcards.dataset} with {wildcards.model}"
     shell:
         "python -m prunecal.encode --manifest {input.manifest} {params.weights} "
         "--source {params.source:q} --settings {params.settings:q} --device {params.device} "

@@ -9,8 +9,6 @@ for model, dataset in PAIRS:
         rule:
             name:
                 f"infer_{model}_{dataset}_{number}"
-            message:
-                f"Infer {len(chosen)} cells of {model} on {dataset}"
             input:
                 manifest=f"{RESULTS}/models/{model}/manifest.json",
                 weights=weights(model),
@@ -19,25 +17,17 @@ for model, dataset in PAIRS:
                 rankings=rankings(model, dataset, chosen),
             output:
                 predictions=[
-                    f"{folder}/{cell.strategy}/{cell.budget}/predictions.parquet" for cell in chosen
+                    f"{folder}/{cell.strategy}/{cell.budget}/predictions.parquet"
+                    for cell in chosen
                 ],
                 provenance=[
-                    f"{folder}/{cell.strategy}/{cell.budget}/provenance.json" for cell in chosen
+                    f"{folder}/{cell.strategy}/{cell.budget}/provenance.json"
+                    for cell in chosen
                 ],
             log:
                 f"logs/infer/{model}/{dataset}/{number}.log",
             benchmark:
                 f"logs/infer/{model}/{dataset}/{number}.benchmark.tsv"
-            params:
-                names=f"--model {model} --dataset {dataset} --folder {folder}",
-                source=model_source(model),
-                settings=model_settings(model),
-                weights=f"--weights {RESULTS}/models/{model}/weights" if weights(model) else "",
-                cells=json.dumps([cell.settings() for cell in chosen]),
-                store=CELL_STORE,
-                batch_tokens=STUDY.inference.batch_tokens,
-                device=STUDY.inference.device,
-                code=infer_code(model, chosen),
             conda:
                 "../envs/conda.yaml"
             threads: STUDY.inference.threads
@@ -45,6 +35,22 @@ for model, dataset in PAIRS:
                 gpu=STUDY.inference.gpus_per_job,
                 mem_mb=growing(STUDY.inference.mem_mb),
                 runtime=growing(STUDY.inference.runtime),
+            params:
+                names=f"--model {model} --dataset {dataset} --folder {folder}",
+                source=model_source(model),
+                settings=model_settings(model),
+                weights=(
+                    f"--weights {RESULTS}/models/{model}/weights"
+                    if weights(model)
+                    else ""
+                ),
+                cells=json.dumps([cell.settings() for cell in chosen]),
+                store=CELL_STORE,
+                batch_tokens=STUDY.inference.batch_tokens,
+                device=STUDY.inference.device,
+                code=infer_code(model, chosen),
+            message:
+                f"Infer {len(chosen)} cells of {model} on {dataset}"
             shell:
                 "python -m prunecal.infer {params.names} --manifest {input.manifest} "
                 "{params.weights} --source {params.source:q} --settings {params.settings:q} "

@@ -2,8 +2,6 @@
 
 
 rule model:
-    message:
-        "Obtain the model {wildcards.model}"
     input:
         local=lambda wildcards: model_files(wildcards.model),
     output:
@@ -12,19 +10,19 @@ rule model:
         "logs/model/{model}.log",
     wildcard_constraints:
         model=one_of(set(MODELS) - set(TRAINED)),
+    conda:
+        "../envs/conda.yaml"
     params:
         source=lambda wildcards: model_source(wildcards.model),
         code=lambda wildcards: model_code(wildcards.model),
-    conda:
-        "../envs/conda.yaml"
+    message:
+        "Obtain the model {wildcards.model}"
     shell:
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
         "--manifest {output.manifest} --log {log}"
 
 
 rule train:
-    message:
-        "Train the model {wildcards.model}"
     output:
         manifest="results/models/{model}/manifest.json",
         weights="results/models/{model}/weights/model.safetensors",
@@ -35,15 +33,17 @@ rule train:
         "logs/model/{model}.benchmark.tsv"
     wildcard_constraints:
         model=one_of(TRAINED),
+    conda:
+        "../envs/conda.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
     params:
         source=lambda wildcards: model_source(wildcards.model),
         code=lambda wildcards: model_code(wildcards.model),
         folder=subpath(output.weights, parent=True),
-    threads: 2
-    resources:
-        mem_mb=4000,
-    conda:
-        "../envs/conda.yaml"
+    message:
+        "Train the model {wildcards.model}"
     shell:
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
         "--manifest {output.manifest} --weights {params.folder} --log {log} "

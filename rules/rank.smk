@@ -2,8 +2,6 @@
 
 
 rule rank:
-    message:
-        "Rank the visual tokens of {wildcards.dataset} for {wildcards.strategy}"
     input:
         "results/{model}/{dataset}/features.safetensors",
     output:
@@ -12,13 +10,6 @@ rule rank:
         "logs/rank/{model}/{dataset}/{strategy}.log",
     benchmark:
         "logs/rank/{model}/{dataset}/{strategy}.benchmark.tsv"
-    params:
-        family=lambda wildcards: STRATEGIES[wildcards.strategy].family,
-        parameters=lambda wildcards: json.dumps(dict(STRATEGIES[wildcards.strategy].parameters)),
-        device=STUDY.inference.device,
-        code=lambda wildcards: source_digest(
-            "prunecal.rank", module_name("strategies", STRATEGIES[wildcards.strategy].family)
-        ),
     conda:
         "../envs/conda.yaml"
     threads: STUDY.inference.threads
@@ -26,6 +17,18 @@ rule rank:
         gpu=STUDY.inference.gpus_per_job,
         mem_mb=growing(STUDY.inference.mem_mb),
         runtime=growing(STUDY.inference.runtime),
+    params:
+        family=lambda wildcards: STRATEGIES[wildcards.strategy].family,
+        parameters=lambda wildcards: json.dumps(
+            dict(STRATEGIES[wildcards.strategy].parameters)
+        ),
+        device=STUDY.inference.device,
+        code=lambda wildcards: source_digest(
+            "prunecal.rank",
+            module_name("strategies", STRATEGIES[wildcards.strategy].family),
+        ),
+    message:
+        "Rank the visual tokens of {wildcards.dataset} for {wildcards.strategy}"
     shell:
         "python -m prunecal.rank --family {params.family} --parameters {params.parameters:q} "
         "--features {input} --device {params.device} --threads {threads} --out {output} --log {log}"
