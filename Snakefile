@@ -27,6 +27,7 @@ include: "rules/rank.smk"
 include: "rules/infer.smk"
 include: "rules/score.smk"
 include: "rules/figures.smk"
+include: "rules/mechanisms.smk"
 include: "rules/benchmark.smk"
 include: "rules/report.smk"
 

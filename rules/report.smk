@@ -1,6 +1,5 @@
 # Tables and the report's first page. `snakemake --report` puts them together with the figures.
 
-TABLES = f"{AGGREGATES}/tables"
 REPORT_ITEMS = [
     *(f"{FIGURES}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
     *(f"{FIGURES}/sweep_{parameter}.svg" for parameter in SWEPT),
@@ -12,6 +11,7 @@ REPORT_ITEMS = [
     f"{TABLES}/headline.tex",
     f"{TABLES}/cells.html",
     f"{AGGREGATES}/summary.html",
+    *MECHANISM_ITEMS,
 ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from PIL import Image
-from prunecal import store
+from prunecal import score, store
 from prunecal.config import cells, load_study
 
 MODEL = "toy-llava"
@@ -118,7 +118,7 @@ def answers(cell, dataset, images=12, each=20, seed=0):
     accuracy, over = quality(cell, dataset)
     rows = images * each
     options = [["Yes", "No"]] * rows if dataset == "toy-pope" else [["A", "B", "C"]] * rows
-    label = generator.integers(0, len(options[0]), rows)
+    label = np.random.default_rng(seed).integers(0, len(options[0]), rows)  # the same in all cells
     confidence = np.clip(generator.beta(6, 1.5, rows) + over, 0.5, 0.999)
     correct = generator.random(rows) < np.clip(confidence - over - 0.8 + accuracy, 0, 1)
     answer = np.where(correct, label, (label + 1) % len(options[0]))
@@ -183,6 +183,27 @@ def write(folder, settings=None):
     frame = pd.DataFrame(curve, columns=["phase", "step", "metric", "value"])
     frame.to_csv(weights / "learning_curve.csv", index=False)
     return results
+
+
+def write_sources(results, resamples=50):
+    """Write what rival explanations read: score files, saliency and the model's manifest.
+
+    Args:
+        results: from `write`.
+        resamples: of images.
+    """
+    generator = np.random.default_rng(3)
+    store.write_json(results / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
+    for dataset in DATASETS:
+        place = results / MODEL / dataset
+        saliency = generator.random((12, TOKENS), dtype=np.float32)
+        facts = {"image_id": [f"image-{number}" for number in range(12)]}
+        store.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
+        command = ["--predictions", *sorted(place.glob("*/*/predictions.parquet"))]
+        command += ["--questions", results / "datasets" / dataset / "questions.parquet"]
+        command += ["--output", results / "scores" / MODEL / f"{dataset}.safetensors"]
+        command += ["--resamples", resamples, "--costly-resamples", resamples // 2]
+        score.main(score.arguments_of(list(map(str, command))))
 
 
 def _claim(name, statement, verdict):

@@ -20,6 +20,10 @@ RULES = [
     "draw_reliability",
     "draw_risk_coverage",
     "draw_kept_tokens",
+    "mechanisms",
+    "draw_explanations",
+    "examples",
+    "methods",
     "tables",
     "summary",
     "html_report",
@@ -33,7 +37,7 @@ def folder(tmp_path_factory):
     program()
     folder = tmp_path_factory.mktemp("study")
     settings = synthetic_results.study(STRATEGIES, [4, 8])
-    synthetic_results.write(folder, settings)
+    synthetic_results.write_sources(synthetic_results.write(folder, settings))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     shutil.copytree(ROOT / "reports", folder / "reports", ignore=shutil.ignore_patterns("*.html"))
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
@@ -125,6 +129,28 @@ def test_first_page_is_readable(page, folder, width):
     assert right - left >= min(700, 0.85 * width)
     size = page.run("parseFloat(getComputedStyle(document.querySelector('.prose p')).fontSize)")
     assert size >= 13
+
+
+def test_single_questions_can_be_searched_and_unfolded_by_keyboard(browser, folder):
+    browser.errors.clear()
+    browser.open(folder / "results" / "examples.html", 390)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    shown = "[...document.querySelectorAll('details')].filter(one => !one.hidden)"
+    everything = browser.run(f"{shown}.length")
+    browser.run("search.value = 'toy-sqa'; search.dispatchEvent(new Event('input')), null")
+    assert 0 < browser.run(f"{shown}.length") < everything
+    closed = f"{shown}.find(one => !one.open)"
+    focus = "one => (one.querySelector('summary').focus(), one.matches(':focus-within'))"
+    assert browser.run(f"({focus})({closed})")
+    assert synthetic_results.HOSTILE in browser.run("document.body.textContent")
+    assert browser.run("document.querySelectorAll('details script, details b').length") == 0
+    assert browser.errors == []
+
+
+def test_methods_are_readable_on_a_phone(browser, folder):
+    browser.open(folder / "results" / "methods.html", 390)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert browser.run("document.querySelectorAll('dt').length") > 20
 
 
 def test_cells_can_be_searched_and_sorted(browser, folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.figures import frames, style
+from prunecal.figures.mechanisms import unpooled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,9 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         axes.set_ylabel("Δ ECE from the unpruned model (lower is better)")
     used = {looks[strategy].name for strategy in matched["strategy"]}
     marks = [
-        Line2D([], [], linestyle="", marker=look.marker, color=look.colour, label=look.name)
+        Line2D(
+            [], [], linestyle="", marker=look.marker, color=look.colour, label=unpooled(look.name)
+        )
         for look in style.legend_entries(looks)
         if look.name in used
     ]

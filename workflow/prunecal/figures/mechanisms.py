@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 LOOKS = {"accuracy": ("#0072b2", "o"), "ece": ("#d55e00", "s")}
 
 
+def unpooled(name: str) -> str:
+    """Return the name of a strategy whose seeds are drawn one by one."""
+    return name.partition(" (mean of ")[0]
+
+
 def draw(correlations: pd.DataFrame) -> Figure:
     """Draw the rank correlations over all cells, a panel per data set.
 
@@ -96,7 +101,9 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for axes, name in zip(grid[-1], columns, strict=True):
         axes.set_xlabel(names.metric_name(name), fontsize=9)
     entries = [
-        Line2D([], [], linestyle="", marker=look.marker, color=look.colour, label=look.name)
+        Line2D(
+            [], [], linestyle="", marker=look.marker, color=look.colour, label=unpooled(look.name)
+        )
         for look in style.legend_entries(looks)
     ]
     figure.legend(handles=entries, loc="outside right center")

@@ -17,6 +17,8 @@ STAGES = {  # label, colour and marker of each metric
     "ece_temperature": ("after temperature scaling of its own", "#0072b2", "D"),
 }
 
+KEPT = {"ece_temperature": "own", "ece_temperature_transfer": "unpruned's"}
+
 
 def draw(
     metrics: pd.DataFrame, correlations: pd.DataFrame, looks: dict[str, style.Style]
@@ -59,8 +61,8 @@ def draw(
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     figure.suptitle(
-        "What one temperature mends; ρ: rank correlation of the strategies' order with that of "
-        "the plain ECE"
+        "ECE before and after temperature scaling; ρ: rank correlation of the strategies' order "
+        "with that before"
     )
     return figure
 
@@ -80,8 +82,6 @@ def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int) ->
     here = frames.of_task(correlations, task)
     here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
     parts = [
-        f"{here['rho'][metric]:.2f} {who}"
-        for metric, who in (("ece_temperature", "own"), ("ece_temperature_transfer", "unpruned's"))
-        if metric in here.index
+        f"{here['rho'][metric]:.2f} ({who})" for metric, who in KEPT.items() if metric in here.index
     ]
     return "ρ = " + ", ".join(parts) if parts else "too few cells for ρ"
