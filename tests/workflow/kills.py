@@ -1,5 +1,6 @@
 """Kill a run without warning while it infers."""
 
+import contextlib
 import os
 import signal
 import time
@@ -28,7 +29,8 @@ def kill_during_inference(project: Project, finished_cells: int, delay: float) -
     time.sleep(delay)
     done = [path.with_name("provenance.json") for path in project.stored_cells()]
     texts = {path: path.read_text() for path in done}
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     left = project.processes()
     while left and time.monotonic() < deadline:
