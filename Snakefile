@@ -30,6 +30,7 @@ include: "rules/figures.smk"
 include: "rules/mechanisms.smk"
 include: "rules/benchmark.smk"
 include: "rules/report.smk"
+include: "rules/studies.smk"
 
 
 localrules:

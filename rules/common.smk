@@ -17,6 +17,7 @@ from prunecal.digest import source_digest
 from prunecal.errors import PrunecalError
 from prunecal.plugins import load, module_name
 
+COMPARED = config.pop("studies", [])  # see studies.smk; no setting of this study
 try:
     STUDY = load_study(config)
 except PrunecalError as error:

@@ -35,10 +35,15 @@ def main(arguments: argparse.Namespace) -> None:
         style.save(figure, arguments.folder, name)
 
 
-if __name__ == "__main__":
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
     parser = console.parser(__doc__)
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--tables", type=Path, required=True, help="folder of prunecal.mechanisms")
     parser.add_argument("--bins", type=int, required=True, help='bins of the metric "ece"')
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    console.run(main, arguments_of())

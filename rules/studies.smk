@@ -1,0 +1,50 @@
+# Two finished studies side by side:
+#   snakemake --cores 1 compare_studies --config studies=[results,llava-1.5-7b]
+# A target of its own: `compare` is the stage that compares cells within a study.
+
+
+def study_folder(name):
+    """Return a study's folder: a path, or the name of a study below results."""
+    given, named = Path(name), Path(RESULTS, name)
+    return given if (given / "study.json").is_file() else named
+
+
+SIDES = [
+    study_folder(str(name))
+    for name in (COMPARED if isinstance(COMPARED, list) else [COMPARED])
+]
+COMPARISON = f"{RESULTS}/studies/{'-vs-'.join(side.name for side in SIDES) or 'none'}"
+
+
+localrules:
+    compare_studies,
+
+
+rule compare_studies:
+    input:
+        [
+            str(path)
+            for side in SIDES
+            for path in sorted(side.glob("scores/*/*.safetensors"))
+        ],
+        [str(path) for side in SIDES for path in side.glob("study.json")],
+    output:
+        f"{COMPARISON}/interactions.csv",
+        f"{COMPARISON}/interactions.svg",
+        f"{COMPARISON}/interactions.png",
+        f"{COMPARISON}/comparison.html",
+    log:
+        "logs/compare_studies.log",
+    conda:
+        "../envs/conda.yaml"
+    params:
+        studies=[str(side) for side in SIDES],
+        level=STUDY.statistics.level,
+        code=source_digest("prunecal.compare_studies"),
+        look=LOOK,
+        folder=subpath(output[0], parent=True),
+    message:
+        "Compare the studies {params.studies}"
+    shell:
+        "python -m prunecal.compare_studies --studies {params.studies} --folder {params.folder} "
+        "--level {params.level} --log {log}"

@@ -1,0 +1,177 @@
+"""What explains a change: saliency kept, rank correlations, and what accuracy alone would do."""
+
+import csv
+
+import numpy as np
+import pytest
+import synthetic_results
+from prunecal import mechanisms
+from prunecal.calibration import expected_calibration_error
+from prunecal.calibration.weighted import Sample, bin_sums
+from prunecal.errors import PrunecalError
+from prunecal.figures import explanations
+from prunecal.scores import read_scores
+from scipy.stats import spearmanr
+
+
+def command(results, folder):
+    place = results / synthetic_results.MODEL
+    parts = ["--scores", *sorted(results.glob("scores/*/*.safetensors"))]
+    parts += ["--unpruned", *sorted(place.glob("*/full/*/predictions.parquet"))]
+    parts += ["--features", *sorted(place.glob("*/features.safetensors"))]
+    parts += ["--rankings", *sorted(place.glob("*/*/ranking.safetensors"))]
+    return mechanisms.arguments_of([str(part) for part in [*parts, "--folder", folder]])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    strategies = ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 0.5, 1.0]}, "fastv"]
+    settings = synthetic_results.study(strategies, [4, 8])
+    results = synthetic_results.write(tmp_path_factory.mktemp("study"), settings)
+    synthetic_results.write_sources(results)
+    mechanisms.main(command(results, results / "tables"))
+    return results
+
+
+def rows(results, name):
+    with (results / "tables" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_saliency_kept_equals_a_slow_computation():
+    generator = np.random.default_rng(0)
+    saliency = generator.random((3, 9)).astype(np.float32)
+    order = np.stack([generator.permutation(9) for _ in range(3)]).astype(np.int16)
+    weights = np.array([[2.0, 0], [1, 3], [5, 1]])
+    found = mechanisms.saliency_tables([order, None], [4, 4], saliency, weights)
+    for column in range(2):
+        share, mean, count = 0.0, 0.0, 0.0
+        for image in range(3):
+            for _ in range(int(weights[image, column])):
+                kept = [float(saliency[image, token]) for token in order[image, :4]]
+                share += sum(kept) / float(saliency[image].sum(dtype=float))
+                mean += sum(kept) / 4
+                count += 1
+        assert found["saliency_share"][0, column] == pytest.approx(share / count)
+        assert found["mean_saliency"][0, column] == pytest.approx(mean / count)
+    assert np.isnan(found["saliency_share"][1]).all()
+
+
+def test_all_tokens_hold_all_saliency(results):
+    unpruned = [row for row in rows(results, "mechanisms") if row["family"] == "full"]
+    assert [float(row["saliency_share"]) for row in unpruned] == pytest.approx([1, 1])
+
+
+def test_a_strategy_inside_the_decoder_has_no_saliency(results):
+    found = rows(results, "mechanisms")
+    assert all(bool(row["saliency_share"]) == (row["family"] != "fastv") for row in found)
+    assert all(row["entropy"] for row in found)
+
+
+def test_rank_correlation_agrees_with_scipy():
+    generator = np.random.default_rng(1)
+    x, y = generator.integers(0, 6, (12, 5)), generator.normal(size=(12, 5))
+    expected = [spearmanr(x[:, i], y[:, i]).statistic for i in range(5)]
+    assert mechanisms.rank_correlation(x, y) == pytest.approx(expected)
+    assert np.isnan(mechanisms.rank_correlation(np.ones((4, 1)), y[:4, :1])).all()
+
+
+def test_correlations_are_those_of_the_written_cells(results):
+    cells = [row for row in rows(results, "mechanisms") if row["dataset"] == "toy-sqa"]
+    found = [row for row in rows(results, "correlations") if row["dataset"] == "toy-sqa"]
+    by_pair = {(row["budget"], row["metric"], row["with"]): row for row in found}
+    whole = by_pair["all", "entropy", "ece"]
+    values = [[float(cell[name]) for cell in cells] for name in ("entropy", "ece")]
+    assert float(whole["rho"]) == pytest.approx(spearmanr(*values).statistic)
+    assert int(whole["cells"]) == len(cells) == 11
+    ranked = by_pair["all", "saliency_share", "accuracy"]
+    assert int(ranked["cells"]) == 9
+    four = [cell for cell in cells if cell["budget"] == "4"]
+    values = [[float(cell[name]) for cell in four] for name in ("accuracy", "ece")]
+    assert float(by_pair["4", "accuracy", "ece"]["rho"]) == pytest.approx(spearmanr(*values)[0])
+    assert ("all", "yes_rate", "ece") not in by_pair  # toy-sqa asks nothing with Yes or No
+
+
+@pytest.mark.parametrize("change", [-0.3, -0.05, 0.02])
+def test_expected_change_is_that_of_shifting_every_bins_accuracy(change):
+    """The ECE of a model whose bins have the same confidences and shifted accuracies."""
+    generator = np.random.default_rng(2)
+    confidence = generator.uniform(0.4, 1, 4000)
+    correct = generator.random(4000) < confidence - 0.1
+    sums = bin_sums(
+        Sample(confidence, correct, np.zeros(4000, np.intp), {}, {}), np.ones((1, 1)), 15
+    )
+    expected = 0.0
+    for low in range(15):
+        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        if inside.any():
+            gap = confidence[inside].mean() - correct[inside].mean()
+            expected += inside.mean() * abs(gap - change)
+    expected -= expected_calibration_error(confidence, correct)
+    found = mechanisms.expected_change(sums, np.array([change]))
+    assert found == pytest.approx([expected])
+    if change < 0:  # overconfident in every bin: ECE rises by what accuracy loses
+        assert found == pytest.approx([-change], abs=0.01)
+
+
+def test_same_confidences_with_more_errors_lie_on_the_line():
+    generator = np.random.default_rng(4)
+    confidence = generator.uniform(0.5, 1, 40_000)
+    better, worse = (generator.random(40_000) < confidence - loss for loss in (0.05, 0.25))
+    change = worse.mean() - better.mean()
+    rows = Sample(confidence, better, np.zeros(40_000, np.intp), {}, {})
+    expected = mechanisms.expected_change(bin_sums(rows, np.ones((1, 1)), 15), np.array([change]))
+    found = [expected_calibration_error(confidence, correct) for correct in (worse, better)]
+    assert expected[0] == pytest.approx(found[0] - found[1], abs=0.004)
+
+
+def test_matched_rows_add_up(results):
+    for row in rows(results, "matched"):
+        parts = [float(row[name]) for name in ("expected", "beyond", "ece_delta")]
+        assert parts[0] + parts[1] == pytest.approx(parts[2])
+        assert row["family"] != "full"
+        assert float(row["p"]) <= float(row["p_holm"])
+
+
+def test_an_image_without_saliency_is_named(results):
+    task = synthetic_results.MODEL, "toy-pope"
+    arguments = command(results, results)
+    sources = mechanisms.Sources(arguments.rankings, arguments.features, arguments.unpruned)
+    with pytest.raises(PrunecalError, match="lacks image 'unseen'; make it again"):
+        sources.saliency(task, ["unseen"])
+
+
+def test_tables_repeat_byte_for_byte(results, tmp_path):
+    mechanisms.main(command(results, tmp_path))
+    for name in ("mechanisms", "correlations", "matched"):
+        expected = (results / "tables" / f"{name}.csv").read_bytes()
+        assert (tmp_path / f"{name}.csv").read_bytes() == expected
+
+
+def drawn(results, folder):
+    parts = ["--metrics", results / "metrics.parquet", "--tables", results / "tables"]
+    parts += ["--bins", 15, "--folder", folder]
+    explanations.main(explanations.arguments_of([str(part) for part in parts]))
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*"))}
+
+
+def test_explanations_repeat_byte_for_byte(results, tmp_path):
+    once = drawn(results, tmp_path / "once")
+    assert len(once) == 10
+    assert drawn(results, tmp_path / "again") == once
+
+
+@pytest.mark.parametrize("strategies", [["full"], ["full", "fastv"]])
+def test_a_study_of_almost_nothing_is_explained(strategies, tmp_path):
+    results = synthetic_results.write(tmp_path, synthetic_results.study(strategies, [4]))
+    synthetic_results.write_sources(results)
+    mechanisms.main(command(results, results / "tables"))
+    assert len(drawn(results, tmp_path / "figures")) == 10
+    assert len(rows(results, "matched")) == 2 * (len(strategies) - 1)
+    assert rows(results, "correlations") == []  # fewer than four cells
+
+
+def test_a_study_without_scores_of_the_unpruned_predictions_is_refused(results):
+    scores = read_scores(sorted(results.glob("scores/*/*.safetensors")))[0]
+    with pytest.raises(PrunecalError, match="are missing; add them to --unpruned"):
+        mechanisms.measure(scores, mechanisms.Sources([], [], []))
