@@ -1,0 +1,146 @@
+"""The browser of single questions: which it chooses, what it shows, and that it is safe."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import synthetic_results
+from PIL import Image
+from prunecal import examples, store
+from prunecal.errors import PrunecalError
+from prunecal.predictions import read_cell
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    strategies = ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}, "fastv"]
+    settings = synthetic_results.study(strategies, [4, 8])
+    return synthetic_results.write(tmp_path_factory.mktemp("study"), settings)
+
+
+def arguments(results, output, count=6):
+    place = results / synthetic_results.MODEL
+    parts = ["--predictions", *sorted(place.glob("*/*/*/predictions.parquet"))]
+    parts += ["--rankings", *sorted(place.glob("*/*/ranking.safetensors"))]
+    parts += ["--questions", *sorted(results.glob("datasets/*/questions.parquet"))]
+    parts += ["--images", *sorted(results.glob("datasets/*/images.parquet"))]
+    parts += ["--crop", "--count", count, "--output", output]
+    return examples.arguments_of([str(part) for part in parts])
+
+
+def written(results, tmp_path, count=6):
+    examples.main(arguments(results, tmp_path / "examples.html", count))
+    return (tmp_path / "examples.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    void = ("br", "img", "meta", "input", "link")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.names, self.text = [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, _attributes):
+        self.names.append(tag)
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, _attributes):
+        self.names.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_answers_are_those_that_are_scored(results):
+    for path in sorted(results.glob("*/*/*/*/predictions.parquet")):
+        cell, found = read_cell(path), examples.read_answers(path)
+        assert (found.answer == cell.prediction).all()
+        assert found.confidence == pytest.approx(cell.confidence, abs=1e-12)
+
+
+def test_ties_go_to_the_first_option(tmp_path):
+    import pyarrow as pa
+
+    path = tmp_path / "predictions.parquet"
+    logits = pa.array([[1.0, 2.0, 2.0], [0.5, 0.5]], pa.list_(pa.float32()))
+    store.write_table(path, pa.table({"logits": logits}), {})
+    found = examples.read_answers(path)
+    assert found.answer.tolist() == [1, 0]
+    assert found.confidence == pytest.approx([1 / (2 + np.exp(-1)), 0.5])
+
+
+def test_the_largest_changes_are_chosen_and_repeats_count_once():
+    confidence = np.array(
+        [[0.5, 0.5, 0.9, 0.9, 0.6], [0.6, 0.5, 0.3, 0.3, 0.6], [0.5, 0.9, 0.8, 0.8, 0.7]]
+    )
+    same = ["a", "b", "c", "c", "d"]
+    found = examples.largest_changes(confidence, 0, same, 3)
+    assert [(one.question, one.cell) for one in found] == [(2, 1), (1, 2), (0, 1)]
+    assert [one.size for one in found] == pytest.approx([-0.6, 0.4, 0.1])
+
+
+def test_the_path_covers_exactly_the_dropped_patches():
+    kept = np.random.default_rng(0).permutation(36)[:11]
+    covered = set()
+    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)", examples.dropped_path(kept, 36)):
+        line = {6 * int(y) + int(x) + step for step in range(int(width))}
+        assert not line & covered
+        covered |= line
+    assert covered == set(range(36)) - set(kept.tolist())
+    with pytest.raises(PrunecalError, match="35 visual tokens do not form a square grid"):
+        examples.dropped_path(kept, 35)
+
+
+def test_pictures_are_small_and_complete():
+    held = io.BytesIO()
+    Image.new("RGB", (900, 600), (10, 200, 30)).save(held, "PNG")
+    uri = examples.picture_uri(held.getvalue(), "pad")
+    kind, content = re.fullmatch(r"data:image/(png|jpeg);base64,(.+)", uri).groups()
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        assert image.size == (168, 168)
+        assert image.format.lower() == kind
+
+
+def test_page_shows_each_strategy_at_the_budget_of_the_change(results, tmp_path):
+    page = written(results, tmp_path)
+    assert page.count("<details") == 6
+    cards = page.split("<details")[1:]
+    assert sum("toy-pope · " in card for card in cards) == 3  # an equal share
+    for card in cards:
+        assert card.count("<tr") == 1 + 5  # head, unpruned, saliency, two of SCOPE, FastV
+        assert card.count("<svg") == 3  # FastV chooses inside the decoder
+        assert card.count("class=largest") == 1
+    sizes = [abs(float(size)) for size in re.findall(r"\. ([+-]\d\.\d+) by ", page)]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_page_is_well_formed_and_escapes_questions(results, tmp_path):
+    parsed = Elements(written(results, tmp_path))
+    assert parsed.names.count("script") == 1  # its own
+    assert "b" not in parsed.names
+    assert synthetic_results.HOSTILE in parsed.text
+
+
+def test_page_needs_no_other_file_and_repeats_byte_for_byte(results, tmp_path):
+    page = written(results, tmp_path)
+    assert not re.search(r'(src|href)="|url\((?!data:)|https?:', page)
+    assert written(results, tmp_path) == page
+
+
+def test_a_cell_of_another_length_is_named(results, tmp_path):
+    given = arguments(results, tmp_path / "page.html")
+    shorter = tmp_path / "toy-pope" / "questions.parquet"
+    whole = store.read_table(results / "datasets" / "toy-pope" / "questions.parquet")
+    store.write_table(shorter, whole.slice(0, 100), {})
+    given.questions = [shorter, *given.questions[1:]]
+    with pytest.raises(PrunecalError, match="240 answers for 100 questions of toy-pope"):
+        examples.main(given)

@@ -1,0 +1,125 @@
+"""The methods page holds every definition that is used; provenance says what each cell cost."""
+
+import csv
+import json
+from html import escape
+
+import pytest
+import synthetic_results
+from prunecal import calibration, costs, methods, plugins, store
+from prunecal.config import load_study
+from prunecal.scores import read_scores
+from prunecal.strategies import scope
+
+SETTINGS = synthetic_results.study(
+    ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}], [4]
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    results = synthetic_results.write(tmp_path_factory.mktemp("study"), SETTINGS)
+    synthetic_results.write_sources(results)
+    return results
+
+
+def written(results, folder):
+    parts = ["--study", results / "study.json", "--metrics", results / "metrics.parquet"]
+    parts += ["--manifests", *results.glob("models/*/manifest.json")]
+    parts += ["--predictions", *sorted(results.glob("*/*/*/*/predictions.parquet"))]
+    parts += ["--page", folder / "methods.html", "--provenance", folder / "provenance.csv"]
+    methods.main(methods.arguments_of([str(part) for part in parts]))
+    return (folder / "methods.html").read_text(encoding="utf-8")
+
+
+def test_every_metric_that_is_scored_has_a_definition(results):
+    for scores in read_scores(sorted(results.glob("scores/*/*.safetensors"))):
+        assert set(scores.facts["metrics"]) <= set(methods.DEFINITIONS)
+
+
+def test_every_metric_has_a_name():
+    assert set(methods.DEFINITIONS) <= set(methods.METRICS)
+
+
+def test_every_registered_strategy_and_definition_can_be_shown():
+    names = plugins.names("strategies")
+    page = methods.page(
+        load_study(synthetic_results.study(names, [4])), sorted(methods.DEFINITIONS)
+    )
+    for name in names:
+        assert f"<h3>{plugins.load('strategies', name).LABEL}</h3>" in page
+    for name in methods.METRICS.values():
+        assert f"<dt>{escape(name)} <small>" in page
+
+
+def test_page_holds_the_docstrings_as_they_stand(results, tmp_path):
+    page = written(results, tmp_path)
+    first = calibration.expected_calibration_error.__doc__.splitlines()[0]
+    assert first in page
+    described = scope.Params.model_fields["gap_power"].description
+    assert described in page
+    assert "Args:" not in page
+    assert "0.0, 1.0" in page  # alpha in this study
+
+
+def test_texts_are_escaped_and_lists_are_lists():
+    text = "First `x < y`.\n\n- one <b>\n- two\n  lines\n\nArgs:\n    hidden: yes"
+    assert methods.words(text) == (
+        "<p>First <code>x &lt; y</code>.</p><ul><li>one &lt;b&gt;</li><li>two lines</li></ul>"
+    )
+    with pytest.raises(ValueError, match="has no docstring"):
+        methods.words(lambda: None)
+
+
+def test_page_repeats_byte_for_byte(results, tmp_path):
+    assert written(results, tmp_path) == written(results, tmp_path)
+
+
+def test_provenance_has_a_row_per_cell(results, tmp_path):
+    written(results, tmp_path)
+    with (tmp_path / "provenance.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 4
+    assert {row["device"] for row in rows} == {"cpu"}
+    assert {row["questions"] for row in rows} == {"240"}
+    assert all("torch " in row["versions"] for row in rows)
+    assert len({row["predictions_sha256"] for row in rows}) == len(rows)
+    assert {row["decoder_gflop_per_prompt"] for row in rows} == {""}  # no configuration here
+
+
+def test_flops_count_two_for_each_weight_and_token(tmp_path):
+    from transformers import LlamaConfig, LlamaModel
+
+    settings = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 10,
+    }
+    source = {"path": str(tmp_path)}
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": settings}))
+    shape = costs.decoder_shape(source, tmp_path / "manifest.json")
+    model = LlamaModel(LlamaConfig(**settings))
+    weights = sum(
+        parameter.numel() for parameter in model.layers.parameters() if parameter.dim() == 2
+    )
+    assert costs.decoder_flops(shape, 7.5) == 2 * weights * 7.5
+
+
+def test_a_silent_configuration_means_what_transformers_takes_it_for(tmp_path):
+    from transformers import LlamaConfig
+
+    assert {key: getattr(LlamaConfig(), key) for key in costs.LLAMA} == costs.LLAMA
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text("{}")
+    shape = costs.decoder_shape({"train": {"recipe": "r"}}, tmp_path / "manifest.json")
+    assert shape["layers"] == 32
+    assert shape["key_value"] == 4096
+
+
+def test_another_kind_of_decoder_has_no_count(tmp_path):
+    store.write_json(tmp_path / "config.json", {"text_config": {"model_type": "other"}})
+    assert costs.decoder_shape({"path": str(tmp_path)}, tmp_path / "m.json") is None
+    assert costs.decoder_shape({"path": str(tmp_path / "no")}, tmp_path / "m.json") is None
