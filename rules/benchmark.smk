@@ -46,9 +46,10 @@ rule benchmark:
     log:
         "logs/benchmark/draw.log",
     params:
+        folder=subpath(output.table, parent=True),
         code=source_digest("prunecal.figures.speed"),
     conda:
         "../envs/conda.yaml"
     shell:
         "python -m prunecal.figures.speed --benchmark {input} --table {output.table} "
-        "--folder {BENCHMARK} --log {log}"
+        "--folder {params.folder} --log {log}"

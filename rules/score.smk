@@ -45,12 +45,13 @@ rule compare:
     log:
         str(Path("logs", STUDY.study, "compare.log")),
     params:
+        folder=subpath(output[0], parent=True),
         level=STUDY.statistics.level,
         code=source_digest("prunecal.compare"),
     conda:
         "../envs/conda.yaml"
     shell:
-        "python -m prunecal.compare --scores {input} --folder {AGGREGATES} "
+        "python -m prunecal.compare --scores {input} --folder {params.folder} "
         "--level {params.level} --log {log}"
 
 
