@@ -7,11 +7,11 @@ REPORT_ITEMS = [
     *(f"{FIGURES}/reliability_{model}_{dataset}.svg" for model, dataset in PAIRS),
     *(f"{FIGURES}/kept_tokens_{model}_{dataset}.svg" for model, dataset in PAIRS),
     *(f"{FIGURES}/learning_curve_{model}.svg" for model in TRAINED),
+    *MECHANISM_ITEMS,
     f"{TABLES}/headline.csv",
     f"{TABLES}/headline.tex",
     f"{TABLES}/cells.html",
     f"{AGGREGATES}/summary.html",
-    *MECHANISM_ITEMS,
 ]
 
 
