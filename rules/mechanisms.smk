@@ -18,7 +18,7 @@ MECHANISM_ITEMS = [
     *(f"{TABLES}/{name}.csv" for name in MECHANISM_TABLES),
     f"{AGGREGATES}/examples.html",
     f"{AGGREGATES}/methods.html",
-    f"{TABLES}/provenance.csv",
+    f"{AGGREGATES}/provenance.html",
 ]
 
 
@@ -149,7 +149,7 @@ rule methods:
             labels={"figure": "Definitions"},
         ),
         provenance=report(
-            f"{TABLES}/provenance.csv",
+            f"{AGGREGATES}/provenance.html",
             caption="../reports/captions/provenance.rst",
             category="8. Methods",
             labels={"figure": "Provenance of every cell"},

@@ -1,6 +1,5 @@
 """The methods page holds every definition that is used; provenance says what each cell cost."""
 
-import csv
 import json
 from html import escape
 
@@ -27,7 +26,7 @@ def written(results, folder):
     parts = ["--study", results / "study.json", "--metrics", results / "metrics.parquet"]
     parts += ["--manifests", *results.glob("models/*/manifest.json")]
     parts += ["--predictions", *sorted(results.glob("*/*/*/*/predictions.parquet"))]
-    parts += ["--page", folder / "methods.html", "--provenance", folder / "provenance.csv"]
+    parts += ["--page", folder / "methods.html", "--provenance", folder / "provenance.html"]
     methods.main(methods.arguments_of([str(part) for part in parts]))
     return (folder / "methods.html").read_text(encoding="utf-8")
 
@@ -77,14 +76,25 @@ def test_page_repeats_byte_for_byte(results, tmp_path):
 
 def test_provenance_has_a_row_per_cell(results, tmp_path):
     written(results, tmp_path)
-    with (tmp_path / "provenance.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 4
-    assert {row["device"] for row in rows} == {"cpu"}
-    assert {row["questions"] for row in rows} == {"240"}
-    assert all("torch " in row["versions"] for row in rows)
+    page = (tmp_path / "provenance.html").read_text(encoding="utf-8")
+    assert page.count("<tr><td>") == 2 * 4
+    assert "8 cells, inferred in 12 seconds" in page  # 1.5 each
+    assert "<th>Device</th><td>cpu</td>" in page
+    assert "torch " in page
+    paths = sorted(results.glob("*/*/*/*/predictions.parquet"))
+    rows = costs.provenance_rows(paths, {})
+    assert {row["questions"] for row in rows} == {240}
     assert len({row["predictions_sha256"] for row in rows}) == len(rows)
-    assert {row["decoder_gflop_per_prompt"] for row in rows} == {""}  # no configuration here
+    assert all(row["predictions_sha256"] in page for row in rows)
+    assert {row["decoder_gflop_per_prompt"] for row in rows} == {None}  # no configuration here
+
+
+def test_provenance_is_escaped():
+    row = dict.fromkeys(("model", "dataset", "strategy", "budget", "seconds", "device"))
+    page = costs.provenance_page([row | {"model": "<b>m", "device": "<i>d"}])
+    assert "&lt;b&gt;m" in page
+    assert "<b>" not in page
+    assert "<i>" not in page
 
 
 def test_flops_count_two_for_each_weight_and_token(tmp_path):

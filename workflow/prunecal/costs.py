@@ -1,5 +1,6 @@
 """What each cell cost and what made it; what a decoder computes on visual tokens."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 from prunecal import store
 from prunecal.digest import file_digest
 
+CELL = ("model", "dataset", "strategy", "budget")
 # what LlamaConfig of transformers takes where a configuration is silent, as LLaVA-1.5's is
 LLAMA = {
     "hidden_size": 4096,
@@ -83,7 +85,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
             flops = decoder_flops(shape, layer_tokens) / 1e9
         versions = note.get("versions", {})
         rows.append(
-            {key: cell[key] for key in ("model", "dataset", "strategy", "budget")}
+            {key: cell[key] for key in CELL}
             | {
                 "questions": pq.read_metadata(path).num_rows,
                 "distinct_questions": note.get("distinct_questions"),
@@ -104,6 +106,43 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
             }
         )
     return rows
+
+
+def provenance_page(rows: list[dict[str, Any]]) -> str:
+    """Return the rows of `provenance_rows` as a page of HTML, what all share above the table."""
+    shared = [key for key in rows[0] if key not in CELL and len({row[key] for row in rows}) == 1]
+    columns = [key for key in rows[0] if key not in shared]
+    facts = "".join(
+        f"<tr><th>{_title(key)}</th><td>{_text(rows[0][key])}</td></tr>"
+        for key in shared
+        if rows[0][key] is not None
+    )
+    head = "".join(f'<th scope="col">{_title(key)}</th>' for key in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{_text(row[key])}</td>' for key in columns)}</tr>" for row in rows
+    )
+    seconds = sum(row["seconds"] or 0 for row in rows)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Provenance</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><style>'
+        "body { font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1a1a1a } "
+        ".scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8rem 0; "
+        "font-variant-numeric: tabular-nums } th, td { padding: .2rem .6rem; text-align: left; "
+        "border-bottom: 1px solid #ddd } td { white-space: nowrap } </style></head><body>\n"
+        f"<h1>Provenance</h1>\n<p>{len(rows)} cells, inferred in {seconds:.0f} seconds.</p>\n"
+        f'<h2>What all cells share</h2>\n<div class="scroll" tabindex="0"><table>{facts}</table>'
+        f'</div>\n<h2>Cell by cell</h2>\n<div class="scroll" tabindex="0"><table><thead><tr>{head}'
+        f"</tr></thead><tbody>\n{body}</tbody></table></div></body></html>\n"
+    )
+
+
+def _title(key: str) -> str:
+    return escape(key.replace("_", " ").capitalize().replace(" gflop", " GFLOP"))
+
+
+def _text(value: Any) -> str:
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "" if value is None else escape(shown)
 
 
 def _config_path(source: dict[str, Any], manifest: Path) -> Path | None:

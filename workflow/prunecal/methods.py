@@ -1,7 +1,7 @@
 """Every definition as used, from the docstrings of the code that computes it, and each cell's past.
 
-Writes an HTML page of definitions and a CSV table with a row per cell: what made it, how long it
-took and how much was computed.
+Writes two pages of HTML: the definitions, and a table with a row per cell: what made it, how long
+it took and how much was computed. The latter is no table of results: it differs from run to run.
 """
 
 import argparse
@@ -12,9 +12,6 @@ from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.csv
 
 from prunecal import (
     calibration,
@@ -31,7 +28,7 @@ from prunecal import (
     store,
 )
 from prunecal.calibration import crossfit, weighted
-from prunecal.costs import decoder_shape, provenance_rows
+from prunecal.costs import decoder_shape, provenance_page, provenance_rows
 from prunecal.figures.names import HIGHER_IS_BETTER, METRICS
 from prunecal.scores import REFERENCE
 from prunecal.settings import Study
@@ -263,9 +260,9 @@ def main(arguments: argparse.Namespace) -> None:
     shapes = {
         model.name: decoder_shape(model.source(), manifests[model.name]) for model in study.models
     }
-    table = pa.Table.from_pylist(provenance_rows(arguments.predictions, shapes))
+    text = provenance_page(provenance_rows(arguments.predictions, shapes))
     with store.atomic(arguments.provenance) as temporary:
-        pyarrow.csv.write_csv(table, temporary)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
@@ -276,7 +273,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="of all models")
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
     parser.add_argument("--page", type=Path, required=True, help="HTML to write")
-    parser.add_argument("--provenance", type=Path, required=True, help="CSV to write")
+    parser.add_argument("--provenance", type=Path, required=True, help="HTML to write")
     return parser.parse_args(command)
 
 
