@@ -4,14 +4,10 @@ BENCHMARK = f"{RESULTS}/benchmark"
 
 
 rule measure:
-    message:
-        "Measure the engine; leave the machine alone meanwhile"
     output:
         f"{BENCHMARK}/benchmark.json",
     log:
         "logs/benchmark/measure.log",
-    params:
-        device=STUDY.inference.device,
     conda:
         "../envs/conda.yaml"
     threads: 2
@@ -19,14 +15,16 @@ rule measure:
         gpu=STUDY.inference.gpus_per_job,
         mem_mb=8000,
         runtime=60,
+    params:
+        device=STUDY.inference.device,
+    message:
+        "Measure the engine; leave the machine alone meanwhile"
     shell:
         "python -m prunecal.benchmark --device {params.device} --threads {threads} "
         "--out {output} --log {log}"
 
 
 rule benchmark:
-    message:
-        "Draw the benchmark"
     input:
         f"{BENCHMARK}/benchmark.json",
     output:
@@ -45,11 +43,13 @@ rule benchmark:
         ),
     log:
         "logs/benchmark/draw.log",
+    conda:
+        "../envs/conda.yaml"
     params:
         folder=subpath(output.table, parent=True),
         code=source_digest("prunecal.figures.speed"),
-    conda:
-        "../envs/conda.yaml"
+    message:
+        "Draw the benchmark"
     shell:
         "python -m prunecal.figures.speed --benchmark {input} --table {output.table} "
         "--folder {params.folder} --log {log}"

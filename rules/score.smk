@@ -2,8 +2,6 @@
 
 
 rule score:
-    message:
-        "Score {wildcards.model} on {wildcards.dataset}"
     input:
         predictions=lambda wildcards: predictions(wildcards.model, wildcards.dataset),
         questions=f"{RESULTS}/datasets/{{dataset}}/questions.parquet",
@@ -13,15 +11,17 @@ rule score:
         str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.log")),
     benchmark:
         str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.benchmark.tsv"))
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=growing(3000),
     params:
         resamples=STUDY.statistics.resamples,
         seed=STUDY.statistics.seed,
         bins=STUDY.statistics.bins,
         code=source_digest("prunecal.score"),
-    conda:
-        "../envs/conda.yaml"
-    resources:
-        mem_mb=growing(3000),
+    message:
+        "Score {wildcards.model} on {wildcards.dataset}"
     shell:
         "python -m prunecal.score --predictions {input.predictions} --questions {input.questions} "
         "--resamples {params.resamples} --seed {params.seed} --bins {params.bins} "
@@ -29,10 +29,11 @@ rule score:
 
 
 rule compare:
-    message:
-        "Compare every cell with the unpruned model"
     input:
-        [f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS],
+        [
+            f"{AGGREGATES}/scores/{model}/{dataset}.safetensors"
+            for model, dataset in PAIRS
+        ],
     output:
         multiext(
             f"{AGGREGATES}/",
@@ -44,32 +45,37 @@ rule compare:
         ),
     log:
         str(Path("logs", STUDY.study, "compare.log")),
+    conda:
+        "../envs/conda.yaml"
     params:
         folder=subpath(output[0], parent=True),
         level=STUDY.statistics.level,
         code=source_digest("prunecal.compare"),
-    conda:
-        "../envs/conda.yaml"
+    message:
+        "Compare every cell with the unpruned model"
     shell:
         "python -m prunecal.compare --scores {input} --folder {params.folder} "
         "--level {params.level} --log {log}"
 
 
 rule claims:
-    message:
-        "Test the study against the claims"
     input:
-        scores=[f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS],
+        scores=[
+            f"{AGGREGATES}/scores/{model}/{dataset}.safetensors"
+            for model, dataset in PAIRS
+        ],
         claims="reports/claims.yaml",
     output:
         f"{AGGREGATES}/claims.json",
     log:
         str(Path("logs", STUDY.study, "claims.log")),
+    conda:
+        "../envs/conda.yaml"
     params:
         level=STUDY.statistics.level,
         code=source_digest("prunecal.claims"),
-    conda:
-        "../envs/conda.yaml"
+    message:
+        "Test the study against the claims"
     shell:
         "python -m prunecal.claims --claims {input.claims} --scores {input.scores} "
         "--level {params.level} --output {output} --log {log}"
