@@ -222,7 +222,8 @@ def _matmul(llava: Llava) -> float:
     return 2 * size**3 / statistics.median(took)
 
 
-if __name__ == "__main__":
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, or `words`."""
     parser = console.parser(__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="+", default=["mid"], choices=["embedded", "mid", "7b"])
     parser.add_argument("--loads", nargs="+", default=["POPE-like", "ScienceQA-like"])
@@ -235,4 +236,8 @@ if __name__ == "__main__":
     parser.add_argument("--dtype", help="bfloat16 on a GPU and float32 on a CPU by default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    console.run(main, parser.parse_args())
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    console.run(main, arguments())
