@@ -114,7 +114,7 @@ def test_packed_questions_give_the_loss_of_one_prompt_at_a_time(model, processor
     exam = Exam(processor.tokenizer, [canvas], truth([canvas]), Mix(2, 2))
     image = Image.open(io.BytesIO(canvas.png()))
     losses = []
-    for text, answer in exam.questions(0, np.random.default_rng(0)):
+    for text, answer, _ in exam.questions(0, np.random.default_rng(0)):
         inputs = processor(text=conversation("vicuna_v1", text), images=image, return_tensors="pt")
         target = processor.tokenizer.convert_tokens_to_ids(answer)
         with torch.no_grad():

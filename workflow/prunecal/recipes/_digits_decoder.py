@@ -5,6 +5,10 @@ look things up before it must read a real projector; this stands in for language
 Polls come first: multiple choice is learnt much faster by a decoder that can look things up.
 Then projector and decoder learn on the features of the frozen tower.
 
+Besides the answer, each choice of a multiple-choice question is marked: its own token has to say
+Yes if it is the right one and No if not. Without marks the decoder may stay at chance for long,
+since the answer's letter tells nothing until every step towards it is there.
+
 All questions about an image are packed into one sequence: each sees the image and itself.
 """
 
@@ -39,6 +43,14 @@ class Mix(NamedTuple):
     choices: int
 
 
+class Asked(NamedTuple):
+    """A question as the user's text, its answer, and which choices are right (none for a poll)."""
+
+    text: str
+    answer: str
+    choices: tuple[bool, ...]
+
+
 @dataclass(frozen=True)
 class Packed:
     """The questions about a batch of images, each image's in one row.
@@ -50,6 +62,8 @@ class Packed:
         asked: place of each question's last token, int64 [B, questions].
         answers: first token of each answer, int64 [B, questions].
         is_poll: whether a question is a poll, bool [questions].
+        marked: row and place of each choice's own token, int64 [2, choices].
+        marks: Yes or No for each of these, as tokens, int64 [choices].
     """
 
     ids: Tensor
@@ -58,6 +72,8 @@ class Packed:
     asked: Tensor
     answers: Tensor
     is_poll: Tensor
+    marked: Tensor
+    marks: Tensor
 
 
 class Exam:
@@ -81,37 +97,53 @@ class Exam:
         (prompt,) = self._tokenize([""])
         self.before = prompt[: prompt.index(tokenizer.convert_tokens_to_ids(IMAGE))]
 
-    def questions(self, index: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """Draw pairs of text and answer about one canvas, polls first."""
+    def questions(self, index: int, rng: np.random.Generator) -> list[Asked]:
+        """Draw questions about one canvas, polls first."""
         polls = sample(self.holds[index], self.mix.polls, rng)
-        drawn = [
+        choices = [
             ask(subject, self.canvases[index], rng)
             for subject in QUESTIONS
             for _ in range(self.mix.choices)
         ]
-        return polls + [(question.text, question.options[question.label]) for question in drawn]
+        return [Asked(text, answer, ()) for text, answer in polls] + [
+            Asked(
+                question.text,
+                question.options[question.label],
+                tuple(place == question.label for place in range(len(question.options))),
+            )
+            for question in choices
+        ]
 
     def pack(self, indices: np.ndarray, rng: np.random.Generator) -> Packed:
         """Draw and pack the questions about some canvases."""
         drawn = [self.questions(index, rng) for index in indices]
-        texts, answers = zip(*(pair for pairs in drawn for pair in pairs), strict=True)
-        after = iter(ids[len(self.before) + 1 :] for ids in self._tokenize(texts))
-        rows = [[next(after) for _ in pairs] for pairs in drawn]
+        tokens = iter(self._tokenize([asked.text for row in drawn for asked in row]))
+        rows = [[next(tokens)[len(self.before) + 1 :] for _ in row] for row in drawn]
         length = max(sum(map(len, row)) for row in rows)
         ids, block, offset = np.zeros((3, len(rows), length), dtype=np.int64)
-        asked = np.array([np.cumsum([len(question) for question in row]) - 1 for row in rows])
-        for number, row in enumerate(rows):
-            flat = [
-                (token, question, place)
-                for question, tokens in enumerate(row, start=1)
-                for place, token in enumerate(tokens)
-            ]
-            ids[number, : len(flat)], block[number, : len(flat)], offset[number, : len(flat)] = zip(
-                *flat, strict=True
-            )
-        known = torch.tensor(self.tokenizer.convert_tokens_to_ids(list(answers))).view(asked.shape)
-        is_poll = torch.tensor([answer in OPTIONS for _, answer in drawn[0]])
-        return Packed(*map(torch.from_numpy, (ids, block, offset, asked)), known, is_poll)
+        ends = np.array([np.cumsum([len(question) for question in row]) for row in rows])
+        marked, marks = [], []
+        for row, questions in enumerate(rows):
+            for number, (question, end) in enumerate(zip(questions, ends[row], strict=True)):
+                place = slice(end - len(question), end)
+                ids[row, place] = question
+                block[row, place] = number + 1
+                offset[row, place] = np.arange(len(question))
+                # a question ends in letter, choice, letter, choice, ..., one token of tail
+                choices = drawn[row][number].choices
+                marked += [(row, end - 2 * back) for back in range(len(choices), 0, -1)]
+                marks += [OPTIONS[0] if right else OPTIONS[1] for right in choices]
+        answers = self._words([asked.answer for row in drawn for asked in row])
+        return Packed(
+            *map(torch.from_numpy, (ids, block, offset, ends - 1)),
+            answers=answers.view(ends.shape),
+            is_poll=torch.tensor([not asked.choices for asked in drawn[0]]),
+            marked=torch.tensor(marked, dtype=torch.int64).view(-1, 2).T,
+            marks=self._words(marks),
+        )
+
+    def _words(self, words: list[str]) -> Tensor:
+        return torch.tensor(self.tokenizer.convert_tokens_to_ids(words), dtype=torch.int64)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer([conversation(TEMPLATE, text) for text in texts])["input_ids"]
@@ -227,6 +259,13 @@ def _answer(
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), packed.answers.flatten())
     right = (logits.argmax(dim=-1) == packed.answers).float()
     metrics = {"loss": loss.item(), "polls right": right[:, packed.is_poll].mean().item()}
-    if not packed.is_poll.all():
+    if len(packed.marks):
         metrics["choices right"] = right[:, ~packed.is_poll].mean().item()
+        row, place = packed.marked
+        marks = model.lm_head(states[row, shared + place])
+        marking = nn.functional.cross_entropy(marks, packed.marks)
+        metrics["choices marked right"] = (
+            (marks.argmax(dim=-1) == packed.marks).float().mean().item()
+        )
+        loss = loss + marking
     return loss, metrics

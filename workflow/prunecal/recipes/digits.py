@@ -24,10 +24,10 @@ class Params(Parameters):
 
     seed: int = Field(0, ge=0, description="seed of canvases, first weights, batches and questions")
     images: int = Field(4096, ge=2, description="training canvases")
-    tower_steps: int = Field(220, ge=1, description="steps of 32 images that train the tower")
-    poll_steps: int = Field(100, ge=1, description="steps of 32 images as words, polls alone")
-    symbol_steps: int = Field(180, ge=1, description="steps of 32 images as words, all questions")
-    image_steps: int = Field(180, ge=1, description="steps of 16 images, all questions")
+    tower_steps: int = Field(180, ge=1, description="steps of 32 images that train the tower")
+    poll_steps: int = Field(60, ge=1, description="steps of 32 images as words, polls alone")
+    symbol_steps: int = Field(170, ge=1, description="steps of 32 images as words, all questions")
+    image_steps: int = Field(200, ge=1, description="steps of 16 images, all questions")
 
 
 FITTED = 128  # canvases to which the symbols' noise is fitted
@@ -68,10 +68,10 @@ def train(params: Params, folder: Path) -> pd.DataFrame:
     pixels = torch.from_numpy(np.stack([canvas.pixels for canvas in canvases]))
     patches = torch.from_numpy(np.stack([canvas.patches for canvas in canvases]))
     polls, symbols, images = (
-        Exam(tokenizer, canvases, holds, mix) for mix in (Mix(2, 0), Mix(1, 4), Mix(2, 4))
+        Exam(tokenizer, canvases, holds, mix) for mix in (Mix(2, 0), Mix(1, 3), Mix(2, 3))
     )
 
-    with two_threads() as workers, torch.random.fork_rng():
+    with two_threads() as workers, torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
         model = start.build_model(tokenizer, start.normalise(pixels[:WHITENED]), patches[:WHITENED])
         phase = Phase("tower", params.tower_steps, batch=32, rate=2e-3, matrix_rate=2e-2)
