@@ -122,5 +122,21 @@ def test_packed_questions_give_the_loss_of_one_prompt_at_a_time(model, processor
     pixels = _digits_model.normalise(torch.from_numpy(canvas.pixels)[None])
     with torch.no_grad():
         visual = torch.stack(list(model.model.get_image_features(pixels).pooler_output))
-        packed, _ = _answer(model, exam, visual, exam.pack(np.array([0]), np.random.default_rng(0)))
-    assert packed.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-5)
+        _, metrics = _answer(
+            model, exam, visual, exam.pack(np.array([0]), np.random.default_rng(0))
+        )
+    assert metrics["loss"] == pytest.approx(torch.stack(losses).mean().item(), abs=1e-5)
+
+
+def test_marks_are_at_the_choices_and_say_which_is_right(processor):
+    canvases = [digits.canvas("train", 0, index) for index in range(3)]
+    exam = Exam(processor.tokenizer, canvases, truth(canvases), Mix(1, 2))
+    packed = exam.pack(np.arange(3), np.random.default_rng(0))
+    words = processor.tokenizer.convert_ids_to_tokens
+    right = []
+    for row, place, mark in zip(*packed.marked.tolist(), words(packed.marks), strict=True):
+        letter, choice = words(packed.ids[row, place - 1 : place + 1])
+        assert choice in digits.NAMES
+        if mark == "Yes":
+            right.append(letter.removesuffix("."))
+    assert right == words(packed.answers[:, ~packed.is_poll].flatten())
