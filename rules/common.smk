@@ -205,3 +205,17 @@ def infer_code(model, chosen):
     inside = {cell.family for cell in chosen if cell.place == "decoder"}
     modules = [module_name("strategies", name) for name in sorted(inside)]
     return source_digest("prunecal.infer", family_module(model), *modules)
+
+
+def unpruned():
+    """List the predictions of the unpruned models."""
+    return [
+        f"{RESULTS}/{model}/{dataset}/full/{MODELS[model].visual_tokens}/predictions.parquet"
+        for model, dataset in PAIRS
+    ]
+
+
+def study_folder(name):
+    """Return a study's folder: a path, or the name of a study below results."""
+    given, named = Path(name), Path(RESULTS, name)
+    return given if (given / "study.json").is_file() else named

@@ -22,11 +22,6 @@ MECHANISM_ITEMS = [
 ]
 
 
-def unpruned():
-    """List the predictions of the unpruned models."""
-    return [path for path in every_cell() if path.split("/")[3] == "full"]
-
-
 localrules:
     draw_explanations,
     examples,
@@ -94,7 +89,7 @@ rule draw_explanations:
         bins=STUDY.statistics.bins,
         code=source_digest("prunecal.figures.explanations"),
         look=LOOK,
-        tables=TABLES,
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
         folder=subpath(output[0], parent=True),
     message:
         "Draw what explains the changes of ECE"

@@ -2,13 +2,6 @@
 #   snakemake --cores 1 compare_studies --config studies=[results,llava-1.5-7b]
 # A target of its own: `compare` is the stage that compares cells within a study.
 
-
-def study_folder(name):
-    """Return a study's folder: a path, or the name of a study below results."""
-    given, named = Path(name), Path(RESULTS, name)
-    return given if (given / "study.json").is_file() else named
-
-
 SIDES = [
     study_folder(str(name))
     for name in (COMPARED if isinstance(COMPARED, list) else [COMPARED])
