@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from PIL import Image
+
 from prunecal import score, store
 from prunecal.config import cells, load_study
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import synthetic_results
 import yaml
+
+import synthetic_results
 from browser.chromium import Browser, program
 
 ROOT = Path(__file__).resolve().parents[2]

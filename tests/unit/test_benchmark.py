@@ -2,6 +2,7 @@ import json
 
 import pandas as pd
 import pytest
+
 from prunecal.benchmark import __main__ as benchmark
 from prunecal.benchmark import loads
 from prunecal.benchmark.ways import needed_flops

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from prunecal import calibration
 from prunecal.calibration import (
     adaptive_calibration_error,

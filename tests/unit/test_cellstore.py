@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from prunecal import store
 from prunecal.cellstore import FILES, KEY_IN_PROVENANCE, CellStore, cell_key, prune
 from prunecal.errors import PrunecalError

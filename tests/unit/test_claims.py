@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
 from prunecal import claims, store
 from prunecal.claims import Expectation, evaluate, read_claims
 from prunecal.contrasts import Measured, matches
@@ -225,8 +226,9 @@ def test_selectors_name_cells_by_their_properties(selector, found):
 
 
 def test_correlation_and_spread_agree_with_direct_computation(tmp_path):
-    from prunecal.contrasts import correlations, spreads, trends
     from scipy.stats import spearmanr
+
+    from prunecal.contrasts import correlations, spreads, trends
 
     rng = np.random.default_rng(3)
     cells = [cell("scope", budget, alpha=a) for budget in BUDGETS for a in (0.0, 0.5, 1.0)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from prunecal import claims, score, store
 from prunecal.claims import Claim, evaluate
 from prunecal.scores import Scores

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow.csv
 import pytest
+
 from prunecal import compare, store
 from prunecal.errors import PrunecalError
 from prunecal.scores import read_scores

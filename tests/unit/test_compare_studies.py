@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from prunecal import compare_studies, store
 from prunecal.compare_studies import METRICS
 from prunecal.errors import PrunecalError

@@ -7,12 +7,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from snakemake.utils import update_config
+
 from prunecal import plugins, schema
 from prunecal.config import cells, load_study
 from prunecal.errors import PrunecalError
 from prunecal.schema import json_schema
 from prunecal.settings import Study
-from snakemake.utils import update_config
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(ROOT.glob("studies/*.yaml"))

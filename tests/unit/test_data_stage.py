@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
 from prunecal import data, store
 from prunecal.datasets import Dataset, pope
 from prunecal.errors import PrunecalError

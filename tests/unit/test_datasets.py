@@ -11,12 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from loopback_hub import SHA, Hub, serve, use
 from PIL import Image
+from pydantic import ValidationError
+
+from loopback_hub import SHA, Hub, serve, use
 from prunecal import hub
 from prunecal.datasets import check, pope, scienceqa
 from prunecal.errors import PrunecalError
-from pydantic import ValidationError
 
 
 def png(seed: int) -> bytes:

@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+
 from prunecal import digits
 from prunecal.datasets import check, digits_pope, digits_sqa
 

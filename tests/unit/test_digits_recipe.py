@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
 from prunecal import digits
 from prunecal.datasets import digits_pope, digits_sqa
 from prunecal.digits_polls import truth
 from prunecal.prompts import conversation, pope_text
 from prunecal.recipes import _digits_model
 from prunecal.recipes import digits as recipe
-from prunecal.recipes._digits_decoder import Exam, Mix, _answer
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from prunecal.recipes._digits_decoder import _answer
+from prunecal.recipes._digits_exam import Exam, Mix
 
 SHORT = recipe.Params(images=8, tower_steps=2, poll_steps=2, symbol_steps=2, image_steps=2)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from prunecal.strategies import rank
 
 VECTORS = Path(__file__).parent.parent / "vectors"

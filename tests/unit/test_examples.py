@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import synthetic_results
 from PIL import Image
+
+import synthetic_results
 from prunecal import examples, store
 from prunecal.errors import PrunecalError
 from prunecal.predictions import read_cell

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic_results
 from matplotlib import pyplot
 from PIL import Image
+
+import synthetic_results
 from prunecal import plugins, store
 from prunecal.calibration import aurc, expected_calibration_error
 from prunecal.figures import (

@@ -7,10 +7,11 @@ import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from safetensors.numpy import save
+
 from loopback_hub import SHA, Hub, serve, use
 from prunecal import hub
 from prunecal.errors import PrunecalError
-from safetensors.numpy import save
 
 REPO = "someone/small-llava"
 FILES = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from prunecal import plugins, store
 from prunecal.engine.cell import Session
 from prunecal.errors import PrunecalError

@@ -4,6 +4,8 @@ import csv
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
+
 import synthetic_results
 from prunecal import mechanisms
 from prunecal.calibration import expected_calibration_error
@@ -11,7 +13,6 @@ from prunecal.calibration.weighted import Sample, bin_sums
 from prunecal.errors import PrunecalError
 from prunecal.figures import explanations
 from prunecal.scores import read_scores
-from scipy.stats import spearmanr
 
 
 def command(results, folder):

@@ -4,6 +4,7 @@ import json
 from html import escape
 
 import pytest
+
 import synthetic_results
 from prunecal import calibration, costs, methods, plugins, store
 from prunecal.config import load_study

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
+
 from loopback_hub import SHA, Hub, serve, use
 from prunecal import manifest, model, recipes, store
 from prunecal.errors import PrunecalError
-from safetensors.numpy import save
 
 REPO = "someone/small-llava"
 WEIGHTS = save({"w": np.arange(100, dtype=np.float32)})

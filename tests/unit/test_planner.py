@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from prunecal.engine.planner import PADDING, halves, make_row, plan
 
 SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from prunecal.errors import PrunecalError
 from prunecal.prompts import conversation, pope_text, scienceqa_text
 

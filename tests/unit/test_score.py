@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from prunecal import calibration, score, store
 from prunecal.errors import PrunecalError
 from prunecal.predictions import read_cell, read_cells, subsets

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+
 from prunecal import calibration
 from prunecal.calibration._checks import padded
 from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+
 from prunecal import store
 from prunecal.errors import PrunecalError
 

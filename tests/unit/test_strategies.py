@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+
 from prunecal import plugins
 from prunecal.errors import PrunecalError
 from prunecal.strategies import rank

@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 
 import pytest
+
 import synthetic_results
 from prunecal import store, summary
 from prunecal.config import load_study

@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
 from prunecal import store, verify
 from prunecal.digest import file_digest
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+
 from prunecal import config
 from prunecal.digest import file_digest
 

@@ -11,10 +11,11 @@ import time
 import numpy as np
 import pytest
 from kills import kill_during_inference
-from prunecal import verify
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from small_project import Project
+
+from prunecal import verify
 
 TRIALS = int(os.environ.get("PRUNECAL_KILL_TRIALS", "2"))  # 20 before a release
 
