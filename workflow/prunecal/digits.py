@@ -23,11 +23,11 @@ GRID = SIDE // PATCH
 BACKGROUND = len(NAMES)  # the patch label of no digit
 
 TEST_SCANS = 597
-FEWEST, MOST = 3, 7  # digits on a canvas
+FEWEST, MOST = 4, 9  # digits on a canvas
 FREQUENCY = (0.16, 0.14, 0.13, 0.12, 0.10, 0.09, 0.08, 0.07, 0.06, 0.05)  # of zero to nine
 SUCCESSION = 0.35  # chance that a digit is its neighbour's successor: gives co-occurrence
 SIZES = (11, 15)  # pixels per side of a digit, both included
-JITTER = 1  # pixels that a digit may lie off a patch's centre, each way
+JITTER = 2  # pixels that a digit may lie off a patch's centre each way, mostly less
 CONTRAST = (0.3, 0.75)
 GROUND = (0.2, 0.5)
 TEXTURE = 0.04  # standard deviation of the blotches; the grain has 0.7 of it
@@ -98,7 +98,7 @@ def canvas(split: Split, seed: int, index: int) -> Canvas:
     digits = []
     for value, cell in zip(values, _cells(rng, len(values)), strict=True):
         size = int(rng.integers(SIZES[0], SIZES[1] + 1))
-        centre = cell * PATCH + PATCH // 2 + rng.integers(-JITTER, JITTER + 1, 2)
+        centre = cell * PATCH + PATCH // 2 + rng.binomial(2 * JITTER, 0.5, 2) - JITTER
         top, left = np.clip(centre - size // 2, 0, SIDE - size).tolist()
         digit = Digit(value, int(rng.choice(_pool(split, value))), top, left, size)
         enlarge = _enlargement(size)
@@ -133,12 +133,12 @@ def _pool(split: Split, value: int) -> np.ndarray:
 
 
 def _values(rng: np.random.Generator) -> list[int]:
-    """Draw a canvas's digits: common ones more often, successors together, two classes at least."""
+    """Draw a canvas's digits, common ones more often, successors together, two to seven classes."""
     values = [_common(rng)]
     for _ in range(rng.integers(FEWEST, MOST + 1) - 1):
         follows = rng.random() < SUCCESSION
         values.append((values[-1] + 1) % len(NAMES) if follows else _common(rng))
-    return values if len(set(values)) > 1 else _values(rng)
+    return values if 2 <= len(set(values)) <= 7 else _values(rng)
 
 
 def _common(rng: np.random.Generator) -> int:

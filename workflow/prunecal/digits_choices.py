@@ -13,7 +13,7 @@ from prunecal.digits import NAMES, Canvas
 from prunecal.prompts import LETTERS, scienceqa_text
 
 HINTED = 2 / 3  # share of questions with a hint
-COUNTS = {3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven"}
+COUNTS = {4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight", 9: "Nine"}
 QUESTIONS = {
     "presence": "Which digit is in the image?",
     "absence": "Which digit is missing from the image?",

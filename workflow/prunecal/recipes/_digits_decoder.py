@@ -4,149 +4,26 @@ In the symbolic phases the visual tokens are noisy word embeddings, which teache
 look things up before it must read a real projector; this stands in for language pre-training.
 Polls come first: multiple choice is learnt much faster by a decoder that can look things up.
 Then projector and decoder learn on the features of the frozen tower.
-
-Besides the answer, each choice of a multiple-choice question is marked: its own token has to say
-Yes if it is the right one and No if not. Without marks the decoder may stay at chance for long,
-since the answer's letter tells nothing until every step towards it is there.
-
-All questions about an image are packed into one sequence: each sees the image and itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prunecal.digits import BACKGROUND, Canvas
-from prunecal.digits_choices import QUESTIONS, ask
-from prunecal.digits_polls import OPTIONS, sample
-from prunecal.prompts import IMAGE, conversation
-from prunecal.recipes._digits_model import TEMPLATE, WIDTH
+from prunecal.recipes._digits_exam import Exam, Packed
+from prunecal.recipes._digits_model import WIDTH
 from prunecal.recipes._halves import Metrics, Phase, train
 
 if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+    from transformers import LlavaForConditionalGeneration
 
-SYMBOLS = 24  # visual tokens of the symbolic phases
-
-
-class Mix(NamedTuple):
-    """How many questions an image gets: polls per kind and answer, choices per subject."""
-
-    polls: int
-    choices: int
-
-
-class Asked(NamedTuple):
-    """A question as the user's text, its answer, and which choices are right (none for a poll)."""
-
-    text: str
-    answer: str
-    choices: tuple[bool, ...]
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The questions about a batch of images, each image's in one row.
-
-    Attributes:
-        ids: tokens after the visual tokens, int64 [B, T].
-        block: the question to which a token belongs, from 1; 0 for padding, int64 [B, T].
-        offset: a token's place in its question, int64 [B, T].
-        asked: place of each question's last token, int64 [B, questions].
-        answers: first token of each answer, int64 [B, questions].
-        is_poll: whether a question is a poll, bool [questions].
-        marked: row and place of each choice's own token, int64 [2, choices].
-        marks: Yes or No for each of these, as tokens, int64 [choices].
-    """
-
-    ids: Tensor
-    block: Tensor
-    offset: Tensor
-    asked: Tensor
-    answers: Tensor
-    is_poll: Tensor
-    marked: Tensor
-    marks: Tensor
-
-
-class Exam:
-    """Questions about training canvases, as tokens.
-
-    Args:
-        tokenizer: the model's.
-        canvases: the training canvases.
-        holds: which categories of polls they have, as `truth` gives it.
-        mix: what is asked about each.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        canvases: Sequence[Canvas],
-        holds: np.ndarray,
-        mix: Mix,
-    ) -> None:
-        self.tokenizer, self.canvases, self.holds, self.mix = tokenizer, canvases, holds, mix
-        (prompt,) = self._tokenize([""])
-        self.before = prompt[: prompt.index(tokenizer.convert_tokens_to_ids(IMAGE))]
-
-    def questions(self, index: int, rng: np.random.Generator) -> list[Asked]:
-        """Draw questions about one canvas, polls first."""
-        polls = sample(self.holds[index], self.mix.polls, rng)
-        choices = [
-            ask(subject, self.canvases[index], rng)
-            for subject in QUESTIONS
-            for _ in range(self.mix.choices)
-        ]
-        return [Asked(text, answer, ()) for text, answer in polls] + [
-            Asked(
-                question.text,
-                question.options[question.label],
-                tuple(place == question.label for place in range(len(question.options))),
-            )
-            for question in choices
-        ]
-
-    def pack(self, indices: np.ndarray, rng: np.random.Generator) -> Packed:
-        """Draw and pack the questions about some canvases."""
-        drawn = [self.questions(index, rng) for index in indices]
-        tokens = iter(self._tokenize([asked.text for row in drawn for asked in row]))
-        rows = [[next(tokens)[len(self.before) + 1 :] for _ in row] for row in drawn]
-        length = max(sum(map(len, row)) for row in rows)
-        ids, block, offset = np.zeros((3, len(rows), length), dtype=np.int64)
-        ends = np.array([np.cumsum([len(question) for question in row]) for row in rows])
-        marked, marks = [], []
-        for row, questions in enumerate(rows):
-            for number, (question, end) in enumerate(zip(questions, ends[row], strict=True)):
-                place = slice(end - len(question), end)
-                ids[row, place] = question
-                block[row, place] = number + 1
-                offset[row, place] = np.arange(len(question))
-                # a question ends in letter, choice, letter, choice, ..., one token of tail
-                choices = drawn[row][number].choices
-                marked += [(row, end - 2 * back) for back in range(len(choices), 0, -1)]
-                marks += [OPTIONS[0] if right else OPTIONS[1] for right in choices]
-        answers = self._words([asked.answer for row in drawn for asked in row])
-        return Packed(
-            *map(torch.from_numpy, (ids, block, offset, ends - 1)),
-            answers=answers.view(ends.shape),
-            is_poll=torch.tensor([not asked.choices for asked in drawn[0]]),
-            marked=torch.tensor(marked, dtype=torch.int64).view(-1, 2).T,
-            marks=self._words(marks),
-        )
-
-    def _words(self, words: list[str]) -> Tensor:
-        return torch.tensor(self.tokenizer.convert_tokens_to_ids(words), dtype=torch.int64)
-
-    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer([conversation(TEMPLATE, text) for text in texts])["input_ids"]
+SYMBOLS = 24  # visual tokens of the symbolic phases, more than twice the digits of a canvas
 
 
 def train_on_symbols(
@@ -178,24 +55,19 @@ def train_on_symbols(
     with torch.no_grad():
         projected = model.model.multi_modal_projector(features)
         meant = embeddings[words][patches]
-        digit = patches < BACKGROUND
-        scale, noise = zip(
-            *(_fit(projected[kind], meant[kind]) for kind in (digit, ~digit)), strict=True
-        )
+        background = patches == BACKGROUND
+        fits = [_fit(projected[kind], meant[kind]) for kind in (~background, background)]
+        scale, noise = torch.tensor(fits).T
 
     def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Metrics]:
-        shown = torch.from_numpy(
-            np.stack([_symbols(exam.canvases[index], rng) for index in indices])
-        )
+        drawn = [_symbols(exam.canvases[index], rng) for index in indices]
+        shown = torch.from_numpy(np.stack(drawn))
         spread = torch.from_numpy(rng.standard_normal((*shown.shape, WIDTH), dtype=np.float32))
-        background = (shown == BACKGROUND).long()
-        visual = (
-            torch.tensor(scale)[background][..., None] * embeddings[words][shown]
-            + torch.tensor(noise)[background][..., None] * spread
-        )
+        kind = (shown == BACKGROUND).long()[..., None]
+        visual = scale[kind] * embeddings[words][shown] + noise[kind] * spread
         return _answer(model, exam, visual, exam.pack(indices, rng))
 
-    trained = {**dict(model.model.language_model.named_parameters("decoder"))}
+    trained = dict(model.model.language_model.named_parameters("decoder"))
     trained["head"] = model.lm_head.weight
     return train(phase, trained, loss, len(exam.canvases), seed, workers)
 
@@ -229,9 +101,9 @@ def _fit(projected: Tensor, meant: Tensor) -> tuple[float, float]:
 
 
 def _symbols(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """Return what each symbolic token shows: the canvas's digits, some repeatedly, at any place."""
+    """Return what each symbolic token shows: each digit of the canvas once or twice, anywhere."""
     values = [digit.value for digit in canvas.digits]
-    values = np.repeat(values, rng.integers(1, 4, len(values)))
+    values = np.repeat(values, rng.integers(1, 3, len(values)))
     shown = np.full(SYMBOLS, BACKGROUND)
     shown[: len(values)] = values
     return rng.permutation(shown)
@@ -263,9 +135,7 @@ def _answer(
         metrics["choices right"] = right[:, ~packed.is_poll].mean().item()
         row, place = packed.marked
         marks = model.lm_head(states[row, shared + place])
-        marking = nn.functional.cross_entropy(marks, packed.marks)
-        metrics["choices marked right"] = (
-            (marks.argmax(dim=-1) == packed.marks).float().mean().item()
-        )
-        loss = loss + marking
+        right = (marks.argmax(dim=-1) == packed.marks).float()
+        metrics["marks right"] = right.mean().item()
+        loss = loss + nn.functional.cross_entropy(marks, packed.marks)
     return loss, metrics

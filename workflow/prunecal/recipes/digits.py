@@ -24,7 +24,7 @@ class Params(Parameters):
 
     seed: int = Field(0, ge=0, description="seed of canvases, first weights, batches and questions")
     images: int = Field(4096, ge=2, description="training canvases")
-    tower_steps: int = Field(180, ge=1, description="steps of 32 images that train the tower")
+    tower_steps: int = Field(200, ge=1, description="steps of 32 images that train the tower")
     poll_steps: int = Field(60, ge=1, description="steps of 32 images as words, polls alone")
     symbol_steps: int = Field(170, ge=1, description="steps of 32 images as words, all questions")
     image_steps: int = Field(200, ge=1, description="steps of 16 images, all questions")
@@ -55,7 +55,8 @@ def train(params: Params, folder: Path) -> pd.DataFrame:
     from prunecal.console import progress
     from prunecal.digits_polls import truth
     from prunecal.recipes import _digits_model as start
-    from prunecal.recipes._digits_decoder import Exam, Mix, train_on_images, train_on_symbols
+    from prunecal.recipes._digits_decoder import train_on_images, train_on_symbols
+    from prunecal.recipes._digits_exam import Exam, Mix
     from prunecal.recipes._digits_tower import encode, train_tower
     from prunecal.recipes._halves import Phase, two_threads
 
