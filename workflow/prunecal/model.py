@@ -56,6 +56,8 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
         recipe.train(params, trained)
         if weights.exists():
             shutil.rmtree(weights)
+        for file in trained.iterdir():
+            file.chmod(0o644)  # safetensors writes 0600, which would hide weights from the group
         trained.rename(weights)
     return weights
 
