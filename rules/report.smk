@@ -99,6 +99,7 @@ rule html_report:
             *Path("reports").glob("*.rst"),
             *Path("reports", "captions").glob("*.rst"),
         ],
+        stylesheet="reports/report.css",
         study=f"{AGGREGATES}/study.json",
     output:
         REPORT,
@@ -106,14 +107,9 @@ rule html_report:
         str(Path("logs", STUDY.study, "report.log")),
     conda:
         "../envs/conda.yaml"
-    params:
-        snakefile=workflow.main_snakefile,
-        stylesheet=Path(workflow.basedir, "reports", "report.css"),
-        look=file_digest(Path(workflow.basedir, "reports", "report.css")),
     message:
         "Put the report together: {output}"
     shell:
         # a second Snakemake that runs no job: it reads what this one has recorded
-        "snakemake results --cores 1 --snakefile {params.snakefile} --nolock "
-        "--configfile {input.study} "
-        "--report {output} --report-stylesheet {params.stylesheet} > {log} 2>&1"
+        "snakemake results --cores 1 --nolock --configfile {input.study} "
+        "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1"
