@@ -2,8 +2,8 @@
 
 Sources: the conversation template `vicuna_v1` and the evaluation scripts `model_vqa_loader` (POPE)
 and `model_vqa_science --single-pred-prompt` (ScienceQA) of github.com/haotian-liu/LLaVA; for the
-text of a ScienceQA question, task `scienceqa_img` of github.com/EvolvingLMMs-Lab/lmms-eval, whose
-settings reproduce that evaluation from the Hub's copy of the data.
+text of a ScienceQA question, task `scienceqa_img` of github.com/EvolvingLMMs-Lab/lmms-eval, which
+reads the Hub's copy of the data and leaves out the context line where a question has no hint.
 """
 
 from collections.abc import Sequence
