@@ -12,7 +12,9 @@ from prunecal.strategies.fastv import fastv_logits
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 EXPECTED = json.loads((VECTORS / "fastv_expected.json").read_text())
-CASES = [(case["K"], case["keep"], case["prompt"]) for case in EXPECTED["cases"]]
+CASES = {
+    (case["K"], case["keep"], case["prompt"]): case["kept_image_idx"] for case in EXPECTED["cases"]
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,7 @@ def test_kept_tokens_and_logits_equal_the_official_code(
     llama, prompts, is_image, arrays, layer, budget, prompt
 ):
     kept, logits = fastv_logits(llama, prompts[prompt][None], is_image, layer, budget)
-    (case,) = [c for c in EXPECTED["cases"] if (c["K"], c["keep"], c["prompt"]) == (layer, budget, prompt)]  # fmt: skip # noqa: E501
-    assert kept.tolist() == case["kept_image_idx"]
+    assert kept.tolist() == CASES[layer, budget, prompt]
     official = arrays[f"K{layer}_keep{budget}_p{prompt}/official_inplace_last_logits"]
     np.testing.assert_allclose(logits.numpy(), official.ravel(), atol=1e-4)
 

@@ -3,15 +3,22 @@
 Writes `features` [I, N, D] in the model's dtype and `saliency` float32 [I, N].
 """
 
+from __future__ import annotations
+
 import argparse
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunecal import console, model, plugins, store
 from prunecal.engine import device
 from prunecal.errors import PrunecalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
 
 BATCH = 32  # images at a time; a tower's activations are small beside the language model's
 
@@ -53,7 +60,7 @@ def _batches(rows: list[dict]) -> Iterator[list[dict]]:
         yield rows[start : start + BATCH]
 
 
-def _refuse_not_finite(ids: list[str], features) -> None:  # noqa: ANN001
+def _refuse_not_finite(ids: list[str], features: torch.Tensor) -> None:
     finite = features.isfinite().flatten(1).all(dim=1)
     if not finite.all():
         first = ids[int(finite.logical_not().nonzero()[0])]

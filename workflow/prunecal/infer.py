@@ -88,7 +88,7 @@ def main(arguments: argparse.Namespace) -> None:
             _one_cell(job, cell, arguments.folder / cell["strategy"] / str(cell["budget"]))
         except store.CannotWriteError:
             raise  # the other cells could not be kept either
-        except Exception as error:  # noqa: BLE001  reported below, with the traceback in the log
+        except Exception as error:  # reported below, with the traceback in the log
             console.log.debug("%s failed", name, exc_info=True)
             failed[name] = error
     if failed:
