@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from os.path import relpath
 from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir, "workflow")

@@ -107,9 +107,12 @@ rule html_report:
         str(Path("logs", STUDY.study, "report.log")),
     conda:
         "../envs/conda.yaml"
+    params:
+        snakefile=relpath(workflow.main_snakefile),  # so that a moved folder changes nothing
     message:
         "Put the report together: {output}"
     shell:
         # a second Snakemake that runs no job: it reads what this one has recorded
-        "snakemake results --cores 1 --nolock --configfile {input.study} "
+        "snakemake results --snakefile {params.snakefile} --cores 1 --nolock "
+        "--configfile {input.study} "
         "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1"
