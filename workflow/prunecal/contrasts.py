@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from prunecal.errors import PrunecalError, nearest
 from prunecal.figures.names import metric_name
-from prunecal.scores import REFERENCE, Scores
+from prunecal.scores import Scores
 
 Selector = Mapping[str, Any]
 
@@ -182,11 +182,6 @@ def _correlation(x: NDArray, y: NDArray) -> NDArray:
     scale = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     undefined = np.full(scale.shape, np.nan)
     return np.divide((x * y).sum(axis=0), scale, out=undefined, where=scale > 0)
-
-
-def _agree(cell: Mapping[str, Any], reference: Mapping[str, Any], match: list[str]) -> bool:
-    unpruned = reference["family"] == REFERENCE
-    return unpruned or all(property_of(cell, key) == property_of(reference, key) for key in match)
 
 
 def _name(cell: Mapping[str, Any]) -> str:
