@@ -1,6 +1,11 @@
 # Metrics with clustered intervals, comparisons with the unpruned model, and the claims' verdicts.
 
 
+localrules:
+    compare,
+    claims,
+
+
 rule score:
     input:
         predictions=lambda wildcards: predictions(wildcards.model, wildcards.dataset),
@@ -13,6 +18,7 @@ rule score:
         str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.benchmark.tsv"))
     conda:
         "../envs/conda.yaml"
+    threads: 2
     resources:
         mem_mb=growing(3000),
     params:

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecal import store
-from prunecal.calibration._checks import padded
 from prunecal.calibration.proper import brier_rows, log_probabilities, surprise_rows
 from prunecal.errors import PrunecalError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROW_COLUMNS = ("question_id", "image_id", "subset", "options", "label")
 COLUMNS = [*ROW_COLUMNS, "logits", "n_visual", "coverage"]
@@ -99,32 +102,65 @@ def read_cell(path: Path | str) -> Cell:
         PrunecalError: the file is missing or damaged, or a question has no options, a label outside
             its options, another number of logits than options, or NaN or infinite logits.
     """
-    columns = store.read_table(path, COLUMNS).to_pydict()
-    facts = store.read_facts(path)
-    if not columns["question_id"]:
+    columns = _checked_columns(path)
+    return _cell(path, columns, columns.select(ROW_COLUMNS).to_pydict())
+
+
+def _checked_columns(path: Path | str) -> "pa.Table":
+    """Read the columns of a cell, without a Python object per value: cells have many rows."""
+    import pyarrow.compute as pc
+
+    columns = store.read_table(path, COLUMNS).combine_chunks()
+    names = columns["question_id"]
+    if not len(names):
         raise PrunecalError(f"{path} holds no questions; make the file again")
-    if len(set(columns["question_id"])) < len(columns["question_id"]):
+    if pc.count_distinct(names).as_py() < len(names):
         raise PrunecalError(f"{path} holds a question id twice; make the file again")
-    rows = zip(
-        *(columns[name] for name in ("question_id", "options", "logits", "label")), strict=True
+    options, logits = (_lengths(columns[name]) for name in ("options", "logits"))
+    label = columns["label"].to_numpy()
+    finite = np.isfinite(pc.list_flatten(columns["logits"]).to_numpy())
+    row_of_logit = np.repeat(np.arange(len(names)), logits)
+    infinite = np.bincount(row_of_logit[~finite], minlength=len(names)) > 0
+    faults = (
+        (
+            (options == 0) | (logits != options),
+            "has {logits} logits for {options} options; infer this cell again",
+        ),
+        (
+            ~((label >= 0) & (label < options)),
+            "has label {label} but {options} options; correct the data set",
+        ),
+        (
+            infinite,
+            "has NaN or infinite logits; infer this cell again, in float32 if it ran "
+            "in half precision",
+        ),
     )
-    for question, options, logits, label in rows:
-        if not options or len(logits) != len(options):
-            raise PrunecalError(
-                f"{path}: question {question!r} has {len(logits)} logits for {len(options)} "
-                "options; infer this cell again"
-            )
-        if not 0 <= label < len(options):
-            raise PrunecalError(
-                f"{path}: question {question!r} has label {label} but {len(options)} options; "
-                "correct the data set"
-            )
-        if not np.isfinite(logits).all():
-            raise PrunecalError(
-                f"{path}: question {question!r} has NaN or infinite logits; infer this cell again, "
-                "in float32 if it ran in half precision"
-            )
+    for rows, what in faults:
+        if rows.any():
+            row = int(np.argmax(rows))
+            what = what.format(logits=logits[row], options=options[row], label=label[row])
+            raise PrunecalError(f"{path}: question {names[row].as_py()!r} {what}")
+    return columns
+
+
+def _lengths(lists: "pa.ChunkedArray") -> NDArray:
+    """Return the length of each list, int [n]; a missing list has none."""
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+
+
+def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> Cell:
+    import pyarrow.compute as pc
+
+    facts = store.read_facts(path)
     cell = facts["cell"]
+    lengths = _lengths(columns["logits"])
+    table = np.full((len(lengths), lengths.max()), -np.inf)
+    table[np.arange(lengths.max()) < lengths[:, None]] = pc.list_flatten(
+        columns["logits"]
+    ).to_numpy()
     return Cell(
         facts={
             **{key: cell[key] for key in ("model", "dataset", "strategy", "family", "budget")},
@@ -132,41 +168,45 @@ def read_cell(path: Path | str) -> Cell:
             "visual_tokens": facts.get("visual_tokens"),
             "tokens_per_layer": facts.get("tokens_per_layer"),
         },
-        rows={name: columns[name] for name in ROW_COLUMNS},
-        table=padded(columns["logits"]),
-        n_visual=np.asarray(columns["n_visual"], dtype=np.float64),
-        coverage=np.asarray(columns["coverage"], dtype=np.float64),
+        rows=rows,
+        table=table,
+        n_visual=columns["n_visual"].to_numpy().astype(np.float64),
+        coverage=columns["coverage"].to_numpy().astype(np.float64),
     )
 
 
 def read_cells(paths: list[Path]) -> list[Cell]:
     """Read all cells of one model on one data set, in order of strategy and budget.
 
+    The cells share the lists of their `rows`.
+
     Raises:
         PrunecalError: a file is bad (see `read_cell`), two files hold the same cell, or cells
             differ in model, data set or questions.
     """
-    cells = sorted(
-        ((read_cell(path), path) for path in paths),
-        key=lambda pair: (pair[0].facts["strategy"], pair[0].facts["budget"]),
-    )
-    first, first_path = cells[0]
-    for (cell, path), (before, before_path) in zip(cells[1:], cells[:-1], strict=True):
-        same = ("strategy", "budget")
-        if all(cell.facts[key] == before.facts[key] for key in same):
-            raise PrunecalError(f"{before_path} and {path} hold the same cell; remove one of them")
+    cells: list[tuple[Cell, Path]] = []
+    for path in paths:
+        columns = _checked_columns(path)
+        if not cells:
+            shared, rows = columns, columns.select(ROW_COLUMNS).to_pydict()
+        cells.append((_cell(path, columns, rows), path))
+        first = cells[0][0]
         for key in ("model", "dataset"):
-            if cell.facts[key] != first.facts[key]:
+            if cells[-1][0].facts[key] != first.facts[key]:
                 raise PrunecalError(
-                    f"{path} is of {key} {cell.facts[key]!r} but {first_path} of "
+                    f"{path} is of {key} {cells[-1][0].facts[key]!r} but {paths[0]} of "
                     f"{first.facts[key]!r}; score them apart"
                 )
-        for column in ROW_COLUMNS:
-            if cell.rows[column] != first.rows[column]:
+        for name in ROW_COLUMNS:
+            if not columns[name].equals(shared[name]):
                 raise PrunecalError(
-                    f"{path} and {first_path} differ in their {column} column; infer both again "
+                    f"{path} and {paths[0]} differ in their {name} column; infer both again "
                     "from the same questions.parquet"
                 )
+    cells.sort(key=lambda pair: (pair[0].facts["strategy"], pair[0].facts["budget"]))
+    for (cell, path), (before, before_path) in pairwise(cells):
+        if all(cell.facts[key] == before.facts[key] for key in ("strategy", "budget")):
+            raise PrunecalError(f"{before_path} and {path} hold the same cell; remove one of them")
     return [cell for cell, _ in cells]
 
 

@@ -6,9 +6,11 @@ where it is undefined. Metadata: model, dataset, cells, subsets, metrics, resamp
 """
 
 import argparse
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,35 @@ def cell_temperatures(
     }
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What a process needs to score a cell by its index."""
+
+    cells: list[Cell]
+    parts: Mapping[str, NDArray]
+    resamples: Resamples
+    reference: Mapping[str, NDArray]
+    bins: int
+
+    def __call__(self, index: int) -> list[dict[str, NDArray]]:
+        # one BLAS thread: cells are the unit of work, and rounding must not follow the core count
+        with threadpool_limits(1):
+            cell = self.cells[index]
+            return score_cell(cell, self.parts, self.resamples, self.reference, self.bins)
+
+
+_taken: _Work  # of a worker process: sent once, not with every cell
+
+
+def _take(work: _Work) -> None:
+    global _taken
+    _taken = work
+
+
+def _score_taken(index: int) -> list[dict[str, NDArray]]:
+    return _taken(index)
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Score the cells and write the file."""
     cells = read_cells(arguments.predictions)
@@ -120,17 +151,21 @@ def main(arguments: argparse.Namespace) -> None:
         fold=image_folds(len(images), arguments.seed),
     )
     unpruned = [cell for cell in cells if cell.facts["family"] == REFERENCE]
-    reference = cell_temperatures(unpruned[0], parts, resamples) if unpruned else {}
+    with threadpool_limits(1):
+        reference = cell_temperatures(unpruned[0], parts, resamples) if unpruned else {}
 
-    def score(cell: Cell) -> list[dict[str, NDArray]]:
-        return score_cell(cell, parts, resamples, reference, arguments.bins)
-
-    # one BLAS thread each: cells are the unit of work, and rounding must not follow the core count
-    with threadpool_limits(1), ThreadPoolExecutor(arguments.threads) as pool:
-        scored = console.progress(
-            pool.map(score, cells), total=len(cells), what="score", unit="cell"
-        )
-        results = list(scored)
+    work = _Work(cells, parts, resamples, reference, arguments.bins)
+    with ExitStack() as stack:
+        scored: Iterable[list[dict[str, NDArray]]]
+        if arguments.threads == 1:
+            scored = map(work, range(len(cells)))
+        else:
+            # processes: half of the work is small steps that hold Python's global lock
+            pool = ProcessPoolExecutor(
+                arguments.threads, get_context("spawn"), initializer=_take, initargs=(work,)
+            )
+            scored = stack.enter_context(pool).map(_score_taken, range(len(cells)))
+        results = list(console.progress(scored, total=len(cells), what="score", unit="cell"))
     metrics = sorted(results[0][0])
     arrays = {}
     for metric in metrics:
@@ -177,7 +212,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the resamples and the folds")
     parser.add_argument("--bins", type=int, default=15, help="bins of confidence")
-    parser.add_argument("--threads", type=int, default=1, help="cells scored at once")
+    parser.add_argument("--threads", type=int, default=1, help="processes, each of which scores a cell")
     return parser.parse_args(command)
 
 

@@ -32,7 +32,7 @@ def bin_index(confidence: NDArray, bins: int) -> NDArray:
 
     A confidence of 0 belongs to the first bin.
     """
-    return np.maximum(np.searchsorted(bin_edges(bins), confidence, side="left") - 1, 0)
+    return np.searchsorted(bin_edges(bins)[1:-1], confidence, side="left")
 
 
 def reliability_diagram(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:

@@ -15,36 +15,51 @@ from scipy import sparse
 ROUNDING = 1e-9  # whole numbers computed in float64 may miss by this much
 
 
-class Ranked:
-    """Groups of equally confident rows, most confident first, under R weightings.
+class Order:
+    """Groups of equally confident rows, most confident first, before any weighting.
 
     Args:
         confidence: float64 [n].
         correct: bool [n].
-        cluster: int [n], the row of `weights` that weighs each row; by default all are alike.
-        weights: float64 [clusters, R], whole numbers.
+        cluster: int [n], the row of the weights that weighs each row.
+        clusters: number of rows of the weights.
     """
 
-    def __init__(
-        self,
-        confidence: NDArray,
-        correct: NDArray,
-        cluster: NDArray | None = None,
-        weights: NDArray | None = None,
-    ):
-        if cluster is None or weights is None:
-            cluster, weights = np.zeros(len(confidence), dtype=np.intp), np.ones((1, 1))
+    def __init__(self, confidence: NDArray, correct: NDArray, cluster: NDArray, clusters: int):
         _, group = np.unique(-confidence, return_inverse=True)
         wrong = ~correct
         erring = np.unique(group[wrong])  # the groups that hold an error: only they bend the curves
         # segment 2j + 1 is the j-th such group, segment 2j all that stands between it and the last
         segment = np.searchsorted(erring, group, "left") + np.searchsorted(erring, group, "right")
-        sizes = sum_by(segment, cluster, np.ones(len(group)), 2 * len(erring) + 1, weights)
+        self._sizes = _counts(segment, cluster, (2 * len(erring) + 1, clusters))
+        order = np.searchsorted(erring, group[wrong])
+        self._errors = _counts(order, cluster[wrong], (len(erring), clusters))
+
+    def under(self, weights: NDArray) -> "Ranked":
+        """Return the groups under weightings, float64 [clusters, R] of whole numbers."""
+        return Ranked(self._sizes @ weights, self._errors @ weights)
+
+
+def ranked(confidence: NDArray, correct: NDArray) -> "Ranked":
+    """Return the groups of rows that all count once."""
+    cluster = np.zeros(len(confidence), dtype=np.intp)
+    return Order(confidence, correct, cluster, 1).under(np.ones((1, 1)))
+
+
+class Ranked:
+    """Groups of equally confident rows, most confident first, under R weightings.
+
+    Args:
+        sizes: rows of the segments between groups with an error and of these groups, in turn,
+            [2 groups + 1, R].
+        errors: errors of these groups, [groups, R].
+    """
+
+    def __init__(self, sizes: NDArray, errors: NDArray):
         ends = running_sum(sizes)
         self.rows = ends[-1]  # [R]
         self.size, self.before, self.after = sizes[1::2], ends[:-1:2], ends[1::2]
-        order = np.searchsorted(erring, group[wrong])
-        self.errors = sum_by(order, cluster[wrong], np.ones(len(order)), len(erring), weights)
+        self.errors = errors
         counted = running_sum(self.errors)
         self.errors_before = counted - self.errors
         self.total_errors = self.errors.sum(axis=0)  # [R]
@@ -126,6 +141,11 @@ class Ranked:
         extra = np.where(lack > 0, np.clip(extra, 0, self.size[last]), self.size[last])
         best = np.where(met.any(axis=0), self.before[last] + extra, 0)
         return ratio(np.where(everything, self.rows, best), self.rows)
+
+
+def _counts(index: NDArray, cluster: NDArray, shape: tuple[int, int]) -> sparse.csr_array:
+    """Return the number of rows by index and cluster, float64."""
+    return sparse.csr_array((np.ones(len(index)), (index, cluster)), shape=shape)
 
 
 def sum_by(

@@ -7,7 +7,7 @@ in a file never matters.
 from numpy.typing import ArrayLike
 
 from prunecal.calibration._checks import checked
-from prunecal.calibration.ranked import Ranked
+from prunecal.calibration.ranked import ranked
 
 
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -22,7 +22,7 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    return float(Ranked(*checked(confidence, correct)).auroc()[0])
+    return float(ranked(*checked(confidence, correct)).auroc()[0])
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -38,7 +38,7 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    return float(Ranked(*checked(confidence, correct)).aurc()[0])
+    return float(ranked(*checked(confidence, correct)).aurc()[0])
 
 
 def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -54,8 +54,8 @@ def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    ranked = Ranked(*checked(confidence, correct))
-    return float((ranked.aurc() - ranked.optimal_aurc())[0])
+    groups = ranked(*checked(confidence, correct))
+    return float((groups.aurc() - groups.optimal_aurc())[0])
 
 
 def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -71,7 +71,7 @@ def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    return float(Ranked(*checked(confidence, correct)).augrc()[0])
+    return float(ranked(*checked(confidence, correct)).augrc()[0])
 
 
 def risk_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: float = 0.8) -> float:
@@ -87,7 +87,7 @@ def risk_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: float 
     """
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage is {coverage}: it must lie in (0, 1]")
-    return float(Ranked(*checked(confidence, correct)).risk_at_coverage(coverage)[0])
+    return float(ranked(*checked(confidence, correct)).risk_at_coverage(coverage)[0])
 
 
 def coverage_at_risk(confidence: ArrayLike, correct: ArrayLike, risk: float = 0.05) -> float:
@@ -105,4 +105,4 @@ def coverage_at_risk(confidence: ArrayLike, correct: ArrayLike, risk: float = 0.
     """
     if not 0 <= risk <= 1:
         raise ValueError(f"risk is {risk}: it must lie in [0, 1]")
-    return float(Ranked(*checked(confidence, correct)).coverage_at_risk(risk)[0])
+    return float(ranked(*checked(confidence, correct)).coverage_at_risk(risk)[0])

@@ -15,7 +15,7 @@ from scipy.special import erf
 
 from prunecal.calibration.binned import bin_index
 from prunecal.calibration.equal_mass import adaptive_calibration_errors
-from prunecal.calibration.ranked import Ranked
+from prunecal.calibration.ranked import Order, ratio
 from prunecal.calibration.smooth import smooth_calibration_errors
 
 CURVE_BINS = (5, 10, 20, 30, 50)
@@ -74,18 +74,19 @@ def mean_metrics(sample: Sample, weights: NDArray, bins: int) -> dict[str, NDArr
     metrics["ece_under"] = np.maximum(-sums.gap, 0).sum(axis=0) / rows
     metrics |= brier_decomposition(sums)
     for count in CURVE_BINS:
-        metrics[f"ece_{count}_bins"] = ece(bin_sums(sample, weights, count))
+        metrics[f"ece_{count}_bins"] = binned_ece(sample, weights, count)
     for name, chosen in sample.groups.items():
-        metrics[name] = ece(bin_sums(sample, weights, bins, chosen))
+        metrics[name] = binned_ece(sample, weights, bins, chosen)
     return metrics
 
 
 def ranked_metrics(sample: Sample, weights: NDArray) -> dict[str, NDArray]:
     """Return how well confidence ranks right answers above errors, float64 [R] per metric."""
     parts = []
+    order = Order(sample.confidence, sample.correct, sample.cluster, len(weights))
     for start in range(0, weights.shape[1], CHUNK):
         chunk = np.ascontiguousarray(weights[:, start : start + CHUNK])
-        ranked = Ranked(sample.confidence, sample.correct, sample.cluster, chunk)
+        ranked = order.under(chunk)
         area = ranked.aurc()
         parts.append(
             {
@@ -119,16 +120,25 @@ def cluster_sums(columns: NDArray, sample: Sample, weights: NDArray) -> NDArray:
     return np.stack(sums) @ weights
 
 
-def bin_sums(
+def bin_sums(sample: Sample, weights: NDArray, bins: int) -> BinSums:
+    """Return the weighted sums per equal-width bin."""
+    clusters = len(weights)
+    place = bin_index(sample.confidence, bins) * clusters + sample.cluster
+    columns = (None, sample.confidence, sample.correct)
+    tables = (np.bincount(place, column, bins * clusters) for column in columns)
+    return BinSums(*(table.reshape(bins, clusters) @ weights for table in tables))
+
+
+def binned_ece(
     sample: Sample, weights: NDArray, bins: int, chosen: NDArray | slice = slice(None)
-) -> BinSums:
-    """Return the weighted sums per equal-width bin, of the chosen rows only."""
+) -> NDArray:
+    """Return the ECE of the chosen rows, float64 [R]: for it alone, a bin's gap is enough."""
     clusters = len(weights)
     confidence, cluster = sample.confidence[chosen], sample.cluster[chosen]
     place = bin_index(confidence, bins) * clusters + cluster
-    columns = (np.ones(len(place)), confidence, sample.correct[chosen].astype(np.float64))
-    tables = (np.bincount(place, column, bins * clusters) for column in columns)
-    return BinSums(*(table.reshape(bins, clusters) @ weights for table in tables))
+    gap = np.bincount(place, confidence - sample.correct[chosen], bins * clusters)
+    rows = np.bincount(cluster, minlength=clusters) @ weights
+    return ratio(np.abs(gap.reshape(bins, clusters) @ weights).sum(axis=0), rows)
 
 
 def ece(sums: BinSums) -> NDArray:
@@ -146,8 +156,8 @@ def debiased_ece(sums: BinSums) -> NDArray:
     count = np.maximum(sums.count, 1)
     gap, accuracy = np.abs(sums.gap) / count, sums.correct / count
     error = np.sqrt(np.maximum(accuracy * (1 - accuracy), 0) / np.maximum(count - 1, 1))
-    ratio = np.divide(gap, error, out=np.full_like(gap, np.inf), where=error > 0)
-    folded = error * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + gap * erf(ratio / np.sqrt(2))
+    scores = np.divide(gap, error, out=np.full_like(gap, np.inf), where=error > 0)
+    folded = error * np.sqrt(2 / np.pi) * np.exp(-(scores**2) / 2) + gap * erf(scores / np.sqrt(2))
     return (sums.count * (2 * gap - folded)).sum(axis=0) / _rows(sums)
 
 
