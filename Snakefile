@@ -22,6 +22,7 @@ wildcard_constraints:
 include: "rules/study.smk"
 include: "rules/data.smk"
 include: "rules/model.smk"
+include: "rules/prefetch.smk"
 include: "rules/encode.smk"
 include: "rules/rank.smk"
 include: "rules/infer.smk"

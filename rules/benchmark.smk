@@ -3,6 +3,10 @@
 BENCHMARK = f"{RESULTS}/benchmark"
 
 
+localrules:
+    benchmark,
+
+
 rule measure:
     output:
         f"{BENCHMARK}/benchmark.json",

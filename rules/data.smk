@@ -1,6 +1,11 @@
 # Data sets: questions and images, in one form whatever their source.
 
 
+# Local, as `model` is: on a cluster the login node alone may have the network.
+localrules:
+    data,
+
+
 rule data:
     input:
         local=lambda wildcards: dataset_files(wildcards.dataset),

@@ -1,6 +1,10 @@
 # Models: downloaded, found in a folder, or trained; then described by a manifest of checksums.
 
 
+localrules:
+    model,
+
+
 rule model:
     input:
         local=lambda wildcards: model_files(wildcards.model),
@@ -37,7 +41,8 @@ rule train:
         "../envs/conda.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         source=lambda wildcards: model_source(wildcards.model),
         code=lambda wildcards: model_code(wildcards.model),

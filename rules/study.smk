@@ -1,6 +1,13 @@
 # The study's own settings as a file, and care of the results folder.
 
 
+localrules:
+    study,
+    verify,
+    repair,
+    prune,
+
+
 rule study:
     output:
         f"{AGGREGATES}/study.json",
