@@ -10,9 +10,11 @@ import synthetic_results
 from prunecal import mechanisms
 from prunecal.calibration import expected_calibration_error
 from prunecal.calibration.weighted import Sample, bin_sums
+from prunecal.contrasts import rank_correlation
 from prunecal.errors import PrunecalError
 from prunecal.figures import explanations
 from prunecal.scores import read_scores
+from prunecal.statistics import holm
 
 
 def command(results, folder):
@@ -73,8 +75,8 @@ def test_rank_correlation_agrees_with_scipy():
     generator = np.random.default_rng(1)
     x, y = generator.integers(0, 6, (12, 5)), generator.normal(size=(12, 5))
     expected = [spearmanr(x[:, i], y[:, i]).statistic for i in range(5)]
-    assert mechanisms.rank_correlation(x, y) == pytest.approx(expected)
-    assert np.isnan(mechanisms.rank_correlation(np.ones((4, 1)), y[:4, :1])).all()
+    assert rank_correlation(x, y) == pytest.approx(expected)
+    assert np.isnan(rank_correlation(np.ones((4, 1)), y[:4, :1])).all()
 
 
 def test_correlations_are_those_of_the_written_cells(results):
@@ -176,3 +178,33 @@ def test_a_study_without_scores_of_the_unpruned_predictions_is_refused(results):
     scores = read_scores(sorted(results.glob("scores/*/*.safetensors")))[0]
     with pytest.raises(PrunecalError, match="are missing; add them to --unpruned"):
         mechanisms.measure(scores, mechanisms.Sources([], [], []))
+
+
+class FourCells:
+    """As much of a score file as correlations need: four cells, of which one is unpruned."""
+
+    facts = {"model": "m", "dataset": "d"}
+    cells = [{"budget": budget} for budget in (9, 1, 2, 3)]
+    reference = 0
+
+
+def test_correlations_are_tested_on_the_draws_and_adjusted_within_a_metric():
+    rng = np.random.default_rng(0)
+    ladder = np.arange(4.0)[:, None]
+    tables = {
+        "accuracy": ladder + np.zeros((4, 101)),
+        "ece": -ladder + np.zeros((4, 101)),
+        "margin": ladder + rng.normal(size=(4, 101)) * 2,
+        "entropy": ladder + np.zeros((4, 101)),
+    }
+    tables["margin"][:, :1] = ladder
+    rows = mechanisms.correlation_rows(FourCells(), tables, 0.95)
+    found = {(row["metric"], row["with"]): row for row in rows}
+    assert len(rows) == 5
+    assert found["entropy", "accuracy"]["p_holm"] == 0
+    draws = [spearmanr(column, np.arange(4)).statistic for column in tables["margin"].T[1:]]
+    expected = 2 * np.mean(np.array(draws) <= 1e-12)
+    for target in ("accuracy", "ece"):
+        row = found["margin", target]
+        assert 0 < row["p"] == pytest.approx(expected)
+        assert row["p_holm"] == pytest.approx(holm([expected] * 2)[0])

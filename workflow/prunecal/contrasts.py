@@ -165,10 +165,8 @@ def correlations(
     if len(cells) >= 4:
         tables = [measured.table(name)[cells] for name in (metric, near, far)]
         if all(np.ptp(table[:, 0]) > 0 for table in tables):
-            ranks = [rankdata(table, axis=0) for table in tables]
-            row = np.abs(_correlation(ranks[0], ranks[1])) - np.abs(
-                _correlation(ranks[0], ranks[2])
-            )
+            close, distant = (np.abs(rank_correlation(tables[0], other)) for other in tables[1:])
+            row = close - distant
             words = (
                 f"rank correlation of {metric_name(metric)} with {metric_name(near)} minus that "
                 f"with {metric_name(far)} over {len(cells)} cells (absolute values)"
@@ -176,8 +174,12 @@ def correlations(
             yield Contrast(words, float(row[0]), row[1:])
 
 
-def _correlation(x: NDArray, y: NDArray) -> NDArray:
-    """Return the correlation of the columns of two [cells, R] tables, NaN where one is constant."""
+def rank_correlation(x: NDArray, y: NDArray) -> NDArray:
+    """Return Spearman's rank correlation of the columns of two [cells, R] tables, float64 [R].
+
+    Ties share their mean rank; NaN where one of the two does not vary.
+    """
+    x, y = (rankdata(table, axis=0) for table in (x, y))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     scale = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     undefined = np.full(scale.shape, np.nan)

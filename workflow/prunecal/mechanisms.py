@@ -17,11 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from prunecal import console, store
 from prunecal.calibration.weighted import BinSums, Sample, bin_sums
-from prunecal.contrasts import Measured
+from prunecal.contrasts import Measured, rank_correlation
 from prunecal.errors import PrunecalError
 from prunecal.predictions import POOLED, Cell, read_cell
 from prunecal.scores import Scores, read_scores
@@ -74,18 +73,6 @@ def saliency_tables(
     return found
 
 
-def rank_correlation(x: NDArray, y: NDArray) -> NDArray:
-    """Return Spearman's rank correlation of the columns of two [cells, R] tables, float64 [R].
-
-    Ties share their mean rank; NaN where one of the two does not vary.
-    """
-    x, y = (rankdata(table, axis=0) for table in (x, y))
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    scale = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
-    undefined = np.full(scale.shape, np.nan)
-    return np.divide((x * y).sum(axis=0), scale, out=undefined, where=scale > 0)
-
-
 def expected_change(unpruned: BinSums, accuracy_change: NDArray) -> NDArray:
     """Return the change of ECE that a change of accuracy alone would bring, float64 [R].
 
@@ -123,7 +110,8 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
 
     Groups are all cells that have the metric, the unpruned model among them, and the pruned cells
     of each budget. A group of fewer than four cells, or in which a metric does not vary, has no
-    row. The interval is over resamples of images, for these strategies and budgets.
+    row. Interval and test are over resamples of images, for these strategies and budgets; Holm's
+    family is a metric of a model on a data set: all its groups and what it is correlated with.
     """
     rows = []
     for group, members in _groups(scores):
@@ -149,10 +137,15 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
                     "rho": rho[0],
                     "ci_low": low,
                     "ci_high": high,
+                    "p": float(two_sided_p(rho[1:])),
                     "cells": len(cells),
                     "resamples": draws - 1,
                 }
             )
+    for metric in {row["metric"] for row in rows}:
+        family = [row for row in rows if row["metric"] == metric]
+        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = float(adjusted)
     return rows
 
 
@@ -281,8 +274,8 @@ def main(arguments: argparse.Namespace) -> None:
 COLUMNS = {
     "mechanisms": ["model", "dataset", "strategy", "family", "budget"],
     "correlations": [
-        "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high", "cells",
-        "resamples",
+        "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high", "p",
+        "p_holm", "cells", "resamples",
     ],
     "matched": [
         "model", "dataset", "strategy", "family", "budget", "accuracy_delta", "ece_delta",

@@ -19,6 +19,7 @@ from prunecal import (
     compare,
     config,
     console,
+    contrasts,
     examples,
     mechanisms,
     plugins,
@@ -87,7 +88,7 @@ TESTS = (
 )
 EXPLANATIONS = (
     mechanisms.saliency_tables,
-    mechanisms.rank_correlation,
+    contrasts.rank_correlation,
     mechanisms.correlation_rows,
     mechanisms.expected_change,
     mechanisms.matched_rows,

@@ -1,0 +1,137 @@
+"""Time the score stage on a synthetic study of POPE's size.
+
+500 images, three subsets of 3,000 questions that share their yes-questions, 60 cells of random
+logits by default. Writes JSON: the wall time of the whole stage in a process of its own, the sum of
+the peak memories of its processes (an upper bound: shared pages count in each), and the machine.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from prunecal import console, store
+from prunecal.errors import PrunecalError
+
+IMAGES, PER_IMAGE = 500, 6
+SUBSETS = ("random", "popular", "adversarial")
+
+
+def write_study(folder: Path, cells: int) -> list[Path]:
+    """Write questions.parquet and the predictions of cells; return the paths of the latter."""
+    place = [(s, i, q) for s in SUBSETS for i in range(IMAGES) for q in range(PER_IMAGE)]
+    asked = [f"{i} {q}" if q < PER_IMAGE // 2 else f"{s} {i} {q}" for s, i, q in place]
+    rows = {
+        "question_id": [f"{s}-{i}-{q}" for s, i, q in place],
+        "image_id": [f"image{i}" for _, i, _ in place],
+        "subset": [s for s, _, _ in place],
+    }
+    questions = pa.table({"question_id": rows["question_id"], "text": asked})
+    store.write_table(folder / "questions.parquet", questions, {})
+    _, same = np.unique(asked, return_inverse=True)
+    label = np.array([0 if q < PER_IMAGE // 2 else 1 for _, _, q in place])
+    paths = []
+    for number in range(cells):
+        generator = np.random.default_rng(number)
+        margin = generator.normal(1.5, 1.5, same.max() + 1)[same]
+        logits = np.where(label == 0, 1, -1)[:, None] * np.stack([margin, -margin], axis=1) / 2
+        table = pa.table(
+            {
+                **rows,
+                "options": [["Yes", "No"]] * len(place),
+                "label": pa.array(label, pa.int8()),
+                "logits": pa.array(logits.tolist(), pa.list_(pa.float32())),
+                "n_visual": pa.array(np.full(len(place), 64), pa.int32()),
+                "coverage": pa.array(generator.uniform(size=len(place)), pa.float32()),
+            }
+        )
+        strategy = "random" if number else "full"
+        cell = {"model": "synthetic", "dataset": "pope-like", "strategy": strategy}
+        cell |= {"family": strategy, "parameters": {}, "budget": number or 576}
+        paths.append(folder / str(number) / "predictions.parquet")
+        facts = {"cell": cell, "visual_tokens": 576, "tokens_per_layer": 64.0}
+        store.write_table(paths[-1], table, facts)
+    return paths
+
+
+def measure(cells: int, resamples: int, threads: int) -> dict[str, object]:
+    """Return seconds and peak memory of one run of the score stage.
+
+    Raises:
+        PrunecalError: the stage fails.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = write_study(folder, cells)
+        command = [sys.executable, "-m", "prunecal.score", "--predictions", *map(str, paths)]
+        command += ["--questions", str(folder / "questions.parquet"), "--threads", str(threads)]
+        command += ["--resamples", str(resamples), "--output", str(folder / "score.safetensors")]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        peaks: dict[int, int] = {}
+        while process.poll() is None:
+            peaks |= _peaks(process.pid)
+            time.sleep(0.1)
+        seconds = time.perf_counter() - start
+    if process.returncode:
+        raise PrunecalError(
+            f"prunecal.score ended with status {process.returncode}; run it on the study by hand"
+        )
+    return {"seconds": round(seconds, 1), "peak_mb": round(sum(peaks.values()) / 1000)}
+
+
+def _peaks(pid: int) -> dict[int, int]:
+    """Return the peak resident memory so far of a process and its descendants, kB by process id."""
+    found = {}
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return found
+    for line in status.splitlines():
+        if line.startswith("VmHWM"):
+            found[pid] = int(line.split()[1])
+    for child in children:
+        found |= _peaks(int(child))
+    return found
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure and write the record."""
+    asked = {key: getattr(arguments, key) for key in ("cells", "resamples", "threads")}
+    found = measure(**asked)
+    record = {
+        "command": "python -m prunecal.benchmark.scoring "
+        + " ".join(f"--{key} {value}" for key, value in asked.items()),
+        "rows": len(SUBSETS) * IMAGES * PER_IMAGE,
+        **asked,
+        **found,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "python": platform.python_version(),
+        "load_before": [round(load, 2) for load in arguments.load],
+    }
+    with store.atomic(arguments.output) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = console.parser(__doc__)
+    parser.add_argument("--cells", type=int, default=60, help="cells to score")
+    parser.add_argument("--resamples", type=int, default=2000, help="resamples of images")
+    parser.add_argument("--threads", type=int, default=2, help="processes of the score stage")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/scoring.json"))
+    parser.set_defaults(load=os.getloadavg())
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    console.run(main, arguments_of())
