@@ -1,14 +1,16 @@
 """Time the score stage on a synthetic study of POPE's size.
 
 500 images, three subsets of 3,000 questions that share their yes-questions, 60 cells of random
-logits by default. Writes JSON: the wall time of the whole stage in a process of its own, the sum of
-the peak memories of its processes (an upper bound: shared pages count in each), and the machine.
+logits by default. Appends to a JSON list, so that slow runs stay in sight: wall and processor time
+of the whole stage in a process of its own, the sum of the peak memories of its processes (an upper
+bound: shared pages count in each), and the machine.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -74,18 +76,28 @@ def measure(cells: int, resamples: int, threads: int) -> dict[str, object]:
         command = [sys.executable, "-m", "prunecal.score", "--predictions", *map(str, paths)]
         command += ["--questions", str(folder / "questions.parquet"), "--threads", str(threads)]
         command += ["--resamples", str(resamples), "--output", str(folder / "score.safetensors")]
-        start = time.perf_counter()
+        start, used = time.perf_counter(), _processor_seconds()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         peaks: dict[int, int] = {}
         while process.poll() is None:
             peaks |= _peaks(process.pid)
             time.sleep(0.1)
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, _processor_seconds() - used
     if process.returncode:
         raise PrunecalError(
             f"prunecal.score ended with status {process.returncode}; run it on the study by hand"
         )
-    return {"seconds": round(seconds, 1), "peak_mb": round(sum(peaks.values()) / 1000)}
+    return {
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(used, 1),
+        "peak_mb": round(sum(peaks.values()) / 1000),
+    }
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _peaks(pid: int) -> dict[int, int]:
@@ -118,8 +130,9 @@ def main(arguments: argparse.Namespace) -> None:
         "python": platform.python_version(),
         "load_before": [round(load, 2) for load in arguments.load],
     }
+    runs = store.read_json(arguments.output) if arguments.output.exists() else []
     with store.atomic(arguments.output) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps([*runs, record], indent=2) + "\n", encoding="utf-8")
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
