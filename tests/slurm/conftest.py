@@ -1,0 +1,76 @@
+"""One SLURM for all tests, and small studies that run on it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))  # small_project
+
+from small_project import Project
+
+from slurm import cluster as slurm
+from slurm.cluster import wait_for
+from slurm.slurm_project import SlurmProject
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    if not shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin"):
+        missing = "NOT TESTED: SLURM is not installed (apt-get install slurm-wlm)"
+        assert "CI" not in os.environ, missing
+        pytest.skip(missing)
+    with slurm.running(tmp_path_factory.mktemp("slurm") / "cluster") as running:
+        yield running
+
+
+def _settings(project):
+    inference = {"gpus_per_job": 1, "cells_per_job": 3, "mem_mb": 1500, "runtime": 1}
+    project.change(inference=inference)
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory):
+    """Run the small study without SLURM."""
+    project = Project.create(tmp_path_factory.mktemp("local") / "study")
+    _settings(project)
+    project.run(*project.cells(), "results/metrics.parquet", "results/claims.json")
+    return project
+
+
+@pytest.fixture(scope="session")
+def submitted(cluster, local, tmp_path_factory):
+    """Run the small study through SLURM; return it and which job had which GPU when."""
+    project = SlurmProject.create(tmp_path_factory.mktemp("submitted") / "study")
+    project.cluster = cluster
+    _settings(project)
+    seen, said, process = [], [], project.start()
+    reader = threading.Thread(target=lambda: said.extend(process.communicate()))
+    reader.start()
+    while reader.is_alive():
+        seen.append(project.devices())
+        time.sleep(0.1)
+    assert process.returncode == 0, said[0]
+    return project, seen
+
+
+@pytest.fixture
+def project(submitted, tmp_path):
+    """Return a copy of the study that went through SLURM."""
+    finished, _ = submitted
+    folder = tmp_path / "study"
+    subprocess.run(["cp", "-a", finished.folder, folder], check=True)
+    copy = SlurmProject(folder)
+    copy.cluster = finished.cluster
+    yield copy
+    (folder / "hold").unlink(missing_ok=True)
+    for process in copy.processes():
+        process.kill()
+    if jobs := copy.cluster.jobs("RUNNING", "PENDING"):
+        copy.cluster.call("scancel", *jobs)
+        wait_for(lambda: not copy.cluster.jobs("RUNNING", "COMPLETING"), 30, "jobs to end")

@@ -1,0 +1,152 @@
+"""The small study on a real SLURM of two nodes, and what clusters do to jobs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+from small_project import ROOT
+
+from prunecal import verify
+from slurm.cluster import wait_for
+from slurm.slurm_project import CELLS, ended, has_ended
+
+
+def results(project):
+    numbers = project.numbers()
+    return {path: numbers[path] for path in CELLS}
+
+
+def test_slurm_gives_the_bytes_of_a_local_run(submitted, local):
+    expected = local.numbers()
+    assert {"results/metrics.parquet", "results/claims.json", *local.cells()} <= set(expected)
+    assert expected.items() <= submitted[0].numbers().items()
+    assert (submitted[0].folder / "reports" / "report.html").is_file()
+
+
+def test_two_jobs_never_share_a_gpu(submitted):
+    _, seen = submitted
+    assert max(map(len, seen)) > 1, "no two jobs ran at once: nothing was tested"
+    for devices in seen:
+        assert len(set(devices.values())) == len(devices), devices
+
+
+def test_only_jobs_that_compute_are_submitted(submitted):
+    project, _ = submitted
+    asked = {}
+    for folder in (project.folder / "logs" / "slurm").iterdir():
+        for log in folder.rglob("*.log"):
+            asked.setdefault(folder.name, []).append(project.cluster.facts(log.stem))
+    gpus = {name for name, jobs in asked.items() if any("gres/gpu" in j["TRES"] for j in jobs)}
+    infers = {f"rule_infer_tiny_polls_{number}" for number in range(3)}
+    assert infers | {"rule_encode"} <= gpus
+    assert set(asked) - gpus - {"rule_rank"} == {"rule_train", "rule_score", "rule_mechanisms"}
+    for name in infers:
+        (job,) = asked[name]
+        assert (job["JobState"], job["TimeLimit"]) == ("COMPLETED", "00:01:00")
+        assert "mem=1500M" in job["TRES"]
+
+
+def test_a_cancelled_job_is_sent_again_with_more_and_keeps_its_finished_cell(project, local):
+    hold = project.hold()
+    process, job = project.start_held()
+    (finished,) = project.provenance()
+    project.cluster.call("scancel", job)
+    wait_for(lambda: project.cluster.facts(job)["JobState"] == "CANCELLED", 30, "scancel")
+    hold.unlink()
+    said = ended(process)
+    assert "status is: 'CANCELLED'" in said
+    assert finished in project.provenance()
+    assert results(project) == results(local)
+    again = project.cluster.facts(str(int(job) + 1))
+    assert (again["JobState"], again["TimeLimit"]) == ("COMPLETED", "00:02:00")
+    assert "mem=3000M" in again["TRES"]
+
+
+def test_a_job_that_runs_out_of_time_is_sent_again_with_more(project, local):
+    hold = project.hold()
+    process, job = project.start_held()
+    (finished,) = project.provenance()
+    wait_for(lambda: project.cluster.facts(job)["JobState"] == "TIMEOUT", 150, "the time limit")
+    hold.unlink()
+    assert "status is: 'TIMEOUT'" in ended(process)
+    assert finished in project.provenance()
+    assert results(project) == results(local)
+
+
+def test_another_node_takes_over_from_a_dead_one_whose_process_goes_on(project, local):
+    hold = project.hold()
+    process, job = project.start_held()
+    cluster, node = project.cluster, project.cluster.facts(job)["NodeList"]
+    (orphan,) = [one for one in project.processes() if "prunecal.infer" in one.cmdline()]
+    cluster.kill_node(node)
+    try:
+        wait_for(lambda: str(int(job) + 1) in cluster.jobs("RUNNING"), 120, "the second job")
+        assert cluster.facts(str(int(job) + 1))["NodeList"] != node
+        assert orphan.is_running()
+        hold.unlink()  # both write the same cell now
+        assert "status is: 'NODE_FAIL'" in ended(process)
+        wait_for(lambda: has_ended(orphan.pid), 30, "the orphan's end")
+    finally:
+        cluster.start_node(node)
+    assert results(project) == results(local)
+    assert verify.damaged_files(project.folder / "results") == []
+
+
+def test_a_killed_snakemake_is_started_again_after_unlock_and_scancel_by_name(project, local):
+    hold = project.hold()
+    process, job = project.start_held()
+    (finished,) = project.provenance()
+    process.kill()
+    process.communicate()
+    assert project.cluster.jobs("RUNNING") == [job]
+    page = (ROOT / "docs" / "slurm.md").read_text().splitlines()
+    (line,) = [line for line in page if line.endswith("xargs -r scancel")]
+    subprocess.run(line, shell=True, env=project.cluster.environment, check=True)
+    wait_for(lambda: not project.cluster.jobs("RUNNING", "COMPLETING"), 30, "the orphan's end")
+    hold.unlink()
+    assert "cannot be locked" in project.run(*CELLS, fails=True)
+    project.run("--unlock")
+    project.run(*CELLS)
+    assert finished in project.provenance()
+    assert results(project) == results(local)
+    assert verify.damaged_files(project.folder / "results") == []
+
+
+def test_an_interrupted_snakemake_cancels_its_jobs(project):
+    project.hold()
+    process, job = project.start_held()
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    wait_for(lambda: project.cluster.facts(job)["JobState"] == "CANCELLED", 10, "cancellation")
+
+
+@pytest.mark.parametrize("record", ["with", "without"])
+def test_moved_results_give_the_report_again_without_computing(project, tmp_path, record):
+    home = tmp_path / "home"
+    shutil.move(project.folder, home)
+    project.folder = home
+    (home / "reports" / "report.html").unlink()
+    if record == "without":
+        shutil.rmtree(home / ".snakemake")
+    before = project.numbers(), project.runs_of_cells()
+    base = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "small.yaml"]
+    calls = [["--touch", "results"], []] if record == "without" else [[]]
+    for call in calls:
+        done = subprocess.run([*base, *call], cwd=home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (home / "reports" / "report.html").is_file()
+    assert (project.numbers(), project.runs_of_cells()) == before
+
+
+def test_the_profile_repeats_what_every_run_needs():
+    default, slurm = (
+        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+        for name in ("default", "slurm")
+    )
+    shared = default.keys() - {"resources"}  # SLURM counts the GPUs
+    assert {key: slurm[key] for key in shared} == {key: default[key] for key in shared}
