@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 from small_project import ROOT
 
 from prunecal import verify
@@ -40,12 +39,13 @@ def test_only_jobs_that_compute_are_submitted(submitted):
     for folder in (project.folder / "logs" / "slurm").iterdir():
         for log in folder.rglob("*.log"):
             asked.setdefault(folder.name, []).append(project.cluster.facts(log.stem))
-    gpus = {name for name, jobs in asked.items() if any("gres/gpu" in j["TRES"] for j in jobs)}
+    gpus = {name for name, jobs in asked.items() if any("TresPerJob" in job for job in jobs)}
     infers = {f"rule_infer_tiny_polls_{number}" for number in range(3)}
     assert infers | {"rule_encode"} <= gpus
     assert set(asked) - gpus - {"rule_rank"} == {"rule_train", "rule_score", "rule_mechanisms"}
     for name in infers:
         (job,) = asked[name]
+        assert job["TresPerJob"] == "gres:gpu:1"
         assert (job["JobState"], job["TimeLimit"]) == ("COMPLETED", "00:01:00")
         assert "mem=1500M" in job["TRES"]
 
@@ -141,12 +141,3 @@ def test_moved_results_give_the_report_again_without_computing(project, tmp_path
         assert done.returncode == 0, done.stderr
     assert (home / "reports" / "report.html").is_file()
     assert (project.numbers(), project.runs_of_cells()) == before
-
-
-def test_the_profile_repeats_what_every_run_needs():
-    default, slurm = (
-        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
-        for name in ("default", "slurm")
-    )
-    shared = default.keys() - {"resources"}  # SLURM counts the GPUs
-    assert {key: slurm[key] for key in shared} == {key: default[key] for key in shared}

@@ -1,0 +1,54 @@
+"""What can be said of the SLURM profile without a cluster."""
+
+import re
+
+import pytest
+import yaml
+from small_project import ROOT, Project
+
+PROFILE = "profiles/slurm/config.yaml"
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project.create(tmp_path / "study")
+
+
+def test_the_profile_repeats_what_every_run_needs():
+    default, slurm = (
+        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+        for name in ("default", "slurm")
+    )
+    shared = default.keys() - {"resources"}  # SLURM counts the GPUs
+    assert {key: slurm[key] for key in shared} == {key: default[key] for key in shared}
+
+
+def test_the_lines_to_fill_in_send_jobs_that_run_a_model_to_the_gpus(project):
+    text = re.sub("^  # (?=[a-z_]+: )", "  ", (ROOT / PROFILE).read_text(), flags=re.MULTILINE)
+    (project.folder / PROFILE).write_text(text)
+    for rules in (project.folder / "rules").glob("*.smk"):  # a job with a message hides the rest
+        rules.write_text(re.sub(r" +message:\n .*\n", "", rules.read_text()))
+    project.change(inference={"gpus_per_job": 1})
+    said = project.run("--dry-run", "--workflow-profile", "profiles/slurm")
+    jobs = re.findall(r"^rule (\w+?)(?:_tiny_\w+)?:\n(?:    .+\n)*?    resources: (.+)", said, re.M)
+    assert jobs, said
+    for stage, resources in jobs:
+        runs_model = stage in ("encode", "infer")
+        assert f"slurm_partition={'gpu' if runs_model else 'cpu'}" in resources, stage
+        assert ("gpu_model=h200" in resources) == runs_model, stage
+        assert "slurm_account=my_account" in resources
+        assert "slurm_extra=--mail-type=FAIL" in resources
+    assert {"encode", "infer", "score", "rank", "train"} <= {stage for stage, _ in jobs}
+
+
+def test_prefetch_obtains_data_and_neither_trains_nor_computes(project):
+    assert project.plan("prefetch") == {"Prepare the data set polls"}
+
+
+def test_prefetch_obtains_every_model_and_data_set_of_the_papers_study(project):
+    (project.folder / "paper.yaml").write_text((ROOT / "studies/llava-1.5-7b.yaml").read_text())
+    assert project.plan("prefetch", study="paper.yaml") == {
+        "Obtain the model llava-1.5-7b",
+        "Prepare the data set pope",
+        "Prepare the data set scienceqa-img",
+    }
