@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 
 import pytest
 from small_project import ROOT
@@ -31,6 +32,20 @@ def test_two_jobs_never_share_a_gpu(submitted):
     assert max(map(len, seen)) > 1, "no two jobs ran at once: nothing was tested"
     for devices in seen:
         assert len(set(devices.values())) == len(devices), devices
+
+
+def test_no_minute_passes_in_which_jobs_could_run_and_none_does(submitted):
+    project, _ = submitted
+    logs = (project.folder / "logs" / "slurm").rglob("*.log")
+    facts = [project.cluster.facts(log.stem) for log in logs]
+    times = sorted(
+        tuple(datetime.fromisoformat(job[key]) for key in ("StartTime", "EndTime")) for job in facts
+    )
+    idle, until = timedelta(), times[0][0]
+    for start, end in times:
+        idle += max(timedelta(), start - until)
+        until = max(until, end)
+    assert idle < timedelta(seconds=60)
 
 
 def test_only_jobs_that_compute_are_submitted(submitted):
