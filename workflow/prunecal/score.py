@@ -212,7 +212,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the resamples and the folds")
     parser.add_argument("--bins", type=int, default=15, help="bins of confidence")
-    parser.add_argument("--threads", type=int, default=1, help="processes, each of which scores a cell")
+    parser.add_argument("--threads", type=int, default=1, help="processes, a cell each")
     return parser.parse_args(command)
 
 
