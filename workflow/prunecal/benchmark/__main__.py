@@ -25,6 +25,7 @@ from prunecal.engine import device as devices
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pandas as pd
     import torch
 
     from prunecal.models.llava import Llava
@@ -43,7 +44,9 @@ def main(arguments: argparse.Namespace) -> None:
             for load in arguments.loads:
                 for budget in _budgets(llava):
                     console.log.info("measuring %s, %s, %d visual tokens", name, load, budget)
-                    rows.append({"model": name, **_measure(llava, load, budget, arguments)})
+                    questions = _questions(name, load, arguments.images)
+                    measured = _measure(llava, questions, budget, arguments)
+                    rows.append({"model": name, "load": load, **measured})
                     console.log.info("%s", json.dumps(rows[-1]))
             del llava
     about = store.provenance(
@@ -75,17 +78,25 @@ def _budgets(llava: Llava) -> tuple[int, int]:
     return visual, max(1, visual // 9)
 
 
-def _measure(llava: Llava, load: str, budget: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def _questions(name: str, load: str, images: int) -> pd.DataFrame:
+    """Return a load: `images` images of POPE-like, four times as many of ScienceQA-like."""
+    from prunecal.benchmark.loads import EMBEDDED_LOADS, LOADS
+
+    known = EMBEDDED_LOADS if name == "embedded" else LOADS
+    return known[load](images * (4 if load == "ScienceQA-like" else 1))
+
+
+def _measure(
+    llava: Llava, questions: pd.DataFrame, budget: int, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Time all ways on one load, round by round, and compare their logits."""
     import numpy as np
     import torch
 
     from prunecal.benchmark import ways
-    from prunecal.benchmark.loads import LOADS
     from prunecal.engine.cell import Session
 
-    images = arguments.images * (4 if load == "ScienceQA-like" else 1)
-    questions = LOADS[load](images)
+    images = questions["image_id"].nunique()
     side = llava.model.config.vision_config.image_size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(images, 3, side, side, generator=generator)
@@ -118,13 +129,12 @@ def _measure(llava: Llava, load: str, budget: int, arguments: argparse.Namespace
             seconds["engine"].append(took / len(questions))
             took, _ = _timed(llava, lambda: ways.encode(llava, pixels))
             seconds["encode"].append(took / len(questions))
-    return _summary(llava, session, load, budget, seconds, compared, answers)
+    return _summary(llava, session, budget, seconds, compared, answers)
 
 
 def _summary(
     llava: Llava,
     session: Any,
-    load: str,
     budget: int,
     seconds: dict[str, list[float]],
     compared: dict[int, torch.Tensor],
@@ -171,7 +181,6 @@ def _summary(
         else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
     return {
-        "load": load,
         "budget": budget,
         "rows": len(session.row_to_distinct),
         "distinct": len(session.texts),

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from prunecal import plugins
 from prunecal.models.llava import Llava
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
 
@@ -96,12 +97,6 @@ class RandomLlava(Llava):
         self.device = device
         self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
 
-    def pixels(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return pixel values [B, 3, 336, 336] of images that are pixel values already."""
-        import torch
-
-        return torch.stack(list(images))
-
     def tokenize(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Return the token ids before the image, and each text's ids after it."""
         return list(range(1, SYSTEM_TOKENS + 1)), [list(map(self._id, t.split())) for t in texts]
@@ -138,7 +133,21 @@ def scienceqa_like(images: int) -> pd.DataFrame:
     return _frame(rows)
 
 
+def embedded(loader: str) -> Callable[[int], pd.DataFrame]:
+    """Return a load of the embedded study's own questions: its model knows no other words."""
+
+    def load(images: int) -> pd.DataFrame:
+        dataset = plugins.load("datasets", loader)
+        asked = dataset.load(dataset.Params(images=images)).questions
+        numbers = pd.factorize(asked["image_id"])[0]
+        columns = (map("image{}".format, numbers), asked["text"], asked["options"])
+        return _frame(list(zip(*columns, strict=True)))
+
+    return load
+
+
 LOADS = {"POPE-like": pope_like, "ScienceQA-like": scienceqa_like}
+EMBEDDED_LOADS = {"POPE-like": embedded("digits-pope"), "ScienceQA-like": embedded("digits-sqa")}
 
 
 def _frame(rows: list[tuple]) -> pd.DataFrame:

@@ -68,7 +68,7 @@ class Plain:
         pixels = self.pixels[images]
         if kept == visual:
             return {"input_ids": ids, "attention_mask": mask.long(), "pixel_values": pixels}
-        features, saliency = self.llava.encode(pixels)
+        features, saliency = self.llava.encode_pixels(pixels)
         chosen = saliency.argsort(dim=1, descending=True, stable=True)[:, :kept].sort(dim=1).values
         tokens = features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2]))
         embeds = model.get_input_embeddings()(ids)
@@ -82,7 +82,7 @@ class Plain:
 
 def encode(llava: Llava, pixels: Tensor, batch: int = 8) -> tuple[Tensor, Tensor]:
     """Encode each image once: features [I, N, D] and saliency [I, N], on the CPU."""
-    parts = [llava.encode(pixels[at : at + batch]) for at in range(0, len(pixels), batch)]
+    parts = [llava.encode_pixels(pixels[at : at + batch]) for at in range(0, len(pixels), batch)]
     features, saliency = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     return features, saliency
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Past = list[tuple["Tensor", "Tensor"]]
+STRETCH = 256  # queries whose attention is computed at a time
 
 
 @dataclass
@@ -113,16 +114,13 @@ class Decoder:
             if score and number == last - 1:
                 asked = _pick_heads(queries, rows.answers)
                 scores = _attention(asked, keys, _pick_heads(mask, rows.answers), attention.scaling)
-            mixed = functional.scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                attn_mask=seen,
-                scale=attention.scaling,
-                enable_gqa=queries.shape[1] != keys.shape[1],
-            )
-            states = states + attention.o_proj(mixed.transpose(1, 2).flatten(2))
-            states = states + layer.mlp(layer.post_attention_layernorm(states))
+            stretch = STRETCH if seen is mask else len(seen[0, 0])  # few answers, in any order
+            mixed = _attend(queries, keys, values, seen, attention.scaling, stretch)
+            # in place where a tensor is ours: after the products, memory traffic costs most
+            states = attention.o_proj(mixed.transpose(1, 2).flatten(2)).add_(states)
+            normed, mlp = layer.post_attention_layernorm(states), layer.mlp
+            gate = mlp.act_fn(mlp.gate_proj(normed))
+            states = mlp.down_proj(gate.mul_(mlp.up_proj(normed))).add_(states)
         return states, scores
 
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
@@ -138,8 +136,44 @@ def _heads(projected: Tensor, attention: nn.Module) -> Tensor:
 
 def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Apply rotary position embeddings (arXiv 2104.09864, in the half-split order of Llama)."""
-    left, right = states.chunk(2, dim=-1)
-    return states * cos + torch.cat((-right, left), dim=-1) * sin
+    half = states.shape[-1] // 2
+    rotated = states * cos
+    rotated[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
+    rotated[..., half:].addcmul_(states[..., :half], sin[..., half:])
+    return rotated
+
+
+def _attend(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float, stretch: int
+) -> Tensor:
+    """Return attention's output [B, heads, Q, d], a stretch of queries at a time.
+
+    No query of a row sees a key behind its own place, so each stretch takes the keys up to its end:
+    with many stretches, half of the products that one call would make and then mask.
+
+    Args:
+        queries: [B, heads, Q, d], those of the last Q keys if there are several stretches.
+        keys: [B, heads, S + T, d].
+        values: [B, heads, S + T, d].
+        mask: additive, [B, 1, Q, S + T].
+        scaling: factor of the products.
+        stretch: queries at a time.
+    """
+    count, length = queries.shape[2], keys.shape[2]
+    parts = []
+    for start in range(0, count, stretch):
+        end = min(start + stretch, count)
+        seen = length - count + end
+        part = functional.scaled_dot_product_attention(
+            queries[:, :, start:end],
+            keys[:, :, :seen],
+            values[:, :, :seen],
+            attn_mask=mask[:, :, start:end, :seen],
+            scale=scaling,
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        )
+        parts.append(part)
+    return torch.cat(parts, dim=2)
 
 
 def _prepend(past: Tensor, current: Tensor) -> Tensor:

@@ -88,11 +88,15 @@ class Llava:
         Returns:
             Features [B, N, D] in the model's dtype and saliency float32 [B, N].
         """
+        return self.encode_pixels(self.pixels(images))
+
+    def encode_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what `encode` does to images that are pixel values [B, 3, side, side] already."""
         tower = self.model.model.vision_tower
         tower = getattr(tower, "vision_model", tower)  # transformers before 5.20 nests it
         layers = tower.encoder.layers
         last = self.model.config.vision_feature_layer % (len(layers) + 1)
-        states = tower.pre_layrnorm(tower.embeddings(self.pixels(images)))
+        states = tower.pre_layrnorm(tower.embeddings(pixels))
         for layer in layers[: last - 1]:
             states = layer(states, None)
         saliency = _cls_attention(layers[last - 1], states)
