@@ -45,6 +45,12 @@ rule benchmark:
             category="9. Speed",
             labels={"figure": "all measurements, CSV"},
         ),
+        latex=report(
+            f"{BENCHMARK}/speed.tex",
+            caption="../reports/captions/speed.rst",
+            category="9. Speed",
+            labels={"figure": "all measurements, LaTeX"},
+        ),
     log:
         "logs/benchmark/draw.log",
     conda:

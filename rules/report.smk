@@ -1,5 +1,6 @@
 # Tables and the report's first page. `snakemake --report` puts them together with the figures.
 
+LATEX_TABLES = MECHANISM_TABLES | {"detectable": "Smallest detectable differences"}
 REPORT_ITEMS = [
     *(f"{FIGURES}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
     *(f"{FIGURES}/sweep_{parameter}.svg" for parameter in SWEPT),
@@ -10,6 +11,8 @@ REPORT_ITEMS = [
     *MECHANISM_ITEMS,
     f"{TABLES}/headline.csv",
     f"{TABLES}/headline.tex",
+    *(f"{TABLES}/{name}.tex" for name in LATEX_TABLES),
+    f"{AGGREGATES}/detectable.csv",
     f"{TABLES}/cells.html",
     f"{AGGREGATES}/summary.html",
 ]
@@ -17,6 +20,7 @@ REPORT_ITEMS = [
 
 localrules:
     tables,
+    latex,
     summary,
     html_report,
 

@@ -47,7 +47,12 @@ rule compare:
             "metrics.csv",
             "comparisons.parquet",
             "comparisons.csv",
-            "detectable.csv",
+        ),
+        report(
+            f"{AGGREGATES}/detectable.csv",
+            caption="../reports/captions/detectable_table.rst",
+            category="9. Tables",
+            labels={"table": "Smallest detectable differences, CSV"},
         ),
     log:
         str(Path("logs", STUDY.study, "compare.log")),

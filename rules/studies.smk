@@ -23,6 +23,7 @@ rule compare_studies:
         [str(path) for side in SIDES for path in side.glob("study.json")],
     output:
         f"{COMPARISON}/interactions.csv",
+        f"{COMPARISON}/interactions.tex",
         f"{COMPARISON}/interactions.svg",
         f"{COMPARISON}/interactions.png",
         f"{COMPARISON}/comparison.html",

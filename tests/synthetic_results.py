@@ -14,12 +14,12 @@ from PIL import Image
 
 from prunecal import score, store
 from prunecal.config import cells, load_study
+from stages import run
 
 MODEL = "toy-llava"
 DATASETS = ("toy-pope", "toy-sqa")
 TOKENS = 36
 BUDGETS = (4, 8, 16)
-METRICS = ("accuracy", "ece", "brier", "aurc", "evidence_coverage")
 HOSTILE = "<script>console.error('run')</script><b>Is</b> there a $7$ & an $8?"
 STRATEGIES = [
     "full",
@@ -76,6 +76,7 @@ def metrics(settings):
                 "ece": 0.02 + over,
                 "brier": (1 - accuracy) * 0.7 + over / 3,
                 "aurc": (1 - accuracy) * 0.4,
+                "overconfidence": over,
                 "evidence_coverage": 0.6 + 0.4 * cell.budget / TOKENS,
             }
             key = {
@@ -113,6 +114,27 @@ def metrics(settings):
     return pd.DataFrame(rows), comparisons[comparisons["family"] != "full"].reset_index(drop=True)
 
 
+def matched(compared):
+    """Return matched.csv for comparisons, as if accuracy alone moved ECE by as much."""
+    keys = ["model", "dataset", "strategy", "family", "budget"]
+    here = compared[compared["subset"] == "all"]
+    accuracy, ece = (
+        here[here["metric"] == name].set_index(keys)["delta"] for name in ("accuracy", "ece")
+    )
+    beyond = ece + accuracy
+    columns = {"accuracy_delta": accuracy, "ece_delta": ece, "expected": -accuracy}
+    columns |= {"beyond": beyond, "ci_low": beyond - 0.01, "ci_high": beyond + 0.01}
+    columns |= dict.fromkeys(("p", "p_holm"), np.exp(-abs(beyond) / 0.01))
+    return pd.DataFrame(columns).reset_index()
+
+
+def cell_facts(cell, dataset):
+    """Return what a predictions file says of its cell."""
+    keys = ("strategy", "family", "budget")
+    where = {"model": MODEL, "dataset": dataset, "parameters": dict(cell.parameters)}
+    return {"cell": where | {key: getattr(cell, key) for key in keys}}
+
+
 def answers(cell, dataset, images=12, each=20, seed=0):
     """Return a cell's made-up predictions as an Arrow table."""
     generator = np.random.default_rng([seed, cell.budget, *map(ord, cell.strategy + dataset)])
@@ -147,6 +169,11 @@ def write(folder, settings=None):
     measured, compared = metrics(settings)
     _write_frame(results / "metrics.parquet", measured)
     _write_frame(results / "comparisons.parquet", compared)
+    (results / "tables").mkdir()
+    matched(compared).to_csv(results / "tables" / "matched.csv", index=False)
+    keys = ["model", "dataset", "subset", "metric", "n", "n_images"]
+    shown = measured[keys].drop_duplicates().assign(minimum_detectable=0.0123, resamples=50)
+    shown.to_csv(results / "detectable.csv", index=False)
     store.write_json(results / "study.json", settings)
     claims = [
         _claim("C1", "Pure coverage has lower ECE than the unpruned model.", "contradicted"),
@@ -158,18 +185,10 @@ def write(folder, settings=None):
         _write_dataset(results / "datasets" / dataset)
         for cell in all_cells(settings):
             place = results / MODEL / dataset / cell.strategy
-            facts = {
-                "cell": {
-                    "model": MODEL,
-                    "dataset": dataset,
-                    "strategy": cell.strategy,
-                    "family": cell.family,
-                    "parameters": dict(cell.parameters),
-                    "budget": cell.budget,
-                }
-            }
             store.write_table(
-                place / str(cell.budget) / "predictions.parquet", answers(cell, dataset), facts
+                place / str(cell.budget) / "predictions.parquet",
+                answers(cell, dataset),
+                cell_facts(cell, dataset),
             )
             store.write_json(
                 place / str(cell.budget) / "provenance.json",
@@ -200,11 +219,14 @@ def write_sources(results, resamples=50):
         saliency = generator.random((12, TOKENS), dtype=np.float32)
         facts = {"image_id": [f"image-{number}" for number in range(12)]}
         store.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
-        command = ["--predictions", *sorted(place.glob("*/*/predictions.parquet"))]
-        command += ["--questions", results / "datasets" / dataset / "questions.parquet"]
-        command += ["--output", results / "scores" / MODEL / f"{dataset}.safetensors"]
-        command += ["--resamples", resamples, "--costly-resamples", resamples // 2]
-        score.main(score.arguments_of(list(map(str, command))))
+        run(
+            score,
+            predictions=sorted(place.glob("*/*/predictions.parquet")),
+            questions=results / "datasets" / dataset / "questions.parquet",
+            output=results / "scores" / MODEL / f"{dataset}.safetensors",
+            resamples=resamples,
+            costly_resamples=resamples // 2,
+        )
 
 
 def _claim(name, statement, verdict):

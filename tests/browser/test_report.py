@@ -26,6 +26,7 @@ RULES = [
     "examples",
     "methods",
     "tables",
+    "latex",
     "summary",
     "html_report",
 ]

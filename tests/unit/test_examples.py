@@ -3,13 +3,13 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import synthetic_results
+from markup import Elements
 from prunecal import examples, store
 from prunecal.errors import PrunecalError
 from prunecal.predictions import read_cell
@@ -35,30 +35,6 @@ def arguments(results, output, count=6):
 def written(results, tmp_path, count=6):
     examples.main(arguments(results, tmp_path / "examples.html", count))
     return (tmp_path / "examples.html").read_text(encoding="utf-8")
-
-
-class Elements(HTMLParser):
-    void = ("br", "img", "meta", "input", "link")
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.names, self.text = [], [], ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, _attributes):
-        self.names.append(tag)
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, _attributes):
-        self.names.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_answers_are_those_that_are_scored(results):

@@ -49,11 +49,6 @@ def compared():
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return synthetic_results.write(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Return metrics, comparisons and results of a study of few cells, for what draws a lot."""
     settings = synthetic_results.study(SMALL, [4, 8])
@@ -350,7 +345,6 @@ def test_latex_table_is_well_formed(measured, compared):
     assert all(line.endswith(r"\\") for line in body)
     assert r"SCOPE $\alpha$ = 0.25" in text
     assert r"\toprule" in text
-    assert tables._tex("50% of a_b & {c}") == r"50\% of a\_b \& \{c\}"
 
 
 def test_page_of_cells_escapes_names():

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import synthetic_results
-from prunecal import mechanisms
+from prunecal import matched, mechanisms
 from prunecal.calibration import expected_calibration_error
 from prunecal.calibration.weighted import Sample, bin_sums
 from prunecal.contrasts import rank_correlation
@@ -15,15 +15,7 @@ from prunecal.errors import PrunecalError
 from prunecal.figures import explanations
 from prunecal.scores import read_scores
 from prunecal.statistics import holm
-
-
-def command(results, folder):
-    place = results / synthetic_results.MODEL
-    parts = ["--scores", *sorted(results.glob("scores/*/*.safetensors"))]
-    parts += ["--unpruned", *sorted(place.glob("*/full/*/predictions.parquet"))]
-    parts += ["--features", *sorted(place.glob("*/features.safetensors"))]
-    parts += ["--rankings", *sorted(place.glob("*/*/ranking.safetensors"))]
-    return mechanisms.arguments_of([str(part) for part in [*parts, "--folder", folder]])
+from stages import explain
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +24,7 @@ def results(tmp_path_factory):
     settings = synthetic_results.study(strategies, [4, 8])
     results = synthetic_results.write(tmp_path_factory.mktemp("study"), settings)
     synthetic_results.write_sources(results)
-    mechanisms.main(command(results, results / "tables"))
+    explain(results, results / "tables")
     return results
 
 
@@ -111,7 +103,7 @@ def test_expected_change_is_that_of_shifting_every_bins_accuracy(change):
             gap = confidence[inside].mean() - correct[inside].mean()
             expected += inside.mean() * abs(gap - change)
     expected -= expected_calibration_error(confidence, correct)
-    found = mechanisms.expected_change(sums, np.array([change]))
+    found = matched.expected_change(sums, np.array([change]))
     assert found == pytest.approx([expected])
     if change < 0:  # overconfident in every bin: ECE rises by what accuracy loses
         assert found == pytest.approx([-change], abs=0.01)
@@ -123,7 +115,7 @@ def test_same_confidences_with_more_errors_lie_on_the_line():
     better, worse = (generator.random(40_000) < confidence - loss for loss in (0.05, 0.25))
     change = worse.mean() - better.mean()
     rows = Sample(confidence, better, np.zeros(40_000, np.intp), {}, {})
-    expected = mechanisms.expected_change(bin_sums(rows, np.ones((1, 1)), 15), np.array([change]))
+    expected = matched.expected_change(bin_sums(rows, np.ones((1, 1)), 15), np.array([change]))
     found = [expected_calibration_error(confidence, correct) for correct in (worse, better)]
     assert expected[0] == pytest.approx(found[0] - found[1], abs=0.004)
 
@@ -138,14 +130,15 @@ def test_matched_rows_add_up(results):
 
 def test_an_image_without_saliency_is_named(results):
     task = synthetic_results.MODEL, "toy-pope"
-    arguments = command(results, results)
-    sources = mechanisms.Sources(arguments.rankings, arguments.features, arguments.unpruned)
+    unpruned = sorted(results.glob("*/*/full/*/predictions.parquet"))
+    features = sorted(results.glob("*/*/features.safetensors"))
+    sources = mechanisms.Sources([], features, unpruned)
     with pytest.raises(PrunecalError, match="lacks image 'unseen'; make it again"):
         sources.saliency(task, ["unseen"])
 
 
 def test_tables_repeat_byte_for_byte(results, tmp_path):
-    mechanisms.main(command(results, tmp_path))
+    explain(results, tmp_path)
     for name in ("mechanisms", "correlations", "matched"):
         expected = (results / "tables" / f"{name}.csv").read_bytes()
         assert (tmp_path / f"{name}.csv").read_bytes() == expected
@@ -168,7 +161,7 @@ def test_explanations_repeat_byte_for_byte(results, tmp_path):
 def test_a_study_of_almost_nothing_is_explained(strategies, tmp_path):
     results = synthetic_results.write(tmp_path, synthetic_results.study(strategies, [4]))
     synthetic_results.write_sources(results)
-    mechanisms.main(command(results, results / "tables"))
+    explain(results, results / "tables")
     assert len(drawn(results, tmp_path / "figures")) == 10
     assert len(rows(results, "matched")) == 2 * (len(strategies) - 1)
     assert rows(results, "correlations") == []  # fewer than four cells

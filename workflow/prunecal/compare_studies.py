@@ -12,29 +12,25 @@ interval pairs them draw by draw; else the draws are independent and B's are shu
 """
 
 import argparse
-import base64
 import hashlib
 import itertools
 import json
-from html import escape
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecal import console, store
 from prunecal.errors import PrunecalError
-from prunecal.figures.names import metric_name, strategy_name
-from prunecal.mechanisms import write_csv
+from prunecal.figures.names import strategy_name
 from prunecal.predictions import POOLED
+from prunecal.rows import Rows, write_csv
 from prunecal.scores import REFERENCE, Scores, read_scores
 from prunecal.statistics import holm, interval, two_sided_p
+from prunecal.studies_page import PRUNING, findings, page
 
 METRICS = ("accuracy", "ece", "brier", "aurc")
-LEVEL = 0.05
-PRUNING = "pruning"
 COLUMNS = [
     "a", "b", "metric", "effect", "strategy", "share", "in_a", "in_b", "interaction", "ci_low",
     "ci_high", "p", "p_holm", "paired",
@@ -173,7 +169,7 @@ def shared(a: Side, b: Side) -> list[Key]:
     return sorted(key for key in both if families[key[0]] != REFERENCE)
 
 
-def interactions(a: Side, b: Side, level: float) -> list[dict[str, Any]]:
+def interactions(a: Side, b: Side, level: float) -> Rows:
     """Return a row per metric and effect that both sides have.
 
     Holm's family is a pair of sides, a metric and a kind of effect.
@@ -205,7 +201,7 @@ def interactions(a: Side, b: Side, level: float) -> list[dict[str, Any]]:
 def _rows(
     a: Side, b: Side, metric: str, effect: str, keys: list[Key], in_a: NDArray, in_b: NDArray,
     *, paired: bool, level: float,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> Rows:  # fmt: skip
     draws = min(in_a.shape[1], in_b.shape[1]) - 1
     drawn_b = in_b[:, 1 : 1 + draws]
     if not paired:  # equal seeds would otherwise pair image 1 of A with image 1 of B
@@ -235,54 +231,9 @@ def _rows(
     ]
 
 
-def findings(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Say in sentences where two sides differ, by what was set side by side."""
-    said: dict[str, list[str]] = {}
-    case = itemgetter("a", "b", "effect", "metric")
-    for (a, b, effect, metric), group in itertools.groupby(sorted(rows, key=case), key=case):
-        found, name = list(group), metric_name(metric)
-        sure = [row for row in found if row["p_holm"] < LEVEL]
-        what = (
-            f"The change of {name} by pruning" if effect == PRUNING else f"The {effect} of {name}"
-        )
-        sentence = f"{what} differs in {len(sure)} of {len(found)} cases (Holm, p < {LEVEL:g})"
-        if sure:
-            largest = max(sure, key=lambda row: abs(row["interaction"]))
-            numbers = [largest[name] for name in ("in_a", "in_b", "interaction")]
-            sentence += (
-                f"; most for {largest['strategy']} at {100 * largest['share']:g} % of the tokens: "
-                "{:+.4f} in A, {:+.4f} in B, difference {:+.4f} ".format(*numbers)
-                + f"[{largest['ci_low']:+.4f}, {largest['ci_high']:+.4f}]"
-            )
-        how = "paired on the same images" if found[0]["paired"] else "on different images, unpaired"
-        said.setdefault(f"A: {a}. B: {b}; {how}.", []).append(f"{sentence}.")
-    return said
-
-
-def page(rows: list[dict[str, Any]], figure: bytes) -> str:
-    """Return the comparison as a page of HTML: words, the figure, and what was compared."""
-    words = "".join(
-        f"<h2>{escape(sides)}</h2>"
-        f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
-        for sides, sentences in findings(rows).items()
-    )
-    picture = base64.b64encode(figure).decode()
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Two studies</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><style>'
-        "body { font: 15px/1.5 system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem; "
-        "max-width: 75rem; overflow-wrap: anywhere } .scroll { overflow-x: auto } "
-        "img { min-width: 40rem; max-width: 100% }</style></head><body>\n"
-        f"<h1>Two studies side by side</h1>\n{words}\n"
-        '<div class="scroll" tabindex="0"><img alt="Change by pruning in A against that in B" '
-        f'src="data:image/svg+xml;base64,{picture}"></div>\n'
-        "<p>Every number is in interactions.csv.</p></body></html>\n"
-    )
-
-
 def main(arguments: argparse.Namespace) -> None:
-    """Write interactions.csv, the figure and the page."""
-    from prunecal.figures import interaction, style
+    """Write interactions.csv, the same as LaTeX, the figure and the page."""
+    from prunecal.figures import interaction, latex, style
 
     if len(arguments.studies) != 2:
         raise PrunecalError(
@@ -292,6 +243,7 @@ def main(arguments: argparse.Namespace) -> None:
     first, second = (read_sides(folder) for folder in arguments.studies)
     rows = [row for a, b in pairs(first, second) for row in interactions(a, b, arguments.level)]
     write_csv(arguments.folder / "interactions.csv", rows, COLUMNS)
+    latex.convert(arguments.folder / "interactions.csv", arguments.folder)
     style.use()
     style.save(interaction.draw(rows), arguments.folder, "interactions")
     text = page(rows, (arguments.folder / "interactions.svg").read_bytes())

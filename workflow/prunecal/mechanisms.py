@@ -5,24 +5,24 @@ the score files. mechanisms.csv: a row per cell with accuracy, ECE and what migh
 as M, M_low and M_high; what a cell does not have is empty. correlations.csv: a row per model, data
 set, group of cells and pair of metrics with Spearman's rank correlation over these cells.
 matched.csv: a row per pruned cell with its change of accuracy and of ECE, the change of ECE that
-accuracy alone would bring (see `expected_change`), and the rest with its interval and test.
+accuracy alone would bring (see `matched.expected_change`), and the rest with its interval and test.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from prunecal import console, store
 from prunecal.calibration.weighted import BinSums, Sample, bin_sums
 from prunecal.contrasts import Measured, rank_correlation
 from prunecal.errors import PrunecalError
+from prunecal.matched import Tables, keys_of, matched_rows
 from prunecal.predictions import POOLED, Cell, read_cell
+from prunecal.rows import Rows, write_csv
 from prunecal.scores import Scores, read_scores
 from prunecal.statistics import holm, image_weights, interval, two_sided_p
 
@@ -41,9 +41,6 @@ PAIRS = (
 )
 LEAST_CELLS = 4  # ranks of fewer say little
 EVERY = "all"
-
-Rows = list[dict[str, Any]]
-Tables = Mapping[str, NDArray]  # metric: the value, then the draws, float64 [cells, 1 + R]
 
 
 def saliency_tables(
@@ -73,29 +70,12 @@ def saliency_tables(
     return found
 
 
-def expected_change(unpruned: BinSums, accuracy_change: NDArray) -> NDArray:
-    """Return the change of ECE that a change of accuracy alone would bring, float64 [R].
-
-    Alone means: every answer keeps the unpruned model's confidence, and the accuracy of every bin
-    of confidence changes by the same amount d. A bin's gap g = confidence - accuracy becomes g - d,
-    so that ECE changes by sum_b (n_b / n) (|g_b - d| - |g_b|): by -d where all bins are
-    over-confident and stay so, by d where all are under-confident.
-
-    Args:
-        unpruned: bins of the unpruned model, [bins, R].
-        accuracy_change: d, float64 [R].
-    """
-    rows = unpruned.count.sum(axis=0)
-    shifted = np.abs(unpruned.gap - unpruned.count * accuracy_change)
-    return (shifted - np.abs(unpruned.gap)).sum(axis=0) / rows
-
-
 def mechanism_rows(scores: Scores, tables: Tables, level: float) -> Rows:
     """Return a row per cell with every metric and its interval."""
     rows = []
     ends = {name: interval(table[:, 1:], level) for name, table in tables.items()}
     for index, cell in enumerate(scores.cells):
-        row = _keys(scores, cell)
+        row = keys_of(scores, cell)
         for name in (*TARGETS, *MECHANISMS):
             numbers = (np.nan,) * 3
             if name in tables:
@@ -149,43 +129,11 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
     return rows
 
 
-def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float) -> Rows:
-    """Return a row per pruned cell: its change of ECE and what accuracy explains of it.
-
-    Holm's family is a model on a data set.
-    """
-    rows, rests = [], []
-    for index, cell in enumerate(scores.cells):
-        if index == scores.reference:
-            continue
-        accuracy, ece = (
-            tables[name][index] - tables[name][scores.reference] for name in ("accuracy", "ece")
-        )
-        expected = expected_change(unpruned, accuracy)
-        rests.append(ece - expected)
-        low, high = interval(rests[-1][1:], level)
-        rows.append(
-            _keys(scores, cell)
-            | {"accuracy_delta": accuracy[0], "ece_delta": ece[0], "expected": expected[0]}
-            | {"beyond": rests[-1][0], "ci_low": low, "ci_high": high}
-        )
-    if rows:
-        p = two_sided_p(np.stack(rests)[:, 1:])
-        for row, one, adjusted in zip(rows, p, holm(p), strict=True):
-            row |= {"p": one, "p_holm": adjusted}
-    return rows
-
-
 def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
     yield EVERY, list(range(len(scores.cells)))
     pruned = [(i, cell["budget"]) for i, cell in enumerate(scores.cells) if i != scores.reference]
     for budget in sorted({budget for _, budget in pruned}):
         yield str(budget), [index for index, found in pruned if found == budget]
-
-
-def _keys(scores: Scores, cell: Mapping[str, Any]) -> dict[str, Any]:
-    where = {key: scores.facts[key] for key in ("model", "dataset")}
-    return where | {key: cell[key] for key in ("strategy", "family", "budget")}
 
 
 class Sources:
@@ -282,21 +230,6 @@ COLUMNS = {
         "expected", "beyond", "ci_low", "ci_high", "p", "p_holm",
     ],
 }  # fmt: skip
-
-
-def write_csv(path: Path, rows: Rows, columns: list[str]) -> None:
-    """Write rows as CSV, NaN as nothing; `columns` are there even if no row is."""
-    columns = [*columns, *(key for key in (rows[0] if rows else {}) if key not in columns)]
-    table = pa.table(
-        {
-            name: pa.array([row[name] for row in rows], from_pandas=True)
-            if rows
-            else pa.array([], pa.string())
-            for name in columns
-        }
-    )
-    with store.atomic(path) as temporary:
-        pyarrow.csv.write_csv(table, temporary)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -21,6 +21,7 @@ from prunecal import (
     console,
     contrasts,
     examples,
+    matched,
     mechanisms,
     plugins,
     predictions,
@@ -90,8 +91,8 @@ EXPLANATIONS = (
     mechanisms.saliency_tables,
     contrasts.rank_correlation,
     mechanisms.correlation_rows,
-    mechanisms.expected_change,
-    mechanisms.matched_rows,
+    matched.expected_change,
+    matched.matched_rows,
 )
 STYLE = """<style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem; max-width: 60rem;

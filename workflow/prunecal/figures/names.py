@@ -76,6 +76,30 @@ HIGHER_IS_BETTER = {
     "brier_reliability": False,
     "brier_resolution": True,
 }
+UNITS = {"entropy": "nats", "nll": "nats"}
+COLUMNS = {  # of tables, where the key itself would not do
+    "dataset": "Data set",
+    "budget": "Tokens",
+    "with": "Correlated with",
+    "n": "Questions",
+    "n_images": "Images",
+    "rho": "Spearman's ρ",
+    "p": "p",
+    "p_holm": "p (Holm)",
+    "minimum_detectable": "Smallest detectable difference",
+    "expected": "Δ ECE by accuracy alone",
+    "beyond": "Δ ECE beyond it",
+    "share": "Share of tokens",
+    "in_a": "In A",
+    "in_b": "In B",
+    "interaction": "A − B",
+    "rows": "Questions",
+    "distinct": "Distinct questions",
+    "tflops": "TFLOP/s",
+    "tokens_per_s": "Tokens/s",
+    "peak_memory_mb": "Peak memory (MB)",
+    "max_logit_difference": "Largest Δ logit",
+}
 SYMBOLS = {"alpha": "α", "gap_power": "p"}
 SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
 CELL_COLUMNS = ("model", "dataset", "subset", "strategy", "family", "budget", "metric")
@@ -87,11 +111,26 @@ def metric_name(metric: str) -> str:
     return METRICS.get(metric, metric.replace("_", " "))
 
 
+def with_unit(metric: str) -> str:
+    """Return a metric's name with its unit, if it has one."""
+    return metric_name(metric) + (f" ({UNITS[metric]})" if metric in UNITS else "")
+
+
 def metric_axis(metric: str) -> str:
     """Return an axis label that says which direction is better."""
     direction = HIGHER_IS_BETTER.get(metric)
     arrow = {True: " (higher is better)", False: " (lower is better)", None: ""}[direction]
-    return metric_name(metric) + arrow
+    return with_unit(metric) + arrow
+
+
+def heading(column: str) -> str:
+    """Return what a table's column is called, for example "Δ ECE" for "ece_delta"."""
+    if column in COLUMNS:
+        return COLUMNS[column]
+    changed = column.removesuffix("_delta")
+    if changed in METRICS:
+        return ("Δ " if changed != column else "") + METRICS[changed]
+    return column.replace("_", " ").capitalize()
 
 
 def parameter_columns(frame: pd.DataFrame) -> list[str]:

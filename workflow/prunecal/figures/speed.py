@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from prunecal import console, store
-from prunecal.figures import style
+from prunecal.figures import latex, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,11 +44,12 @@ TABLE = [
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draw the figure and write the table."""
+    """Draw the figure and write the table, as CSV and as LaTeX beside it."""
     found = store.read_json(arguments.benchmark)
     measured = pd.DataFrame(found["rows"])
     with store.atomic(arguments.table) as temporary:
         measured[TABLE].to_csv(temporary, index=False, float_format="%.4g")
+    latex.convert(arguments.table, arguments.table.parent)
     style.use()
     style.save(draw(rates(measured), found["about"]["device"]), arguments.folder, "speed")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from prunecal import console, store
 from prunecal.figures import frames, names
+from prunecal.figures.latex import escape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,26 +129,19 @@ def latex(table: pd.DataFrame) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{lr" + "rr" * len(METRICS) + "}",
         r"\toprule",
-        "Strategy & Tokens"
+        " & ".join(map(names.heading, ("strategy", "budget")))
         + "".join(rf" & {names.metric_name(metric)} & $\Delta$" for metric in METRICS)
         + r" \\",
     ]
     for (model, dataset), block in table.groupby(["model", "dataset"], sort=False):
-        title = _tex(f"{dataset}, {model}")
+        title = escape(f"{dataset}, {model}")
         lines += [r"\midrule", rf"\multicolumn{{{2 + 2 * len(METRICS)}}}{{l}}{{{title}}} \\"]
         for row in block.to_dict("records"):
-            cells = [_tex(row["strategy"]), str(row["budget"])]
+            cells = [escape(row["strategy"]), str(row["budget"])]
             for metric in METRICS:
                 cells += [_tex_number(row[metric]), _tex_delta(row, metric)]
             lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _tex(text: str) -> str:
-    special = {character: f"\\{character}" for character in "&%$#_{}"}
-    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    escaped = "".join(special.get(character, character) for character in text)
-    return escaped.replace("α", r"$\alpha$").replace("Δ", r"$\Delta$").replace("·", r"$\cdot$")
 
 
 def _tex_number(value: float) -> str:
@@ -164,22 +158,16 @@ def _tex_delta(row: dict[str, float], metric: str) -> str:
 
 def page(metrics: pd.DataFrame) -> str:
     """Return an HTML page with a row per cell and subset, searchable and sortable offline."""
-    keys = {
-        "model": "Model",
-        "dataset": "Data set",
-        "subset": "Subset",
-        "strategy": "Strategy",
-        "budget": "Tokens",
-    }
+    keys = ["model", "dataset", "subset", "strategy", "budget"]
     measured = list(dict.fromkeys(metrics["metric"]))
     body = []
-    for key, rows in metrics.groupby(list(keys), sort=False):
+    for key, rows in metrics.groupby(keys, sort=False):
         cells = [f"<td>{html.escape(str(part))}</td>" for part in key]
         by_metric = rows.set_index("metric")[["value", "ci_low", "ci_high"]]
         by_metric = by_metric.reindex(measured).itertuples(index=False, name=None)
         cells += [f'<td class="number">{_with_interval(*numbers)}</td>' for numbers in by_metric]
         body.append(f"<tr>{''.join(cells)}</tr>")
-    titles = [*keys.values(), *map(names.metric_name, measured)]
+    titles = [*map(names.heading, keys), *map(names.metric_name, measured)]
     head = "".join(
         f'<th scope="col"><button>{html.escape(title)}</button></th>' for title in titles
     )

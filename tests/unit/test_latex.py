@@ -1,0 +1,160 @@
+"""Tables for papers: complete, in readers' words, and LaTeX whatever the texts hold."""
+
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+
+import synthetic_results
+from prunecal.errors import PrunecalError
+from prunecal.figures import latex, names, tables
+from stages import explain, run
+
+HOSTILE = "50 % of a_b & {c}\n\n\\input{x} [*] #1 ~ ^ < > | $x$ αρΔ·−"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with each table of a made-up study as CSV and as LaTeX."""
+    strategies = ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}, "fastv"]
+    settings = synthetic_results.study(strategies, [4, 8])
+    results = synthetic_results.write(tmp_path_factory.mktemp("study"), settings)
+    synthetic_results.write_sources(results)
+    explain(results, results / "tables")
+    (results / "detectable.csv").rename(results / "tables" / "detectable.csv")
+    made = sorted((results / "tables").glob("*.csv"))
+    run(latex, tables=made, folder=results / "tables")
+    headline = tables.headline_table(*synthetic_results.metrics(settings))
+    (results / "tables" / "headline.tex").write_text(tables.latex(headline))
+    return results / "tables"
+
+
+def entries(line):
+    """Return the cells of a table's line."""
+    return re.split(r"(?<!\\)&", line.removesuffix(r"\\"))
+
+
+def check(text):
+    """Assert that braces, environments and columns match, and that nothing active is left."""
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert "%" not in code.replace(r"\%", "")
+    assert "#" not in code.replace(r"\#", "")
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", code):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    assert len(re.findall(r"(?<!\\)\$", code)) % 2 == 0
+    assert re.findall(r"\\begin\{(\w+)\}", code) == re.findall(r"\\end\{(\w+)\}", code)[::-1]
+    columns = len(re.search(r"\\begin\{\w+\}\{([lr]+)\}", code)[1])
+    lines = [line for line in code.splitlines() if re.search(r"(?<!\\)&", line)]
+    assert {len(entries(line.strip())) for line in lines} == {columns}
+    return lines
+
+
+def document(texts):
+    body = "\n\\clearpage\n".join(texts)
+    used = r"\documentclass{article}\usepackage{booktabs,longtable}"
+    return f"{used}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+
+
+def test_every_table_has_a_well_formed_twin(folder):
+    for source in sorted(folder.glob("*.csv")):
+        text = source.with_suffix(".tex").read_text()
+        lines = check(text)
+        heads = 2  # on the first page, and on those that follow
+        assert len(lines) == heads + len(pd.read_csv(source))
+        assert f"% from {source.name}\n" in text
+    check((folder / "headline.tex").read_text())
+    assert len(list(folder.glob("*.tex"))) == 5
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on PATH")
+def test_tables_compile(folder, tmp_path):
+    texts = [path.read_text() for path in sorted(folder.glob("*.tex"))]
+    texts.append(latex.longtable(pd.DataFrame({"subset": [HOSTILE, "x"], "rho": [1, 2]}), "x"))
+    (tmp_path / "all.tex").write_text(document(texts))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout
+
+
+def test_numbers_stand_beside_their_intervals(folder):
+    first = pd.read_csv(folder / "matched.csv").iloc[0]
+    text = (folder / "matched.tex").read_text()
+    numbers = [f"{first[name]:.4f}" for name in ("beyond", "ci_low", "ci_high")]
+    shown = [number.replace("-", "$-$") for number in numbers]
+    assert f"{shown[0]} [{shown[1]}, {shown[2]}]" in text
+    assert "ci" not in text.lower().split()
+    assert "% Model: toy-llava\n" in text  # the only one: no column
+
+
+def test_headings_are_readers_words(folder):
+    matched, correlations = ((folder / f"{n}.tex").read_text() for n in ("matched", "correlations"))
+    for words in ("Data set", "Tokens", r"$\Delta$ Accuracy", r"$\Delta$ ECE beyond it"):
+        assert words in matched
+    assert r"Spearman's $\rho$" in correlations
+    assert "Share of saliency kept" in correlations
+    assert "saliency_share" not in correlations.replace("\\", "")
+    for path in folder.glob("*.tex"):
+        head = next(line for line in path.read_text().splitlines() if "&" in line)
+        assert "_" not in head
+
+
+def test_hostile_texts_stay_texts():
+    frame = pd.DataFrame({"dataset": [HOSTILE] * 2, "subset": [HOSTILE, "[x]"], "rho": [0.5, -1]})
+    text = latex.longtable(frame, "x.csv")
+    check(text)
+    assert r"\input" not in text.replace("% Data set:", "").split("\\begin")[1]
+    assert all(line.startswith(("%", "\\")) or "&" in line for line in text.splitlines())
+    assert "{[}x{]} & $-$1" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.12345, "0.1235"),
+        (-0.5, "$-$0.5000"),
+        (3.0, "3"),
+        (0.0, "0"),
+        (0.0009, "0.0009"),
+        (-1.26e-5, r"$-$1.3e$-$05"),
+        (float("nan"), "--"),
+        (float("-inf"), r"$-$inf"),
+        (True, "yes"),
+        (7, "7"),
+        ("a-b", "a-b"),
+    ],
+)
+def test_entries_of_each_kind(value, shown):
+    assert latex._text(value, "beyond") == shown
+
+
+def test_a_table_without_rows_keeps_its_head(tmp_path):
+    (tmp_path / "correlations.csv").write_text("model,rho,ci_low,ci_high\n")
+    latex.convert(tmp_path / "correlations.csv", tmp_path)
+    lines = check((tmp_path / "correlations.tex").read_text())
+    assert len(lines) == 2
+
+
+def test_a_missing_or_empty_file_is_named(tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    for name in ("empty", "missing"):
+        with pytest.raises(PrunecalError, match=rf"{name}\.csv is no CSV table .*run the workflow"):
+            latex.convert(tmp_path / f"{name}.csv", tmp_path)
+
+
+def test_a_subset_called_na_is_no_missing_number(tmp_path):
+    (tmp_path / "detectable.csv").write_text("subset,minimum_detectable\nNA,0.1\nall,\n")
+    latex.convert(tmp_path / "detectable.csv", tmp_path)
+    text = (tmp_path / "detectable.tex").read_text()
+    assert "NA & 0.1000" in text
+    assert "all & --" in text
+
+
+def test_headings_name_metrics_and_changes_alike():
+    assert names.heading("ece") == names.metric_name("ece") == "ECE"
+    assert names.heading("ece_delta") == "Δ ECE"
+    assert names.heading("some_parameter") == "Some parameter"
