@@ -1,0 +1,40 @@
+"""What the data sets about handwritten digits have in common: canvases that are made here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from prunecal.datasets import Dataset
+from prunecal.parameters import Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prunecal.digits import Canvas
+
+
+class Params(Parameters):
+    """Settings of questions about digits."""
+
+    images: int = Field(320, ge=1, description="test canvases, each asked about several times")
+    seed: int = Field(0, ge=0, description="seed of canvases and questions")
+
+
+def made(params: Params, ask: Callable[[int, dict[str, Canvas]], Iterable[dict]]) -> Dataset:
+    """Make canvases from the test scans and ask about them.
+
+    Args:
+        params: how many, and from which seed.
+        ask: gives the questions, as rows of `Dataset.questions`, from the seed and the canvases by
+            image id.
+    """
+    import pandas as pd
+
+    from prunecal.digits import test_canvases
+
+    canvases = test_canvases(params.seed, params.images)
+    images = ((image_id, canvas.png()) for image_id, canvas in canvases.items())
+    rows = list(ask(params.seed, canvases))
+    return Dataset(pd.DataFrame(rows), images, f"made from scikit-learn digits, seed {params.seed}")
