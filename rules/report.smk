@@ -62,11 +62,40 @@ rule tables:
         "--page {output.page} --log {log}"
 
 
+rule latex:
+    input:
+        [f"{TABLES}/{name}.csv" for name in MECHANISM_TABLES],
+        f"{AGGREGATES}/detectable.csv",
+    output:
+        [
+            report(
+                f"{TABLES}/{name}.tex",
+                caption=f"../reports/captions/{name}_table.rst",
+                category="9. Tables",
+                labels={"table": f"{title}, LaTeX"},
+            )
+            for name, title in LATEX_TABLES.items()
+        ],
+    log:
+        str(Path("logs", STUDY.study, "latex.log")),
+    conda:
+        "../envs/conda.yaml"
+    params:
+        code=source_digest("prunecal.figures.latex"),
+        folder=subpath(output[0], parent=True),
+    message:
+        "Write the other tables as LaTeX"
+    shell:
+        "python -m prunecal.figures.latex --tables {input} --folder {params.folder} --log {log}"
+
+
 rule summary:
     input:
         study=f"{AGGREGATES}/study.json",
         metrics=f"{AGGREGATES}/metrics.parquet",
         comparisons=f"{AGGREGATES}/comparisons.parquet",
+        matched=f"{TABLES}/matched.csv",
+        detectable=f"{AGGREGATES}/detectable.csv",
         claims=f"{AGGREGATES}/claims.json",
         questions=[
             f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS
@@ -91,7 +120,8 @@ rule summary:
         "Write the report's first page"
     shell:
         "python -m prunecal.summary --study {input.study} --metrics {input.metrics} "
-        "--comparisons {input.comparisons} --claims {input.claims} "
+        "--comparisons {input.comparisons} --matched {input.matched} "
+        "--detectable {input.detectable} --claims {input.claims} "
         "--questions {input.questions} --predictions {input.predictions} "
         "--figure {input.figure} --out {output} --log {log}"
 

@@ -1,65 +1,24 @@
 """The report's first page says what the tables hold, and escapes what data sets hold."""
 
-from html.parser import HTMLParser
-
 import pytest
 
 import synthetic_results
-from prunecal import store, summary
+from markup import Elements
+from prunecal import store, summary_tables, summary_words
 from prunecal.config import load_study
 from prunecal.figures import frames
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return synthetic_results.write(tmp_path_factory.mktemp("study"))
+from stages import first_page
 
 
 @pytest.fixture(scope="module")
 def table():
-    return summary.together(*synthetic_results.metrics(synthetic_results.study()))
-
-
-class Tags(HTMLParser):
-    """Checks that elements are closed in order, and keeps their names and texts."""
-
-    void = ("br", "img", "meta", "input", "link")
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.names, self.text = [], [], ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, _attributes):
-        self.names.append(tag)
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def written(results, tmp_path, figure=b"<svg/>"):
-    drawn = tmp_path / "figure.svg"
-    drawn.write_bytes(figure)
-    predictions = sorted(results.glob("*/*/*/*/predictions.parquet"))
-    out = tmp_path / "summary.html"
-    command = ["--study", results / "study.json", "--metrics", results / "metrics.parquet"]
-    command += ["--comparisons", results / "comparisons.parquet"]
-    command += ["--claims", results / "claims.json", "--figure", drawn, "--out", out]
-    command += ["--questions", *sorted(results.glob("datasets/*/questions.parquet"))]
-    command += ["--predictions", *predictions]
-    summary.main(summary.arguments_of([str(part) for part in command]))
-    return out.read_text(encoding="utf-8")
+    measured, compared = synthetic_results.metrics(synthetic_results.study())
+    return summary_words.together(measured, compared, synthetic_results.matched(compared))
 
 
 def test_page_names_model_and_data_before_any_finding(results, tmp_path):
-    page = written(results, tmp_path)
-    parsed = Tags(page)
+    page = first_page(results, tmp_path)
+    parsed = Elements(page)
     assert page.index("toy-llava") < page.index("What was found")
     for heading in ("What was found", "The claims, tested", "Limits", "Provenance"):
         assert f"<h2>{heading}</h2>" in page
@@ -67,7 +26,7 @@ def test_page_names_model_and_data_before_any_finding(results, tmp_path):
 
 
 def test_page_escapes_questions_and_claims(results, tmp_path):
-    parsed = Tags(written(results, tmp_path))
+    parsed = Elements(first_page(results, tmp_path))
     assert "script" not in parsed.names
     assert "b" not in parsed.names
     assert synthetic_results.HOSTILE in parsed.text
@@ -75,62 +34,62 @@ def test_page_escapes_questions_and_claims(results, tmp_path):
 
 
 def test_page_repeats_byte_for_byte(results, tmp_path):
-    assert written(results, tmp_path) == written(results, tmp_path)
+    assert first_page(results, tmp_path) == first_page(results, tmp_path)
 
 
 def test_a_trained_model_is_called_small():
     settings = synthetic_results.study()
-    plain = summary.scope(load_study(settings))
+    plain = summary_words.scope(load_study(settings))
     settings["models"][0].pop("path")
     settings["models"][0]["train"] = {"recipe": "digits"}
-    trained = summary.scope(load_study(settings))
+    trained = summary_words.scope(load_study(settings))
     assert "nothing about large models" in trained
     assert "nothing about large models" not in plain
 
 
 def test_findings_count_what_the_comparisons_say(table):
-    for sentence, task in zip(summary.findings(table), frames.tasks(table), strict=True):
+    for sentence, task in zip(summary_words.findings(table), frames.tasks(table), strict=True):
         ece = frames.pruned(frames.of_task(table, task))
         ece = ece[ece["metric"] == "ece"]
         higher = sum(row.p_holm < 0.05 and row.delta > 0 for row in ece.itertuples(index=False))
         lower = sum(row.p_holm < 0.05 and row.delta < 0 for row in ece.itertuples(index=False))
         unclear = len(ece) - higher - lower
         assert f"ECE is higher in {higher}, lower in {lower} and not" in sentence
-        assert f"distinguishable in {unclear} " in sentence
+        assert f"distinguishable in {unclear}." in sentence
         assert f"{ece['value'].min():.3f}" in sentence
 
 
 def test_marks_follow_direction_and_significance():
     row = {"value": 0.2, "delta": 0.1, "p_holm": 0.01}
-    assert 'class="worse"' in summary._cell(row, "ece")
-    assert "▲" in summary._cell(row, "ece")
-    assert 'class="better"' in summary._cell(row, "accuracy")
-    assert "▼" in summary._cell(row | {"delta": -0.1}, "accuracy")
-    assert summary._cell(row | {"p_holm": 0.06}, "ece") == "<td>0.200</td>"
-    assert summary._cell(row | {"p_holm": float("nan")}, "ece") == "<td>0.200</td>"
-    assert summary._cell(None, "ece") == "<td></td>"
+    assert 'class="worse"' in summary_tables._cell(row, "ece")
+    assert "▲" in summary_tables._cell(row, "ece")
+    assert 'class="better"' in summary_tables._cell(row, "accuracy")
+    assert "▼" in summary_tables._cell(row | {"delta": -0.1}, "accuracy")
+    assert summary_tables._cell(row | {"p_holm": 0.06}, "ece") == "<td>0.200</td>"
+    assert summary_tables._cell(row | {"p_holm": float("nan")}, "ece") == "<td>0.200</td>"
+    assert summary_tables._cell(None, "ece") == "<td></td>"
 
 
 def test_table_has_a_row_per_strategy_and_columns_per_budget(table):
     task = frames.tasks(table)[0]
-    parsed = Tags(summary.cells_table(frames.of_task(table, task), task))
+    parsed = Elements(summary_tables.cells_table(frames.of_task(table, task), task))
     assert parsed.names.count("tr") == 2 + 13
-    assert parsed.names.count("td") == 1 + 13 * 3 * len(summary.METRICS)
+    assert parsed.names.count("td") == 1 + 13 * 3 * len(summary_tables.METRICS)
 
 
 def test_claims_are_counted_by_verdict(results):
     claims = store.read_json(results / "claims.json")
-    text = Tags(summary.claims_table(claims)).text
+    text = Elements(summary_tables.claims_table(claims)).text
     assert "3 claims: 1 supported, 1 contradicted, 1 not tested." in text
     assert "toy-pope, toy-llava: 1 contradicted" in text
-    assert Tags(summary.claims_table([])).text == "The study states no claims."
+    assert Elements(summary_tables.claims_table([])).text == "The study states no claims."
 
 
 def test_a_study_without_pruning_is_summarised():
     settings = synthetic_results.study(["full"], [4])
     measured, _ = synthetic_results.metrics(settings)
     compared = synthetic_results.metrics(synthetic_results.study())[1].iloc[:0]
-    table = summary.together(measured, compared)
+    table = summary_words.together(measured, compared, synthetic_results.matched(compared))
     task = frames.tasks(table)[0]
-    assert "No strategy drops tokens here." in summary.findings(table)[0]
-    assert "all 36 tokens" in summary.cells_table(frames.of_task(table, task), task)
+    assert "No strategy drops tokens here." in summary_words.findings(table)[0]
+    assert "all 36 tokens" in summary_tables.cells_table(frames.of_task(table, task), task)
