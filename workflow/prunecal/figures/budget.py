@@ -80,6 +80,7 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         axes.set_ylabel(names.metric_axis(metric))
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
+    style.note(figure, f"Bars and band: {style.INTERVALS}")
     figure.suptitle(f"{names.metric_name(metric)} against the budget of visual tokens")
     return figure
 

@@ -69,8 +69,9 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     marks = [
         Line2D([], [], marker="o", color="0.3", label=f"differs (Holm, p < {LEVEL:g})"),
         Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="may be chance"),
+        Line2D([], [], color="0.3", linewidth=2, label=style.INTERVALS),
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=2)
+    figure.legend(handles=marks, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -166,7 +166,9 @@ def draw(
             kept = [] if whole else order[image_id][:budget]
             _show(axes, picture if whole else fade(picture, kept, len(order[image_id])))
         _name_line(grid[row][start], name)
-    figure.suptitle(f"Which {budget} patches each strategy keeps: {style.plain(title)}")
+    figure.suptitle(
+        f"Which {budget} patches each strategy keeps (faded: dropped): {style.plain(title)}"
+    )
     return figure
 
 

@@ -41,7 +41,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         sure = here[here["p_holm"] < LEVEL]["beyond"]
         counts = f"{(sure > 0).sum()} above the line, {(sure < 0).sum()} below, of {len(here)}"
         axes.set_title(f"{frames.task_title(task, found)}: {counts}", fontsize=10)
-        axes.set_xlabel("Δ Accuracy from the unpruned model")
+        axes.set_xlabel("Δ Accuracy from the unpruned model (higher is better)")
         axes.set_ylabel("Δ ECE from the unpruned model (lower is better)")
     used = {looks[strategy].name for strategy in matched["strategy"]}
     marks = [
@@ -58,6 +58,9 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         Line2D([], [], **dot, markerfacecolor="white", label="may be chance"),
     ]
     figure.legend(handles=marks, loc="outside right center")
+    style.note(
+        figure, "Thin lines: interval, over resampled images, of the distance from the dashed line"
+    )
     figure.suptitle("Does ECE change more than the change of accuracy explains?")
     return figure
 

@@ -27,6 +27,7 @@ def draw(correlations: pd.DataFrame) -> Figure:
         correlations: correlations.csv.
     """
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
 
     chosen = correlations["metric"].isin((*MECHANISMS, "accuracy"))
     shown = correlations[(correlations["budget"] == EVERY) & chosen]
@@ -43,12 +44,13 @@ def draw(correlations: pd.DataFrame) -> Figure:
         _draw_correlations(axes, here, order)
         count = sorted({here["cells"].max(), here["cells"].min()})
         axes.set_title(f"{frames.task_title(task, found)}, {' to '.join(map(str, count))} cells")
-        axes.set_xlabel("Rank correlation over cells")
+        axes.set_xlabel("Rank correlation over cells (Spearman's ρ)")
     grid[0][0].set_yticks(range(len(order)), [names.metric_name(name) for name in order])
     grid[0][0].set_ylim(len(order) - 0.4, -0.6)
     grid[0][0].set_xlim(-1.05, 1.05)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    handles, _ = grid[0][0].get_legend_handles_labels()
+    line = Line2D([], [], color="0.3", linewidth=2, label="interval over resampled images")
+    figure.legend(handles=[*handles, line], loc="outside lower center", ncols=3)
     figure.suptitle("What goes with accuracy, and what with ECE?")
     return figure
 
@@ -99,7 +101,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
             f"{frames.task_title(task, found)}\n{names.metric_name(target)}", fontsize=9
         )
     for axes, name in zip(grid[-1], columns, strict=True):
-        axes.set_xlabel(names.metric_name(name), fontsize=9)
+        axes.set_xlabel(names.with_unit(name), fontsize=9)
     entries = [
         Line2D(
             [], [], linestyle="", marker=look.marker, color=look.colour, label=unpooled(look.name)
@@ -107,5 +109,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         for look in style.legend_entries(looks)
     ]
     figure.legend(handles=entries, loc="outside right center")
-    figure.suptitle("Accuracy and ECE of every cell over its properties; larger marks keep more")
+    figure.suptitle(
+        "Accuracy and ECE of every cell over its properties; larger marks keep more tokens"
+    )
     return figure

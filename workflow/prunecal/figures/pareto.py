@@ -89,6 +89,7 @@ def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         axes.set_xlabel(names.metric_axis(GAIN))
         axes.set_ylabel(names.metric_axis(COST))
     figure.legend(handles=_legend(looks, sizes), loc="outside right center")
+    style.note(figure, f"Bars: {style.INTERVALS}. Black edge: no cell is better in both")
     figure.suptitle("Accuracy against ECE: right and down is better")
     return figure
 

@@ -58,8 +58,9 @@ def draw(
         row[0].set_xlim(left=0)
     for axes in grid[-1]:
         axes.set_xlabel(names.metric_axis("ece"))
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    handles, _ = grid[0][0].get_legend_handles_labels()
+    handles.append(plt.Line2D([], [], color="0.3", linewidth=1.2, label=style.INTERVALS))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     figure.suptitle(
         "ECE before and after temperature scaling; ρ: rank correlation of the strategies' order "
         "with that before"

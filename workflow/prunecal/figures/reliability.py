@@ -116,6 +116,9 @@ def draw(
         grid[2 * row + 1][0].set_ylabel("Share of\nanswers")
     for axes in grid[-1]:
         axes.set_xlabel("Confidence")
+    style.note(
+        figure, "Bars: 95 % intervals over resampled images. Below the dashed line: overconfident"
+    )
     figure.suptitle(f"Is confidence accuracy? {title}")
     return figure
 

@@ -34,6 +34,7 @@ MARKERS = ("o", "s", "D", "^", "P", "X", "v", "p", "h", "*", "<", ">", "d", "8")
 FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, "fastv-two-pass": 3}
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 REFERENCE = "full"
+INTERVALS = "intervals over resampled images; of several seeds, their range"
 FILE = ROOT.parent / "reports" / "prunecal.mplstyle"
 
 
@@ -159,6 +160,11 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 def plain(text: str) -> str:
     """Keep matplotlib from reading dollar signs in a data set's text as mathematics."""
     return text.replace("$", r"\$")
+
+
+def note(figure: Figure, text: str) -> None:
+    """Say below the panels how to read a figure."""
+    figure.supxlabel(text, fontsize=8, color="0.3")
 
 
 def nothing(sentence: str) -> Figure:

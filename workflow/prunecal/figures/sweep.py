@@ -83,6 +83,7 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
         axes.set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
+    style.note(figure, "Bands: intervals over resampled images")
     figure.suptitle(f"{_who(cells, parameter)}: what {symbol} changes")
     return figure
 
