@@ -272,8 +272,8 @@ REFUSED = {  # settings: the whole message
     "a name that would leave the folder": (
         model(name="../up"),
         "config: models, entry 1: name: '../up' cannot name a folder; begin with a letter or "
-        "digit, go on with those, '.', '_' and '-', and take none of datasets, models, studies, "
-        "scores, figures, tables, benchmark",
+        "digit, go on with those, '.', '_' and '-', 100 in all, and take none of datasets, models, "
+        "studies, scores, figures, tables, benchmark",
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prunecal import plugins
-from prunecal.errors import PrunecalError
+from prunecal.errors import PrunecalError, brief
 from prunecal.parameters import Parameters, sentence
 from prunecal.settings import Model, Study, plugin_settings, refuse_repeats
 
@@ -50,6 +50,8 @@ def load_study(settings: Mapping[str, Any]) -> Study:
     Raises:
         PrunecalError: the first thing that is wrong, with its key and the nearest valid name.
     """
+    if not isinstance(settings, Mapping):
+        raise PrunecalError(f"config: {brief(settings)} is no study; give settings as `key: value`")
     try:
         study = Study.model_validate(dict(settings))
     except ValidationError as error:
@@ -87,7 +89,9 @@ def _strategy(entry: str | dict[str, Any]) -> list[tuple[str, str, dict[str, Any
     settings = {"strategy": entry} if isinstance(entry, str) else dict(entry)
     family = settings.pop("strategy", None)
     if not isinstance(family, str):
-        raise PrunecalError(f"config: strategies: {entry} lacks `strategy:`, the strategy's name")
+        raise PrunecalError(
+            f"config: strategies: {brief(entry)} lacks `strategy:`, the strategy's name"
+        )
     swept = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
     empty = [key for key, values in swept.items() if not values]
     if empty:

@@ -1,11 +1,29 @@
 """The one kind of error that a user is meant to see."""
 
+from typing import Any
+
+LONGEST = 200  # characters of a wrong value that a message shows
+
 
 class PrunecalError(Exception):
     """Something outside the code is wrong: an input, a setting, the network, the machine.
 
     The message is one readable sentence that names the input (file, key, row) and the remedy.
     """
+
+
+def brief(value: Any) -> str:
+    """Return a wrong value for a message: as Python has it, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no number of thousands of digits
+        text = f"{value:#x}"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Return a text for a message, without the rest of a very long one."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def nearest(name: str, known: list[str]) -> str:

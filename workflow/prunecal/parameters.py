@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from prunecal.errors import nearest
+from prunecal.errors import brief, cut, nearest
 
 WANTED = {  # what to give instead, by pydantic's name of the fault
     "int_type": "a whole number",
@@ -62,7 +62,7 @@ def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
         known = _known_keys(kind, blocks)
         return (
-            f"{start}{key!r} is unknown{nearest(str(key), known)}; "
+            f"{start}{brief(key)} is unknown{nearest(str(key), known)}; "
             f"known are {', '.join(known) or 'none'}"
         )
     start += _words(key)
@@ -76,14 +76,16 @@ def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def _words(part: int | str) -> str:
-    return f"entry {part + 1}" if isinstance(part, int) else part
+    return f"entry {part + 1}" if isinstance(part, int) else cut(part)
 
 
 def _shown(value: Any) -> str:
     """Return a value as YAML has it, or its kind if it is long."""
     if isinstance(value, list | tuple | dict):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
-    return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return brief(value)
+    return cut(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _known_keys(kind: Any, blocks: Sequence[int | str]) -> list[str]:

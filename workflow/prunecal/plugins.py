@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from prunecal.errors import PrunecalError, nearest
+from prunecal.errors import PrunecalError, brief, nearest
 
 KINDS = {
     "strategies": "strategy",
@@ -34,7 +34,7 @@ def module_name(folder: str, name: str) -> str:
     known = names(folder)
     if name not in known:
         raise PrunecalError(
-            f"the {KINDS[folder]} {name!r} is unknown{nearest(name, known)}; "
+            f"the {KINDS[folder]} {brief(name)} is unknown{nearest(name, known)}; "
             f"known are {', '.join(known)}"
         )
     return f"prunecal.{folder}.{name.replace('-', '_')}"

@@ -8,7 +8,7 @@ reads the Hub's copy of the data and leaves out the context line where a questio
 
 from collections.abc import Sequence
 
-from prunecal.errors import PrunecalError, nearest
+from prunecal.errors import PrunecalError, brief, nearest
 
 IMAGE = "<image>"
 LETTERS = "ABCDE"
@@ -39,7 +39,7 @@ def scienceqa_text(question: str, choices: Sequence[str], hint: str = "") -> str
     """
     if not 2 <= len(choices) <= len(LETTERS):
         raise PrunecalError(
-            f"{question!r} has {len(choices)} choices; give 2 to {len(LETTERS)}, lettered "
+            f"{brief(question)} has {len(choices)} choices; give 2 to {len(LETTERS)}, lettered "
             f"{LETTERS[0]} to {LETTERS[-1]}"
         )
     lines = [f"Context: {hint}"] if hint.strip() else []
@@ -63,5 +63,7 @@ def conversation(template: str, text: str) -> str:
             f"known are {', '.join(TEMPLATES)}"
         )
     if IMAGE in text:
-        raise PrunecalError(f"the text {text!r} holds {IMAGE}, which stands for the image alone")
+        raise PrunecalError(
+            f"the text {brief(text)} holds {IMAGE}, which stands for the image alone"
+        )
     return TEMPLATES[template].replace("{text}", text)

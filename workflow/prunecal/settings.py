@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from prunecal import plugins
-from prunecal.errors import PrunecalError, nearest
+from prunecal.errors import PrunecalError, brief, nearest
+from prunecal.formats import MOST_TOKENS
 from prunecal.parameters import Parameters, sentence
 from prunecal.prompts import TEMPLATES
 
@@ -27,10 +28,10 @@ RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "ben
 
 
 def _path_safe(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in RESERVED:
         raise ValueError(
-            f"{name!r} cannot name a folder; begin with a letter or digit, go on with those, "
-            f"'.', '_' and '-', and take none of {', '.join(RESERVED)}"
+            f"{brief(name)} cannot name a folder; begin with a letter or digit, go on with those, "
+            f"'.', '_' and '-', 100 in all, and take none of {', '.join(RESERVED)}"
         )
     return name
 
@@ -44,19 +45,19 @@ def _known_template(name: str) -> str:
 
 
 def _budget_form(budget: Any) -> Any:
-    if isinstance(budget, str) and re.fullmatch(r"\d+", budget):
+    if isinstance(budget, str) and re.fullmatch(r"\d{1,9}", budget):
         return int(budget)  # `snakemake --config budgets=[64]` gives text
-    if isinstance(budget, str) and re.fullmatch(r"\d+(\.\d+)?\s*%", budget):
+    if isinstance(budget, str) and re.fullmatch(r"\d{1,9}(\.\d{1,99})?\s*%", budget):
         return budget
-    if isinstance(budget, int) and not isinstance(budget, bool):
+    if isinstance(budget, int) and not isinstance(budget, bool) and abs(budget) < 10**9:
         return budget
-    raise ValueError(f"{budget!r} is neither a whole number of tokens nor a share like '25%'")
+    raise ValueError(f"{brief(budget)} is neither a whole number of tokens nor a share like '25%'")
 
 
 def _strategy_form(entry: Any) -> Any:
     if not isinstance(entry, str | dict):
         raise ValueError(  # noqa: TRY004  pydantic takes ValueError alone
-            f"{entry!r} is neither a strategy's name nor a mapping with `strategy:`"
+            f"{brief(entry)} is neither a strategy's name nor a mapping with `strategy:`"
         )
     return entry
 
@@ -82,7 +83,9 @@ class Model(Parameters):
     family: Annotated[str, _known_plugin("models")] = Field(
         description="code that runs it: a file of workflow/prunecal/models"
     )
-    visual_tokens: int = Field(ge=1, description="visual tokens per image without pruning (N)")
+    visual_tokens: int = Field(
+        ge=1, le=MOST_TOKENS, description="visual tokens per image without pruning (N)"
+    )
     template: Annotated[str, AfterValidator(_known_template)] = Field(
         "vicuna_v1", description="conversation template around each question"
     )
@@ -167,10 +170,12 @@ class Inference(Parameters):
 class Statistics(Parameters):
     """The image-clustered bootstrap and the calibration bins."""
 
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples of images")
+    resamples: int = Field(2000, ge=100, le=1_000_000, description="bootstrap resamples of images")
     level: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
-    seed: int = Field(0, ge=0, description="seed of the resamples and of recalibration folds")
-    bins: int = Field(15, ge=2, description="equal-width confidence bins of ECE")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of the resamples and of recalibration folds"
+    )
+    bins: int = Field(15, ge=2, le=1000, description="equal-width confidence bins of ECE")
 
 
 class Study(Parameters):

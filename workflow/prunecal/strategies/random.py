@@ -24,6 +24,7 @@ class Params(VisionStrategy):
     seed: int = Field(
         0,
         ge=0,
+        lt=2**63,
         description="Seed of the permutations; with the image's id it determines each of them.",
         json_schema_extra={"named": True},
     )
