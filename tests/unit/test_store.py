@@ -129,8 +129,8 @@ def test_the_same_content_is_the_same_bytes_in_fresh_processes(tmp_path):
 
 @pytest.mark.parametrize("facts", [FACTS, {}])
 def test_arrays_and_facts_come_back_whatever_their_layout(tmp_path, facts):
-    order = np.arange(12, dtype=np.int16).reshape(3, 4)
-    arrays = {"order": order, "turned": order.T, "cut": order[:, 1:3], "one": np.float32(1.5)}
+    grid = np.arange(12, dtype=np.int16).reshape(3, 4)
+    arrays = {"grid": grid, "turned": grid.T, "cut": grid[:, 1:3], "one": np.float32(1.5)}
     store.write_arrays(tmp_path / "arrays", arrays, facts)
     file = store.open_arrays(tmp_path / "arrays")
     assert store.array_facts(file) == facts

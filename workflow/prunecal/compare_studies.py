@@ -53,7 +53,7 @@ class Side(NamedTuple):
     @property
     def results(self) -> Path:
         """Folder of the data sets and cells: the aggregates of a named study lie below it."""
-        named = store.read_json(self.folder / "study.json").get("study")
+        named = store.read_object(self.folder / "study.json").get("study")
         return self.folder.parent if named else self.folder
 
     def cells(self) -> dict[Key, int]:

@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     settings = json.loads(arguments.settings)
     where = device.pick(arguments.device, arguments.threads)
-    described = store.read_json(arguments.manifest)
+    described = store.read_object(arguments.manifest)
     folder = model.folder(json.loads(arguments.source), described, arguments.weights)
     llava = plugins.load("models", settings["family"]).load(folder, settings, where)
     ids, features, saliency = [], [], []

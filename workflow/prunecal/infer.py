@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal import console, model, plugins, store
 from prunecal.cellstore import KEY_IN_PROVENANCE, CellStore, cell_key
+from prunecal.datasets import COLUMNS
 from prunecal.digest import file_digest, source_digest
 from prunecal.encode import add_model_arguments
 from prunecal.engine import device
@@ -45,7 +46,7 @@ class Job:
     def shared_facts(self) -> dict[str, Any]:
         """What determines all cells' content, apart from the cell itself."""
         arguments = self.arguments
-        manifest = store.read_json(arguments.manifest)
+        manifest = store.read_object(arguments.manifest)
         questions = store.read_facts(arguments.questions)
         return {
             "model_digest": manifest["digest"],
@@ -64,7 +65,7 @@ class Job:
     @cached_property
     def questions(self) -> pd.DataFrame:
         """The data set's questions, in its order."""
-        return store.read_table(self.arguments.questions).to_pandas()
+        return store.read_table(self.arguments.questions, list(COLUMNS)).to_pandas()
 
     @cached_property
     def session(self) -> Session:
@@ -73,7 +74,7 @@ class Job:
 
         arguments = self.arguments
         where = device.pick(arguments.device, arguments.threads)
-        described = store.read_json(arguments.manifest)
+        described = store.read_object(arguments.manifest)
         folder = model.folder(json.loads(arguments.source), described, arguments.weights)
         llava = plugins.load("models", self.settings["family"]).load(folder, self.settings, where)
         return Session(llava, self.questions, arguments.features, arguments.batch_tokens)

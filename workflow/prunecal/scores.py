@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from prunecal import store
 from prunecal.errors import PrunecalError
+from prunecal.predictions import POOLED
 
 REFERENCE = "full"
 
@@ -30,6 +31,11 @@ class Scores:
             raise PrunecalError(f"{path} is no score file; make it again with prunecal.score")
         self.cells: list[dict[str, Any]] = self.facts["cells"]
         self.subsets: list[dict[str, Any]] = self.facts["subsets"]
+        drawn = {name: self._drawn(name) for name in self.facts["metrics"]}
+        if self.subset(POOLED) is None or drawn != self.facts.get("resamples", drawn):
+            raise PrunecalError(
+                f"{path} does not hold the metrics that it lists; make it again with prunecal.score"
+            )
 
     def value(self, metric: str) -> NDArray:
         """Return a metric on the rows as they are, float64 [cells, subsets]."""
@@ -38,6 +44,11 @@ class Scores:
     def draws(self, metric: str) -> NDArray:
         """Return a metric on each resample, float64 [cells, subsets, R]."""
         return self._file.get_tensor(f"draws/{metric}").astype(np.float64)
+
+    def _drawn(self, metric: str) -> int:
+        """Return the number of resamples of a metric."""
+        self._file.get_slice(f"value/{metric}")
+        return self._file.get_slice(f"draws/{metric}").get_shape()[-1]
 
     def subset(self, name: str) -> int | None:
         """Return a subset's index, None if the data set has none of that name."""

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunecal import formats
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 
@@ -110,9 +111,19 @@ def read_json(path: Path | str) -> Any:
         PrunecalError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = Path(path).read_bytes()
+    except OSError as error:
         raise PrunecalError(f"{path} cannot be read as JSON ({error}); make it again") from error
+    return formats.read_json(path, content)
+
+
+def read_object(path: Path | str) -> formats.Facts:
+    """Read a JSON object; asking it for an entry that it lacks names the file.
+
+    Raises:
+        PrunecalError: the file is missing or holds something else.
+    """
+    return formats.Facts(path, read_json(path))
 
 
 def write_table(path: Path | str, table: "pa.Table", facts: Mapping[str, Any]) -> None:
@@ -129,7 +140,8 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
     """Read a parquet file.
 
     Raises:
-        PrunecalError: the file is missing, damaged, or lacks a column.
+        PrunecalError: the file is missing, damaged, or lacks a column, or a column does not hold
+            what its name says (see `formats.COLUMNS`).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -139,12 +151,15 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
         missing = [name for name in columns or [] if name not in file.schema_arrow.names]
         if missing:
             raise PrunecalError(f"{path} lacks the column {missing[0]!r}; make the file again")
-        return file.read(columns=columns)
-    except (OSError, pa.ArrowException) as error:
+        table = file.read(columns=columns)
+        table.validate(full=True)  # damaged text is else found where it is first shown
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise PrunecalError(f"{path} cannot be read as parquet ({error}); make it again") from error
+    formats.check_columns(path, table)
+    return table
 
 
-def read_facts(path: Path | str) -> dict[str, Any]:
+def read_facts(path: Path | str) -> formats.Facts:
     """Return the facts that `write_table` stored in a parquet file's metadata.
 
     Raises:
@@ -155,11 +170,11 @@ def read_facts(path: Path | str) -> dict[str, Any]:
 
     try:
         found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise PrunecalError(f"{path} cannot be read as parquet ({error}); make it again") from error
     if found is None:
         raise PrunecalError(f"{path} has no prunecal metadata; make the file again")
-    return json.loads(found)
+    return formats.Facts(path, formats.read_json(path, found))
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any) -> None:
@@ -179,25 +194,26 @@ def write_tensors(path: Path | str, tensors: Mapping[str, "torch.Tensor"], facts
     _write_safetensors(save_file, path, tensors, facts)
 
 
-def open_arrays(path: Path | str, framework: str = "numpy") -> Any:
-    """Open a safetensors file for reading slices by memory map (`safe_open`).
+def open_arrays(path: Path | str, framework: str = "numpy") -> formats.Arrays:
+    """Open a safetensors file for reading by memory map.
 
     Raises:
-        PrunecalError: the file is missing or damaged.
+        PrunecalError: the file is missing or damaged, or an array or a fact is not what its name
+            says (see `formats`).
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(path, framework=framework)
+        return formats.Arrays(path, safe_open(path, framework=framework))
     except (OSError, SafetensorError) as error:
         raise PrunecalError(
             f"{path} cannot be read as safetensors ({error}); make it again"
         ) from error
 
 
-def array_facts(file: Any) -> dict[str, Any]:
+def array_facts(file: formats.Arrays) -> formats.Facts:
     """Return the facts of a file that `open_arrays` opened."""
-    return {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+    return file.facts
 
 
 def _write_safetensors(

@@ -26,7 +26,7 @@ def _damaged_weights(results: Path) -> Iterator[Path]:
     for path in results.glob("models/*/manifest.json"):
         if not store.undamaged(path):
             continue  # it is on the list itself
-        described = store.read_json(path)
+        described = store.read_object(path)
         for file in described["files"] if "train" in described else []:
             mine = path.parent / "weights" / file["name"]
             if not mine.is_file() or file_digest(mine) != file["sha256"]:
