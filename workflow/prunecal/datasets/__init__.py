@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prunecal.errors import PrunecalError
+from prunecal.errors import PrunecalError, brief
 from prunecal.prompts import IMAGE
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("question_id", "image_id", "subset", "text", "options", "label")
+LONGEST_ID = 1000  # characters; ids are compared as arrays that are as wide as the longest
 TEXT_COLUMNS = ("question_id", "image_id", "subset", "text")
 
 
@@ -50,18 +51,20 @@ def check(name: str, questions: pd.DataFrame) -> None:
             image placeholder, there are fewer than two options or two equal ones, a label is not
             one of its options, or two rows share a question_id.
     """
+    if questions.empty:
+        raise PrunecalError(f"{name}: there are no questions; check its source and its filters")
     missing = [column for column in COLUMNS if column not in questions.columns]
     if missing:
         raise PrunecalError(
             f"{name}: the questions lack the column {missing[0]!r}; have its loader give all of "
             f"{', '.join(COLUMNS)}"
         )
-    if questions.empty:
-        raise PrunecalError(f"{name}: there are no questions; check its source and its filters")
     for row, question in enumerate(questions[list(COLUMNS)].itertuples(index=False)):
         fault = _fault(question)
         if fault:
-            raise PrunecalError(f"{name}: row {row} (question {question.question_id!r}) {fault}")
+            raise PrunecalError(
+                f"{name}: row {row} (question {brief(question.question_id)}) {fault}"
+            )
     twice = questions["question_id"].duplicated()
     if twice.any():
         row = int(twice.to_numpy().argmax())
@@ -76,15 +79,28 @@ def _fault(question: tuple) -> str | None:
     for column in TEXT_COLUMNS:
         value = getattr(question, column)
         if not isinstance(value, str) or not value.strip():
-            return f"has {value!r} as its {column}; give it some text"
+            return f"has {brief(value)} as its {column}; give it some text"
+        if column != "text" and len(value) > LONGEST_ID:
+            return f"has {len(value)} characters as its {column}; give at most {LONGEST_ID}"
+        if not _encodable(value):
+            return f"has half a character in its {column} ({brief(value)}); give it whole ones"
     if IMAGE in question.text:
         return f"holds {IMAGE} in its text; take it out, the prompt template places the image"
     options = list(question.options)
     if len(options) < 2 or len(set(options)) < len(options):
-        return f"has the options {options}; give at least two different ones"
+        return f"has the options {brief(options)}; give at least two different ones"
     if question.label not in range(len(options)):
         return (
-            f"has the label {question.label!r}, outside its options {options}; "
+            f"has the label {brief(question.label)}, outside its options {brief(options)}; "
             f"give an index from 0 to {len(options) - 1}"
         )
     return None
+
+
+def _encodable(text: str) -> bool:
+    """Tell whether files can hold a text; JSON can give half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

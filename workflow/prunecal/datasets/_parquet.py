@@ -11,10 +11,16 @@ from pydantic import Field, model_validator
 from prunecal import hub
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
+from prunecal.formats import holds
 from prunecal.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
+
+IMAGE = "images"
+OPTIONAL = ("image", "hint")
 
 
 class Source(Parameters):
@@ -56,9 +62,9 @@ def find(params: Source) -> tuple[list[Path], str]:
     """
     if params.repo is not None:
         folder = hub.fetch(params.repo, params.revision, "dataset", [params.files])
-        return sorted(folder.glob(params.files)), params.revision
+        return _matching(folder, params.files), params.revision
     flat = params.files.rpartition("/")[2]
-    files = sorted(params.path.glob(params.files)) or sorted(params.path.glob(flat))
+    files = _matching(params.path, params.files) or _matching(params.path, flat)
     if not files:
         raise PrunecalError(
             f"{params.path} has no file {params.files} or {flat}; give `path:` the folder of a "
@@ -67,21 +73,33 @@ def find(params: Source) -> tuple[list[Path], str]:
     return files, content_digest(files)
 
 
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(pattern))
+    except (ValueError, NotImplementedError) as error:
+        raise PrunecalError(
+            f"`files: {pattern}` names no files below {folder} ({error}); give a pattern such as "
+            "data/test-*.parquet"
+        ) from error
+
+
 def content_digest(files: list[Path]) -> str:
     """Fingerprint files by their names and bytes, wherever they lie."""
     lines = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
-def rows(files: list[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
+def rows(files: list[Path], columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of parquet files, one by one, images as they are encoded.
 
     Args:
         files: parquet files of one split, in order.
-        columns: the columns to read; an image comes as its file's bytes, or None.
+        columns: the columns to read and what they hold, see `formats.holds`, or IMAGE, which comes
+            as its file's bytes.
 
     Raises:
-        PrunecalError: a file is damaged or lacks a column.
+        PrunecalError: a file is damaged, lacks a column or has one of another type, or a row lacks
+            a value; it may lack those of OPTIONAL.
     """
     import datasets
     import pyarrow as pa
@@ -89,19 +107,15 @@ def rows(files: list[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
 
     try:
         for path in files:
-            missing = [name for name in columns if name not in pq.read_schema(path).names]
-            if missing:
-                raise PrunecalError(
-                    f"{path} lacks the column {missing[0]!r}; use the benchmark's own files, or "
-                    f"name the columns as they do: {', '.join(columns)}"
-                )
+            _check_schema(path, pq.read_schema(path), columns)
         names = [str(path) for path in files]
         stream = datasets.load_dataset(
-            "parquet", data_files=names, split="train", columns=columns, streaming=True
+            "parquet", data_files=names, split="train", columns=list(columns), streaming=True
         )
         if "image" in columns:
             stream = stream.cast_column("image", datasets.Image(decode=False))
-        for row in stream:
+        for number, row in enumerate(stream):
+            _check_row(f"{files[0].parent} row {number}", row)
             if row.get("image") is not None:
                 row["image"] = row["image"]["bytes"]
                 if row["image"] is None:
@@ -110,7 +124,34 @@ def rows(files: list[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
                         f"Hub's copies do"
                     )
             yield row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PrunecalError(
             f"{files[0].parent} holds a damaged parquet file ({error}); copy or download it again"
         ) from error
+
+
+def _check_schema(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> None:
+    from pyarrow import types
+
+    for name, wanted in columns.items():
+        if name not in schema.names:
+            raise PrunecalError(
+                f"{path} lacks the column {name!r}; use the benchmark's own files, or "
+                f"name the columns as they do: {', '.join(columns)}"
+            )
+        kind = schema.field(name).type
+        if wanted == IMAGE:  # encoded, with the name of a file, or that name alone
+            fits = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        else:
+            fits = holds(kind, wanted) or (name in OPTIONAL and types.is_null(kind))
+        if not fits:
+            raise PrunecalError(
+                f"{path} has {kind} in its column {name!r} instead of {wanted}; use the "
+                "benchmark's own files, or types as theirs"
+            )
+
+
+def _check_row(where: str, row: Mapping[str, Any]) -> None:
+    for name, value in row.items():
+        if name not in OPTIONAL and (value is None or (isinstance(value, list) and None in value)):
+            raise PrunecalError(f"{where} has no {name}, or a part of it is missing; add it")

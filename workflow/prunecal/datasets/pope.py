@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from prunecal.datasets import Dataset
-from prunecal.datasets._parquet import Source, content_digest, find, rows
-from prunecal.errors import PrunecalError
+from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
+from prunecal.errors import PrunecalError, brief
+from prunecal.formats import TEXT
 from prunecal.prompts import pope_text
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LABEL = "POPE"
 OPTIONS = ["Yes", "No"]
+LINE = {"question_id": (int, str), "image": str, "text": str, "label": str}
 
 
 class Params(Source):
@@ -49,7 +51,7 @@ def load(params: Params) -> Dataset:
     if params.questions is not None:
         return _from_json_lines(params)
     files, revision = find(params)
-    columns = ["question_id", "question", "answer", "image_source", "category"]
+    names = ("question_id", "question", "answer", "image_source", "category")
     records = [
         _record(
             f"{files[0].parent} row {number}",
@@ -59,7 +61,7 @@ def load(params: Params) -> Dataset:
             row["question"],
             row["answer"],
         )
-        for number, row in enumerate(rows(files, columns))
+        for number, row in enumerate(rows(files, dict.fromkeys(names, TEXT)))
     ]
     return Dataset(_frame(records), _parquet_images(files), revision)
 
@@ -69,7 +71,7 @@ def _record(
 ) -> dict[str, Any]:
     answers = {"yes": 0, "no": 1}
     if str(answer).strip().lower() not in answers:
-        raise PrunecalError(f"{where}: the answer is {answer!r}; make it yes or no")
+        raise PrunecalError(f"{where}: the answer is {brief(answer)}; make it yes or no")
     return {
         "question_id": f"{subset}-{number}",
         "image_id": Path(image).stem,
@@ -88,7 +90,7 @@ def _frame(records: list[dict[str, Any]]) -> Any:
 
 def _parquet_images(files: list[Path]) -> Iterator[tuple[str, bytes]]:
     seen = set()
-    for row in rows(files, ["image_source", "image"]):
+    for row in rows(files, {"image_source": TEXT, "image": IMAGE}):
         image_id = Path(row["image_source"]).stem
         if image_id not in seen:
             seen.add(image_id)
@@ -135,7 +137,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield where each line stands and its JSON object."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise PrunecalError(
             f"{path} cannot be read ({error}); give `questions:` POPE's original files"
         ) from error
@@ -143,9 +145,11 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path} line {number}"
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise PrunecalError(f"{where} is not JSON ({error}); correct the line") from error
-        lacking = [k for k in ("question_id", "image", "text", "label") if k not in record]
-        if lacking:
-            raise PrunecalError(f"{where} lacks {lacking[0]!r}; give it as POPE's own files do")
+        for key, kinds in LINE.items():
+            value = record.get(key) if isinstance(record, dict) else None
+            if not isinstance(value, kinds):
+                fault = "lacks" if value is None else f"has {brief(value)} as its"
+                raise PrunecalError(f"{where} {fault} {key!r}; give it as POPE's own files do")
         yield where, record

@@ -6,7 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from prunecal.datasets import Dataset
-from prunecal.datasets._parquet import Source, find, rows
+from prunecal.datasets._parquet import IMAGE, Source, find, rows
+from prunecal.formats import TEXT, TEXTS, WHOLE
 from prunecal.prompts import LETTERS, scienceqa_text
 
 if TYPE_CHECKING:
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LABEL = "ScienceQA-IMG"
-COLUMNS = ["image", "question", "choices", "answer", "hint", "subject"]
+COLUMNS = {
+    "image": IMAGE,
+    "question": TEXT,
+    "choices": TEXTS,
+    "answer": WHOLE,
+    "hint": TEXT,
+    "subject": TEXT,
+}
 
 
 class Params(Source):
@@ -57,7 +65,7 @@ def _image_id(content: bytes) -> str:
 
 def _images(files: list[Path]) -> Iterator[tuple[str, bytes]]:
     seen = set()
-    for row in rows(files, ["image"]):
+    for row in rows(files, {"image": IMAGE}):
         if row["image"] is not None and (image_id := _image_id(row["image"])) not in seen:
             seen.add(image_id)
             yield image_id, row["image"]
