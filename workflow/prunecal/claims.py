@@ -37,7 +37,7 @@ from pydantic import Field, ValidationError, field_validator
 from prunecal import console, contrasts, store
 from prunecal.contrasts import Contrast, Measured
 from prunecal.errors import PrunecalError
-from prunecal.parameters import Parameters
+from prunecal.parameters import Parameters, sentence
 from prunecal.scores import Scores, read_scores
 from prunecal.statistics import interval
 
@@ -156,7 +156,11 @@ class Claim(Parameters):
             kinds = [kind for kind in KINDS if isinstance(condition, dict) and kind in condition]
             if len(kinds) != 1:
                 raise ValueError(f"a condition has exactly one of {', '.join(KINDS)}")
-            found.append(KINDS[kinds[0]](**condition))
+            kind = KINDS[kinds[0]]
+            try:
+                found.append(kind.model_validate(condition))
+            except ValidationError as error:
+                raise ValueError(sentence(error, kind)) from error
         return found
 
 
@@ -168,7 +172,10 @@ def read_claims(path: Path) -> list[Claim]:
     """
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (
+        *(OSError, yaml.YAMLError, RecursionError),
+        *(ValueError, LookupError, TypeError, AttributeError),  # from tags that do not fit
+    ) as error:
         raise PrunecalError(f"{path} cannot be read as YAML ({error}); correct it") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise PrunecalError(f"{path} must be a list of claims, each a mapping; correct it")
@@ -176,11 +183,9 @@ def read_claims(path: Path) -> list[Claim]:
     for number, entry in enumerate(entries, 1):
         name = entry.get("id", f"number {number}")
         try:
-            claims.append(Claim(**entry))
+            claims.append(Claim.model_validate(entry))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise PrunecalError(f"{path}: claim {name}: {place}: {first['msg']}") from error
+            raise PrunecalError(f"{path}: claim {name}: {sentence(error, Claim)}") from error
         if claims[-1].id in [claim.id for claim in claims[:-1]]:
             raise PrunecalError(f"{path}: claim {name} stands there twice; rename one")
     return claims

@@ -116,13 +116,21 @@ def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterato
     """Yield per budget the least-squares slope of a metric over a parameter's values.
 
     Budgets with fewer than two values of the parameter are passed over.
+
+    Raises:
+        PrunecalError: a value is no number.
     """
     table, by_budget = measured.table(metric), defaultdict(list)
     for index in measured.select(of):
         if property_of(measured.cells[index], along) is not None:
             by_budget[measured.cells[index]["budget"]].append(index)
     for budget, cells in sorted(by_budget.items()):
-        x = np.array([property_of(measured.cells[i], along) for i in cells], dtype=np.float64)
+        values = [property_of(measured.cells[i], along) for i in cells]
+        if not all(isinstance(value, int | float) for value in values):
+            raise PrunecalError(
+                f"no slope along {along!r} can be measured: its values are no numbers"
+            )
+        x = np.array(values, dtype=np.float64)
         centred = x - x.mean()
         if centred.any():
             row = centred @ table[cells] / (centred @ centred)
