@@ -1,5 +1,7 @@
 """The tables that compare makes of score files."""
 
+import csv
+
 import numpy as np
 import pyarrow.csv
 import pytest
@@ -135,6 +137,19 @@ def test_detectable_difference_shrinks_with_the_noise(tmp_path):
     expected = (1.96 + 0.84) * 0.02 * np.sqrt(2)
     np.testing.assert_allclose(table["minimum_detectable"], expected, rtol=0.25)
     assert (table["resamples"] == RESAMPLES).all()
+
+
+def test_what_cannot_be_detected_is_left_empty(tmp_path):
+    path = write_scores(tmp_path / "s")
+    file = store.open_arrays(path)
+    arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
+    arrays["draws/ece"][:] = np.nan
+    store.write_arrays(path, arrays, store.array_facts(file))
+    run(tmp_path, path)
+    with (tmp_path / "detectable.csv").open() as lines:
+        found = {row["metric"]: row["minimum_detectable"] for row in csv.DictReader(lines)}
+    assert found.pop("ece") == ""
+    assert all(map(float, found.values()))
 
 
 def test_study_without_the_unpruned_model_is_refused(tmp_path):

@@ -88,7 +88,7 @@ def detectable_rows(scores: Scores) -> Rows:
                     "dataset": scores.facts["dataset"],
                     "subset": subset["name"],
                     "metric": metric,
-                    "minimum_detectable": np.median(defined) if len(defined) else np.nan,
+                    "minimum_detectable": np.median(defined) if len(defined) else None,
                     "resamples": scores.facts["resamples"][metric],
                     **_counts(subset),
                 }
