@@ -133,6 +133,14 @@ def test_first_page_is_readable(page, folder, width):
     assert size >= 13
 
 
+def test_first_page_is_readable_by_itself(browser, folder):
+    browser.open(folder / "results" / "summary.html", 390)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert browser.run("getComputedStyle(document.querySelector('table')).borderCollapse") == (
+        "collapse"
+    )
+
+
 def test_single_questions_can_be_searched_and_unfolded_by_keyboard(browser, folder):
     browser.errors.clear()
     browser.open(folder / "results" / "examples.html", 390)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from prunecal import store
 from prunecal.digest import file_digest
+from prunecal.figures.names import heading
 
 CELL = ("model", "dataset", "strategy", "budget")
 # what LlamaConfig of transformers takes where a configuration is silent, as LLaVA-1.5's is
@@ -137,7 +138,7 @@ def provenance_page(rows: list[dict[str, Any]]) -> str:
 
 
 def _title(key: str) -> str:
-    return escape(key.replace("_", " ").capitalize().replace(" gflop", " GFLOP"))
+    return escape(heading(key).replace(" gflop", " GFLOP"))
 
 
 def _text(value: Any) -> str:

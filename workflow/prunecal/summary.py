@@ -64,11 +64,13 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.study,
         ),
     ]
+    start = [
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',  # opened by itself
+        f"<style>\n{STYLE.read_text(encoding='utf-8')}</style>",
+        '<div class="first-page">',
+    ]
     with store.atomic(arguments.out) as path:
-        path.write_text(
-            "\n".join(["<style>", STYLE.read_text(encoding="utf-8"), "</style>", *sections, ""]),
-            encoding="utf-8",
-        )
+        path.write_text("\n".join([*start, *sections, "</div>", ""]), encoding="utf-8")
 
 
 def figure(path: Path) -> str:
