@@ -156,7 +156,7 @@ def local_files(paths):
     A missing path is left to the stage, which says better than Snakemake what to do about it.
     """
     found = []
-    for path in map(Path, paths):
+    for path in (Path(one).expanduser() for one in paths):
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         found += [
             str(file)

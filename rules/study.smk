@@ -1,5 +1,7 @@
 # The study's own settings as a file, and care of the results folder.
 
+from prunecal.private import hidden
+
 
 localrules:
     study,
@@ -16,7 +18,9 @@ rule study:
     conda:
         "../envs/conda.yaml"
     params:
-        settings=json.dumps(dict(config), indent=2, sort_keys=True),
+        settings=hidden(
+            json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
+        ),
     message:
         "Write down the study's settings"
     shell:
@@ -30,7 +34,7 @@ rule verify:
     conda:
         "../envs/conda.yaml"
     message:
-        "Compare every result with the checksum that it was written with"
+        "Compare every result with its checksum and its origin"
     shell:
         "python -m prunecal.verify results --log {log}"
 
@@ -41,7 +45,7 @@ rule repair:
     conda:
         "../envs/conda.yaml"
     message:
-        "Remove damaged results, so that the next run makes them again"
+        "Remove damaged and foreign results, so that the next run makes them again"
     shell:
         "python -m prunecal.verify results --repair --log {log}"
 
@@ -55,6 +59,6 @@ rule prune:
         store=CELL_STORE,
         results=RESULTS,
     message:
-        "Remove finished cells that no result uses"
+        "Remove finished cells that no result uses, and what killed runs left half-written"
     shell:
         "python -m prunecal.prune --store {params.store} --results {params.results} --log {log}"

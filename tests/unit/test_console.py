@@ -62,6 +62,37 @@ def test_an_unexpected_failure_has_its_traceback_in_the_log(tmp_path):
         assert "KeyError: 'nobody expects'" in text
 
 
+DISK = {
+    "raise OSError(28, 'x', 'results/a.csv')": "results/a.csv cannot be written (No space left on",
+    "raise RuntimeError('lib') from OSError(30, 'x', 'b')": "b cannot be written (Read-only file",
+    "raise PermissionError(13, 'x', 'c')": "c cannot be used (Permission denied); give yourself",
+    "raise Exception('lib (os error 28)')": "a file cannot be written (No space left on device)",
+}
+
+
+@pytest.mark.parametrize(("body", "message"), DISK.items())
+def test_a_fault_of_the_disk_is_one_line_and_its_traceback_is_in_the_log(tmp_path, body, message):
+    code, lines, log = run(tmp_path, body)
+    assert code == 1
+    assert len(lines) == 2
+    assert lines[1].startswith(message)
+    assert "Traceback" in log
+
+
+def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", STAGE.format(body="console.log.info('done')"), "--log", "/dev/full"],
+        cwd=Path(console.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("the log /dev/full cannot be written ([Errno 28] No space left")
+    assert lines[1:] == ["at work", "done"]
+
+
 @pytest.mark.parametrize(("body", "code"), [("raise PrunecalError('no')", 1), ("pass", 0)])
 def test_a_stage_needs_no_log(tmp_path, body, code):
     assert run(tmp_path, body, log=False)[0] == code

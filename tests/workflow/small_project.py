@@ -16,6 +16,8 @@ from prunecal.digest import file_digest
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "rules", "profiles", "workflow", "envs", "reports")
 STUDY = "small.yaml"
+TOKEN = "hf_MarkedMarkedMarked0123456789"
+FONTS = str(Path.home() / ".cache" / "matplotlib")  # found once, not anew for each home
 NUMBERS = (".parquet", ".safetensors", ".csv", ".json")
 
 
@@ -53,12 +55,16 @@ class Project:
         return subprocess.Popen(
             [*command, "--cores", str(cores)],
             cwd=self.folder,
-            env=os.environ | {"PATH": path},
+            env=os.environ | self.marks() | {"PATH": path, "MPLCONFIGDIR": FONTS},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    def marks(self) -> dict[str, str]:
+        """Return what no file may hold (see test_private.py): where home is, and a token."""
+        return {"HOME": str(self.folder.parent), "HF_TOKEN": TOKEN}
 
     def run(self, *arguments: str, fails: bool = False, **options) -> str:
         """Run Snakemake, expect success or failure, and return what it said."""

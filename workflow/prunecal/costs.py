@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from prunecal import store
 from prunecal.digest import file_digest
 from prunecal.figures.names import heading
+from prunecal.private import expanded
 
 CELL = ("model", "dataset", "strategy", "budget")
 # what LlamaConfig of transformers takes where a configuration is silent, as LLaVA-1.5's is
@@ -150,7 +151,7 @@ def _config_path(source: dict[str, Any], manifest: Path) -> Path | None:
     if source.get("train"):
         return manifest.parent / "weights" / "config.json"
     if source.get("path"):
-        return Path(source["path"]) / "config.json"
+        return expanded(Path(source["path"])) / "config.json"
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(source["repo"], "config.json", revision=source["revision"])

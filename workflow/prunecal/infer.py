@@ -7,7 +7,6 @@ tokenizing, the system text's keys and values) is done once, and only if a cell 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import resource
 import time
@@ -16,16 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal import console, model, plugins, store
+from prunecal import console, disk, model, origin, plugins, store
 from prunecal.cellstore import KEY_IN_PROVENANCE, CellStore, cell_key
 from prunecal.datasets import COLUMNS
-from prunecal.digest import file_digest, source_digest
+from prunecal.digest import file_digest
 from prunecal.encode import add_model_arguments
 from prunecal.engine import device
 from prunecal.errors import PrunecalError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from prunecal.engine.cell import Answers, Session
@@ -87,7 +85,7 @@ def main(arguments: argparse.Namespace) -> None:
         name = f"{cell['strategy']}/{cell['budget']}"
         try:
             _one_cell(job, cell, arguments.folder / cell["strategy"] / str(cell["budget"]))
-        except store.CannotWriteError:
+        except disk.CannotWriteError:
             raise  # the other cells could not be kept either
         except Exception as error:  # reported below, with the traceback in the log
             console.log.debug("%s failed", name, exc_info=True)
@@ -106,39 +104,25 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         **job.shared_facts,
     }
     order = coverage = None
-    modules = ["prunecal.infer", plugins.module_name("models", job.settings["family"])]
-    determined_by = {"facts": facts, **job.inputs}
+    made_from = {**job.inputs, origin.CODE: origin.cell_code(job.settings["family"], cell)}
     if strategy.PLACE == "vision":
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
-        order, coverage = _ranking(ranking, cell["budget"])
-        determined_by["order"] = hashlib.sha256(order.tobytes() + coverage.tobytes()).hexdigest()
-    else:
-        modules.append(plugins.module_name("strategies", cell["family"]))
-    determined_by["code"] = source_digest(*modules)
-    key, cells = cell_key(determined_by), CellStore(arguments.store)
+        order, coverage = origin.ranking(ranking, cell["budget"])
+        made_from[origin.RANKING] = origin.ranking_digest(order, coverage)
+    key, cells = cell_key({"facts": facts, **made_from}), CellStore(arguments.store)
     if not cells.has(key):
         start = time.perf_counter()
         params = strategy.Params(**cell["parameters"])
         answers = job.session.run(strategy, params, cell["budget"], order, coverage)
         seconds = time.perf_counter() - start
         facts |= {"tokens_per_layer": answers.tokens_per_layer}
-        _write(cells.folder(key), job, facts, answers, key, seconds)
+        known = {KEY_IN_PROVENANCE: key, origin.MADE_FROM: made_from, "seconds": round(seconds, 3)}
+        _write(cells.folder(key), job, facts, answers, known)
     cells.hand_out(key, destination)
 
 
-def _ranking(path: Path, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a ranking's first `budget` tokens int16 [I, K] and their coverage float32 [I]."""
-    import numpy as np
-
-    file = store.open_arrays(path)
-    order, coverage = file.get_tensor("order"), file.get_tensor("coverage")
-    if order.shape[1] < budget:
-        raise PrunecalError(f"{path} ranks {order.shape[1]} tokens, fewer than {budget}; rank anew")
-    return np.ascontiguousarray(order[:, :budget]), np.ascontiguousarray(coverage[:, budget - 1])
-
-
 def _write(
-    folder: Path, job: Job, facts: dict[str, Any], answers: Answers, key: str, seconds: float
+    folder: Path, job: Job, facts: dict[str, Any], answers: Answers, known: dict[str, Any]
 ) -> None:
     import pyarrow as pa
 
@@ -155,14 +139,15 @@ def _write(
             "coverage": pa.array(answers.coverage, pa.float32()),
         }
     )
-    store.write_table(folder / "predictions.parquet", table, facts)
+    path = folder / "predictions.parquet"
+    store.write_table(path, table, facts)
     provenance = store.provenance(
         device=device.name(job.session.device),
-        seconds=round(seconds, 3),
         distinct_questions=answers.distinct,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     )
-    store.write_json(folder / "provenance.json", {KEY_IN_PROVENANCE: key, **provenance})
+    known[origin.PREDICTIONS] = file_digest(path)
+    store.write_json(folder / "provenance.json", known | provenance)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from prunecal import console, hub, manifest, plugins, store
+from prunecal import console, disk, hub, manifest, plugins, store
 from prunecal.errors import PrunecalError
 from prunecal.parameters import sentence
+from prunecal.private import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
+
+    from prunecal.parameters import Parameters
 
 
 def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
@@ -31,13 +35,14 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
         weights: where a trained model goes; replaced whole, and only once training has ended.
 
     Raises:
-        PrunecalError: no or several sources, or the source does not give the model.
+        PrunecalError: no or several sources, the source does not give the model, or the disk does
+            not take a trained one.
     """
     match _kind(source):
         case "repo":
             return hub.fetch(source["repo"], source["revision"], "model", manifest.PATTERNS)
         case "path":
-            return Path(source["path"])
+            return expanded(Path(source["path"]))
     if weights is None:
         raise PrunecalError("a model that is trained needs a folder for its weights: --weights DIR")
     settings = dict(source["train"])
@@ -49,16 +54,8 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
         params = recipe.Params(**settings)
     except ValidationError as error:
         raise PrunecalError(f"recipe {name}: {sentence(error, recipe.Params)}") from error
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{weights.name}.", dir=weights.parent) as scratch:
-        trained = Path(scratch) / "model"
-        trained.mkdir()
-        recipe.train(params, trained)
-        if weights.exists():
-            shutil.rmtree(weights)
-        for file in trained.iterdir():
-            file.chmod(0o644)  # safetensors writes 0600, which would hide weights from the group
-        trained.rename(weights)
+    with disk.writing(weights):
+        _train(recipe, params, weights)
     return weights
 
 
@@ -79,7 +76,7 @@ def folder(
         case "repo":
             place = hub.locate(source["repo"], source["revision"], "model", manifest.PATTERNS)
         case "path":
-            place = Path(source["path"])
+            place = expanded(Path(source["path"]))
         case _ if weights is not None:
             place = weights
         case _:
@@ -93,6 +90,21 @@ def _kind(source: Mapping[str, Any]) -> str:
     if len(given) != 1 or ("repo" in given and not source.get("revision")):
         raise PrunecalError("give a model one source: `repo` with `revision`, `path`, or `train`")
     return given[0]
+
+
+def _train(recipe: ModuleType, params: Parameters, weights: Path) -> None:
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=store.part_prefix(weights), suffix=store.PART, dir=weights.parent
+    ) as scratch:
+        trained = Path(scratch) / "model"
+        trained.mkdir()
+        recipe.train(params, trained)
+        if weights.exists():
+            shutil.rmtree(weights)
+        for file in trained.iterdir():
+            file.chmod(0o644)  # safetensors writes 0600, which would hide weights from the group
+        trained.rename(weights)
 
 
 def main(arguments: argparse.Namespace) -> None:

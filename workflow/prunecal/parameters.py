@@ -2,12 +2,23 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticKnownError
 
 from prunecal.errors import brief, cut, nearest
+from prunecal.private import expanded
+
+LocalPath = Annotated[Path, AfterValidator(expanded)]  # may begin with ~
 
 WANTED = {  # what to give instead, by pydantic's name of the fault
     "int_type": "a whole number",

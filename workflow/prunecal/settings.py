@@ -5,6 +5,7 @@ Light on purpose (pydantic only): the Snakefile imports it on every start.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,6 +22,7 @@ from prunecal import plugins
 from prunecal.errors import PrunecalError, brief, nearest
 from prunecal.formats import MOST_TOKENS
 from prunecal.parameters import Parameters, sentence
+from prunecal.private import expanded
 from prunecal.prompts import TEMPLATES
 
 # folders of results/ and results/{study}/ that hold other things
@@ -34,6 +36,11 @@ def _path_safe(name: str) -> str:
             f"'.', '_' and '-', 100 in all, and take none of {', '.join(RESERVED)}"
         )
     return name
+
+
+def _home_known(path: str) -> str:
+    expanded(Path(path))  # kept as it is: where the home folder lies is not written down
+    return path
 
 
 def _known_template(name: str) -> str:
@@ -97,7 +104,9 @@ class Model(Parameters):
     )
     repo: str | None = Field(None, description="source: a repository on the Hugging Face Hub")
     revision: str | None = Field(None, description="commit of that repository")
-    path: str | None = Field(None, description="source: a local folder in the Hub's layout")
+    path: Annotated[str, AfterValidator(_home_known)] | None = Field(
+        None, description="source: a local folder in the Hub's layout"
+    )
     train: dict[str, Any] | None = Field(
         None, description="source: `recipe:` a file of workflow/prunecal/recipes, and its settings"
     )

@@ -5,18 +5,16 @@ bytes; what merely accompanies a run (versions, device, wall time) goes to a pro
 """
 
 import contextlib
-import errno
 import json
 import os
 import platform
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal import formats
+from prunecal import disk, formats
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 
@@ -26,12 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 METADATA_KEY = "prunecal"
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+PART = ".part"  # ends the name of a file that is being written
 VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
-
-
-class CannotWriteError(PrunecalError):
-    """A place is full, read-only or not this user's: nothing else will be written there either."""
 
 
 def checksum_file(path: Path) -> Path:
@@ -42,15 +36,27 @@ def checksum_file(path: Path) -> Path:
 def undamaged(path: Path) -> bool:
     """Tell whether a file still has the checksum with which it was written."""
     try:
-        expected = checksum_file(path).read_text(encoding="utf-8").split()[0]
-        return file_digest(path) == expected
-    except (OSError, IndexError, UnicodeDecodeError):  # the checksum itself may be damaged
+        return file_digest(path) == recorded(path)
+    except OSError:
         return False
 
 
+def recorded(path: Path) -> str | None:
+    """Return the SHA-256 with which a file was written; None if its record is gone or damaged."""
+    try:
+        return checksum_file(path).read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
+
+
 def record(path: Path) -> None:
-    """Write a file's checksum beside it."""
-    checksum_file(path).write_text(f"{file_digest(path)}  {path.name}\n", encoding="utf-8")
+    """Write a file's checksum beside it.
+
+    Raises:
+        CannotWriteError: as `atomic`.
+    """
+    with disk.writing(checksum_file(path)):
+        checksum_file(path).write_text(f"{file_digest(path)}  {path.name}\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -63,22 +69,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
         CannotWriteError: the disk is full or read-only, or the folder is not this user's.
     """
     path = Path(path)
-    try:
-        with _atomic(path) as temporary:
-            yield temporary
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise CannotWriteError(
-            f"{path} cannot be written ({os.strerror(error.errno)}); make room or give yourself "
-            "the right to write there, then run again"
-        ) from error
+    with disk.writing(path), _atomic(path) as temporary:
+        yield temporary
 
 
 @contextlib.contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=part_prefix(path), suffix=PART, dir=path.parent)
     os.close(handle)
     temporary, note = Path(name), Path(f"{name}.checksum")
     try:
@@ -90,6 +88,14 @@ def _atomic(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
+
+
+def part_prefix(path: Path) -> str:
+    """Begin the hidden name under which this process writes `path`; `prunecal.leftovers` reads it.
+
+    With `PART` as its suffix. It tells host and process, so that what a killed one left is known.
+    """
+    return f".{path.name}.{platform.node().partition('.')[0]}.{os.getpid()}."
 
 
 def canonical_json(value: Any) -> str:
@@ -219,16 +225,9 @@ def array_facts(file: formats.Arrays) -> formats.Facts:
 def _write_safetensors(
     save_file: Callable[..., None], path: Path | str, arrays: Mapping[str, Any], facts: Any
 ) -> None:
-    from safetensors import SafetensorError
-
     metadata = {key: canonical_json(value) for key, value in facts.items()}
     with atomic(path) as temporary:
-        try:
-            save_file(dict(arrays), temporary, metadata=metadata)
-        except SafetensorError as error:  # a full disk comes as text
-            if code := re.search(r"os error (\d+)", str(error)):
-                raise OSError(int(code[1]), str(error)) from error
-            raise
+        save_file(dict(arrays), temporary, metadata=metadata)
         _sort_metadata(temporary)
 
 

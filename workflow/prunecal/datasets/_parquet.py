@@ -12,7 +12,7 @@ from prunecal import hub
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 from prunecal.formats import holds
-from prunecal.parameters import Parameters
+from prunecal.parameters import LocalPath, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ class Source(Parameters):
         None, description="repository on the Hub; the benchmark's own without a local source"
     )
     revision: str | None = Field(None, description="commit of that repository")
-    path: Path | None = Field(None, description="local folder with parquet files instead")
+    path: LocalPath | None = Field(None, description="local folder with parquet files instead")
     files: str = Field("data/test-*.parquet", description="which files: a pattern in that layout")
 
     @model_validator(mode="before")
