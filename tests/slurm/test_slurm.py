@@ -120,7 +120,7 @@ def test_a_killed_snakemake_is_started_again_after_unlock_and_scancel_by_name(pr
     assert project.cluster.jobs("RUNNING") == [job]
     page = (ROOT / "docs" / "slurm.md").read_text().splitlines()
     (line,) = [line for line in page if line.endswith("xargs -r scancel")]
-    subprocess.run(line, shell=True, env=project.cluster.environment, check=True)
+    subprocess.run(["bash", "-c", line], env=project.cluster.environment, check=True)
     wait_for(lambda: not project.cluster.jobs("RUNNING", "COMPLETING"), 30, "the orphan's end")
     hold.unlink()
     assert "cannot be locked" in project.run(*CELLS, fails=True)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from prunecal import paths
 from prunecal.console import log
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from huggingface_hub.hf_api import RepoFile
 
@@ -40,7 +42,7 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
 
     Raises:
         PrunecalError: the Hub cannot be reached, has no such repository or revision, has no file
-            that fits, or gave a damaged file three times.
+            that fits or one whose name leads out of its folder, or gave a damaged file three times.
     """
     listing = _listing(repo, revision, kind, patterns)
     if listing is not None and not listing:
@@ -51,7 +53,7 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
     for _ in range(ATTEMPTS):
         try:
             folder = _snapshot(repo, revision, kind, patterns, offline=listing is None)
-        except _transient_errors() as error:
+        except (*_transient_errors(), ValueError) as error:  # the last for names that lead out
             fault = _describe(error)
         else:
             damaged = _damaged(folder, listing)
@@ -59,7 +61,9 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
                 return folder
             fault = f"{damaged[0]} differs from its checksum"
             for name in damaged:
-                (folder / name).resolve().unlink(missing_ok=True)  # the cache's blob
+                blob = (folder / name).resolve()
+                if folder.resolve().parents[1] in blob.parents:  # in the cache of this repository
+                    blob.unlink(missing_ok=True)
                 (folder / name).unlink(missing_ok=True)  # the link to it
         if listing is None:
             raise PrunecalError(
@@ -93,6 +97,7 @@ def _snapshot(
 ) -> Path:
     from huggingface_hub import snapshot_download
 
+    _speak_through_our_log()
     with _no_endless_resume():
         folder = snapshot_download(
             repo,
@@ -112,9 +117,11 @@ def _listing(
     from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils import HFValidationError, filter_repo_objects
 
+    _speak_through_our_log()
     try:
         tree = HfApi().list_repo_tree(repo, repo_type=kind, revision=revision, recursive=True)
         files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+        _refuse_ways_out(f"{kind} {repo} at revision {revision}", files)
         return {name: files[name] for name in filter_repo_objects(files, allow_patterns=patterns)}
     except HFValidationError as error:
         raise PrunecalError(f"`repo: {repo}`: {error}") from error
@@ -134,6 +141,20 @@ def _listing(
             f"{kind} {repo} at revision {revision} cannot be fetched: {constants.ENDPOINT} cannot "
             f"be reached ({_describe(error)}); {_remedy('check the network and HF_ENDPOINT')}"
         ) from error
+
+
+def _refuse_ways_out(where: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not paths.is_inside(name):
+            raise PrunecalError(
+                f"{where} lists the file {name!r}, whose name leads out of its folder; nothing was "
+                f"fetched: use another repository or mirror"
+            )
+
+
+def _speak_through_our_log() -> None:
+    """Let what the Hub's client says go where ours goes: its addresses may hold a login."""
+    logging.getLogger("huggingface_hub").handlers = log.handlers
 
 
 def _remedy(first: str) -> str:

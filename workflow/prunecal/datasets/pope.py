@@ -12,6 +12,8 @@ from prunecal.datasets import Dataset
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
 from prunecal.errors import PrunecalError, brief
 from prunecal.formats import TEXT
+from prunecal.parameters import LocalPath
+from prunecal.paths import below
 from prunecal.prompts import pope_text
 
 if TYPE_CHECKING:
@@ -29,10 +31,10 @@ class Params(Source):
     REVISION = "4db1276663dfa5eb8ad16a52d24c31a09e470896"
     LOCAL = ("path", "questions")
 
-    questions: Path | list[Path] | None = Field(
+    questions: LocalPath | list[LocalPath] | None = Field(
         None, description="original coco_pope_{subset}.json files, or a folder of them"
     )
-    images: Path | None = Field(None, description="folder of the COCO images that they name")
+    images: LocalPath | None = Field(None, description="folder of the COCO images that they name")
 
     @model_validator(mode="after")
     def _questions_have_images(self) -> Params:
@@ -98,7 +100,7 @@ def _parquet_images(files: list[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def _from_json_lines(params: Params) -> Dataset:
-    records, names = [], {}
+    records, images = [], {}
     files = _question_files(params.questions)
     for path in files:
         subset = path.stem.rpartition("_")[2]
@@ -107,8 +109,8 @@ def _from_json_lines(params: Params) -> Dataset:
                 line[key] for key in ("question_id", "image", "text", "label")
             )
             records.append(_record(where, subset, number, image, question, answer))
-            names.setdefault(Path(image).stem, image)
-    images = {image_id: params.images / name for image_id, name in names.items()}
+            if Path(image).stem not in images:
+                images[Path(image).stem] = below(params.images, image, where)
     missing = [path for path in images.values() if not path.is_file()]
     if missing:
         raise PrunecalError(

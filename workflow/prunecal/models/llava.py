@@ -55,10 +55,9 @@ class Llava:
             use_safetensors=True,
         )
         self.model.to(device).eval().requires_grad_(requires_grad=False)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.processor = AutoImageProcessor.from_pretrained(
-            folder, local_files_only=True, backend="pil"
-        )
+        own = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs it
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **own)
+        self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
         self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
 
     def pixels(self, images: Sequence[Image]) -> Tensor:

@@ -1,0 +1,133 @@
+"""Tokens, logins and the home folder's place are not written down."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunecal import private
+from prunecal.config import load_study
+from prunecal.datasets import pope
+from prunecal.errors import PrunecalError
+from support import picture, png
+
+WORKFLOW = Path(private.__file__).parents[1]
+TOKEN = "hf_MarkedMarkedMarked0123456789"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    home = tmp_path / "someone"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return home
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{home}", "~"),
+        ("in {home}/results, '{home}'.", "in ~/results, '~'."),
+        ('{{"path": "{home}/llava"}}', '{{"path": "~/llava"}}'),
+        (r"'first\n{home}/x'", r"'first\n~/x'"),
+        ("--path={home}/x file://{home}/y", "--path=~/x file://~/y"),
+        ("{home}else {home}-2 /mnt{home} x{home}", None),
+        ("HF_TOKEN={token}!", "HF_TOKEN=***!"),
+        ("Bearer hf_" + "z" * 30, "Bearer ***"),
+        ("https://ann:secret@hub.example/x", "https://***@hub.example/x"),
+        ("ann@example.org, a hf_mark and https://hub.example/@x", None),
+    ],
+)
+def test_what_is_hidden_and_what_is_not(home, text, expected):
+    given = text.format(home=home, token=TOKEN)
+    assert private.hidden(given) == (given if expected is None else expected.format())
+
+
+def test_a_short_or_empty_token_hides_nothing(home, monkeypatch):
+    for token in ("", " ", "a"):
+        monkeypatch.setenv("HF_TOKEN", token)
+        assert private.hidden("a b a") == "a b a"
+
+
+def test_a_home_at_the_root_hides_nothing(monkeypatch):
+    monkeypatch.setenv("HOME", "/")
+    assert private.hidden("/results / and //x") == "/results / and //x"
+
+
+def test_a_home_that_is_a_link_is_hidden_by_both_of_its_names(home, tmp_path, monkeypatch):
+    (tmp_path / "linked").symlink_to(home)
+    monkeypatch.setenv("HOME", str(tmp_path / "linked"))
+    assert private.hidden(f"{tmp_path}/linked/x {home}/x") == "~/x ~/x"
+
+
+def test_paths_may_begin_at_home_and_are_kept_so(home):
+    assert private.expanded(Path("~/x")) == home / "x"
+    params = pope.Params(questions="~/questions", images="~/images")
+    assert (params.questions, params.images) == (home / "questions", home / "images")
+    model = {"name": "m", "family": "llava", "visual_tokens": 4, "path": "~/llava"}
+    data = {"name": "d", "loader": "digits-pope"}
+    settings = {"title": "t", "models": [model], "datasets": [data], "strategies": ["full"]}
+    study = load_study({**settings, "budgets": [2]})
+    assert study.models[0].source()["path"] == "~/llava"
+    with pytest.raises(PrunecalError, match="path.*~nobody-here.*give the whole path"):
+        load_study({**settings, "budgets": [2], "models": [model | {"path": "~nobody-here/x"}]})
+
+
+def stage(home, module, *arguments, fails, **environment):
+    """Run a stage as a user with marked settings; return what it said and what it wrote."""
+    out = home.parent / "out"
+    out.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"prunecal.{module}", *map(str, arguments), "--log", out / "log"],
+        capture_output=True,
+        text=True,
+        cwd=WORKFLOW,
+        env=os.environ | environment,
+        check=False,
+    )
+    assert (done.returncode != 0) == fails, done.stderr
+    written = [path.read_bytes() for path in out.iterdir()]
+    assert any(written)
+    for content in (done.stderr.encode(), done.stdout.encode(), *written):
+        for mark in (str(home), TOKEN, "MarkedPassword"):
+            assert mark.encode() not in content
+    return done.stderr, (out / "log").read_text(encoding="utf-8")
+
+
+def data(home, image):
+    line = {"question_id": 1, "image": "a.jpg", "text": "Is there a cat?", "label": "yes"}
+    (home / "coco_pope_random.json").write_text(json.dumps(line))
+    (home / "a.jpg").write_bytes(image)
+    out = home.parent / "out"
+    params = json.dumps({"questions": str(home), "images": str(home)})
+    arguments = ["--dataset", "polls", "--loader", "pope", "--params", params]
+    return [*arguments, "--questions", out / "q.parquet", "--images", out / "i.parquet"]
+
+
+def test_a_stage_that_reads_below_home_does_not_write_where(home):
+    stage(home, "data", *data(home, png(picture(0))), fails=False)
+
+
+def test_a_stage_that_fails_below_home_does_not_say_where(home):
+    params = json.dumps({"family": "llava", "path": str(home / "nowhere")})
+    out = home.parent / "out" / "m.json"
+    arguments = ["--model", "m", "--params", params, "--manifest", out]
+    said, log = stage(home, "model", *arguments, fails=True)
+    assert said == "~/nowhere is not a folder; give the model's folder as `path:`\n"
+    assert "Traceback" in log
+    assert "~/nowhere" in log
+
+
+def test_a_hub_out_of_reach_is_named_without_the_login_in_its_address(home):
+    params = json.dumps({"family": "llava", "repo": "a/b", "revision": "0" * 40})
+    arguments = ["--model", "m", "--params", params, "--manifest", home.parent / "out" / "m.json"]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        address = f"http://ann:MarkedPassword@127.0.0.1:{unused.getsockname()[1]}"
+        said, _ = stage(home, "model", *arguments, fails=True, HF_ENDPOINT=address)
+    assert "http://***@127.0.0.1" in said

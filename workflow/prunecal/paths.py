@@ -1,0 +1,32 @@
+"""File names that come from data: none may lead out of the folder that it belongs to."""
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from prunecal.errors import PrunecalError
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether a relative name stays below its folder, by its words alone."""
+    kinds = (PurePosixPath(name), PureWindowsPath(name))  # a backslash is a way out on some systems
+    leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
+    return bool(name) and "\0" not in name and not leaves
+
+
+def below(folder: Path, name: str, where: str) -> Path:
+    """Return a file's path below a folder.
+
+    Args:
+        folder: given by the user.
+        name: given by the data.
+        where: names the place in the data, for the message.
+
+    Raises:
+        PrunecalError: the name, or a link that it names, leads out of the folder.
+    """
+    path = folder / name
+    if not is_inside(name) or folder.resolve() not in path.resolve().parents:
+        raise PrunecalError(
+            f"{where} names the file {name!r}, which lies outside {folder}; give the name of a "
+            f"file in that folder, and put the file itself there instead of a link"
+        )
+    return path
