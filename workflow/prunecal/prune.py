@@ -1,15 +1,16 @@
-"""Empty the cell store of the cells that no result uses any more."""
+"""Empty the cell store of what no result uses, and all results of what killed runs left."""
 
 import argparse
 from pathlib import Path
 
-from prunecal import cellstore, console
+from prunecal import cellstore, console, leftovers
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Remove unused cells and say how many."""
+    """Remove half-written files that no process writes, and unused cells; say how many."""
+    halves = leftovers.remove(arguments.results)
     kept, removed = cellstore.prune(arguments.store, arguments.results)
-    console.log.info("kept %d cells, removed %d", kept, removed)
+    console.log.info("kept %d cells, removed %d and %d half-written files", kept, removed, halves)
 
 
 if __name__ == "__main__":
