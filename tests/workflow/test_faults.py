@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from small_project import Project
 
 from prunecal import verify
+from prunecal.store import PART, part_prefix
 
 TRIALS = int(os.environ.get("PRUNECAL_KILL_TRIALS", "2"))  # 20 before a release
 
@@ -93,6 +94,15 @@ def test_a_full_disk_is_named_in_one_sentence_and_leaves_whole_files_alone(proje
     assert project.numbers() == undisturbed.numbers()
 
 
+def test_a_disk_that_is_full_when_training_ends_is_named_by_the_weights_folder(project):
+    models = project.folder / "results" / "models"
+    with mounted(models, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+        said = project.run("results/models/tiny/manifest.json", fails=True)
+        assert "models/tiny/weights cannot be written (No space left on device); make room" in said
+        assert "Traceback" not in said
+        assert not any(path.is_file() for path in models.rglob("*"))
+
+
 def test_a_read_only_results_folder_is_named_and_keeps_its_files(project, undisturbed):
     strategies = [*project.settings["strategies"], {"strategy": "scope", "alpha": 1}]
     project.change(strategies=strategies)
@@ -103,6 +113,32 @@ def test_a_read_only_results_folder_is_named_and_keeps_its_files(project, undist
         said = project.run(*project.cells(), fails=True)
         assert "Write-protected output files for rule infer_tiny_polls_0" in said
         assert "results/tiny/polls/saliency/20/predictions.parquet" in said
+    assert project.numbers() == undisturbed.numbers()
+
+
+def test_what_a_killed_job_left_half_written_is_pruned_and_nothing_else(project, undisturbed):
+    folder = project.folder / "results" / "tiny" / "polls"
+    left = folder / f"{part_prefix(folder / 'features.safetensors')}abcd1234{PART}"
+    left.write_text("half")
+    assert "removed 0 and 0 half-written files" in project.run("prune")  # this process is alive
+    number = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    left = left.rename(str(left).replace(f".{os.getpid()}.", f".{number.stdout.strip()}."))
+    assert "removed 0 and 1 half-written files" in project.run("prune")
+    assert not left.exists()
+    assert project.numbers() == undisturbed.numbers()
+
+
+def test_results_of_other_code_are_named_repaired_and_made_again(project, undisturbed):
+    cells = project.folder / "workflow" / "prunecal" / "engine" / "cell.py"
+    cells.write_text(cells.read_text() + "\nCHANGED = True\n")
+    said = project.run("verify", fails=True)
+    for cell in project.cells():
+        assert f"{cell} was made by other code than this checkout's" in said
+    assert f"0 damaged files and {len(project.cells())} of another origin below results" in said
+    project.run("repair")
+    assert not any((project.folder / cell).exists() for cell in project.cells())
+    project.run(*project.cells())
+    project.run("verify")
     assert project.numbers() == undisturbed.numbers()
 
 

@@ -1,14 +1,15 @@
-"""Hold every result against the checksum that it was written with.
+"""Hold every result against the checksum that it was written with, and against its origin.
 
 Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too;
-the files of a trained model have theirs in the model's manifest.
+the files of a trained model have theirs in the model's manifest. Whole features and cells are held
+against the weights, inputs and code that are here now (`prunecal.origin`).
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from prunecal import console, store
+from prunecal import console, origin, store
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 
@@ -34,7 +35,7 @@ def _damaged_weights(results: Path) -> Iterator[Path]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Report damaged files; with --repair, remove them so that they are made again.
+    """Report damaged and foreign files; with --repair, remove them so that they are made again.
 
     With --record, write the checksum of one file that another program made.
     """
@@ -46,16 +47,27 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.results.is_dir():
         raise PrunecalError(f"{arguments.results} is not a folder; name the one with the results")
     damaged = damaged_files(arguments.results)
+    foreign = origin.foreign_files(arguments.results, damaged)
     for path in damaged:
         console.log.warning("%s is missing or not as it was written", path)
-        if arguments.repair:
-            _remove(path)
-    if damaged and not arguments.repair:
+    for path, reason in foreign:
+        console.log.warning("%s was made %s", path, reason)
+    counts = f"{len(damaged)} damaged files"
+    if foreign:
+        counts += f" and {len(foreign)} of another origin"
+    if not (damaged or foreign):
+        console.log.info("%s", counts)
+    elif not arguments.repair:
         raise PrunecalError(
-            f"{len(damaged)} damaged files below {arguments.results}; "
+            f"{counts} below {arguments.results}; "
             "`snakemake repair` removes them, the next run makes them again"
         )
-    console.log.info("removed %d files" if damaged else "%d damaged files", len(damaged))
+    else:
+        for path in damaged:
+            _remove(path)
+        for path, _ in foreign:
+            _remove(path)
+        console.log.info("removed %d files", len(damaged) + len(foreign))
 
 
 def _remove(path: Path) -> None:

@@ -1,0 +1,182 @@
+"""Verify names whole files that were made from other weights, inputs or code than are here."""
+
+import shutil
+from argparse import Namespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from prunecal import origin, store, verify
+from prunecal.digest import file_digest
+from prunecal.errors import PrunecalError
+
+SETTINGS = {"family": "llava"}
+CELL = {"strategy": "saliency", "family": "saliency", "parameters": {}, "budget": 2}
+INSIDE = {"strategy": "fastv-layer2", "family": "fastv", "parameters": {}, "budget": 2}
+OTHER = "f" * 64
+
+
+def write_features(results, weights):
+    facts = {"model": weights, "image_id": ["i"]}
+    store.write_arrays(results / "m" / "d" / "features.safetensors", {"x": np.ones(3)}, facts)
+
+
+def write_ranking(results, order):
+    arrays = {
+        "order": np.array([order], np.int16),
+        "coverage": np.ones((1, len(order)), np.float32),
+    }
+    store.write_arrays(results / "m" / "d" / "saliency" / "ranking.safetensors", arrays, {})
+
+
+def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
+    """Write a cell's files as `infer` does."""
+    task = results / "m" / "d"
+    folder = task / cell["strategy"] / str(cell["budget"])
+    facts = {"cell": {"model": "m", "dataset": "d", **cell}, "model_digest": weights, **SETTINGS}
+    predictions = folder / "predictions.parquet"
+    store.write_table(predictions, pa.table({"logits": [[logit, 0.0]]}), facts)
+    inputs = (results / "datasets" / "d" / "questions.parquet", task / "features.safetensors")
+    made_from = {path.name: file_digest(path) for path in inputs}
+    made_from[origin.CODE] = code or origin.cell_code("llava", cell)
+    ranking = task / cell["strategy"] / "ranking.safetensors"
+    if ranking.exists():
+        made_from[origin.RANKING] = origin.ranking_digest(*origin.ranking(ranking, cell["budget"]))
+    note = {origin.MADE_FROM: made_from, origin.PREDICTIONS: file_digest(predictions)}
+    store.write_json(folder / "provenance.json", note)
+    return predictions
+
+
+@pytest.fixture
+def results(tmp_path):
+    results = tmp_path / "results"
+    store.write_json(results / "models" / "m" / "manifest.json", {"digest": "w", "files": []})
+    questions = results / "datasets" / "d" / "questions.parquet"
+    store.write_table(questions, pa.table({"question_id": ["q"]}), {})
+    write_features(results, "w")
+    write_ranking(results, [2, 0, 1, 3])
+    write_cell(results, CELL)
+    write_cell(results, INSIDE)
+    return results
+
+
+def reasons(results):
+    found = origin.foreign_files(results, verify.damaged_files(results))
+    return {str(path.relative_to(results / "m" / "d")): reason for path, reason in found}
+
+
+RANKED, UNRANKED = "saliency/2/predictions.parquet", "fastv-layer2/2/predictions.parquet"
+BOTH = [UNRANKED, RANKED]
+
+
+def test_results_that_fit_together_are_not_named(results):
+    assert reasons(results) == {}
+
+
+def test_cells_of_other_code_are_named(results):
+    write_cell(results, INSIDE, code="0" * 16)
+    assert reasons(results) == {UNRANKED: "by other code than this checkout's"}
+
+
+def test_a_changed_strategy_changes_the_code_of_its_own_cells_alone(monkeypatch, results):
+    def digest(*modules):
+        return " ".join(modules)
+
+    monkeypatch.setattr(origin, "source_digest", digest)
+    codes = [origin.cell_code("llava", cell) for cell in (CELL, INSIDE)]
+    assert codes[0] == "prunecal.infer prunecal.models.llava"
+    assert codes[1] == f"{codes[0]} prunecal.strategies.fastv"
+
+
+def test_features_and_cells_of_other_weights_are_named(results):
+    write_features(results, "other")
+    write_cell(results, CELL, "other")
+    write_cell(results, INSIDE, "other")
+    said = "from other weights than the model's manifest lists"
+    assert reasons(results) == dict.fromkeys([*BOTH, "features.safetensors"], said)
+
+
+def test_weights_that_were_replaced_are_noticed(results):
+    store.write_json(results / "models" / "m" / "manifest.json", {"digest": "new", "files": []})
+    assert sorted(reasons(results)) == sorted([*BOTH, "features.safetensors"])
+
+
+def test_a_cell_file_that_was_put_in_anothers_place_is_named(results, tmp_path):
+    """With its own checksum, so that it is whole."""
+    here = results / "m" / "d" / "saliency" / "2"
+    shutil.copytree(results, tmp_path / "others")
+    other = write_cell(tmp_path / "others", CELL, logit=0.7)
+    for path in (other, store.checksum_file(other)):
+        shutil.copy(path, here)
+    assert verify.damaged_files(results) == []
+    assert reasons(results) == {RANKED: "otherwise than provenance.json beside it says"}
+
+
+@pytest.mark.parametrize("note", [{}, {"versions": {}}, None])
+def test_a_cell_that_does_not_say_what_made_it_is_named(results, note):
+    path = results / "m" / "d" / "saliency" / "2" / "provenance.json"
+    if note is None:
+        path.unlink()
+        store.checksum_file(path).unlink()
+    else:
+        store.write_json(path, note)
+    assert reasons(results) == {RANKED: "otherwise than provenance.json beside it says"}
+
+
+def test_cells_of_another_ranking_are_named_if_it_differs_within_their_budget(results):
+    write_ranking(results, [3, 1, 0, 2])
+    assert reasons(results) == {RANKED: "from another ranking.safetensors"}
+    write_ranking(results, [2, 0, 3, 1])
+    assert reasons(results) == {}
+
+
+def test_cells_of_other_questions_are_named(results):
+    questions = results / "datasets" / "d" / "questions.parquet"
+    store.write_table(questions, pa.table({"question_id": ["other"]}), {})
+    assert reasons(results) == dict.fromkeys(BOTH, "from another questions.parquet")
+
+
+def test_a_cell_of_a_strategy_that_is_gone_is_named(results):
+    path = write_cell(results, INSIDE, code=OTHER)
+    facts = store.read_facts(path)
+    facts["cell"]["family"] = "gone"
+    store.write_table(path, store.read_table(path), facts)
+    note = store.read_json(path.with_name("provenance.json"))
+    store.write_json(
+        path.with_name("provenance.json"), note | {origin.PREDICTIONS: file_digest(path)}
+    )
+    assert "the strategy 'gone' is unknown" in reasons(results)[UNRANKED]
+
+
+def test_what_is_not_there_is_not_compared(results):
+    (results / "models" / "m" / "manifest.json").unlink()
+    store.checksum_file(results / "models" / "m" / "manifest.json").unlink()
+    features = results / "m" / "d" / "features.safetensors"
+    features.unlink()
+    store.checksum_file(features).unlink()
+    assert reasons(results) == {}
+
+
+def test_a_damaged_file_is_named_as_damaged_alone(results):
+    features = results / "m" / "d" / "features.safetensors"
+    features.write_bytes(features.read_bytes()[:-1])
+    assert verify.damaged_files(results) == [features]
+    assert reasons(results) == {}
+
+
+def test_verify_counts_both_kinds_and_repair_removes_both(results, caplog):
+    write_cell(results, INSIDE, code="0" * 16)
+    ranking = results / "m" / "d" / "saliency" / "ranking.safetensors"
+    ranking.write_bytes(b"damaged")
+    message = "1 damaged files and 1 of another origin below .*; `snakemake repair` removes them"
+    with caplog.at_level("INFO", logger="prunecal"):
+        with pytest.raises(PrunecalError, match=message):
+            verify.main(Namespace(results=results, repair=False, record=False))
+        verify.main(Namespace(results=results, repair=True, record=False))
+    assert f"{UNRANKED} was made by other code than this checkout's" in caplog.text
+    assert "removed 2 files" in caplog.text
+    assert not ranking.exists()
+    assert not (results / "m" / "d" / UNRANKED).exists()
+    assert (results / "m" / "d" / RANKED).exists()
+    assert verify.damaged_files(results) == []
