@@ -28,11 +28,15 @@ RESULTS = "results"
 AGGREGATES = f"{RESULTS}/{STUDY.study}" if STUDY.study else RESULTS
 REPORT = f"reports/{STUDY.study or 'report'}.html"
 CELL_STORE = f"{RESULTS}/.cells"
+FIRST = (
+    1  # priority of jobs on the longest way to the report; the others fill free cores
+)
 
 MODELS = {model.name: model for model in STUDY.models}
 DATASETS = {dataset.name: dataset for dataset in STUDY.datasets}
 CELLS = {name: cells(STUDY, model) for name, model in MODELS.items()}
 STRATEGIES = {cell.strategy: cell for found in CELLS.values() for cell in found}
+RANKED = {name: cell for name, cell in STRATEGIES.items() if cell.place == "vision"}
 PAIRS = [(model, dataset) for model in MODELS for dataset in DATASETS]
 
 
@@ -46,7 +50,6 @@ TRAINED = [name for name, model in MODELS.items() if model.train]
 WILDCARDS = {
     "model": one_of(MODELS),
     "dataset": one_of(DATASETS),
-    "strategy": one_of(STRATEGIES),
 }
 
 
@@ -61,9 +64,10 @@ def predictions(model, dataset):
 def rankings(model, dataset, chosen=None):
     """List the rankings of the strategies that rank vision features."""
     found = CELLS[model] if chosen is None else chosen
-    ranked = dict.fromkeys(cell.strategy for cell in found if cell.place == "vision")
     return [
-        f"{RESULTS}/{model}/{dataset}/{name}/ranking.safetensors" for name in ranked
+        f"{RESULTS}/{model}/{dataset}/{name}/ranking.safetensors"
+        for name in dict.fromkeys(cell.strategy for cell in found)
+        if name in RANKED
     ]
 
 

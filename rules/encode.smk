@@ -12,6 +12,7 @@ rule encode:
         "logs/encode/{model}/{dataset}.log",
     benchmark:
         "logs/encode/{model}/{dataset}.benchmark.tsv"
+    priority: FIRST
     conda:
         "../envs/conda.yaml"
     threads: STUDY.inference.threads

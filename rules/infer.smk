@@ -28,6 +28,7 @@ for model, dataset in PAIRS:
                 f"logs/infer/{model}/{dataset}/{number}.log",
             benchmark:
                 f"logs/infer/{model}/{dataset}/{number}.benchmark.tsv"
+            priority: FIRST
             conda:
                 "../envs/conda.yaml"
             threads: STUDY.inference.threads

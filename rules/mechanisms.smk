@@ -52,6 +52,7 @@ rule mechanisms:
         ],
     log:
         str(Path("logs", STUDY.study, "mechanisms.log")),
+    priority: FIRST
     conda:
         "../envs/conda.yaml"
     params:
@@ -83,6 +84,7 @@ rule draw_explanations:
         png=[f"{FIGURES}/{name}.png" for name in EXPLANATIONS],
     log:
         str(FIGURE_LOGS / "explanations.log"),
+    priority: FIRST
     conda:
         "../envs/conda.yaml"
     params:

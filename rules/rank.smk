@@ -1,34 +1,37 @@
-# One order of visual tokens per image and strategy; every budget is a prefix of it.
+# One order of visual tokens per image and strategy; every budget is a prefix of it. A job covers
+# the strategies of one family: a sweep shares its similarities and pays for one start. On the CPU,
+# so that an order never depends on where it was made.
 
+for family in dict.fromkeys(cell.family for cell in RANKED.values()):
+    swept = [name for name, cell in RANKED.items() if cell.family == family]
 
-rule rank:
-    input:
-        "results/{model}/{dataset}/features.safetensors",
-    output:
-        "results/{model}/{dataset}/{strategy}/ranking.safetensors",
-    log:
-        "logs/rank/{model}/{dataset}/{strategy}.log",
-    benchmark:
-        "logs/rank/{model}/{dataset}/{strategy}.benchmark.tsv"
-    conda:
-        "../envs/conda.yaml"
-    threads: STUDY.inference.threads
-    resources:
-        gpu=STUDY.inference.gpus_per_job,
-        mem_mb=growing(STUDY.inference.mem_mb),
-        runtime=growing(STUDY.inference.runtime),
-    params:
-        family=lambda wildcards: STRATEGIES[wildcards.strategy].family,
-        parameters=lambda wildcards: json.dumps(
-            dict(STRATEGIES[wildcards.strategy].parameters)
-        ),
-        device=STUDY.inference.device,
-        code=lambda wildcards: source_digest(
-            "prunecal.rank",
-            module_name("strategies", STRATEGIES[wildcards.strategy].family),
-        ),
-    message:
-        "Rank the visual tokens of {wildcards.dataset} for {wildcards.strategy}"
-    shell:
-        "python -m prunecal.rank --family {params.family} --parameters {params.parameters:q} "
-        "--features {input} --device {params.device} --threads {threads} --out {output} --log {log}"
+    rule:
+        name:
+            f"rank_{family}"
+        input:
+            "results/{model}/{dataset}/features.safetensors",
+        output:
+            [
+                f"results/{{model}}/{{dataset}}/{name}/ranking.safetensors"
+                for name in swept
+            ],
+        log:
+            f"logs/rank/{{model}}/{{dataset}}/{family}.log",
+        benchmark:
+            f"logs/rank/{{model}}/{{dataset}}/{family}.benchmark.tsv"
+        priority: FIRST
+        conda:
+            "../envs/conda.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(STUDY.inference.mem_mb),
+            runtime=growing(STUDY.inference.runtime),
+        params:
+            family=family,
+            variants=json.dumps([dict(RANKED[name].parameters) for name in swept]),
+            code=source_digest("prunecal.rank", module_name("strategies", family)),
+        message:
+            f"Rank the visual tokens of {{wildcards.dataset}} for {family}"
+        shell:
+            "python -m prunecal.rank --family {params.family} --variants {params.variants:q} "
+            "--features {input} --threads {threads} --out {output} --log {log}"

@@ -16,6 +16,7 @@ rule score:
         str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.log")),
     benchmark:
         str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.benchmark.tsv"))
+    priority: FIRST
     conda:
         "../envs/conda.yaml"
     threads: 2
@@ -56,6 +57,7 @@ rule compare:
         ),
     log:
         str(Path("logs", STUDY.study, "compare.log")),
+    priority: FIRST
     conda:
         "../envs/conda.yaml"
     params:

@@ -30,7 +30,7 @@ def test_the_lines_to_fill_in_send_jobs_that_run_a_model_to_the_gpus(project):
         rules.write_text(re.sub(r" +message:\n .*\n", "", rules.read_text()))
     project.change(inference={"gpus_per_job": 1})
     said = project.run("--dry-run", "--workflow-profile", "profiles/slurm")
-    jobs = re.findall(r"^rule (\w+?)(?:_tiny_\w+)?:\n(?:    .+\n)*?    resources: (.+)", said, re.M)
+    jobs = re.findall(r"^rule (rank|\w+?)(?:_\w+)?:\n(?:    .+\n)*?    resources: (.+)", said, re.M)
     assert jobs, said
     for stage, resources in jobs:
         runs_model = stage in ("encode", "infer")

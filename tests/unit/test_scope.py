@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prunecal.benchmark.ranking import plain_loop, worst_regret
 from prunecal.errors import PrunecalError
 from prunecal.strategies import rank, scope
 
@@ -27,44 +28,6 @@ CASES = [
 def vectors(dataset):
     features = torch.from_numpy(INPUTS[f"{dataset}/features"])
     return features, torch.from_numpy(INPUTS[f"{dataset}/saliency"])
-
-
-def plain_loop(features, saliency, budget, alpha, gap_power):
-    """Compute every gain in every step, as the definition reads."""
-    directions = torch.nn.functional.normalize(features, dim=-1)
-    similarity = directions @ directions.transpose(1, 2)
-    images, tokens, _ = similarity.shape
-    every = torch.arange(images)
-    covered = similarity.new_zeros(images, tokens)
-    taken = torch.zeros(images, tokens, dtype=torch.bool)
-    order = []
-    for _ in range(budget):
-        gain = ((similarity - covered[:, :, None]).clamp(min=0) ** gap_power).sum(dim=1)
-        gain = (gain * saliency**alpha).masked_fill(taken, -torch.inf)
-        chosen = gain.argmax(dim=1)
-        order.append(chosen)
-        taken[every, chosen] = True
-        covered = torch.maximum(covered, similarity[every, :, chosen])
-    return torch.stack(order, dim=1)
-
-
-def worst_regret(order, features, saliency, alpha, gap_power):
-    """Replay an order in float64: the largest share of the best gain that any step missed."""
-    directions = torch.nn.functional.normalize(features.double(), dim=-1)
-    similarity = directions @ directions.transpose(1, 2)
-    every = torch.arange(len(order))
-    covered = torch.zeros(order.shape[0], features.shape[1], dtype=torch.float64)
-    taken = torch.zeros_like(covered, dtype=torch.bool)
-    worst = 0.0
-    for chosen in order.T:
-        gain = ((similarity - covered[:, :, None]).clamp(min=0) ** gap_power).sum(dim=1)
-        gain = (gain * saliency.double() ** alpha).masked_fill(taken, 0)
-        best = gain.amax(dim=1)
-        missed = best - gain[every, chosen]
-        worst = max(worst, float((missed / best.clamp_min(1e-300)).max()))
-        taken[every, chosen] = True
-        covered = torch.maximum(covered, similarity[every, :, chosen])
-    return worst
 
 
 @pytest.mark.parametrize(("dataset", "key", "alpha", "gap_power"), CASES)

@@ -7,7 +7,7 @@ import torch
 
 from prunecal import plugins
 from prunecal.errors import PrunecalError
-from prunecal.strategies import rank
+from prunecal.strategies import rank, rank_many
 from prunecal.strategies._similarity import (
     cosine_similarity,
     coverage,
@@ -45,6 +45,15 @@ def test_budget_of_all_tokens_is_a_permutation(strategy, inputs):
     order = rank(strategy, *inputs, TOKENS, image_ids=IDS)
     assert order.dtype == torch.int64
     assert order.sort(dim=1).values.tolist() == [list(range(TOKENS))] * IMAGES
+
+
+def test_settings_ranked_together_give_what_each_gives_alone(strategy, inputs):
+    every = plugins.load("strategies", strategy).Params.model_fields
+    variants = [{}, {"positions": "original"} if "positions" in every else {}]
+    together = rank_many(strategy, *inputs, 9, variants, image_ids=IDS)
+    alone = [rank(strategy, *inputs, 9, image_ids=IDS, **variant) for variant in variants]
+    assert len(together) == len(alone)
+    assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
 
 
 @pytest.mark.parametrize("budget", [1, 9, 36])

@@ -12,6 +12,7 @@ from prunecal.errors import PrunecalError
 from prunecal.parameters import sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import ModuleType
 
     from torch import Tensor
@@ -41,19 +42,52 @@ def rank(
         PrunecalError: an unknown strategy or parameter, a value out of range, shapes that do not
             fit, or features or saliency that are not finite.
     """
+    image_ids = params.pop("image_ids", None)
+    return rank_many(strategy, features, saliency, budget, [params], image_ids=image_ids)[0]
+
+
+def rank_many(
+    strategy: str,
+    features: Tensor,
+    saliency: Tensor,
+    budget: int,
+    variants: Sequence[Mapping[str, object]],
+    image_ids: list[str] | None = None,
+) -> list[Tensor]:
+    """Put tokens in order by several settings of one strategy, which share what they can.
+
+    What is shared is up to the strategy: one with a `rank_many` of its own is given all settings
+    at once.
+
+    Args:
+        strategy: as for `rank`.
+        features: as for `rank`.
+        saliency: as for `rank`.
+        budget: as for `rank`.
+        variants: sets of the strategy's own parameters.
+        image_ids: as for `rank`.
+
+    Returns:
+        int64 [B, budget] for each variant, the same as `rank` returns.
+
+    Raises:
+        PrunecalError: as for `rank`.
+    """
     import torch
 
     module = plugins.load("strategies", strategy)
     if module.PLACE != "vision":
         raise PrunecalError(f"{strategy}: ranks tokens inside the language model, not features")
-    image_ids = params.pop("image_ids", None)
-    settings = _settings(strategy, module, params)
+    settings = [_settings(strategy, module, variant) for variant in variants]
     budget = _check(strategy, features, saliency, budget, image_ids)
+    features, saliency = features.float(), saliency.float()
     with torch.no_grad():
-        return module.rank(features.float(), saliency.float(), budget, settings, image_ids)
+        if hasattr(module, "rank_many"):
+            return module.rank_many(features, saliency, budget, settings)
+        return [module.rank(features, saliency, budget, params, image_ids) for params in settings]
 
 
-def _settings(strategy: str, module: ModuleType, params: dict[str, object]) -> Parameters:
+def _settings(strategy: str, module: ModuleType, params: Mapping[str, object]) -> Parameters:
     try:
         return module.Params(**params)
     except ValidationError as error:
