@@ -28,9 +28,8 @@ RESULTS = "results"
 AGGREGATES = f"{RESULTS}/{STUDY.study}" if STUDY.study else RESULTS
 REPORT = f"reports/{STUDY.study or 'report'}.html"
 CELL_STORE = f"{RESULTS}/.cells"
-FIRST = (
-    1  # priority of jobs on the longest way to the report; the others fill free cores
-)
+# priority of jobs on the longest way to the report; the others fill free cores
+FIRST = 1
 
 MODELS = {model.name: model for model in STUDY.models}
 DATASETS = {dataset.name: dataset for dataset in STUDY.datasets}

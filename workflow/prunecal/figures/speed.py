@@ -6,6 +6,7 @@ python -m prunecal.figures.speed --benchmark benchmark.json --table speed.csv --
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,34 +69,40 @@ def rates(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, device: str) -> Figure:
-    """Draw bars on a logarithmic scale, a panel per model and load, a group per budget."""
+    """Draw bars on a logarithmic scale: a row per model, a column per load, a group per budget."""
     from matplotlib import pyplot as plt
 
-    panels = table[["model", "load"]].drop_duplicates().to_numpy().tolist()
+    models, loads = table["model"].unique().tolist(), table["load"].unique().tolist()
     figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(4.2 * len(panels), 3.6),
-        sharey=True,
+        len(models),
+        len(loads),
+        figsize=(4.6 * len(loads), 0.6 + 2.8 * len(models)),
+        sharey="row",
         squeeze=False,
         layout="constrained",
     )
-    for axis, (model, load) in zip(axes[0], panels, strict=True):
+    for axis, (model, load) in zip(axes.flat, product(models, loads), strict=True):
         part = table[(table["model"] == model) & (table["load"] == load)]
         budgets = sorted(part["budget"].unique(), reverse=True)
         for number, (way, colour) in enumerate(zip(WAYS, COLOURS, strict=True)):
             rate = part[part["way"] == way].set_index("budget")["rate"].loc[budgets]
             places = [at + (number - 1.5) * 0.2 for at in range(len(budgets))]
             bars = axis.bar(places, rate, width=0.19, color=colour, label=WAYS[way])
-            axis.bar_label(bars, fmt="{:.3g}", fontsize=7)
+            axis.bar_label(bars, fmt=_short, fontsize=7)
         axis.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
         axis.set_yscale("log")
         axis.set_title(f"{load}, {model}")
         axis.set_xlabel("visual tokens kept")
-    axes[0, 0].set_ylabel(f"questions per second ({device})")
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"questions per second ({device})")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
+
+
+def _short(rate: float) -> str:
+    """Show three digits, and whole numbers from 100 on."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 if __name__ == "__main__":
