@@ -1,6 +1,9 @@
 # Tables and the report's first page. `snakemake --report` puts them together with the figures.
 
-LATEX_TABLES = MECHANISM_TABLES | {"detectable": "Smallest detectable differences"}
+LATEX_TABLES = MECHANISM_TABLES | {
+    "claims": "Claims, comparison by comparison",
+    "detectable": "Smallest detectable differences",
+}
 REPORT_ITEMS = [
     *(f"{FIGURES}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
     *(f"{FIGURES}/sweep_{parameter}.svg" for parameter in SWEPT),
@@ -11,6 +14,7 @@ REPORT_ITEMS = [
     *MECHANISM_ITEMS,
     f"{TABLES}/headline.csv",
     f"{TABLES}/headline.tex",
+    f"{TABLES}/claims.csv",
     *(f"{TABLES}/{name}.tex" for name in LATEX_TABLES),
     f"{AGGREGATES}/detectable.csv",
     f"{TABLES}/cells.html",
@@ -29,6 +33,7 @@ rule tables:
     input:
         metrics=f"{AGGREGATES}/metrics.parquet",
         comparisons=f"{AGGREGATES}/comparisons.parquet",
+        claims=f"{AGGREGATES}/claims.json",
     output:
         csv=report(
             f"{TABLES}/headline.csv",
@@ -41,6 +46,12 @@ rule tables:
             caption="../reports/captions/headline_table.rst",
             category="9. Tables",
             labels={"table": "Headline metrics, LaTeX"},
+        ),
+        claims=report(
+            f"{TABLES}/claims.csv",
+            caption="../reports/captions/claims_table.rst",
+            category="9. Tables",
+            labels={"table": f"{LATEX_TABLES['claims']}, CSV"},
         ),
         page=report(
             f"{TABLES}/cells.html",
@@ -58,13 +69,13 @@ rule tables:
         "Write the tables"
     shell:
         "python -m prunecal.figures.tables --metrics {input.metrics} "
-        "--comparisons {input.comparisons} --csv {output.csv} --latex {output.latex} "
-        "--page {output.page} --log {log}"
+        "--comparisons {input.comparisons} --claims {input.claims} --csv {output.csv} "
+        "--latex {output.latex} --claims-csv {output.claims} --page {output.page} --log {log}"
 
 
 rule latex:
     input:
-        [f"{TABLES}/{name}.csv" for name in MECHANISM_TABLES],
+        [f"{TABLES}/{name}.csv" for name in (*MECHANISM_TABLES, "claims")],
         f"{AGGREGATES}/detectable.csv",
     output:
         [

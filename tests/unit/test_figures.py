@@ -359,6 +359,17 @@ def test_latex_table_is_well_formed(measured, compared):
     assert r"\toprule" in text
 
 
+def test_table_of_claims_holds_each_comparison_once(results):
+    claims = store.read_json(results / "claims.json")
+    table = tables.claims_table(claims)
+    assert table["claim"].tolist() == ["C1", "C1", "C2", "C2", "C3"]
+    first = claims[0]["evidence"]["numbers"][0]
+    assert table.iloc[0][list(first)].to_dict() == first
+    assert table.iloc[0]["claim_verdict"] == "contradicted"
+    assert table.iloc[4][tables.CASE].isna().all()  # not tested
+    assert list(tables.claims_table([])) == list(table)
+
+
 def test_page_of_cells_escapes_names():
     measured = synthetic_results.metrics(synthetic_results.study())[0]
     measured["model"] = "<script>alert(1)</script>"

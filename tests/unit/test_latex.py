@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import synthetic_results
+from prunecal import store
 from prunecal.errors import PrunecalError
 from prunecal.figures import latex, names, tables
 from stages import explain, run
@@ -24,6 +25,8 @@ def folder(tmp_path_factory):
     synthetic_results.write_sources(results)
     explain(results, results / "tables")
     (results / "detectable.csv").rename(results / "tables" / "detectable.csv")
+    claims = tables.claims_table(store.read_json(results / "claims.json"))
+    claims.to_csv(results / "tables" / "claims.csv", index=False)
     made = sorted((results / "tables").glob("*.csv"))
     run(latex, tables=made, folder=results / "tables")
     headline = tables.headline_table(*synthetic_results.metrics(settings))
@@ -68,7 +71,7 @@ def test_every_table_has_a_well_formed_twin(folder):
         assert len(lines) == heads + len(pd.read_csv(source))
         assert f"% from {source.name}\n" in text
     check((folder / "headline.tex").read_text())
-    assert len(list(folder.glob("*.tex"))) == 5
+    assert len(list(folder.glob("*.tex"))) == 6
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on PATH")

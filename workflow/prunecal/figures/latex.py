@@ -17,7 +17,7 @@ from prunecal.figures import names
 if TYPE_CHECKING:
     import pandas as pd
 
-ESTIMATES = ("rho", "beyond", "interaction")  # what a table's ci_low and ci_high are of
+ESTIMATES = ("rho", "beyond", "interaction", "value")  # what a table's ci_low and ci_high are of
 NAMED = ("metric", "with")  # columns that hold keys of metrics
 SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

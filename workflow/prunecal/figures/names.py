@@ -90,6 +90,8 @@ COLUMNS = {  # of tables, where the key itself would not do
     "expected": "Δ ECE by accuracy alone",
     "beyond": "Δ ECE beyond it",
     "share": "Share of tokens",
+    "claim_verdict": "Verdict on the claim",
+    "expect": "Expected",
     "in_a": "In A",
     "in_b": "In B",
     "interaction": "A − B",

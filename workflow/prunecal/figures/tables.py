@@ -1,7 +1,7 @@
-"""The headline table, as CSV and LaTeX, and a page that searches and sorts all cells.
+"""The headline table, as CSV and LaTeX, that of the claims, and a page that searches all cells.
 
 python -m prunecal.figures.tables --metrics metrics.parquet --comparisons comparisons.parquet
-    --csv F --latex F --page F
+    --claims claims.json --csv F --latex F --claims-csv F --page F
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecal import console, store
 from prunecal.figures import frames, names
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 METRICS = ["accuracy", "ece", "brier", "aurc"]
 KEYS = ["model", "dataset", "strategy", "budget"]
+CASE = [
+    "model", "dataset", "subset", "quantity", "value", "ci_low", "ci_high", "expect", "verdict",
+]  # fmt: skip
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>All cells</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -36,7 +39,7 @@ small {{ color: #595959 }}
 <h1>All cells</h1>
 <p>A row per strategy, budget and subset of the questions (“all” pools the rows as the benchmark
 defines them, “unique” the distinct pairs of image and question), with their intervals. Click a
-heading to sort.</p>
+heading to sort. The numbers are the rows of metrics.csv.</p>
 <label>Search <input type="search" id="search" placeholder="for example: scope unique 16"></label>
 <p id="count" role="status"></p>
 <div class="scroll" tabindex="0"><table id="cells"><thead><tr>{head}</tr></thead><tbody>
@@ -76,11 +79,13 @@ filter();
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write the headline table twice and the page of all cells."""
+    """Write the headline table twice, the table of claims and the page of all cells."""
     metrics, comparisons = frames.read(arguments.metrics), frames.read(arguments.comparisons)
     table = headline_table(metrics, comparisons)
-    with store.atomic(arguments.csv) as path:
-        table.to_csv(path, index=False)
+    claims = claims_table(store.read_json(arguments.claims))
+    for file, frame in ((arguments.csv, table), (arguments.claims_csv, claims)):
+        with store.atomic(file) as path:
+            frame.to_csv(path, index=False)
     for path, text in ((arguments.latex, latex(table)), (arguments.page, page(metrics))):
         with store.atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -121,6 +126,22 @@ def headline_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataF
     wide["task"] = [tasks.index(task) for task in zip(wide["model"], wide["dataset"], strict=True)]
     ordered = wide.sort_values(["task", "place", "budget"], kind="stable", ignore_index=True)
     return ordered.drop(columns=["task", "place", "family"])
+
+
+def claims_table(claims: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row per comparison by which a claim was judged, one without numbers if none was.
+
+    Args:
+        claims: claims.json.
+    """
+    import pandas as pd
+
+    rows = [
+        {"claim": claim["id"], "claim_verdict": claim["verdict"]} | case
+        for claim in claims
+        for case in claim["evidence"]["numbers"] or [{}]
+    ]
+    return pd.DataFrame(rows, columns=["claim", "claim_verdict", *CASE])
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -187,6 +208,8 @@ if __name__ == "__main__":
     parser = console.parser(__doc__)
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
+    parser.add_argument("--claims", type=Path, required=True, help="claims.json")
+    parser.add_argument("--claims-csv", type=Path, required=True, help="table of claims to write")
     parser.add_argument("--csv", type=Path, required=True, help="headline table to write")
     parser.add_argument("--latex", type=Path, required=True, help="headline table to write")
     parser.add_argument("--page", type=Path, required=True, help="page of all cells to write")
