@@ -33,6 +33,7 @@ def linked(error, **links):
         (Exception("(os error 2)"), None),
         (linked(KeyError("own"), context=FULL, suppress_context=True), None),
         (OSError("without a number"), None),
+        (linked(RuntimeError("no connection"), cause=PermissionError(errno.EPERM, "no")), None),
     ],
 )
 def test_a_fault_is_found_behind_other_exceptions(error, code):

@@ -1,5 +1,7 @@
 """Repositories arrive whole or with one clear sentence; the Hub answers on loopback."""
 
+import resource
+import signal
 import socket
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from huggingface_hub import constants
 from safetensors.numpy import save
 
 from loopback_hub import SHA, Hub, serve, use
-from prunecal import hub
+from prunecal import disk, hub
 from prunecal.errors import PrunecalError
 
 REPO = "someone/small-llava"
@@ -58,6 +60,20 @@ def test_a_damaged_download_is_fetched_again(remote, name, fault):
     remote.faults[name] = fault
     assert contents(hub.fetch(REPO, SHA, "model", PATTERNS)) == WANTED
     assert remote.got.count(name) == 2
+
+
+def test_a_cache_whose_disk_is_full_is_named_at_once(remote, tmp_path):
+    """A limit on the size of files, of this process alone, is a disk that fills up."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(disk.CannotWriteError, match="cache cannot be written .File too large"):
+            hub.fetch(REPO, SHA, "model", PATTERNS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert remote.got.count("model.safetensors") == 1
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def fault(error: BaseException) -> OSError | None:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError):
-            code = seen.errno
+            connects = seen.errno in FORBIDDEN and seen.filename is None  # to a host, not a file
+            code = None if connects else seen.errno
         else:
             told = IN_WORDS.search(str(seen))
             code = int(told[1]) if told else None

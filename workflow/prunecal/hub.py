@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from prunecal import paths
+from prunecal import disk, paths
 from prunecal.console import log
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
@@ -42,7 +42,8 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
 
     Raises:
         PrunecalError: the Hub cannot be reached, has no such repository or revision, has no file
-            that fits or one whose name leads out of its folder, or gave a damaged file three times.
+            that fits or one whose name leads out of its folder, or gave a damaged file three times;
+            or the cache's disk is full.
     """
     listing = _listing(repo, revision, kind, patterns)
     if listing is not None and not listing:
@@ -95,10 +96,10 @@ def locate(repo: str, revision: str, kind: Kind, patterns: list[str] | None = No
 def _snapshot(
     repo: str, revision: str, kind: Kind, patterns: list[str] | None, *, offline: bool
 ) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     _speak_through_our_log()
-    with _no_endless_resume():
+    with disk.writing(Path(constants.HF_HUB_CACHE)), _no_endless_resume():
         folder = snapshot_download(
             repo,
             repo_type=kind,
