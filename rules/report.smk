@@ -19,6 +19,7 @@ REPORT_ITEMS = [
     f"{AGGREGATES}/detectable.csv",
     f"{TABLES}/cells.html",
     f"{AGGREGATES}/summary.html",
+    *MEASURED,
 ]
 
 

@@ -105,10 +105,10 @@ class Cluster:
         for node in NODES:
             self.start_node(node)
 
-    def start_node(self, node: str) -> None:
-        """Start a node and wait until it takes jobs."""
+    def start_node(self, node: str, hidden: Path | None = None) -> None:
+        """Start a node and wait until it takes jobs; it sees nothing in the hidden folder."""
         (self.folder / f"spool.{node}").mkdir(exist_ok=True)
-        self._spawn("slurmd", "-D", "-N", node, name=node)
+        self._spawn("slurmd", "-D", "-N", node, name=node, hidden=hidden)
         wait_for(lambda: self._state(node) == "idle", 60, f"{node} to be idle{self._logs()}")
 
     def kill_node(self, node: str) -> None:
@@ -143,11 +143,17 @@ class Cluster:
     def _logs(self) -> str:
         return f"; see {self.folder}/*.log"
 
-    def _spawn(self, program: str, *arguments: str, name: str | None = None) -> None:
+    def _spawn(
+        self, program: str, *arguments: str, name: str | None = None, hidden: Path | None = None
+    ) -> None:
         path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
+        command = [shutil.which(program, path=path), *arguments, "-f", self.folder / "slurm.conf"]
+        if hidden:  # an empty file system over it, in a mount namespace of the daemon's own
+            cover = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", cover, hidden, *command]
         with (self.folder / f"{name or program}.log").open("ab") as log:
             self.processes[name or program] = subprocess.Popen(
-                [shutil.which(program, path=path), *arguments, "-f", self.folder / "slurm.conf"],
+                command,
                 env=self.environment | {"SLURM_CONF": str(self.folder / "slurm.conf")},
                 stdout=log,
                 stderr=log,

@@ -11,7 +11,7 @@ import pytest
 from small_project import ROOT
 
 from prunecal import verify
-from slurm.cluster import wait_for
+from slurm.cluster import NODES, wait_for
 from slurm.slurm_project import CELLS, ended, has_ended
 
 
@@ -108,6 +108,35 @@ def test_another_node_takes_over_from_a_dead_one_whose_process_goes_on(project, 
         wait_for(lambda: has_ended(orphan.pid), 30, "the orphan's end")
     finally:
         cluster.start_node(node)
+    assert results(project) == results(local)
+    assert verify.damaged_files(project.folder / "results") == []
+
+
+def test_a_node_that_does_not_see_the_project_fails_its_jobs_and_can_be_left_out(project, local):
+    blind, cluster = NODES[0], project.cluster
+    project.forget_cells()
+    cluster.kill_node(blind)
+    try:
+        cluster.start_node(blind, hidden=project.folder)
+        before = set(cluster.jobs())
+        process = project.start(*CELLS, "--retries", "0")
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode != 0
+        (job,) = set(cluster.jobs()) - before
+        facts = cluster.facts(job)
+        assert (facts["JobState"], facts["NodeList"]) == ("FAILED", blind), said
+        assert f"SLURM-job '{job}' failed" in said
+        profile = project.folder / "profiles" / "slurm" / "config.yaml"
+        blank = "# slurm_extra: \"'--mail-type=FAIL'\""
+        text = profile.read_text()
+        assert blank in text
+        profile.write_text(
+            text.replace(blank, blank[2:].replace("mail-type=FAIL", f"exclude={blind}"))
+        )
+        ended(project.start(*CELLS))
+    finally:
+        cluster.kill_node(blind)
+        cluster.start_node(blind)
     assert results(project) == results(local)
     assert verify.damaged_files(project.folder / "results") == []
 

@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     metrics, comparisons = frames.read(arguments.metrics), frames.read(arguments.comparisons)
     kinds = {"budget": int} | dict.fromkeys(("beyond", "ci_low", "ci_high", "p", "p_holm"), float)
     matched = pd.read_csv(arguments.matched, dtype=kinds, keep_default_na=False, na_values=[""])
-    detectable = pd.read_csv(arguments.detectable, keep_default_na=False, na_values=["", "nan"])
+    detectable = pd.read_csv(arguments.detectable, keep_default_na=False, na_values=[""])
     table = together(metrics, comparisons, matched)
     sections = [
         f"<h1>{escape(study.title)}</h1>",

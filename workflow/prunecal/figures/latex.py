@@ -51,8 +51,8 @@ def convert(source: Path, folder: Path) -> None:
     """
     import pandas as pd
 
-    try:  # empty or, as pyarrow writes it, nan is missing; "NA" may be a name
-        frame = pd.read_csv(source, keep_default_na=False, na_values=["", "nan"])
+    try:  # empty is missing, but a subset may well be called "NA"
+        frame = pd.read_csv(source, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise PrunecalError(
             f"{source} is no CSV table ({error}); delete it and run the workflow again"
