@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzing import NUMBERS, WORDS, damaged, fuzzed, json_text, result_or_sentence, spoilt
-from prunecal import data, store
+from prunecal import data, pictures, store
 
 
 def picture(kind="PNG"):
@@ -49,6 +49,17 @@ LINES = [
     {"question_id": number, "image": f"{number % 2}.png", "text": "Is it?", "label": "no"}
     for number in range(4)
 ]
+
+
+@fuzzed(15)
+@given(content=st.sampled_from(PICTURES).flatmap(damaged))
+@example(content=PICTURES[0])
+def test_any_picture(content):
+    image = result_or_sentence(pictures.decoded, "images.parquet", "one", content)
+    assert image is None or image.size[0] > 0
+    if content == PICTURES[0]:
+        assert image.size == (9, 8)
+
 
 SOUND_WORDS = WORDS.filter(lambda word: not any("\ud800" <= sign <= "\udfff" for sign in word))
 KINDS = {  # Arrow's type, values

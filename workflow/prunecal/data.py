@@ -7,14 +7,13 @@ python -m prunecal.data --dataset NAME --loader pope --params '{}' --questions O
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from prunecal import console, datasets, plugins, store
+from prunecal import console, datasets, pictures, plugins, store
 from prunecal.errors import PrunecalError
 from prunecal.parameters import sentence
 
@@ -121,23 +120,8 @@ def _in_turn(
                 f"{name}: the image {wanted!r} was due and {image_id!r} came; have the loader give "
                 f"each image once, in the order in which the questions first use them"
             )
-        _check_decodes(name, image_id, content)
+        pictures.decoded(name, image_id, content)
         yield image_id, content
-
-
-def _check_decodes(name: str, image_id: str, content: bytes) -> None:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except Exception as error:  # decoders of damaged files raise whatever they stumble over
-        unknown = isinstance(error, UnidentifiedImageError)  # its text names a memory address
-        reason = "not an image file" if unknown else error
-        raise PrunecalError(
-            f"{name}: the image {image_id!r} cannot be decoded ({reason}); replace it by a whole "
-            f"PNG or JPEG file"
-        ) from error
 
 
 def _arguments() -> argparse.Namespace:

@@ -6,12 +6,11 @@ Writes `features` [I, N, D] in the model's dtype and `saliency` float32 [I, N].
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal import console, model, plugins, store
+from prunecal import console, model, pictures, plugins, store
 from prunecal.engine import device
 from prunecal.errors import PrunecalError
 
@@ -26,7 +25,6 @@ BATCH = 32  # images at a time; a tower's activations are small beside the langu
 def main(arguments: argparse.Namespace) -> None:
     """Encode all images of a data set."""
     import torch
-    from PIL import Image
 
     settings = json.loads(arguments.settings)
     where = device.pick(arguments.device, arguments.threads)
@@ -44,7 +42,9 @@ def main(arguments: argparse.Namespace) -> None:
     with torch.inference_mode():
         for batch in batches:
             ids += [row["image_id"] for row in batch]
-            images = [Image.open(io.BytesIO(row["bytes"])) for row in batch]
+            images = [
+                pictures.decoded(arguments.images, row["image_id"], row["bytes"]) for row in batch
+            ]
             tokens, attention = llava.encode(images)
             features.append(tokens.cpu())
             saliency.append(attention.cpu())
