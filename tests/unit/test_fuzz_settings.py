@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from safetensors.numpy import save
 from snakemake.utils import update_config
 
 import synthetic_results
@@ -141,3 +142,18 @@ def test_any_manifest_of_a_model(tmp_path_factory, data):
     described = result_or_sentence(store.read_object, path)
     if described is not None:
         result_or_sentence(manifest.verify, folder, described)
+
+
+@fuzzed(10)
+@given(data=st.data(), name=st.sampled_from(["config.json", "model.safetensors.index.json"]))
+def test_any_folder_of_a_model(tmp_path_factory, data, name):
+    folder = tmp_path_factory.mktemp("weights")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
+    about = {"model_type": "llava", "text_config": {"vocab_size": 3}}
+    whole = {"config.json": about, "model.safetensors.index.json": index}
+    (folder / "model.safetensors").write_bytes(save({}))
+    for file, content in whole.items():
+        (folder / file).write_text(json.dumps(content))
+    manifest.check(folder, "llava")
+    (folder / name).write_bytes(data.draw(texts(whole[name])))
+    result_or_sentence(manifest.check, folder, "llava")

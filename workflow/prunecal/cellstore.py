@@ -82,8 +82,8 @@ def prune(root: Path, results: Path) -> tuple[int, int]:
 
 
 def _key_of(provenance: Path) -> str:
-    facts = store.read_json(provenance)
-    if not isinstance(facts, dict) or KEY_IN_PROVENANCE not in facts:
+    facts = store.read_object(provenance)
+    if KEY_IN_PROVENANCE not in facts:
         raise PrunecalError(
             f"{provenance} does not name its cell, so no cell can be called unused; remove it"
         )

@@ -79,7 +79,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
     for path in paths:
         facts = store.read_facts(path)
         beside = path.with_name("provenance.json")
-        note = store.read_json(beside) if beside.is_file() else {}
+        note = store.read_object(beside) if beside.is_file() else {}
         cell, shape = facts["cell"], shapes.get(facts["cell"]["model"])
         layer_tokens = facts.get("tokens_per_layer")
         flops = None

@@ -100,6 +100,10 @@ class _Facts(_Known):
     revision: str | None = None
     digest: str = ""
     files: list[_File] = []
+    seconds: FiniteFloat = 0.0
+    peak_memory_mb: Count = 0
+    versions: dict[str, str] = {}
+    made_from: dict[str, str | None] = {}
 
 
 class Facts(dict[str, Any]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prunecal import plugins
 from prunecal.console import log, progress
 from prunecal.digest import file_digest
-from prunecal.errors import PrunecalError
+from prunecal.errors import PrunecalError, brief, cut
 from prunecal.store import canonical_json, read_json
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def check(folder: Path, family: str) -> None:
     if model_type not in supported.get(family, ()):
         every = ", ".join(f"{name} ({', '.join(types)})" for name, types in supported.items())
         raise PrunecalError(
-            f"{folder / 'config.json'} has the model_type {model_type!r}, which the family "
+            f"{folder / 'config.json'} has the model_type {brief(model_type)}, which the family "
             f"{family} cannot run; supported are {every}: correct `family:` or the model's source, "
             f"or add a family to prunecal/models"
         )
@@ -119,11 +119,13 @@ def _check_weights(folder: Path) -> None:
     weights = sorted(path.name for path in folder.glob("*.safetensors"))
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX)
-        if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+        named = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(named, dict) or not all(isinstance(n, str) for n in named.values()):
             raise PrunecalError(f"{folder / INDEX} has no weight_map; copy or download it again")
-        for name in sorted(set(index["weight_map"].values()) - set(weights)):
+        for name in sorted(set(named.values()) - set(weights)):
             raise PrunecalError(
-                f"{folder} lacks the weights {name}, named in {INDEX}; copy or download it again"
+                f"{folder} lacks the weights {cut(name)}, named in {INDEX}; copy or download it "
+                "again"
             )
     pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
     if pickled and not weights:

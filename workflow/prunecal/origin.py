@@ -98,7 +98,7 @@ def _inputs(results: Path, path: Path) -> list[Path]:
 def _reasons(results: Path, path: Path) -> Iterator[str]:
     """Yield what speaks against a cell's predictions."""
     facts, beside = store.read_facts(path), path.with_name("provenance.json")
-    note = store.read_json(beside) if beside.is_file() else {}
+    note = store.read_object(beside) if beside.is_file() else {}
     weights = _weights(results, path.parts[-5], ())
     if weights is not None and facts.get("model_digest") != weights:
         yield "from other weights than the model's manifest lists"
@@ -122,4 +122,4 @@ def _weights(results: Path, model: str, damaged: Collection[Path]) -> str | None
     path = results / "models" / model / "manifest.json"
     if path in damaged or not path.is_file():
         return None
-    return store.read_json(path).get("digest")
+    return store.read_object(path).get("digest")

@@ -171,7 +171,7 @@ def provenance(study: Study, predictions: list[Path]) -> str:
     since a result must not be made anew for what merely accompanied it.
     """
     notes = [
-        store.read_json(path.parent / "provenance.json")
+        store.read_object(path.parent / "provenance.json")
         for path in predictions
         if (path.parent / "provenance.json").is_file()
     ]
