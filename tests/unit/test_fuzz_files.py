@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
@@ -17,10 +17,14 @@ import synthetic_results
 from fuzzing import damaged, fuzzed, json_text, result_or_sentence, spoilt
 from prunecal import compare, compare_studies, infer, origin, rank, score, store
 from prunecal.datasets import COLUMNS
+from prunecal.engine.cell import Session
 from prunecal.figures import answers
 from prunecal.mechanisms import Sources
+from prunecal.models.llava import Llava
 from prunecal.predictions import read_cells, subsets
 from prunecal.scores import read_scores
+from prunecal.strategies import full
+from support import questions, tiny_llava
 
 # a failing file is reported whole
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
@@ -207,6 +211,47 @@ def test_any_features(tmp_path_factory, content, family):
     sources = Sources([], [path], [])
     saliency = result_or_sentence(sources.saliency, task, IDS)
     assert saliency is None or saliency.shape == (IMAGES, saliency.shape[1])
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llava")
+    tiny_llava(folder, width=16, depth=1)
+    settings = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
+    return Llava(folder, settings, torch.device("cpu"))
+
+
+def encoded():
+    """Return bytes of features as wide as those of the tiny model."""
+    random = np.random.default_rng(0)
+    arrays = {
+        "features": random.normal(size=(3, 16, 48)).astype(np.float32),
+        "saliency": random.random((3, 16), dtype=np.float32),
+    }
+    return save(arrays, {"image_id": json.dumps([f"image{number}" for number in range(3)])})
+
+
+ORDERS = [(3, 16), (3, 16), (2, 16), (3, 20)]  # images, tokens
+
+
+def answered(model, path, shape):
+    """Infer the unpruned cell."""
+    session = Session(model, questions(), path, 512)
+    order = np.tile(np.arange(shape[1], dtype=np.int16), (shape[0], 1))
+    zeros = np.zeros(shape[0], np.float32)
+    return session.run(full, full.Params(), 16, order[:, -16:], zeros).logits
+
+
+@fuzzed(15)
+@given(content=safetensors(encoded()), shape=st.sampled_from(ORDERS))
+@example(content=encoded(), shape=ORDERS[0])
+def test_any_features_for_a_model(llava, tmp_path_factory, content, shape):
+    path = tmp_path_factory.mktemp("features") / "features.safetensors"
+    path.write_bytes(content)
+    logits = result_or_sentence(answered, llava, path, shape)
+    assert logits is None or len(logits) == len(questions())
+    if content == encoded() and shape == ORDERS[0]:
+        assert logits is not None
 
 
 def ranking():

@@ -53,7 +53,8 @@ class Session:
         batch_tokens: tokens per micro-batch.
 
     Raises:
-        PrunecalError: a question's image has no features, or its options cannot be told apart.
+        PrunecalError: the features are not this model's, a question's image has none, or its
+            options cannot be told apart.
     """
 
     def __init__(
@@ -62,6 +63,13 @@ class Session:
         self.model, self.device, self.batch_tokens = model, model.device, batch_tokens
         file = store.open_arrays(features, framework="pt")
         self.features = file.get_tensor("features")
+        try:
+            with torch.inference_mode():
+                model.project(self.features[:1, :1].to(model.device))
+        except RuntimeError as error:  # another width or type
+            raise PrunecalError(
+                f"{features} does not fit the model ({error}); encode again"
+            ) from error
         self.visual_tokens = self.features.shape[1]
         image_index = {image: at for at, image in enumerate(store.array_facts(file)["image_id"])}
         missing = questions.loc[~questions["image_id"].isin(image_index.keys()), "image_id"]
@@ -99,9 +107,14 @@ class Session:
             coverage: float32 [I], evidence coverage of those tokens; None likewise.
 
         Raises:
-            PrunecalError: NaN or infinite logits (names the question), or not enough memory for a
-                single question.
+            PrunecalError: a ranking of other images or tokens, NaN or infinite logits (names the
+                question), or not enough memory for a single question.
         """
+        images, tokens = self.features.shape[:2]
+        if order is not None and (len(order) != images or order.max() >= tokens):
+            raise PrunecalError(
+                "the ranking is of other images or tokens than the features; rerank"
+            )
         run_batch = self._vision_batch if strategy.PLACE == "vision" else self._decoder_batch
         kept = None if order is None else torch.from_numpy(order).long().sort(dim=1).values
         visual = self.visual_tokens if order is None else budget
