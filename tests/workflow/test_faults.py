@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from kills import kill_during_inference
+from kills import kill_during_inference, kill_scoring
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from small_project import Project
@@ -42,6 +42,22 @@ def test_a_run_killed_at_a_random_moment_ends_as_the_undisturbed_one(project, un
     assert halved == [], "a file was half-written under its final name"
     project.run("--unlock")
     project.run(*project.cells())
+    assert project.numbers() == undisturbed.numbers()
+    assert verify.damaged_files(results) == []
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_scoring_killed_at_a_random_moment_leaves_no_worker_and_ends_as_undisturbed(
+    project, undisturbed, trial
+):
+    draw = random.Random(trial)
+    scores = "results/scores/tiny/polls.safetensors"
+    (project.folder / scores).unlink()
+    kill_scoring(project, scores, workers=draw.randrange(4), delay=draw.uniform(0, 1.5))
+    results = project.folder / "results"
+    halved = [path for path in verify.damaged_files(results) if path.exists()]
+    assert halved == [], "a file was half-written under its final name"
+    project.run(scores, "results/metrics.parquet", "results/claims.json")
     assert project.numbers() == undisturbed.numbers()
     assert verify.damaged_files(results) == []
 

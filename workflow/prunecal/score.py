@@ -6,11 +6,14 @@ where it is undefined. Metadata: model, dataset, cells, subsets, metrics, resamp
 """
 
 import argparse
+import os
+import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +134,13 @@ _taken: _Work  # of a worker process: sent once, not with every cell
 def _take(work: _Work) -> None:
     global _taken
     _taken = work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone: killed, it could not say that no work is left."""
+    wait([parent_process().sentinel])
+    os._exit(1)
 
 
 def _score_taken(index: int) -> list[dict[str, NDArray]]:
