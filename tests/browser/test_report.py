@@ -126,6 +126,8 @@ def test_first_page_is_readable(page, folder, width):
         "(box => [box('.prose').left, box('.prose').right, box('nav').right])"
         "(name => document.querySelector(name).getBoundingClientRect())"
     )
+    ends = "[...document.querySelectorAll('nav')].map(one => one.getBoundingClientRect().right)"
+    assert max(page.run(ends)) <= width
     assert left >= (menu if width > 700 else 0)
     assert right <= width
     assert right - left >= min(700, 0.85 * width)
