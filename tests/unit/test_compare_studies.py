@@ -80,6 +80,9 @@ def test_known_interactions_are_found(tmp_path):
     assert float(slope["p_holm"]) < 0.05
     assert "slope over alpha of ECE differs in 1 of 1 cases" in page
     assert "paired on the same images" in page
+    paper = (tmp_path / "out" / "interactions.tex").read_text()
+    assert paper.count("slope over alpha & ") == len(METRICS)
+    assert r"& In A & In B & A $-$ B & p & p (Holm)" in paper
 
 
 def test_equal_effects_do_not_differ(tmp_path):
