@@ -45,7 +45,7 @@ rule repair:
     conda:
         "../envs/conda.yaml"
     message:
-        "Remove damaged and foreign results, so that the next run makes them again"
+        "Remove damaged results, so that the next run makes them again"
     shell:
         "python -m prunecal.verify results --repair --log {log}"
 

@@ -35,8 +35,9 @@ def _damaged_weights(results: Path) -> Iterator[Path]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Report damaged and foreign files; with --repair, remove them so that they are made again.
+    """Name damaged files and those of another origin; with --repair, remove the damaged ones.
 
+    Those of another origin are whole, and may have cost much: no more is done than to name them.
     With --record, write the checksum of one file that another program made.
     """
     if arguments.record:
@@ -47,27 +48,30 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.results.is_dir():
         raise PrunecalError(f"{arguments.results} is not a folder; name the one with the results")
     damaged = damaged_files(arguments.results)
-    foreign = origin.foreign_files(arguments.results, damaged)
     for path in damaged:
         console.log.warning("%s is missing or not as it was written", path)
+        if arguments.repair:
+            _remove(path)
+    if arguments.repair:
+        console.log.info("removed %d files", len(damaged))
+        return
+    foreign = origin.foreign_files(arguments.results, damaged)
     for path, reason in foreign:
         console.log.warning("%s was made %s", path, reason)
-    counts = f"{len(damaged)} damaged files"
-    if foreign:
-        counts += f" and {len(foreign)} of another origin"
-    if not (damaged or foreign):
-        console.log.info("%s", counts)
-    elif not arguments.repair:
-        raise PrunecalError(
-            f"{counts} below {arguments.results}; "
+    faults = []
+    if damaged:
+        faults.append(
+            f"{len(damaged)} damaged files below {arguments.results}; "
             "`snakemake repair` removes them, the next run makes them again"
         )
-    else:
-        for path in damaged:
-            _remove(path)
-        for path, _ in foreign:
-            _remove(path)
-        console.log.info("removed %d files", len(damaged) + len(foreign))
+    if foreign:
+        faults.append(
+            f"{len(foreign)} files of another origin below {arguments.results}; a run makes those "
+            "again whose code or weights changed; delete any others that should not be there"
+        )
+    if faults:
+        raise PrunecalError("; ".join(faults))
+    console.log.info("0 damaged files")
 
 
 def _remove(path: Path) -> None:
