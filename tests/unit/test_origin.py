@@ -1,13 +1,17 @@
 """Verify names whole files that were made from other weights, inputs or code than are here."""
 
+import os
 import shutil
+import subprocess
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from prunecal import origin, store, verify
+from prunecal import digest, origin, store, verify
 from prunecal.digest import file_digest
 from prunecal.errors import PrunecalError
 
@@ -147,6 +151,53 @@ def test_a_cell_of_a_strategy_that_is_gone_is_named(results):
         path.with_name("provenance.json"), note | {origin.PREDICTIONS: file_digest(path)}
     )
     assert "the strategy 'gone' is unknown" in reasons(results)[UNRANKED]
+
+
+STAGE = """
+import sys
+from prunecal import store
+store.made_with("prunecal.datasets.pope")
+store.write_json(sys.argv[1], [1])
+"""
+
+
+def test_files_of_a_stage_whose_code_or_plugin_changed_are_named(results, tmp_path, monkeypatch):
+    """The stage is a module of a copied package, run as the workflow runs stages."""
+    package = tmp_path / "workflow" / "prunecal"
+    shutil.copytree(Path(store.__file__).parent, package)
+    (package / "toy.py").write_text(STAGE)
+    monkeypatch.setattr(digest, "ROOT", package.parent)
+    path = results / "m" / "toy.json"
+
+    def write():
+        digest._parse.cache_clear()
+        command = [sys.executable, "-m", "prunecal.toy", path]
+        subprocess.run(command, cwd=package.parent, env=bare_environment(), check=True)
+
+    def changed(name):
+        with (package / name).open("a") as file:
+            file.write("\nCHANGED = True\n")
+        digest._parse.cache_clear()
+        return origin._other_code(results, path)
+
+    write()
+    assert store.code_of(path)[1] == ["prunecal.toy", "prunecal.datasets.pope"]
+    assert store.undamaged(path)
+    assert origin._other_code(results, path) is None
+    assert changed("datasets/scienceqa.py") is None
+    for name in ("datasets/pope.py", "toy.py", "disk.py"):
+        assert changed(name) == "by other code than this checkout's"
+        write()
+        assert origin._other_code(results, path) is None
+    (package / "toy.py").unlink()
+    digest._parse.cache_clear()
+    assert "code that is gone" in origin._other_code(results, path)
+    digest._parse.cache_clear()
+
+
+def bare_environment():
+    """Return the environment without a path to this checkout's package."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def test_what_is_not_there_is_not_compared(results):

@@ -19,6 +19,8 @@ MADE_FROM = "made_from"  # keys of provenance.json
 PREDICTIONS = "predictions_sha256"
 RANKING = "ranking"  # keys of MADE_FROM, beside the names of the files that the cells share
 CODE = "code"
+CELLS = "prunecal.infer"
+OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
 
 
@@ -31,7 +33,7 @@ class Foreign(NamedTuple):
 
 def cell_code(model_family: str, cell: Mapping[str, Any]) -> str:
     """Fingerprint the code that infers a cell, given its strategy's `family`."""
-    modules = ["prunecal.infer", plugins.module_name("models", model_family)]
+    modules = [CELLS, plugins.module_name("models", model_family)]
     if plugins.load("strategies", cell["family"]).PLACE != "vision":
         modules.append(plugins.module_name("strategies", cell["family"]))
     return source_digest(*modules)
@@ -58,7 +60,7 @@ def ranking_digest(order: np.ndarray, coverage: np.ndarray) -> str:
 
 
 def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign]:
-    """List features and cells that were made from other weights, inputs or code, sorted.
+    """List features and cells made from other weights or inputs, and files of other code, sorted.
 
     What cannot be known is not held against a file: where a model's manifest, the features or the
     rankings are not below the folder, they are not compared.
@@ -85,7 +87,24 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
             reason = f"by something else than this checkout: {error}"
         if reason:
             found.append(Foreign(path, reason))
+    known = {path for path, _ in found}
+    for path in sorted(results.rglob(".*.sha256")):
+        file = path.with_name(path.name[1:].removesuffix(".sha256"))
+        if file not in bad | known and (reason := _other_code(results, file)):
+            found.append(Foreign(file, reason))
     return sorted(found)
+
+
+def _other_code(results: Path, path: Path) -> str | None:
+    """Return what speaks against the code that made a file; of cells, provenance.json says it."""
+    code = store.code_of(path)
+    if code is None or code[1][0] == CELLS or path.relative_to(results).parts[0].startswith("."):
+        return None
+    try:
+        same = code[0] == source_digest(*code[1])
+    except ModuleNotFoundError as error:
+        return f"by code that is gone ({error})"
+    return None if same else OTHER_CODE
 
 
 def _inputs(results: Path, path: Path) -> list[Path]:
@@ -107,7 +126,7 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
         yield "otherwise than provenance.json beside it says"
         return
     if made_from.get(CODE) != cell_code(facts["family"], cell):
-        yield "by other code than this checkout's"
+        yield OTHER_CODE
     questions, features, ranked = _inputs(results, path)
     for name, file in zip(SHARED, (questions, features), strict=True):
         if file.is_file() and made_from.get(name) != store.recorded(file):

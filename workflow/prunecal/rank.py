@@ -21,6 +21,7 @@ def main(arguments: argparse.Namespace) -> None:
     import torch
 
     device.pick("cpu", arguments.threads)
+    store.made_with(plugins.module_name("strategies", arguments.family))
     variants = json.loads(arguments.variants)
     label = plugins.load("strategies", arguments.family).LABEL
     file = store.open_arrays(arguments.features, framework="pt")

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecal import disk, formats
-from prunecal.digest import file_digest
+from prunecal.digest import file_digest, source_digest
 from prunecal.errors import PrunecalError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 METADATA_KEY = "prunecal"
+_plugins: list[str] = []  # see `made_with`
 PART = ".part"  # ends the name of a file that is being written
 VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
 
@@ -63,7 +65,8 @@ def record(path: Path) -> None:
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only if the block succeeds.
 
-    The file's checksum is written beside it, so that `prunecal.verify` can tell later damage.
+    The file's checksum is written beside it, so that `prunecal.verify` can tell later damage, and
+    the digest of the stage's code.
 
     Raises:
         CannotWriteError: the disk is full or read-only, or the folder is not this user's.
@@ -82,12 +85,36 @@ def _atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the group
-        note.write_text(f"{file_digest(temporary)}  {path.name}\n", encoding="utf-8")
+        sums = f"{file_digest(temporary)}  {path.name}\n"
+        note.write_text(sums + _code(), encoding="utf-8")
         temporary.replace(path)  # renamed once both are written: no file without its checksum
         note.replace(checksum_file(path))
     finally:
         temporary.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
+
+
+def made_with(*modules: str) -> None:
+    """Note the plugins with which this stage makes what it writes, by their modules' names."""
+    _plugins[:] = modules
+
+
+def code_of(path: Path) -> tuple[str, list[str]] | None:
+    """Return the digest of the code that made a file, and the modules it is of, if it is known."""
+    try:
+        _, mark, digest, *modules = checksum_file(path).read_text(encoding="utf-8").split()[1:]
+    except (OSError, ValueError, UnicodeDecodeError):
+        return None
+    return (digest, modules) if mark == "#" and modules else None
+
+
+def _code() -> str:
+    """Return the line about the code of this stage, a comment to `sha256sum`."""
+    stage = getattr(sys.modules["__main__"], "__spec__", None)  # as of `python -m prunecal.rank`
+    if stage is None or not stage.name.startswith("prunecal."):
+        return ""
+    modules = [stage.name, *_plugins]
+    return f"# {source_digest(*modules)} {' '.join(modules)}\n"
 
 
 def part_prefix(path: Path) -> str:

@@ -1,8 +1,8 @@
 """Hold every result against the checksum that it was written with, and against its origin.
 
 Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too;
-the files of a trained model have theirs in the model's manifest. Whole features and cells are held
-against the weights, inputs and code that are here now (`prunecal.origin`).
+the files of a trained model have theirs in the model's manifest. Whole files are held against the
+code that is here now, features and cells also against the weights and inputs (`prunecal.origin`).
 """
 
 import argparse
