@@ -36,7 +36,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from prunecal import console, contrasts, store
 from prunecal.contrasts import Contrast, Measured
-from prunecal.errors import PrunecalError
+from prunecal.errors import PrunecalError, cut
 from prunecal.parameters import Parameters, sentence
 from prunecal.scores import Scores, read_scores
 from prunecal.statistics import interval
@@ -75,7 +75,7 @@ class Condition(Parameters):
     def _negations_are_complete(cls, selector: dict[str, Any]) -> dict[str, Any]:
         for key, value in selector.items():
             if isinstance(value, dict) and set(value) != {"not"}:
-                raise ValueError(f"{key}: a mapping can only be {{not: value}}")
+                raise ValueError(f"{cut(str(key))}: a mapping can only be {{not: value}}")
         return selector
 
     @property
@@ -181,7 +181,7 @@ def read_claims(path: Path) -> list[Claim]:
         raise PrunecalError(f"{path} must be a list of claims, each a mapping; correct it")
     claims = []
     for number, entry in enumerate(entries, 1):
-        name = entry.get("id", f"number {number}")
+        name = cut(str(entry.get("id", f"number {number}")))
         try:
             claims.append(Claim.model_validate(entry))
         except ValidationError as error:

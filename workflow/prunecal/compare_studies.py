@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,14 +143,14 @@ def slopes(side: Side, metric: str, wanted: list[Key]) -> dict[tuple[str, str, f
         name
         for cell in cells.values()
         for name, value in cell["parameters"].items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and name != "seed"
+        if _is_number(value) and name != "seed"
     }
     table, found = side.table(metric), {}
     for name in sorted(numeric):
         groups: dict[tuple[str, str, float], list[Key]] = {}
         for key, cell in cells.items():
             others = {k: v for k, v in cell["parameters"].items() if k != name}
-            if name in cell["parameters"]:
+            if _is_number(cell["parameters"].get(name)):
                 kind = cell["family"], store.canonical_json(others), key[1]
                 groups.setdefault(kind, []).append(key)
         for (family, others, share), members in groups.items():
@@ -160,6 +160,10 @@ def slopes(side: Side, metric: str, wanted: list[Key]) -> dict[tuple[str, str, f
                 rows = table[[place[key] for key in members]]
                 found[name, strategy_name(family, json.loads(others)), share] = x @ rows / (x @ x)
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def shared(a: Side, b: Side) -> list[Key]:

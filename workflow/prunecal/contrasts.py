@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from prunecal.errors import PrunecalError, nearest
+from prunecal.errors import PrunecalError, brief, nearest
 from prunecal.figures.names import metric_name
 from prunecal.scores import Scores
 
@@ -44,7 +44,8 @@ class Measured:
         known = self._scores.facts["metrics"]
         if metric not in known:
             raise PrunecalError(
-                f"metric {metric!r} is unknown{nearest(metric, known)}; known: {', '.join(known)}"
+                f"metric {brief(metric)} is unknown{nearest(metric, known)}; "
+                f"known: {', '.join(known)}"
             )
         value = self._scores.value(metric)[:, self._subset, None]
         return np.concatenate([value, self._scores.draws(metric)[:, self._subset]], axis=1)
@@ -128,7 +129,7 @@ def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterato
         values = [property_of(measured.cells[i], along) for i in cells]
         if not all(isinstance(value, int | float) for value in values):
             raise PrunecalError(
-                f"no slope along {along!r} can be measured: its values are no numbers"
+                f"no slope along {brief(along)} can be measured: its values are no numbers"
             )
         x = np.array(values, dtype=np.float64)
         centred = x - x.mean()

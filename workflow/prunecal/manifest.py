@@ -152,7 +152,7 @@ def _check_whole(path: Path) -> None:
             pass
     except (SafetensorError, OSError) as error:
         raise PrunecalError(
-            f"{path} is not a whole safetensors file ({error}); copy or download it again"
+            f"{path} is not a whole safetensors file ({cut(str(error))}); copy or download it again"
         ) from error
 
 

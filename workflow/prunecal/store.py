@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal import disk, formats
 from prunecal.digest import file_digest, source_digest
-from prunecal.errors import PrunecalError
+from prunecal.errors import PrunecalError, cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,7 +187,9 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
         table = file.read(columns=columns)
         table.validate(full=True)  # damaged text is else found where it is first shown
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise PrunecalError(f"{path} cannot be read as parquet ({error}); make it again") from error
+        raise PrunecalError(
+            f"{path} cannot be read as parquet ({cut(str(error))}); make it again"
+        ) from error
     formats.check_columns(path, table)
     return table
 
@@ -204,7 +206,9 @@ def read_facts(path: Path | str) -> formats.Facts:
     try:
         found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise PrunecalError(f"{path} cannot be read as parquet ({error}); make it again") from error
+        raise PrunecalError(
+            f"{path} cannot be read as parquet ({cut(str(error))}); make it again"
+        ) from error
     if found is None:
         raise PrunecalError(f"{path} has no prunecal metadata; make the file again")
     return formats.Facts(path, formats.read_json(path, found))
@@ -240,7 +244,7 @@ def open_arrays(path: Path | str, framework: str = "numpy") -> formats.Arrays:
         return formats.Arrays(path, safe_open(path, framework=framework))
     except (OSError, SafetensorError) as error:
         raise PrunecalError(
-            f"{path} cannot be read as safetensors ({error}); make it again"
+            f"{path} cannot be read as safetensors ({cut(str(error))}); make it again"
         ) from error
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from prunecal import hub
 from prunecal.digest import file_digest
-from prunecal.errors import PrunecalError
+from prunecal.errors import PrunecalError, cut
 from prunecal.formats import holds
 from prunecal.parameters import LocalPath, Parameters
 
@@ -126,7 +126,8 @@ def rows(files: list[Path], columns: Mapping[str, str]) -> Iterator[dict[str, An
             yield row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PrunecalError(
-            f"{files[0].parent} holds a damaged parquet file ({error}); copy or download it again"
+            f"{files[0].parent} holds a damaged parquet file ({cut(str(error))}); copy or "
+            "download it again"
         ) from error
 
 
