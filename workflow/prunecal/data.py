@@ -31,7 +31,7 @@ GROUP_BYTES = 32_000_000  # images held in memory before they go to disk togethe
 def main(arguments: argparse.Namespace) -> None:
     """Write one data set's images, each decoded once to prove it readable, and its questions."""
     loader = plugins.load("datasets", arguments.loader)
-    store.made_with(plugins.module_name("datasets", arguments.loader))
+    store.made_with(loader.__name__)
     try:
         params = loader.Params(**json.loads(arguments.params))
     except ValidationError as error:

@@ -30,8 +30,9 @@ def main(arguments: argparse.Namespace) -> None:
     where = device.pick(arguments.device, arguments.threads)
     described = store.read_object(arguments.manifest)
     folder = model.folder(json.loads(arguments.source), described, arguments.weights)
-    store.made_with(plugins.module_name("models", settings["family"]))
-    llava = plugins.load("models", settings["family"]).load(folder, settings, where)
+    family = plugins.load("models", settings["family"])
+    store.made_with(family.__name__)
+    llava = family.load(folder, settings, where)
     ids, features, saliency = [], [], []
     table = store.read_table(arguments.images, ["image_id", "bytes"])
     batches = console.progress(

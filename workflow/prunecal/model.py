@@ -50,7 +50,7 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
     if name is None:
         raise PrunecalError("`train:` names no recipe; give `recipe:`, a file of prunecal/recipes")
     recipe = plugins.load("recipes", name)
-    store.made_with(plugins.module_name("recipes", name))
+    store.made_with(recipe.__name__)
     try:
         params = recipe.Params(**settings)
     except ValidationError as error:

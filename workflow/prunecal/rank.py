@@ -21,16 +21,17 @@ def main(arguments: argparse.Namespace) -> None:
     import torch
 
     device.pick("cpu", arguments.threads)
-    store.made_with(plugins.module_name("strategies", arguments.family))
     variants = json.loads(arguments.variants)
-    label = plugins.load("strategies", arguments.family).LABEL
+    strategy = plugins.load("strategies", arguments.family)
+    store.made_with(strategy.__name__)
+    what = f"rank {strategy.LABEL}"
     file = store.open_arrays(arguments.features, framework="pt")
     ids = store.array_facts(file)["image_id"]
     features, saliency = file.get_tensor("features"), file.get_tensor("saliency")
     budget = features.shape[1]
     orders, coverages = [[] for _ in variants], [[] for _ in variants]
     starts = range(0, len(ids), BATCH)
-    for start in console.progress(starts, total=len(starts), what=f"rank {label}", unit="batch"):
+    for start in console.progress(starts, total=len(starts), what=what, unit="batch"):
         part = slice(start, start + BATCH)
         tokens = features[part].float()
         ranked = rank_many(
