@@ -57,7 +57,7 @@ def results(tmp_path_factory):
 @example(STUDIES[1])
 def test_any_settings_of_a_study(settings):
     study = result_or_sentence(config.load_study, settings)
-    if settings in STUDIES:
+    if repr(settings) in map(repr, STUDIES):  # 0 equals False, but is no truth value
         assert study is not None
     for model in study.models if study else ():
         assert config.cells(study, model)
@@ -75,7 +75,7 @@ def test_any_claims(results, tmp_path_factory, claims):
     path.write_text(yaml.dump(claims), encoding="utf-8", errors="surrogatepass")
     scores = read_scores(sorted(results.glob("scores/*/*.safetensors")))
     verdicts = result_or_sentence(judged, path, scores)
-    if claims == CLAIMS:
+    if repr(claims) == repr(CLAIMS):
         assert {one["verdict"] for one in verdicts} > {"not tested"}
 
 
