@@ -25,6 +25,7 @@ MECHANISM_ITEMS = [
 localrules:
     draw_explanations,
     examples,
+    mechanisms,
     methods,
 
 

@@ -10,7 +10,7 @@ from small_project import STUDY, Project
 
 from slurm.cluster import Cluster, wait_for
 
-FAST = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
+FAST = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
 HELD = "results/tiny/polls/scope-alpha0"
 CELLS = (f"{HELD}/20/predictions.parquet", f"{HELD}/5/predictions.parquet")
 

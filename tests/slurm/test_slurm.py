@@ -58,7 +58,7 @@ def test_only_jobs_that_compute_are_submitted(submitted):
     ranks = {name for name in asked if name.startswith("rule_rank_")}
     infers = {f"rule_infer_tiny_polls_{number}" for number in range(3)}
     assert infers | {"rule_encode"} <= gpus
-    assert set(asked) - gpus - ranks == {"rule_train", "rule_score", "rule_mechanisms"}
+    assert set(asked) - gpus - ranks == {"rule_train", "rule_score"}
     for name in infers:
         (job,) = asked[name]
         assert job["TresPerJob"] == "gres:gpu:1"
