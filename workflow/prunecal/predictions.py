@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROW_COLUMNS = ("question_id", "image_id", "subset", "options", "label")
 COLUMNS = [*ROW_COLUMNS, "logits", "n_visual", "coverage"]
+LARGEST_LOGIT = 1e30  # differences of larger ones overflow the float32 of a score file
 POOLED, DISTINCT = "all", "unique"
 
 
@@ -118,7 +119,7 @@ def _checked_columns(path: Path | str) -> "pa.Table":
         raise PrunecalError(f"{path} holds a question id twice; make the file again")
     options, logits = (_lengths(columns[name]) for name in ("options", "logits"))
     label = columns["label"].to_numpy()
-    finite = np.isfinite(pc.list_flatten(columns["logits"]).to_numpy())
+    finite = np.abs(pc.list_flatten(columns["logits"]).to_numpy()) < LARGEST_LOGIT
     row_of_logit = np.repeat(np.arange(len(names)), logits)
     infinite = np.bincount(row_of_logit[~finite], minlength=len(names)) > 0
     faults = (
