@@ -178,6 +178,9 @@ def lines(rows):
     image=st.just(PICTURES[0]) | st.sampled_from(PICTURES).flatmap(damaged),
 )
 @example(content=lines(LINES), image=PICTURES[0])
+@example(content=lines([LINES[0] | {"text": "\ud800"}]), image=PICTURES[0])
+@example(content=lines([LINES[0] | {"image": "\ud800.png"}]), image=PICTURES[0])
+@example(content=lines([LINES[0] | {"image": "x" * 5000}]), image=PICTURES[0])
 def test_any_original_lines_of_pope(content, image):
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

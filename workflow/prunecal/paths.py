@@ -1,8 +1,9 @@
 """File names that come from data: none may lead out of the folder that it belongs to."""
 
+import errno
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from prunecal.errors import PrunecalError
+from prunecal.errors import PrunecalError, brief
 
 
 def is_inside(name: str) -> bool:
@@ -10,6 +11,16 @@ def is_inside(name: str) -> bool:
     kinds = (PurePosixPath(name), PureWindowsPath(name))  # a backslash is a way out on some systems
     leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
     return bool(name) and "\0" not in name and not leaves
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a file is there; none has a name that no file system takes."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def below(folder: Path, name: str, where: str) -> Path:
@@ -26,7 +37,7 @@ def below(folder: Path, name: str, where: str) -> Path:
     path = folder / name
     if not is_inside(name) or folder.resolve() not in path.resolve().parents:
         raise PrunecalError(
-            f"{where} names the file {name!r}, which lies outside {folder}; give the name of a "
-            f"file in that folder, and put the file itself there instead of a link"
+            f"{where} names the file {brief(name)}, which lies outside {folder}; give the name of "
+            f"a file in that folder, and put the file itself there instead of a link"
         )
     return path

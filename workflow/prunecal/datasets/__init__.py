@@ -82,7 +82,7 @@ def _fault(question: tuple) -> str | None:
             return f"has {brief(value)} as its {column}; give it some text"
         if column != "text" and len(value) > LONGEST_ID:
             return f"has {len(value)} characters as its {column}; give at most {LONGEST_ID}"
-        if not _encodable(value):
+        if not encodable(value):
             return f"has half a character in its {column} ({brief(value)}); give it whole ones"
     if IMAGE in question.text:
         return f"holds {IMAGE} in its text; take it out, the prompt template places the image"
@@ -97,7 +97,7 @@ def _fault(question: tuple) -> str | None:
     return None
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     """Tell whether files can hold a text; JSON can give half of a surrogate pair."""
     try:
         text.encode()

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from prunecal.datasets import Dataset
+from prunecal.datasets import Dataset, encodable
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
-from prunecal.errors import PrunecalError, brief
+from prunecal.errors import PrunecalError, brief, cut
 from prunecal.formats import TEXT
 from prunecal.parameters import LocalPath
-from prunecal.paths import below
+from prunecal.paths import below, is_file
 from prunecal.prompts import pope_text
 
 if TYPE_CHECKING:
@@ -111,11 +111,11 @@ def _from_json_lines(params: Params) -> Dataset:
             records.append(_record(where, subset, number, image, question, answer))
             if Path(image).stem not in images:
                 images[Path(image).stem] = below(params.images, image, where)
-    missing = [path for path in images.values() if not path.is_file()]
+    missing = [path for path in images.values() if not is_file(path)]
     if missing:
         raise PrunecalError(
-            f"{missing[0]} is missing, and {len(missing) - 1} more of the {len(images)} images "
-            f"that the questions name; put them there or correct `images:`"
+            f"{cut(str(missing[0]))} is missing, and {len(missing) - 1} more of the {len(images)} "
+            f"images that the questions name; put them there or correct `images:`"
         )
     contents = ((image_id, path.read_bytes()) for image_id, path in images.items())
     return Dataset(_frame(records), contents, content_digest([*files, *images.values()]))
@@ -151,7 +151,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise PrunecalError(f"{where} is not JSON ({error}); correct the line") from error
         for key, kinds in LINE.items():
             value = record.get(key) if isinstance(record, dict) else None
-            if not isinstance(value, kinds):
+            if not isinstance(value, kinds) or not encodable(str(value)):
                 fault = "lacks" if value is None else f"has {brief(value)} as its"
                 raise PrunecalError(f"{where} {fault} {key!r}; give it as POPE's own files do")
         yield where, record
