@@ -14,6 +14,8 @@ localrules:
 
 
 rule measure:
+    input:
+        weights(TRAINED[0]) if TRAINED else [],
     output:
         f"{BENCHMARK}/benchmark.json",
     log:
@@ -27,10 +29,12 @@ rule measure:
         runtime=60,
     params:
         device=STUDY.inference.device,
+        weights=(f"--weights {RESULTS}/models/{TRAINED[0]}/weights" if TRAINED else ""),
     message:
         "Measure the engine; leave the machine alone meanwhile"
     shell:
         "python -m prunecal.benchmark --device {params.device} --threads {threads} "
+        "{params.weights} "
         "--out {output} --log {log}"
 
 

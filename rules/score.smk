@@ -19,7 +19,7 @@ rule score:
     priority: FIRST
     conda:
         "../envs/conda.yaml"
-    threads: 2
+    threads: 1 if len(PAIRS) > 1 else 2  # two jobs fill two cores as well
     resources:
         mem_mb=growing(3000),
     params:

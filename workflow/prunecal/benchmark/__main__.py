@@ -1,7 +1,7 @@
 """Measure the engine beside one question at a time and beside plain batches.
 
-    python -m prunecal.benchmark --out benchmarks/NAME.json            the CPU's shapes
-    python -m prunecal.benchmark --shapes 7b --out benchmarks/X.json   the true 7B shape, on a GPU
+    python -m prunecal.benchmark --out benchmarks/NAME.json   the true 7B shape on a GPU, a mid-size
+                                                              one on a CPU
 
 All ways run in one process, in turn, round by round, and medians are reported with the machine.
 """
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     dtype = getattr(torch, arguments.dtype or ("bfloat16" if where.type == "cuda" else "float32"))
     rows = []
     with torch.inference_mode():
-        for name in arguments.shapes:
+        for name in arguments.shapes or _shapes(arguments.weights, where):
             llava = _model(name, arguments.weights, dtype, where)
             for load in arguments.loads:
                 for budget in _budgets(llava):
@@ -57,6 +57,10 @@ def main(arguments: argparse.Namespace) -> None:
         rounds=arguments.rounds,
     )
     store.write_json(arguments.out, {"about": about, "rows": rows})
+
+
+def _shapes(weights: Path | None, where: torch.device) -> list[str]:
+    return ["embedded"] * bool(weights) + ["7b" if where.type == "cuda" else "mid"]
 
 
 def _model(name: str, weights: Path | None, dtype: torch.dtype, where: torch.device) -> Llava:
@@ -234,7 +238,12 @@ def _matmul(llava: Llava) -> float:
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line, or `words`."""
     parser = console.parser(__doc__.splitlines()[0])
-    parser.add_argument("--shapes", nargs="+", default=["mid"], choices=["embedded", "mid", "7b"])
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        choices=["embedded", "mid", "7b"],
+        help="by default mid on a CPU and 7b on a GPU, and embedded where weights are given",
+    )
     parser.add_argument("--loads", nargs="+", default=["POPE-like", "ScienceQA-like"])
     parser.add_argument("--weights", type=Path, help="folder of the embedded model")
     parser.add_argument("--images", type=int, default=4, help="images; ScienceQA-like has 4 times")
