@@ -63,7 +63,7 @@ class Project:
         )
 
     def marks(self) -> dict[str, str]:
-        """Return what no file may hold (see test_private.py): where home is, and a token."""
+        """Return what no file may hold (see test_secrets.py): where home is, and a token."""
         return {"HOME": str(self.folder.parent), "HF_TOKEN": TOKEN}
 
     def run(self, *arguments: str, fails: bool = False, **options) -> str:

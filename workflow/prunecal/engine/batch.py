@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from prunecal.engine.decoder import Rows
+from prunecal.engine.device import send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def assemble(
 
     def padded(values: list[tuple[int, ...]], fill: int) -> Tensor:
         tensors = [torch.tensor(value) for value in values]
-        return pad_sequence(tensors, batch_first=True, padding_value=fill).to(device)
+        return send(pad_sequence(tensors, batch_first=True, padding_value=fill), device)
 
     tokens = padded([row.tokens for row in planned], 0)
     offsets = padded([row.offsets for row in planned], 0)
@@ -76,7 +77,7 @@ def assemble(
         answers=answers + width,
     )
     pairs = [(at, nth) for at, row in enumerate(planned) for nth in range(len(row.questions))]
-    question_row, question_answer = torch.tensor(pairs, device=device).T
+    question_row, question_answer = send(torch.tensor(pairs), device).T
     longest = max(
         row.shared + row.blocks.count(nth + 1)
         for row in planned

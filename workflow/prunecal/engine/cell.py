@@ -11,6 +11,7 @@ import torch
 from prunecal import store
 from prunecal.console import log
 from prunecal.engine import batch as batches
+from prunecal.engine.device import send
 from prunecal.engine.planner import halves, plan
 from prunecal.errors import PrunecalError
 
@@ -183,14 +184,14 @@ class Session:
         places = torch.arange(self.visual_tokens).expand(len(rows), -1)
         prompt = self._assemble(rows, features, places, self.visual_tokens)
         states, chosen = strategy.infer(self.model.decoder, prompt, self.past, budget, params)
-        return states, strategy.coverage(features.to(self.device), prompt, chosen)
+        return states, strategy.coverage(send(features, self.device), prompt, chosen)
 
     def _assemble(
         self, rows: list[Row], features: Tensor, places: Tensor, text_after: int
     ) -> batches.Batch:
         system = len(self.system)
-        visual = self.model.project(features.to(self.device))
-        positions = places.to(self.device) + system
+        visual = self.model.project(send(features, self.device))
+        positions = send(places, self.device) + system
         return batches.assemble(rows, visual, positions, system + text_after, self.model.decoder)
 
     def _smaller(self, rows: list[Row], error: RuntimeError) -> list[list[Row]]:

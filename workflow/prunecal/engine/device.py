@@ -57,6 +57,13 @@ def name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def send(tensor: torch.Tensor, where: torch.device) -> torch.Tensor:
+    """Return a tensor on the device; a GPU fetches it by itself while earlier work goes on."""
+    if where.type == "cuda":
+        tensor = tensor.contiguous().pin_memory()  # from other memory the copy is waited for
+    return tensor.to(where, non_blocking=True)
+
+
 def _free_device(count: int) -> int:
     """Lock and return the first GPU that no other job holds; share them in turn if all are held."""
     seen = re.sub(r"[^\w,-]", "_", os.environ.get("CUDA_VISIBLE_DEVICES", ""))  # MIG names hold /
