@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from full_disk import full_disk
 from prunecal import disk, model, recipes, store
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -86,19 +87,11 @@ WRITERS = {
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS.keys())
 def test_a_file_too_large_for_the_disk_is_named_whatever_writes_it(tmp_path, write):
-    """A limit on the size of files, of this process alone, is a disk that fills up."""
-    import resource
-    import signal
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
-    try:
-        with pytest.raises(disk.CannotWriteError, match="result cannot be written .File too large"):
-            write(tmp_path / "result")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with (
+        full_disk(65536),
+        pytest.raises(disk.CannotWriteError, match="result cannot be written .File too large"),
+    ):
+        write(tmp_path / "result")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,5 @@
 """Repositories arrive whole or with one clear sentence; the Hub answers on loopback."""
 
-import resource
-import signal
 import socket
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save
 
+from full_disk import full_disk
 from loopback_hub import SHA, Hub, serve, use
 from prunecal import disk, hub
 from prunecal.errors import PrunecalError
@@ -63,16 +62,11 @@ def test_a_damaged_download_is_fetched_again(remote, name, fault):
 
 
 def test_a_cache_whose_disk_is_full_is_named_at_once(remote, tmp_path):
-    """A limit on the size of files, of this process alone, is a disk that fills up."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        with pytest.raises(disk.CannotWriteError, match="cache cannot be written .File too large"):
-            hub.fetch(REPO, SHA, "model", PATTERNS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with (
+        full_disk(4096),
+        pytest.raises(disk.CannotWriteError, match="cache cannot be written .File too large"),
+    ):
+        hub.fetch(REPO, SHA, "model", PATTERNS)
     assert remote.got.count("model.safetensors") == 1
 
 

@@ -202,7 +202,7 @@ def test_coverage_of_many_sets_per_image_equals_that_of_each_alone(inputs):
 def test_coverage_curve_holds_the_coverage_of_every_prefix(inputs):
     features, _ = inputs
     order = rank("random", *inputs, TOKENS, image_ids=IDS)
-    curve = coverage_curve(features, order)
+    curve = coverage_curve(cosine_similarity(features), order)
     assert curve.dtype == torch.float32
     for budget in range(1, TOKENS + 1):
         expected = coverage(features, order[:, :budget])

@@ -11,7 +11,7 @@ from pathlib import Path
 from prunecal import console, plugins, store
 from prunecal.engine import device
 from prunecal.strategies import rank_many
-from prunecal.strategies._similarity import coverage_curve
+from prunecal.strategies._similarity import cosine_similarity, coverage_curve
 
 BATCH = 32  # images at a time
 
@@ -34,12 +34,13 @@ def main(arguments: argparse.Namespace) -> None:
     for start in console.progress(starts, total=len(starts), what=what, unit="batch"):
         part = slice(start, start + BATCH)
         tokens = features[part].float()
+        similarity = cosine_similarity(tokens)
         ranked = rank_many(
             arguments.family, tokens, saliency[part], budget, variants, image_ids=ids[part]
         )
         for variant, order in enumerate(ranked):
             orders[variant].append(order.to(torch.int16))
-            coverages[variant].append(coverage_curve(tokens, order))
+            coverages[variant].append(coverage_curve(similarity, order))
     for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
         arrays = {
             "order": torch.cat(orders[variant]).numpy(),

@@ -92,11 +92,11 @@ def coverage_of_sets(similarity: Tensor, kept: Tensor | Sequence[Tensor], image:
     return torch.stack([_mean_of_best(similarity[index][row]) for index, row in rows])
 
 
-def coverage_curve(features: Tensor, order: Tensor) -> Tensor:
+def coverage_curve(similarity: Tensor, order: Tensor) -> Tensor:
     """Return the coverage of the first 1 ... K tokens of an order, all prefixes in one pass.
 
     Args:
-        features: [B, N, D].
+        similarity: float32 [B, N, N], as `cosine_similarity` returns it.
         order: int64 [B, K], tokens in order of selection.
 
     Returns:
@@ -104,12 +104,10 @@ def coverage_curve(features: Tensor, order: Tensor) -> Tensor:
     """
     import torch
 
-    curves = []
-    with torch.no_grad():
-        for tokens, row in zip(features, order, strict=True):
-            directions = _directions(tokens.float())
-            best = (directions[row] @ directions.T).cummax(dim=0).values
-            curves.append(best.mean(dim=1))
+    curves = [
+        image[row].cummax(dim=0).values.mean(dim=1)
+        for image, row in zip(similarity, order, strict=True)
+    ]
     return torch.stack(curves)
 
 
