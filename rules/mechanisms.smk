@@ -148,9 +148,15 @@ rule methods:
         ),
         provenance=report(
             f"{AGGREGATES}/provenance.html",
-            caption="../reports/captions/provenance.rst",
+            caption="../reports/captions/provenance_table.rst",
             category="8. Methods",
             labels={"figure": "Provenance of every cell"},
+        ),
+        table=report(
+            f"{TABLES}/provenance.csv",
+            caption="../reports/captions/provenance_table.rst",
+            category="9. Tables",
+            labels={"table": "What made each cell, CSV"},
         ),
     log:
         str(Path("logs", STUDY.study, "methods.log")),
@@ -169,4 +175,5 @@ rule methods:
     shell:
         "python -m prunecal.methods --study {input.study} --metrics {input.metrics} "
         "--manifests {input.manifests} --predictions {input.predictions} "
-        "--page {output.page} --provenance {output.provenance} --log {log}"
+        "--page {output.page} --provenance {output.provenance} --table {output.table} "
+        "--log {log}"

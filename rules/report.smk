@@ -3,6 +3,8 @@
 LATEX_TABLES = MECHANISM_TABLES | {
     "claims": "Claims, comparison by comparison",
     "detectable": "Smallest detectable differences",
+    "datasets": "Data sets",
+    "provenance": "What made each cell",
 }
 REPORT_ITEMS = [
     *(f"{FIGURES}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
@@ -14,7 +16,7 @@ REPORT_ITEMS = [
     *MECHANISM_ITEMS,
     f"{TABLES}/headline.csv",
     f"{TABLES}/headline.tex",
-    f"{TABLES}/claims.csv",
+    *(f"{TABLES}/{name}.csv" for name in ("claims", "datasets", "provenance")),
     *(f"{TABLES}/{name}.tex" for name in LATEX_TABLES),
     f"{AGGREGATES}/detectable.csv",
     f"{TABLES}/cells.html",
@@ -35,6 +37,9 @@ rule tables:
         metrics=f"{AGGREGATES}/metrics.parquet",
         comparisons=f"{AGGREGATES}/comparisons.parquet",
         claims=f"{AGGREGATES}/claims.json",
+        questions=[
+            f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS
+        ],
     output:
         csv=report(
             f"{TABLES}/headline.csv",
@@ -54,6 +59,12 @@ rule tables:
             category="9. Tables",
             labels={"table": f"{LATEX_TABLES['claims']}, CSV"},
         ),
+        datasets=report(
+            f"{TABLES}/datasets.csv",
+            caption="../reports/captions/datasets_table.rst",
+            category="9. Tables",
+            labels={"table": f"{LATEX_TABLES['datasets']}, CSV"},
+        ),
         page=report(
             f"{TABLES}/cells.html",
             caption="../reports/captions/cells_table.rst",
@@ -70,14 +81,18 @@ rule tables:
         "Write the tables"
     shell:
         "python -m prunecal.figures.tables --metrics {input.metrics} "
-        "--comparisons {input.comparisons} --claims {input.claims} --csv {output.csv} "
-        "--latex {output.latex} --claims-csv {output.claims} --page {output.page} --log {log}"
+        "--comparisons {input.comparisons} --claims {input.claims} "
+        "--questions {input.questions} --csv {output.csv} --latex {output.latex} "
+        "--claims-csv {output.claims} --datasets-csv {output.datasets} --page {output.page} "
+        "--log {log}"
 
 
 rule latex:
     input:
-        [f"{TABLES}/{name}.csv" for name in (*MECHANISM_TABLES, "claims")],
-        f"{AGGREGATES}/detectable.csv",
+        [
+            f"{AGGREGATES if name == 'detectable' else TABLES}/{name}.csv"
+            for name in LATEX_TABLES
+        ],
     output:
         [
             report(
@@ -109,10 +124,8 @@ rule summary:
         matched=f"{TABLES}/matched.csv",
         detectable=f"{AGGREGATES}/detectable.csv",
         claims=f"{AGGREGATES}/claims.json",
-        questions=[
-            f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS
-        ],
-        predictions=every_cell(),
+        datasets=f"{TABLES}/datasets.csv",
+        provenance=f"{TABLES}/provenance.csv",
         figure=f"{FIGURES}/budget_ece.svg",
     output:
         report(
@@ -134,7 +147,7 @@ rule summary:
         "python -m prunecal.summary --study {input.study} --metrics {input.metrics} "
         "--comparisons {input.comparisons} --matched {input.matched} "
         "--detectable {input.detectable} --claims {input.claims} "
-        "--questions {input.questions} --predictions {input.predictions} "
+        "--datasets {input.datasets} --provenance {input.provenance} "
         "--figure {input.figure} --out {output} --log {log}"
 
 

@@ -1,6 +1,7 @@
 """Stages run in this process on a results folder, with the files that the rules would give them."""
 
-from prunecal import mechanisms, summary
+from prunecal import mechanisms, methods, summary
+from prunecal.figures import tables
 
 
 def run(stage, **options):
@@ -24,9 +25,41 @@ def explain(results, folder):
     )
 
 
+def define(results, folder):
+    """Write the pages of definitions and of the cells' past, and the latter's table."""
+    run(
+        methods,
+        study=results / "study.json",
+        metrics=results / "metrics.parquet",
+        manifests=sorted(results.glob("models/*/manifest.json")),
+        predictions=sorted(results.glob("*/*/*/*/predictions.parquet")),
+        page=folder / "methods.html",
+        provenance=folder / "provenance.html",
+        table=folder / "provenance.csv",
+    )
+
+
+def tabulate(results, folder):
+    """Write the headline table, those of claims and data sets, and the page of all cells."""
+    run(
+        tables,
+        metrics=results / "metrics.parquet",
+        comparisons=results / "comparisons.parquet",
+        claims=results / "claims.json",
+        questions=sorted(results.glob("datasets/*/questions.parquet")),
+        csv=folder / "headline.csv",
+        latex=folder / "headline.tex",
+        claims_csv=folder / "claims.csv",
+        datasets_csv=folder / "datasets.csv",
+        page=folder / "cells.html",
+    )
+
+
 def first_page(results, folder, figure=b"<svg/>"):
     """Write the report's first page to a folder and return its text."""
     (folder / "figure.svg").write_bytes(figure)
+    define(results, folder)
+    tabulate(results, folder)
     run(
         summary,
         study=results / "study.json",
@@ -35,8 +68,8 @@ def first_page(results, folder, figure=b"<svg/>"):
         matched=results / "tables" / "matched.csv",
         detectable=results / "detectable.csv",
         claims=results / "claims.json",
-        questions=sorted(results.glob("datasets/*/questions.parquet")),
-        predictions=sorted(results.glob("*/*/*/*/predictions.parquet")),
+        datasets=folder / "datasets.csv",
+        provenance=folder / "provenance.csv",
         figure=folder / "figure.svg",
         out=folder / "summary.html",
     )

@@ -198,6 +198,7 @@ def write(folder, settings=None):
                 _write_ranking(place / "ranking.safetensors", cell)
     weights = results / "models" / MODEL / "weights"
     weights.mkdir(parents=True)
+    store.write_json(results / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
     curve = [("vision", step, "loss", 3 / step) for step in (1, 2, 4, 8)]
     curve += [("questions", step, "accuracy", 1 - 1 / step) for step in (2, 4, 8)]
     frame = pd.DataFrame(curve, columns=["phase", "step", "metric", "value"])
@@ -206,14 +207,13 @@ def write(folder, settings=None):
 
 
 def write_sources(results, resamples=50):
-    """Write what rival explanations read: score files, saliency and the model's manifest.
+    """Write what rival explanations read: score files and saliency.
 
     Args:
         results: from `write`.
         resamples: of images.
     """
     generator = np.random.default_rng(3)
-    store.write_json(results / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
     for dataset in DATASETS:
         place = results / MODEL / dataset
         saliency = generator.random((12, TOKENS), dtype=np.float32)

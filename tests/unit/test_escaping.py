@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 import synthetic_results
-from prunecal import compare_studies, examples, methods, store
+from prunecal import compare_studies, examples, store
 from prunecal.figures import frames, tables
-from stages import first_page, run
+from stages import define, first_page, run
 
 EVIL = "</td></script><script>alert('x')</script><img src=x onerror=\"alert(1)\"><!-- &lt;&amp ' \""
 SETTINGS = synthetic_results.study(
@@ -107,15 +107,7 @@ def single_questions(results, folder):
 
 
 def definitions(results, folder):
-    run(
-        methods,
-        study=results / "study.json",
-        metrics=results / "metrics.parquet",
-        manifests=sorted(results.glob("models/*/manifest.json")),
-        predictions=sorted(results.glob("*/*/*/*/predictions.parquet")),
-        page=folder / "methods.html",
-        provenance=folder / "provenance.html",
-    )
+    define(results, folder)
     return (folder / "methods.html").read_text(encoding="utf-8")
 
 

@@ -350,13 +350,18 @@ def test_headline_table_holds_each_cell_once(measured, compared):
     assert unpruned["ece_delta"].isna().all()
 
 
-def test_latex_table_is_well_formed(measured, compared):
-    text = tables.latex(tables.headline_table(measured, compared))
-    body = [line for line in text.splitlines() if line.count(" & ") > 0]
-    assert {line.count(" & ") for line in body} == {1 + 2 * len(tables.METRICS)}
-    assert all(line.endswith(r"\\") for line in body)
-    assert r"SCOPE $\alpha$ = 0.25" in text
-    assert r"\toprule" in text
+def test_table_of_data_sets_counts_questions(results):
+    paths = [results / "datasets" / name / "questions.parquet" for name in ("toy-pope", "toy-sqa")]
+    first, second = tables.datasets_table(paths).to_dict("records")
+    counts = {"rows": 240, "distinct": 12, "n_images": 12, "subsets": "random, popular"}
+    assert first == {
+        "dataset": "toy-pope",
+        **counts,
+        "first_question": synthetic_results.HOSTILE,
+        "options": "Yes / No",
+        "answer": "Yes",
+    }
+    assert (second["dataset"], second["options"]) == ("toy-sqa", "A / B / C")
 
 
 def test_table_of_claims_holds_each_comparison_once(results):

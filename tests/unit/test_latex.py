@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 import synthetic_results
-from prunecal import store
 from prunecal.errors import PrunecalError
 from prunecal.figures import latex, names, tables
-from stages import explain, run
+from stages import define, explain, run, tabulate
 
 HOSTILE = "50 % of a_b & {c}\n\n\\input{x} [*] #1 ~ ^ < > | $x$ αρΔ·−"
 
@@ -20,18 +19,18 @@ HOSTILE = "50 % of a_b & {c}\n\n\\input{x} [*] #1 ~ ^ < > | $x$ αρΔ·−"
 def folder(tmp_path_factory):
     """Return a folder with each table of a made-up study as CSV and as LaTeX."""
     strategies = ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}, "fastv"]
-    settings = synthetic_results.study(strategies, [4, 8])
-    results = synthetic_results.write(tmp_path_factory.mktemp("study"), settings)
+    results = synthetic_results.write(
+        tmp_path_factory.mktemp("study"), synthetic_results.study(strategies, [4, 8])
+    )
     synthetic_results.write_sources(results)
-    explain(results, results / "tables")
-    (results / "detectable.csv").rename(results / "tables" / "detectable.csv")
-    claims = tables.claims_table(store.read_json(results / "claims.json"))
-    claims.to_csv(results / "tables" / "claims.csv", index=False)
-    made = sorted((results / "tables").glob("*.csv"))
-    run(latex, tables=made, folder=results / "tables")
-    headline = tables.headline_table(*synthetic_results.metrics(settings))
-    (results / "tables" / "headline.tex").write_text(tables.latex(headline))
-    return results / "tables"
+    folder = results / "tables"
+    explain(results, folder)
+    (results / "detectable.csv").rename(folder / "detectable.csv")
+    define(results, folder)
+    tabulate(results, folder)
+    made = [path for path in sorted(folder.glob("*.csv")) if path.stem != "headline"]
+    run(latex, tables=made, folder=folder)
+    return folder
 
 
 def entries(line):
@@ -51,7 +50,8 @@ def check(text):
     assert depth == 0
     assert len(re.findall(r"(?<!\\)\$", code)) % 2 == 0
     assert re.findall(r"\\begin\{(\w+)\}", code) == re.findall(r"\\end\{(\w+)\}", code)[::-1]
-    columns = len(re.search(r"\\begin\{\w+\}\{([lr]+)\}", code)[1])
+    kinds = re.search(r"\\begin\{longtable\}\{((?:[lr]|p\{\d+pt\})+)\}", code)[1]
+    columns = len(re.sub(r"\{.*?\}", "", kinds))
     lines = [line for line in code.splitlines() if re.search(r"(?<!\\)&", line)]
     assert {len(entries(line.strip())) for line in lines} == {columns}
     return lines
@@ -59,7 +59,7 @@ def check(text):
 
 def document(texts):
     body = "\n\\clearpage\n".join(texts)
-    used = r"\documentclass{article}\usepackage{booktabs,longtable}"
+    used = r"\documentclass{article}\usepackage{booktabs,longtable,pdflscape}"
     return f"{used}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
 
 
@@ -70,18 +70,66 @@ def test_every_table_has_a_well_formed_twin(folder):
         heads = 2  # on the first page, and on those that follow
         assert len(lines) == heads + len(pd.read_csv(source))
         assert f"% from {source.name}\n" in text
-    check((folder / "headline.tex").read_text())
-    assert len(list(folder.glob("*.tex"))) == 6
+    assert len(list(folder.glob("*.tex"))) == 8
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on PATH")
-def test_tables_compile(folder, tmp_path):
+def test_tables_compile_and_fit_the_page(folder, tmp_path):
     texts = [path.read_text() for path in sorted(folder.glob("*.tex"))]
     texts.append(latex.longtable(pd.DataFrame({"subset": [HOSTILE, "x"], "rho": [1, 2]}), "x"))
     (tmp_path / "all.tex").write_text(document(texts))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout
+    for _ in range(3):  # longtable settles its columns' widths over several runs
+        made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert made.returncode == 0, made.stdout
+    assert "Overfull \\hbox" not in made.stdout
+
+
+def measured(numbers, rows=3):
+    """Return a table of numbers with intervals."""
+    kinds = ("", "_low", "_high")
+    columns = {f"m{number}{kind}": [0.1234] * rows for number in range(numbers) for kind in kinds}
+    return pd.DataFrame({"strategy": [f"scope-{row}" for row in range(rows)]} | columns)
+
+
+def test_a_narrow_table_is_set_as_it_is():
+    text = latex.longtable(measured(2), "x.csv")
+    assert r"\usepackage{booktabs,longtable}" in text
+    assert r"\begingroup" not in text
+    assert "0.1234 [0.1234, 0.1234]" in text.replace("{[}", "[").replace("{]}", "]")
+
+
+def test_a_wide_table_turns_the_page_and_its_intervals_go_below():
+    text = latex.longtable(measured(7), "x.csv")
+    check(text)
+    assert r"\usepackage{booktabs,longtable,pdflscape}" in text
+    assert r"\shortstack[r]{0.1234 \\ {[}0.1234, 0.1234{]}}" in text
+    sizes = [re.search(r"\\begingroup(\\\w+)", latex.longtable(measured(n), "x")) for n in (3, 9)]
+    assert [size[1] for size in sizes] == [r"\footnotesize", r"\tiny"]
+
+
+def test_long_texts_are_paragraphs_and_digests_short():
+    frame = pd.DataFrame(
+        {"text": ["many words " * 9, "few"], "predictions_sha256": ["ab" * 32] * 2}
+    )
+    frame.loc[1, "predictions_sha256"] = "cd" * 32
+    text = latex.longtable(frame, "x.csv")
+    check(text)
+    assert r"\begin{longtable}{p{130pt}l}" in text
+    assert "ab" * 6 in text
+    assert "ab" * 7 not in text
+
+
+def test_a_column_without_numbers_is_left_out():
+    frame = pd.DataFrame({"strategy": ["a", "b"], "rho": [1.0, 2.0], "seconds": [None, None]})
+    assert "Seconds" not in latex.longtable(frame, "x.csv")
+
+
+def test_stars_mark_what_differs(folder):
+    table, text = pd.read_csv(folder / "headline.csv"), (folder / "headline.tex").read_text()
+    stars = sum((table[f"{metric}_p_holm"] < 0.05).sum() for metric in tables.METRICS)
+    assert 0 < text.count("{*}") == stars < len(table) * len(tables.METRICS)
+    assert "% * differs from the unpruned model: p < 0.05 by Holm's correction\n" in text
 
 
 def test_numbers_stand_beside_their_intervals(folder):
@@ -89,13 +137,14 @@ def test_numbers_stand_beside_their_intervals(folder):
     text = (folder / "matched.tex").read_text()
     numbers = [f"{first[name]:.4f}" for name in ("beyond", "ci_low", "ci_high")]
     shown = [number.replace("-", "$-$") for number in numbers]
-    assert f"{shown[0]} [{shown[1]}, {shown[2]}]" in text
+    assert f"{shown[0]} [{shown[1]}, {shown[2]}]" in text.replace("{[}", "[").replace("{]}", "]")
     assert "ci" not in text.lower().split()
     assert "% Model: toy-llava\n" in text  # the only one: no column
 
 
 def test_headings_are_readers_words(folder):
-    matched, correlations = ((folder / f"{n}.tex").read_text() for n in ("matched", "correlations"))
+    texts = ((folder / f"{name}.tex").read_text() for name in ("matched", "correlations"))
+    matched, correlations = (text.replace(latex.BREAK, " ") for text in texts)
     for words in ("Data set", "Tokens", r"$\Delta$ Accuracy", r"$\Delta$ ECE beyond it"):
         assert words in matched
     assert r"Spearman's $\rho$" in correlations

@@ -3,6 +3,7 @@
 import json
 from html import escape
 
+import pandas as pd
 import pytest
 
 import synthetic_results
@@ -10,6 +11,7 @@ from prunecal import calibration, costs, methods, plugins, store
 from prunecal.config import load_study
 from prunecal.scores import read_scores
 from prunecal.strategies import scope
+from stages import define
 
 SETTINGS = synthetic_results.study(
     ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}], [4]
@@ -24,11 +26,7 @@ def results(tmp_path_factory):
 
 
 def written(results, folder):
-    parts = ["--study", results / "study.json", "--metrics", results / "metrics.parquet"]
-    parts += ["--manifests", *results.glob("models/*/manifest.json")]
-    parts += ["--predictions", *sorted(results.glob("*/*/*/*/predictions.parquet"))]
-    parts += ["--page", folder / "methods.html", "--provenance", folder / "provenance.html"]
-    methods.main(methods.arguments_of([str(part) for part in parts]))
+    define(results, folder)
     return (folder / "methods.html").read_text(encoding="utf-8")
 
 
@@ -87,6 +85,9 @@ def test_provenance_has_a_row_per_cell(results, tmp_path):
     assert {row["questions"] for row in rows} == {240}
     assert len({row["predictions_sha256"] for row in rows}) == len(rows)
     assert all(row["predictions_sha256"] in page for row in rows)
+    table = pd.read_csv(tmp_path / "provenance.csv")
+    assert table["predictions_sha256"].tolist() == [row["predictions_sha256"] for row in rows]
+    assert table["seconds"].tolist() == [1.5] * len(rows)
     assert {row["decoder_gflop_per_prompt"] for row in rows} == {None}  # no configuration here
 
 

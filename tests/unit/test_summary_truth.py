@@ -80,6 +80,7 @@ def page(tmp_path_factory):
     settings = synthetic_results.study(["full", "saliency", "fastv"], [4])
     settings["datasets"] = [{"name": truth, "loader": "digits-pope"} for truth in TRUTHS]
     store.write_json(folder / "study.json", settings)
+    store.write_json(folder / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
     for seed, truth in enumerate(TRUTHS):
         rng = np.random.default_rng(seed)
         unpruned = drawn(rng)

@@ -115,11 +115,11 @@ def provenance_page(rows: list[dict[str, Any]]) -> str:
     shared = [key for key in rows[0] if key not in CELL and len({row[key] for row in rows}) == 1]
     columns = [key for key in rows[0] if key not in shared]
     facts = "".join(
-        f"<tr><th>{_title(key)}</th><td>{_text(rows[0][key])}</td></tr>"
+        f"<tr><th>{escape(heading(key))}</th><td>{_text(rows[0][key])}</td></tr>"
         for key in shared
         if rows[0][key] is not None
     )
-    head = "".join(f'<th scope="col">{_title(key)}</th>' for key in columns)
+    head = "".join(f'<th scope="col">{escape(heading(key))}</th>' for key in columns)
     body = "".join(
         f"<tr>{''.join(f'<td>{_text(row[key])}</td>' for key in columns)}</tr>" for row in rows
     )
@@ -136,10 +136,6 @@ def provenance_page(rows: list[dict[str, Any]]) -> str:
         f'</div>\n<h2>Cell by cell</h2>\n<div class="scroll" tabindex="0"><table><thead><tr>{head}'
         f"</tr></thead><tbody>\n{body}</tbody></table></div></body></html>\n"
     )
-
-
-def _title(key: str) -> str:
-    return escape(heading(key).replace(" gflop", " GFLOP"))
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Every definition as used, from the docstrings of the code that computes it, and each cell's past.
 
-Writes two pages of HTML: the definitions, and a table with a row per cell: what made it, how long
-it took and how much was computed. The latter is no table of results: it differs from run to run.
+Writes a page of the definitions, and a table with a row per cell, as a page and as CSV: what made
+it, how long it took and how much was computed. It is no table of results: it differs from run to
+run.
 """
 
 import argparse
@@ -12,6 +13,8 @@ from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pandas as pd
 
 from prunecal import (
     calibration,
@@ -262,9 +265,11 @@ def main(arguments: argparse.Namespace) -> None:
     shapes = {
         model.name: decoder_shape(model.source(), manifests[model.name]) for model in study.models
     }
-    text = provenance_page(provenance_rows(arguments.predictions, shapes))
+    rows = provenance_rows(arguments.predictions, shapes)
     with store.atomic(arguments.provenance) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(provenance_page(rows), encoding="utf-8")
+    with store.atomic(arguments.table) as temporary:
+        pd.DataFrame(rows).convert_dtypes().to_csv(temporary, index=False)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
@@ -276,6 +281,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
     parser.add_argument("--page", type=Path, required=True, help="HTML to write")
     parser.add_argument("--provenance", type=Path, required=True, help="HTML to write")
+    parser.add_argument("--table", type=Path, required=True, help="the same to write as CSV")
     return parser.parse_args(command)
 
 

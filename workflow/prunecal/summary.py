@@ -1,7 +1,7 @@
 """The report's first page: what was asked, what was found, of which model and data, and how.
 
 python -m prunecal.summary --study study.json --metrics F --comparisons F --matched F.csv
-    --detectable F.csv --claims F --questions Q1 Q2 … --predictions P1 P2 …
+    --detectable F.csv --claims F --datasets F.csv --provenance F.csv
     --figure F.svg --out summary.html
 """
 
@@ -19,6 +19,8 @@ from prunecal.figures import frames
 from prunecal.summary_tables import LEGEND, cells_table, claims_table, datasets_table, provenance
 from prunecal.summary_words import QUESTION, findings, limits, scope, source, together
 
+DATASETS = ("dataset", "subsets", "first_question", "options", "answer")  # columns of texts
+PROVENANCE = ("device", "platform", "versions")
 STYLE = ROOT.parent / "reports" / "report.css"
 
 
@@ -29,8 +31,11 @@ def main(arguments: argparse.Namespace) -> None:
     study = load_study(store.read_json(arguments.study))
     metrics, comparisons = frames.read(arguments.metrics), frames.read(arguments.comparisons)
     kinds = {"budget": int} | dict.fromkeys(("beyond", "ci_low", "ci_high", "p", "p_holm"), float)
-    matched = pd.read_csv(arguments.matched, dtype=kinds, keep_default_na=False, na_values=[""])
-    detectable = pd.read_csv(arguments.detectable, keep_default_na=False, na_values=[""])
+    exact = {"keep_default_na": False, "na_values": [""]}  # a subset may well be called "NA"
+    matched = pd.read_csv(arguments.matched, dtype=kinds, **exact)
+    detectable = pd.read_csv(arguments.detectable, **exact)
+    datasets = pd.read_csv(arguments.datasets, dtype=dict.fromkeys(DATASETS, str), **exact)
+    cells = pd.read_csv(arguments.provenance, dtype=dict.fromkeys(PROVENANCE, str), **exact)
     table = together(metrics, comparisons, matched)
     sections = [
         f"<h1>{escape(study.title)}</h1>",
@@ -52,16 +57,15 @@ def main(arguments: argparse.Namespace) -> None:
         claims_table(store.read_json(arguments.claims)),
         source("Every comparison of a claim is an entry of {}.", arguments.claims),
         "<h2>What it was asked on</h2>",
-        datasets_table(arguments.questions),
-        source("Counted in {}.", arguments.questions),
+        datasets_table(datasets),
+        source("The rows of {}.", arguments.datasets),
         "<h2>Limits</h2>",
         limits(study, detectable),
         source("What can be shown is in {}.", arguments.detectable),
         "<h2>Provenance</h2>",
-        provenance(study, arguments.predictions),
+        provenance(study, cells),
         source(
-            "Settings are in {}, each cell’s past in provenance.json beside its predictions.",
-            arguments.study,
+            "Settings are in {}, each cell’s past in {}.", arguments.study, arguments.provenance
         ),
     ]
     start = [
@@ -92,8 +96,8 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--matched", type=Path, required=True, help="matched.csv")
     parser.add_argument("--detectable", type=Path, required=True, help="detectable.csv")
     parser.add_argument("--claims", type=Path, required=True, help="claims.json")
-    parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
+    parser.add_argument("--datasets", type=Path, required=True, help="datasets.csv")
+    parser.add_argument("--provenance", type=Path, required=True, help="provenance.csv")
     parser.add_argument("--figure", type=Path, required=True, help="headline figure, SVG")
     parser.add_argument("--out", type=Path, required=True, help="HTML to write")
     return parser.parse_args(command)

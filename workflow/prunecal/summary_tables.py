@@ -5,13 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from prunecal import store
 from prunecal.figures import frames, names
-from prunecal.summary_words import LEVEL
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from prunecal.config import Study
@@ -67,7 +63,7 @@ def _cell(row: dict[str, Any] | None, metric: str) -> str:
     """Return one number, marked if it differs from the unpruned model's."""
     if row is None:
         return "<td></td>"
-    if not row["p_holm"] < LEVEL:
+    if not row["p_holm"] < frames.LEVEL:
         return f"<td>{row['value']:.3f}</td>"
     up = row["delta"] > 0
     kind = "better" if up == names.HIGHER_IS_BETTER[metric] else "worse"
@@ -138,55 +134,43 @@ def _plain(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def datasets_table(paths: list[Path]) -> str:
-    """Return a table of the data sets: their size and one of their questions, escaped."""
-    rows = []
-    for path in paths:
-        columns = ["image_id", "subset", "text", "options", "label"]
-        questions = store.read_table(path, columns).to_pandas()
-        first = questions.iloc[0]
-        distinct = len(questions[["image_id", "text"]].drop_duplicates())
-        answers = " / ".join(
-            f"<strong>{escape(option)}</strong>" if number == first["label"] else escape(option)
-            for number, option in enumerate(first["options"])
-        )
-        subsets = ", ".join(escape(subset) for subset in dict.fromkeys(questions["subset"]))
-        rows.append(
-            f'<tr><th scope="row">{escape(path.parent.name)}</th><td>{len(questions)}</td>'
-            f"<td>{distinct}</td><td>{questions['image_id'].nunique()}</td><td>{subsets}</td>"
-            f'<td class="text">{escape(first["text"])}<br>{answers}</td></tr>'
-        )
+def datasets_table(found: pd.DataFrame) -> str:
+    """Return a table of the data sets: their size and one of their questions, escaped.
+
+    Args:
+        found: datasets.csv.
+    """
+    rows = [
+        f'<tr><th scope="row">{escape(row.dataset)}</th><td>{row.rows}</td><td>{row.distinct}</td>'
+        f"<td>{row.n_images}</td><td>{escape(row.subsets)}</td>"
+        f'<td class="text">{escape(row.first_question)}<br>{escape(row.options)}</td>'
+        f"<td>{escape(row.answer)}</td></tr>"
+        for row in found.itertuples(index=False)
+    ]
     return (
         '<div class="scroll" tabindex="0"><table><thead><tr><th>Data set</th><th>Questions</th>'
         "<th>Distinct</th><th>Images</th><th>Subsets</th>"
-        "<th>The first question and its options, the right one in bold</th></tr></thead>"
+        "<th>The first question and its options</th><th>The right one</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def provenance(study: Study, predictions: list[Path]) -> str:
+def provenance(study: Study, cells: pd.DataFrame) -> str:
     """Say what made the cells: weights, versions, devices, time.
 
-    `provenance.json` is read from beside each cell's predictions and is no input of the workflow,
-    since a result must not be made anew for what merely accompanied it.
+    Args:
+        study: names the models and where they come from.
+        cells: provenance.csv, a row per cell.
     """
-    notes = [
-        store.read_object(path.parent / "provenance.json")
-        for path in predictions
-        if (path.parent / "provenance.json").is_file()
-    ]
+    seconds, memory = cells["seconds"].sum(), cells["peak_memory_mb"].max()
     rows = [(f"Model {model.name}", _source(model.source())) for model in study.models]
-    if notes:
-        versions = {
-            f"{name} {number}" for note in notes for name, number in note["versions"].items()
-        }
-        seconds = sum(note.get("seconds", 0) for note in notes)
-        memory = max(note.get("peak_memory_mb", 0) for note in notes)
+    if seconds:  # else no cell's past is known
         rows += [
-            ("Cells", f"{len(predictions)}, inferred in {seconds:.0f} s, at most {memory} MB"),
-            ("Devices", ", ".join(sorted({str(note.get("device")) for note in notes}))),
-            ("Platform", ", ".join(sorted({note["platform"] for note in notes}))),
-            ("Versions", ", ".join(sorted(versions))),
+            ("Cells", f"{len(cells)}, inferred in {seconds:.0f} s, at most {memory:.0f} MB"),
+            *(
+                (names.heading(column), "; ".join(sorted(cells[column].dropna().unique())))
+                for column in ("device", "platform", "versions")
+            ),
         ]
     body = "".join(
         f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in rows

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from prunecal.config import Study
 
 TOLD = ["accuracy", "ece", "overconfidence"]  # metrics of which the findings speak
-LEVEL = 0.05
 QUESTION = (
     "When most of an image's visual tokens are dropped to save computation, does the model's "
     "confidence still tell how likely its answer is right?"
@@ -103,14 +102,14 @@ def findings(table: pd.DataFrame) -> list[str]:
         ]
         found.append(
             f"<p>{start} Against it, of {len(ece)} pairs of strategy and budget (Holm, p &lt; "
-            f"{LEVEL:g}):</p><ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+            f"{frames.LEVEL:g}):</p><ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
         )
     return found
 
 
 def _counted(cells: pd.DataFrame) -> str:
     """Say in how many cells a metric differs from the unpruned model's, and which way."""
-    differs = cells["p_holm"] < LEVEL
+    differs = cells["p_holm"] < frames.LEVEL
     higher, lower = ((differs & side).sum() for side in (cells["delta"] > 0, cells["delta"] < 0))
     unclear = len(cells) - higher - lower
     return f"higher in {higher}, lower in {lower} and not distinguishable in {unclear}"
@@ -118,7 +117,7 @@ def _counted(cells: pd.DataFrame) -> str:
 
 def _explained(ece: pd.DataFrame) -> list[str]:
     """Say whether changes of ECE are more than those of accuracy would bring alone."""
-    differs, off = ece["p_holm"] < LEVEL, ece["beyond_p"] < LEVEL
+    differs, off = ece["p_holm"] < frames.LEVEL, ece["beyond_p"] < frames.LEVEL
     said = []
     for way, sign, verb in (("higher", 1, "rise"), ("lower", -1, "fall")):
         chosen = differs & (sign * ece["delta"] > 0)
@@ -134,7 +133,7 @@ def _explained(ece: pd.DataFrame) -> list[str]:
 
 def _beside(row: pd.Series) -> str:
     """Say where a cell stands beside the unpruned model."""
-    if row["p_holm"] < LEVEL:
+    if row["p_holm"] < frames.LEVEL:
         return f"{'above' if row['delta'] > 0 else 'below'} the unpruned model's"
     return "not distinguishable from the unpruned model's"
 
@@ -171,8 +170,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> str:
     return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
 
 
-def source(sentence: str, *files: Path | list[Path]) -> str:
-    """Say in which files numbers stand; each `{}` of the sentence takes a file or several."""
-    named = (one if isinstance(one, list) else [one] for one in files)
-    shown = (", ".join(f"<code>{escape(str(path))}</code>" for path in paths) for paths in named)
+def source(sentence: str, *files: Path) -> str:
+    """Say in which files numbers stand; each `{}` of the sentence takes one."""
+    shown = (f"<code>{escape(str(path))}</code>" for path in files)
     return f'<p class="source">{escape(sentence).format(*shown)}</p>'

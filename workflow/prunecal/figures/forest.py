@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LEVEL = 0.05  # of the family-wise error rate that Holm's correction holds
-
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw the differences in one metric."""
@@ -67,7 +65,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     side = {True: "; right of the line is better", False: "; left of the line is better", None: ""}
     figure.suptitle(f"Change of {names.metric_name(metric)} from the unpruned model{side[better]}")
     marks = [
-        Line2D([], [], marker="o", color="0.3", label=f"differs (Holm, p < {LEVEL:g})"),
+        Line2D([], [], marker="o", color="0.3", label=f"differs (Holm, p < {frames.LEVEL:g})"),
         Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="may be chance"),
         Line2D([], [], color="0.3", linewidth=2, label=style.INTERVALS),
     ]
@@ -91,7 +89,7 @@ def _draw_panel(
             color=look.colour,
             markersize=7,
             markeredgewidth=1.3,
-            markerfacecolor=look.colour if cell.p_holm < LEVEL else "white",
+            markerfacecolor=look.colour if cell.p_holm < frames.LEVEL else "white",
         )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 GROUP = ["model", "dataset", "subset", "metric", "budget", "series"]
 HEADLINE_SUBSET = "all"
+LEVEL = 0.05  # of the family-wise error rate that Holm's correction holds
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunecal.figures import names
+from prunecal.figures import frames, names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-LEVEL = 0.05
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
@@ -35,7 +33,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             ends = min(every), max(every)
             axes.plot(ends, ends, color="black", linestyle="--", linewidth=1, zorder=1)
             for row in here:
-                sure = row["p_holm"] < LEVEL
+                sure = row["p_holm"] < frames.LEVEL
                 axes.plot(row["in_a"], row["in_b"], "o", color="#0072b2", markersize=6,
                           markerfacecolor="#0072b2" if sure else "white", zorder=2)  # fmt: skip
             axes.set_title(f"Δ {names.metric_name(metric)}")
@@ -44,7 +42,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     marks = [
         Line2D([], [], color="black", linestyle="--", label="the same change in both"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2",
-               label=f"differs (Holm, p < {LEVEL:g})"),
+               label=f"differs (Holm, p < {frames.LEVEL:g})"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2", markerfacecolor="white",
                label="may be chance"),
     ]  # fmt: skip

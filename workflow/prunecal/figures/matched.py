@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LEVEL = 0.05  # of the family-wise error rate that Holm's correction holds
-
 
 def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     """Draw a point per pruned cell and a panel per data set.
@@ -38,7 +36,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for axes, task in zip(grid.flat, found, strict=False):
         here = frames.of_task(matched, task)
         _draw_panel(axes, here, looks)
-        sure = here[here["p_holm"] < LEVEL]["beyond"]
+        sure = here[here["p_holm"] < frames.LEVEL]["beyond"]
         counts = f"{(sure > 0).sum()} above the line, {(sure < 0).sum()} below, of {len(here)}"
         axes.set_title(f"{frames.task_title(task, found)}: {counts}", fontsize=10)
         axes.set_xlabel("Δ Accuracy from the unpruned model (higher is better)")
@@ -54,7 +52,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     dot = {"linestyle": "", "marker": "o", "color": "0.3"}
     marks += [
         Line2D([], [], color="black", linestyle="--", label="accuracy alone: same confidences"),
-        Line2D([], [], **dot, label=f"off it (Holm, p < {LEVEL:g})"),
+        Line2D([], [], **dot, label=f"off it (Holm, p < {frames.LEVEL:g})"),
         Line2D([], [], **dot, markerfacecolor="white", label="may be chance"),
     ]
     figure.legend(handles=marks, loc="outside right center")
@@ -83,6 +81,6 @@ def _draw_panel(axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Style]) 
             color=look.colour,
             markersize=6,
             markeredgewidth=1.2,
-            markerfacecolor=look.colour if cell.p_holm < LEVEL else "white",
+            markerfacecolor=look.colour if cell.p_holm < frames.LEVEL else "white",
             zorder=3,
         )

@@ -101,6 +101,8 @@ COLUMNS = {  # of tables, where the key itself would not do
     "tokens_per_s": "Tokens/s",
     "peak_memory_mb": "Peak memory (MB)",
     "max_logit_difference": "Largest Δ logit",
+    "decoder_gflop_per_prompt": "Decoder GFLOP per prompt",
+    "answer": "Right answer",
 }
 SYMBOLS = {"alpha": "α", "gap_power": "p"}
 SEED = "seed"  # strategies that differ in this parameter alone are drawn as one

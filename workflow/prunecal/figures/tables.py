@@ -1,7 +1,8 @@
-"""The headline table, as CSV and LaTeX, that of the claims, and a page that searches all cells.
+"""The tables of headline metrics, claims and data sets, and a page that searches all cells.
 
 python -m prunecal.figures.tables --metrics metrics.parquet --comparisons comparisons.parquet
-    --claims claims.json --csv F --latex F --claims-csv F --page F
+    --claims claims.json --questions Q1 Q2 … --csv F --latex F --claims-csv F --datasets-csv F
+    --page F
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal import console, store
 from prunecal.figures import frames, names
-from prunecal.figures.latex import escape
+from prunecal.figures.latex import longtable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,11 +80,15 @@ filter();
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write the headline table twice, the table of claims and the page of all cells."""
+    """Write the headline table twice, the tables of claims and data sets, the page of all cells."""
     metrics, comparisons = frames.read(arguments.metrics), frames.read(arguments.comparisons)
     table = headline_table(metrics, comparisons)
-    claims = claims_table(store.read_json(arguments.claims))
-    for file, frame in ((arguments.csv, table), (arguments.claims_csv, claims)):
+    files = {
+        arguments.csv: table,
+        arguments.claims_csv: claims_table(store.read_json(arguments.claims)),
+        arguments.datasets_csv: datasets_table(arguments.questions),
+    }
+    for file, frame in files.items():
         with store.atomic(file) as path:
             frame.to_csv(path, index=False)
     for path, text in ((arguments.latex, latex(table)), (arguments.page, page(metrics))):
@@ -144,37 +149,48 @@ def claims_table(claims: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "claim_verdict", *CASE])
 
 
+def datasets_table(paths: list[Path]) -> pd.DataFrame:
+    """Return a row per data set: its size and the first of its questions.
+
+    Args:
+        paths: questions.parquet of each, in a folder of its name.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in paths:
+        columns = ["image_id", "subset", "text", "options", "label"]
+        questions = store.read_table(path, columns).to_pandas()
+        first = questions.iloc[0]
+        rows.append(
+            {
+                "dataset": path.parent.name,
+                "rows": len(questions),
+                "distinct": len(questions[["image_id", "text"]].drop_duplicates()),
+                "n_images": questions["image_id"].nunique(),
+                "subsets": ", ".join(dict.fromkeys(questions["subset"])),
+                "first_question": first["text"],
+                "options": " / ".join(first["options"]),
+                "answer": first["options"][first["label"]],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def latex(table: pd.DataFrame) -> str:
-    r"""Return the headline table for a paper: booktabs, a block per model and data set."""
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{tabular}{lr" + "rr" * len(METRICS) + "}",
-        r"\toprule",
-        " & ".join(map(names.heading, ("strategy", "budget")))
-        + "".join(rf" & {names.metric_name(metric)} & $\Delta$" for metric in METRICS)
-        + r" \\",
-    ]
-    for (model, dataset), block in table.groupby(["model", "dataset"], sort=False):
-        title = escape(f"{dataset}, {model}")
-        lines += [r"\midrule", rf"\multicolumn{{{2 + 2 * len(METRICS)}}}{{l}}{{{title}}} \\"]
-        for row in block.to_dict("records"):
-            cells = [escape(row["strategy"]), str(row["budget"])]
-            for metric in METRICS:
-                cells += [_tex_number(row[metric]), _tex_delta(row, metric)]
-            lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    """Return the headline table for a paper: values, their differences from `full`, stars.
 
-
-def _tex_number(value: float) -> str:
-    return "--" if value != value else f"{value:.3f}"
-
-
-def _tex_delta(row: dict[str, float], metric: str) -> str:
-    delta = row[f"{metric}_delta"]
-    if delta != delta:
-        return "--"
-    star = r"^{*}" if row[f"{metric}_p_holm"] < 0.05 else ""
-    return f"${delta:+.3f}{star}$"
+    Args:
+        table: from `headline_table`.
+    """
+    shown = table[KEYS].copy()
+    for metric in METRICS:
+        shown[metric] = table[metric]
+        stars = table[f"{metric}_p_holm"].lt(frames.LEVEL).map({True: "*", False: ""})
+        deltas = table[f"{metric}_delta"].map("{:+.4f}".format).str.replace("-", "−") + stars
+        shown[f"{metric}_delta"] = deltas.where(table[f"{metric}_delta"].notna())
+    star = f"* differs from the unpruned model: p < {frames.LEVEL:g} by Holm's correction"
+    return longtable(shown, "headline.csv", star)
 
 
 def page(metrics: pd.DataFrame) -> str:
@@ -204,13 +220,20 @@ def _with_interval(value: float, low: float, high: float) -> str:
     )
 
 
-if __name__ == "__main__":
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
     parser = console.parser(__doc__)
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
     parser.add_argument("--claims", type=Path, required=True, help="claims.json")
+    parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
     parser.add_argument("--claims-csv", type=Path, required=True, help="table of claims to write")
+    parser.add_argument("--datasets-csv", type=Path, required=True, help="their table to write")
     parser.add_argument("--csv", type=Path, required=True, help="headline table to write")
     parser.add_argument("--latex", type=Path, required=True, help="headline table to write")
     parser.add_argument("--page", type=Path, required=True, help="page of all cells to write")
-    console.run(main, parser.parse_args())
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    console.run(main, arguments_of())
