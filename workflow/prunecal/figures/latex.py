@@ -8,25 +8,21 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from prunecal import console, store
 from prunecal.errors import PrunecalError
 from prunecal.figures import names
+from prunecal.figures.latex_layout import arrange, set_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ESTIMATES = ("rho", "beyond", "interaction", "value")  # what a table's ci_low and ci_high are of
 NAMED = ("metric", "with")  # columns that hold keys of metrics
-DIGEST = re.compile("sha256|digest|revision")  # names of columns whose texts are shown shortened
-PARAGRAPH = 130.0  # points at 10 pt: wider texts are broken over lines
-WIDTHS = dict.fromkeys(" .,:;[]()|!'ijlt", 3.2)  # points; other characters are about 5.2
-WIDTHS |= dict.fromkeys("ABCDEFGHIJKLMNOPQRSTUVWXYZmw+−=<>%Δ", 7.8)
-HEAD = 10  # letters: headings are broken where they would make a column wider than this
-BREAK = r" \\ "  # between the lines of one entry
+KEYS = (*names.CELL_COLUMNS, "load", "claim")  # columns that name a row
+DIGEST = re.compile("[0-9a-f]{40,64}")
 SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -43,53 +39,6 @@ SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "·": r"$\cdot$",
     "−": "$-$",
 }
-
-
-class Layout(NamedTuple):
-    """A way to set a table: how large, on which side of the paper, intervals beside or below."""
-
-    size: str
-    scale: float
-    landscape: bool = False
-    stacked: bool = False
-
-    @property
-    def space(self) -> float:
-        """Points between a column and its edge."""
-        return 6.0 if self.scale == 1 else 3.0
-
-    @property
-    def room(self) -> float:
-        """Points across the text of LaTeX's article, which is narrower than others' pages."""
-        return 550.0 if self.landscape else 345.0
-
-    def around(self) -> tuple[str, str]:
-        """Return what stands before and after the table."""
-        if self == LAYOUTS[0]:
-            return "", ""
-        start = rf"\begingroup\{self.size}\setlength{{\tabcolsep}}{{{self.space:g}pt}}" + "\n"
-        if not self.landscape:
-            return start, "\\endgroup\n"
-        return f"\\begin{{landscape}}\n{start}", "\\endgroup\n\\end{landscape}\n"
-
-
-class Column(NamedTuple):
-    """A column as LaTeX: its head and entries, how it is aligned, its width in points."""
-
-    head: str
-    entries: list[str]
-    kind: str
-    width: float
-
-
-LAYOUTS = (  # the first that a table fits is taken
-    Layout("normalsize", 1.0),
-    Layout("footnotesize", 0.85),
-    Layout("footnotesize", 0.85, landscape=True),
-    Layout("scriptsize", 0.8, landscape=True),
-    Layout("scriptsize", 0.8, landscape=True, stacked=True),
-    Layout("tiny", 0.68, landscape=True, stacked=True),
-)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -119,7 +68,7 @@ def convert(source: Path, folder: Path) -> None:
 def longtable(frame: pd.DataFrame, source: str, note: str | None = None) -> str:
     r"""Return a table for a paper: it breaks over pages and repeats its head.
 
-    It is set as large as fits: smaller, then on the long side of the paper, if it must be.
+    It is set as large as fits, along the long side of the paper and in parts if it must be.
 
     Args:
         frame: any table of the study. Columns X_low and X_high (ci_low and ci_high for the
@@ -138,25 +87,35 @@ def longtable(frame: pd.DataFrame, source: str, note: str | None = None) -> str:
     }
     empty = [column for column in frame.columns if len(frame) and frame[column].isna().all()]
     rest = frame.drop(columns=[*constant, *empty])
-    for layout in LAYOUTS:
-        columns = _columns(rest, layout)
-        if sum(column.width + 2 * layout.space for column in columns) <= layout.room:
-            break
+    shown = with_intervals(rest)
+    columns = [
+        set_column(
+            [escape(word) for word in names.heading(name).split()],
+            shown[name].tolist(),
+            numeric=_numeric(frame[name]),
+            key=name in KEYS,
+        )
+        for name in shown.columns
+    ]
+    layout, parts = arrange(columns)
     needed = "booktabs,longtable" + (",pdflscape" if layout.landscape else "")
     comments = [rf"needs \usepackage{{{needed}}}", f"from {source}", *([note] if note else [])]
     comments += [
-        f"{names.heading(column)}: {_plain(value, column)}" for column, value in constant.items()
+        f"{names.heading(name)}: {_plain(value, name)}" for name, value in constant.items()
     ]
-    shown = type(frame)({column.head: column.entries for column in columns})
-    table = shown.style.hide(axis="index").to_latex(
-        environment="longtable", hrules=True, column_format="".join(one.kind for one in columns)
+    body = "".join(
+        type(frame)({one.head: one.entries for one in part})
+        .style.hide(axis="index")
+        .to_latex(
+            environment="longtable", hrules=True, column_format="".join(map(layout.kind, part))
+        )
+        for part in parts
     )
-    start, end = layout.around()
-    return "".join(f"% {' '.join(line.split())}\n" for line in comments) + start + table + end
+    return "".join(f"% {' '.join(line.split())}\n" for line in comments) + layout.around(body)
 
 
-def with_intervals(frame: pd.DataFrame, between: str = " ") -> pd.DataFrame:
-    """Return a table of texts, escaped for LaTeX, with each number's interval after it."""
+def with_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of texts, escaped for LaTeX, with each number's interval beside it."""
     ends = {column: (f"{column}_low", f"{column}_high") for column in frame.columns}
     ends |= dict.fromkeys(ESTIMATES, ("ci_low", "ci_high"))
     ends = {column: pair for column, pair in ends.items() if {column, *pair} <= set(frame.columns)}
@@ -165,42 +124,10 @@ def with_intervals(frame: pd.DataFrame, between: str = " ") -> pd.DataFrame:
     for column, (low, high) in ends.items():
         bounds = zip(frame[low], frame[high], strict=True)
         shown[column] = [
-            f"{text}{between}{{[}}{_text(a, low)}, {_text(b, high)}{{]}}" if a == a else text
+            f"{text} [{_text(a, low)}, {_text(b, high)}]" if a == a else text
             for text, (a, b) in zip(shown[column], bounds, strict=True)
         ]
     return type(frame)(shown, columns=list(shown))
-
-
-def _columns(frame: pd.DataFrame, layout: Layout) -> list[Column]:
-    """Set each column of a table: numbers to the right, long texts as paragraphs."""
-    found = []
-    shown = with_intervals(frame, BREAK if layout.stacked else " ")
-    for name in shown.columns:
-        entries, title = shown[name].tolist(), names.heading(name)
-        width = max(map(text_width, entries), default=0.0)
-        side = "r" if _numeric(frame[name]) else "l"
-        if width > PARAGRAPH and side == "l":
-            words = " ".join([escape(title), *entries]).split()
-            width = max(PARAGRAPH, *map(text_width, words)) * layout.scale
-            found.append(Column(escape(title), entries, f"p{{{width:.0f}pt}}", width))
-            continue
-        letters = max(HEAD, int(width / 5.2), *map(len, title.split()))
-        title = BREAK.join(map(escape, textwrap.wrap(title, letters, break_long_words=False)))
-        width = max(width, text_width(title)) * layout.scale
-        entries = [_stack(entry, side) for entry in entries]
-        found.append(Column(_stack(title, side), entries, side, width))
-    return found
-
-
-def _stack(text: str, side: str) -> str:
-    return rf"\shortstack[{side}]{{{text}}}" if BREAK in text else text
-
-
-def text_width(text: str) -> float:
-    """Estimate the width of a LaTeX text's longest line in points, at 10 pt."""
-    plain = re.sub(r"\\[a-zA-Z]+(\{\})?", "m", text.replace(BREAK, "\n"))
-    lines = re.sub(r"[{}$\\]", "", plain).split("\n")
-    return max(sum(WIDTHS.get(character, 5.2) for character in line) for line in lines)
 
 
 def escape(text: str) -> str:
@@ -226,7 +153,7 @@ def _plain(value: object, column: str) -> str:
         return f"{value:.0f}" if whole else f"{value:.1e}" if tiny else f"{value:.4f}"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str) and DIGEST.search(column):
+    if isinstance(value, str) and DIGEST.fullmatch(value):
         return value[:12]
     return names.metric_name(value) if column in NAMED else str(value)
 

@@ -103,6 +103,8 @@ COLUMNS = {  # of tables, where the key itself would not do
     "max_logit_difference": "Largest Δ logit",
     "decoder_gflop_per_prompt": "Decoder GFLOP per prompt",
     "answer": "Right answer",
+    "dataset_revision": "Data set revision",
+    "predictions_sha256": "SHA-256 of predictions",
 }
 SYMBOLS = {"alpha": "α", "gap_power": "p"}
 SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
