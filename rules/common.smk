@@ -17,7 +17,9 @@ from prunecal.config import cells, load_study
 from prunecal.digest import source_digest
 from prunecal.errors import PrunecalError
 from prunecal.plugins import load, module_name
+from prunecal.slurm import bound_waits
 
+bound_waits()
 COMPARED = config.pop("studies", [])  # see studies.smk; no setting of this study
 try:
     STUDY = load_study(config)

@@ -1,10 +1,16 @@
 """What can be said of the SLURM profile without a cluster."""
 
+import asyncio
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from small_project import ROOT, Project
+from snakemake_executor_plugin_slurm import Executor
+
+from prunecal import slurm
 
 PROFILE = "profiles/slurm/config.yaml"
 
@@ -39,6 +45,33 @@ def test_the_lines_to_fill_in_send_jobs_that_run_a_model_to_the_gpus(project):
         assert "slurm_account=my_account" in resources
         assert "slurm_extra=--mail-type=FAIL" in resources
     assert {"encode", "infer", "score", "rank", "train"} <= {stage for stage, _ in jobs}
+
+
+@pytest.mark.parametrize(("wanted", "slept"), [(5, 5), (45, 10)])
+def test_the_plugin_waits_no_longer_than_the_profile_allows(wanted, slept, monkeypatch):
+    profile = yaml.safe_load((ROOT / PROFILE).read_text())
+    waits = []
+
+    async def note(seconds):
+        waits.append(seconds)
+
+    monkeypatch.setattr(Executor, "sleep", Executor.sleep)  # undone afterwards
+    monkeypatch.setattr(asyncio, "sleep", note)
+    settings = SimpleNamespace(
+        seconds_between_status_checks=profile["seconds-between-status-checks"]
+    )
+    executor = Executor.__new__(Executor)
+    executor.workflow = SimpleNamespace(remote_execution_settings=settings)
+    executor.next_seconds_between_status_checks = wanted
+    slurm.bound_waits()
+    asyncio.run(executor.sleep())
+    assert waits == [slept]
+
+
+def test_without_the_plugin_no_wait_is_bound(monkeypatch):
+    monkeypatch.delitem(sys.modules, slurm.PLUGIN)
+    slurm.bound_waits()
+    assert slurm.PLUGIN not in sys.modules
 
 
 def test_prefetch_obtains_data_and_neither_trains_nor_computes(project):
