@@ -1,6 +1,5 @@
 """The small study of tests/workflow, sent through SLURM by the project's own profile."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,12 +77,3 @@ def ended(process: subprocess.Popen) -> str:
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
-
-
-def has_ended(pid: int) -> bool:
-    """Tell whether a process is gone."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False

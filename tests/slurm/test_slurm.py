@@ -7,12 +7,13 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 
+import psutil
 import pytest
 from small_project import ROOT
 
 from prunecal import verify
 from slurm.cluster import NODES, wait_for
-from slurm.slurm_project import CELLS, ended, has_ended
+from slurm.slurm_project import CELLS, ended
 
 
 def results(project):
@@ -105,7 +106,7 @@ def test_another_node_takes_over_from_a_dead_one_whose_process_goes_on(project, 
         assert orphan.is_running()
         hold.unlink()  # both write the same cell now
         assert "status is: 'NODE_FAIL'" in ended(process)
-        wait_for(lambda: has_ended(orphan.pid), 30, "the orphan's end")
+        wait_for(lambda: not psutil.pid_exists(orphan.pid), 30, "the orphan's end")
     finally:
         cluster.start_node(node)
     assert results(project) == results(local)

@@ -260,6 +260,13 @@ def test_an_image_outside_the_folder_of_images_is_not_read(tmp_path, place):
         pope.load(params)
 
 
+def test_an_image_whose_links_lead_in_a_circle_is_missing(tmp_path):
+    params = poll(tmp_path, "circle.jpg")
+    (tmp_path / "images" / "circle.jpg").symlink_to("circle.jpg")
+    with pytest.raises(PrunecalError, match=r"circle\.jpg is missing"):
+        pope.load(params)
+
+
 def test_images_in_a_folder_that_is_itself_a_link_are_read(tmp_path):
     params = poll(tmp_path, "a.jpg")
     (tmp_path / "images" / "a.jpg").write_bytes(b"picture")

@@ -1,6 +1,7 @@
 """File names that come from data: none may lead out of the folder that it belongs to."""
 
 import errno
+from os.path import realpath
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from prunecal.errors import PrunecalError, brief
@@ -35,7 +36,8 @@ def below(folder: Path, name: str, where: str) -> Path:
         PrunecalError: the name, or a link that it names, leads out of the folder.
     """
     path = folder / name
-    if not is_inside(name) or folder.resolve() not in path.resolve().parents:
+    # not Path.resolve, which raises where links lead in a circle: such a file is merely missing
+    if not is_inside(name) or realpath(folder) not in map(str, Path(realpath(path)).parents):
         raise PrunecalError(
             f"{where} names the file {brief(name)}, which lies outside {folder}; give the name of "
             f"a file in that folder, and put the file itself there instead of a link"
