@@ -13,6 +13,7 @@ shell.prefix(
     f"export PATH='{Path(sys.executable).parent}':$PATH PYTHONPATH='{WORKFLOW}'; "
 )
 
+from prunecal import needs
 from prunecal.config import cells, load_study
 from prunecal.digest import source_digest
 from prunecal.errors import PrunecalError
@@ -197,6 +198,30 @@ def family_module(name):
 def growing(amount):
     """Return a resource that grows with each attempt of a job."""
     return lambda wildcards, attempt: amount * attempt
+
+
+def memory(wildcards, input, attempt):
+    """Return the MB of a job that runs a model: the study's, or what the model needs."""
+    return attempt * (STUDY.inference.mem_mb or needs.memory_mb(input.manifest))
+
+
+def minutes(tokens):
+    """Return the minutes of a job that runs a model: the study's, or what the tokens need.
+
+    Args:
+        tokens: counts the job's tokens, given its wildcards and input.
+    """
+
+    def asked(wildcards, input, attempt):
+        run = STUDY.inference
+        return attempt * (
+            run.runtime
+            or needs.minutes(
+                input.manifest, tokens(wildcards, input), run.gpus_per_job, run.threads
+            )
+        )
+
+    return asked
 
 
 def model_code(name):

@@ -18,8 +18,12 @@ rule encode:
     threads: STUDY.inference.threads
     resources:
         gpu=STUDY.inference.gpus_per_job,
-        mem_mb=growing(STUDY.inference.mem_mb),
-        runtime=growing(STUDY.inference.runtime),
+        mem_mb=memory,
+        runtime=minutes(
+            lambda wildcards, input: needs.shown_tokens(
+                input.images, MODELS[wildcards.model].visual_tokens
+            )
+        ),
     params:
         source=lambda wildcards: model_source(wildcards.model),
         settings=lambda wildcards: model_settings(wildcards.model),

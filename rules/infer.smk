@@ -34,8 +34,12 @@ for model, dataset in PAIRS:
             threads: STUDY.inference.threads
             resources:
                 gpu=STUDY.inference.gpus_per_job,
-                mem_mb=growing(STUDY.inference.mem_mb),
-                runtime=growing(STUDY.inference.runtime),
+                mem_mb=memory,
+                runtime=minutes(
+                    lambda _, input, budgets=[
+                        cell.budget for cell in chosen
+                    ]: needs.asked_tokens(input.questions, budgets)
+                ),
             params:
                 names=f"--model {model} --dataset {dataset} --folder {folder}",
                 source=model_source(model),

@@ -24,8 +24,10 @@ for family in dict.fromkeys(cell.family for cell in RANKED.values()):
             "../envs/conda.yaml"
         threads: 1
         resources:
-            mem_mb=growing(STUDY.inference.mem_mb),
-            runtime=growing(STUDY.inference.runtime),
+            mem_mb=lambda wildcards, input, attempt: (
+                attempt * needs.memory_mb_with(input[0])
+            ),
+            runtime=growing(60),
         params:
             family=family,
             variants=json.dumps([dict(RANKED[name].parameters) for name in swept]),

@@ -16,7 +16,7 @@ from small_project import Project
 
 from slurm import cluster as slurm
 from slurm.cluster import wait_for
-from slurm.slurm_project import SlurmProject
+from slurm.slurm_project import INFERENCE, SlurmProject
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +30,7 @@ def cluster(tmp_path_factory):
 
 
 def _settings(project):
-    inference = {"gpus_per_job": 1, "cells_per_job": 3, "mem_mb": 1500, "runtime": 1}
-    project.change(inference=inference)
+    project.change(inference=INFERENCE)
 
 
 @pytest.fixture(scope="session")

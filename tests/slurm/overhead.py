@@ -28,7 +28,7 @@ from prunecal import console, store  # noqa: E402
 from prunecal.errors import PrunecalError  # noqa: E402
 from slurm import cluster as slurm  # noqa: E402
 
-SETTINGS = "inference: {gpus_per_job: 1, mem_mb: 2000, runtime: 10}\n"
+SETTINGS = "inference: {gpus_per_job: 1}\n"
 COMMAND = "snakemake --workflow-profile profiles/slurm --configfile slurm.yaml"
 STAGES = ("train", "encode", "rank", "infer", "score")  # each needs the one before
 SUBMITTED = r"Job (\d+) has been submitted with SLURM jobid (\d+) \(log: (.+)\)"

@@ -7,9 +7,11 @@ from pathlib import Path
 import psutil
 from small_project import STUDY, Project
 
+from prunecal import needs
 from slurm.cluster import Cluster, wait_for
 
 FAST = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
+INFERENCE = {"gpus_per_job": 1, "cells_per_job": 3}
 HELD = "results/tiny/polls/scope-alpha0"
 CELLS = (f"{HELD}/20/predictions.parquet", f"{HELD}/5/predictions.parquet")
 
@@ -52,6 +54,13 @@ class SlurmProject(Project):
         assert process.poll() is None, process.communicate()[0]
         (job,) = self.cluster.jobs("RUNNING")
         return process, job
+
+    def needs(self) -> tuple[int, int]:
+        """Return the MB and minutes that the job of the two scope cells should ask for."""
+        manifest = f"{self.folder}/results/models/tiny/manifest.json"
+        questions = f"{self.folder}/results/datasets/polls/questions.parquet"
+        tokens = needs.asked_tokens(questions, [20, 5])
+        return needs.memory_mb(manifest), needs.minutes(manifest, tokens, gpus=1, threads=1)
 
     def provenance(self) -> list[str]:
         """Return the provenance of all finished cells: it holds wall times."""

@@ -13,7 +13,7 @@ from small_project import ROOT
 
 from prunecal import verify
 from slurm.cluster import NODES, wait_for
-from slurm.slurm_project import CELLS, ended
+from slurm.slurm_project import CELLS, INFERENCE, ended
 
 
 def results(project):
@@ -63,8 +63,11 @@ def test_only_jobs_that_compute_are_submitted(submitted):
     for name in infers:
         (job,) = asked[name]
         assert job["TresPerJob"] == "gres:gpu:1"
-        assert (job["JobState"], job["TimeLimit"]) == ("COMPLETED", "00:01:00")
-        assert "mem=1500M" in job["TRES"]
+        assert job["JobState"] == "COMPLETED"
+    (job,) = asked["rule_infer_tiny_polls_1"]
+    memory, minutes = project.needs()
+    assert job["TimeLimit"] == f"00:{minutes}:00"
+    assert f"mem={memory}M" in job["TRES"]
 
 
 def test_a_cancelled_job_is_sent_again_with_more_and_keeps_its_finished_cell(project, local):
@@ -79,11 +82,13 @@ def test_a_cancelled_job_is_sent_again_with_more_and_keeps_its_finished_cell(pro
     assert finished in project.provenance()
     assert results(project) == results(local)
     again = project.cluster.facts(str(int(job) + 1))
-    assert (again["JobState"], again["TimeLimit"]) == ("COMPLETED", "00:02:00")
-    assert "mem=3000M" in again["TRES"]
+    memory, minutes = project.needs()
+    assert (again["JobState"], again["TimeLimit"]) == ("COMPLETED", f"00:{2 * minutes}:00")
+    assert f"mem={2 * memory}M" in again["TRES"]
 
 
 def test_a_job_that_runs_out_of_time_is_sent_again_with_more(project, local):
+    project.change(inference=INFERENCE | {"runtime": 1})
     hold = project.hold()
     process, job = project.start_held()
     (finished,) = project.provenance()

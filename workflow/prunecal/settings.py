@@ -172,8 +172,16 @@ class Inference(Parameters):
         32, ge=1, description="cells that share a process, and so one start-up and one model load"
     )
     gpus_per_job: int = Field(0, ge=0, description="GPUs that a job asks the scheduler for")
-    mem_mb: int = Field(4000, ge=500, description="memory that a job asks for, MB, first attempt")
-    runtime: int = Field(60, ge=1, description="minutes that a job asks for, first attempt")
+    mem_mb: int | None = Field(
+        None,
+        ge=500,
+        description="MB that a job asks for at first; if not given, as the model needs",
+    )
+    runtime: int | None = Field(
+        None,
+        ge=1,
+        description="minutes that a job asks for at first; if not given, as model and data need",
+    )
 
 
 class Statistics(Parameters):
