@@ -139,6 +139,11 @@ REFUSED = {  # settings: the whole message
         dataset(images=True),
         "config: datasets: entry 1: digits-pope: images = true does not fit; give a whole number",
     ),
+    "more images than anyone waits for": (
+        dataset(images=10**9),
+        "config: datasets: entry 1: digits-pope: images = 1000000000 does not fit; give at most "
+        "1000000",
+    ),
     "a truth value for a budget": (
         small(budgets=[True]),
         "config: budgets: entry 1: True is neither a whole number of tokens nor a share like '25%'",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class Params(Parameters):
     """Settings of questions about digits."""
 
-    images: int = Field(320, ge=1, description="test canvases, each asked about several times")
+    images: int = Field(
+        320, ge=1, le=10**6, description="test canvases, each asked about several times"
+    )
     seed: int = Field(0, ge=0, description="seed of canvases and questions")
 
 
