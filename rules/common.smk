@@ -20,7 +20,7 @@ from prunecal.errors import PrunecalError
 from prunecal.plugins import load, module_name
 from prunecal.slurm import bound_waits
 
-bound_waits()
+bound_waits()  # of the SLURM plugin
 COMPARED = config.pop("studies", [])  # see studies.smk; no setting of this study
 try:
     STUDY = load_study(config)

@@ -1,5 +1,6 @@
 """The report's first page says what the tables hold, and escapes what data sets hold."""
 
+import pyarrow as pa
 import pytest
 
 import synthetic_results
@@ -31,6 +32,20 @@ def test_page_escapes_questions_and_claims(results, tmp_path):
     assert "b" not in parsed.names
     assert synthetic_results.HOSTILE in parsed.text
     assert "Saliency <is> worse." in parsed.text
+
+
+def test_a_question_without_a_subset_or_words_is_shown(tmp_path):
+    results = synthetic_results.write(tmp_path)
+    path = results / "datasets" / "toy-pope" / "questions.parquet"
+    table = store.read_table(path)
+    for column in ("subset", "text"):
+        blank = pa.array([""] * len(table))
+        table = table.set_column(table.column_names.index(column), column, blank)
+    store.write_table(path, table, store.read_facts(path))
+    row = (
+        'toy-pope</th><td>240</td><td>12</td><td>12</td><td></td><td class="text"><br>Yes / No</td>'
+    )
+    assert row in first_page(results, tmp_path)
 
 
 def test_page_repeats_byte_for_byte(results, tmp_path):

@@ -34,7 +34,8 @@ def main(arguments: argparse.Namespace) -> None:
     exact = {"keep_default_na": False, "na_values": [""]}  # a subset may well be called "NA"
     matched = pd.read_csv(arguments.matched, dtype=kinds, **exact)
     detectable = pd.read_csv(arguments.detectable, **exact)
-    datasets = pd.read_csv(arguments.datasets, dtype=dict.fromkeys(DATASETS, str), **exact)
+    texts = dict.fromkeys(DATASETS, str)
+    datasets = pd.read_csv(arguments.datasets, dtype=texts, keep_default_na=False)
     cells = pd.read_csv(arguments.provenance, dtype=dict.fromkeys(PROVENANCE, str), **exact)
     table = together(metrics, comparisons, matched)
     sections = [
