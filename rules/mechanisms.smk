@@ -153,7 +153,7 @@ rule methods:
             labels={"figure": "Provenance of every cell"},
         ),
         table=report(
-            f"{TABLES}/provenance.csv",
+            f"{AGGREGATES}/provenance.csv",
             caption="../reports/captions/provenance_table.rst",
             category="9. Tables",
             labels={"table": "What made each cell, CSV"},

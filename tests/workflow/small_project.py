@@ -96,7 +96,7 @@ class Project:
         return {
             str(path.relative_to(self.folder)): file_digest(path)
             for path in sorted((self.folder / "results").rglob("*.*"))
-            if path.suffix in NUMBERS and path.name != "provenance.json"
+            if path.suffix in NUMBERS and path.stem != "provenance"  # it holds times
             if not path.name.startswith(".") and ".cells" not in path.parts
         }
 
