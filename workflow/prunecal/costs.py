@@ -103,7 +103,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
                 "model_revision": facts.get("model_revision"),
                 "dataset_revision": facts.get("dataset_revision"),
                 "predictions_sha256": file_digest(path),
-                "versions": " ".join(f"{name} {number}" for name, number in versions.items()),
+                "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
                 "platform": note.get("platform"),
             }
         )
