@@ -15,7 +15,6 @@ EXPLANATIONS = {  # figure: category and label
 }
 MECHANISM_ITEMS = [
     *(f"{FIGURES}/{name}.svg" for name in EXPLANATIONS),
-    *(f"{TABLES}/{name}.csv" for name in MECHANISM_TABLES),
     f"{AGGREGATES}/examples.html",
     f"{AGGREGATES}/methods.html",
     f"{AGGREGATES}/provenance.html",

@@ -6,8 +6,10 @@ LATEX_TABLES = MECHANISM_TABLES | {
     "datasets": "Data sets",
     "provenance": "What made each cell",
 }
-# the CSV of the others lies beside the parquet files
-TABLED = (*MECHANISM_TABLES, "claims", "datasets")
+BESIDE = ("detectable", "provenance")  # the parquet files; the others have a folder
+CSV = [
+    f"{AGGREGATES if name in BESIDE else TABLES}/{name}.csv" for name in LATEX_TABLES
+]
 REPORT_ITEMS = [
     *(f"{FIGURES}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
     *(f"{FIGURES}/sweep_{parameter}.svg" for parameter in SWEPT),
@@ -18,10 +20,8 @@ REPORT_ITEMS = [
     *MECHANISM_ITEMS,
     f"{TABLES}/headline.csv",
     f"{TABLES}/headline.tex",
-    *(f"{TABLES}/{name}.csv" for name in ("claims", "datasets")),
+    *CSV,
     *(f"{TABLES}/{name}.tex" for name in LATEX_TABLES),
-    f"{AGGREGATES}/detectable.csv",
-    f"{AGGREGATES}/provenance.csv",
     f"{TABLES}/cells.html",
     f"{AGGREGATES}/summary.html",
     *MEASURED,
@@ -92,10 +92,7 @@ rule tables:
 
 rule latex:
     input:
-        [
-            f"{TABLES if name in TABLED else AGGREGATES}/{name}.csv"
-            for name in LATEX_TABLES
-        ],
+        CSV,
     output:
         [
             report(

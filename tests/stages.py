@@ -26,7 +26,7 @@ def explain(results, folder):
 
 
 def define(results, folder):
-    """Write the pages of definitions and of the cells' past, and the latter's table."""
+    """Write the pages of definitions and of the cells' past with its table; return the first."""
     run(
         methods,
         study=results / "study.json",
@@ -37,6 +37,7 @@ def define(results, folder):
         provenance=folder / "provenance.html",
         table=folder / "provenance.csv",
     )
+    return (folder / "methods.html").read_text(encoding="utf-8")
 
 
 def tabulate(results, folder):

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 NODES = ("n1", "n2")
@@ -98,6 +99,11 @@ class Cluster:
         """Return what SLURM knows of a job."""
         words = self.call("scontrol", "--oneliner", "show", "job", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def times(self, job: str) -> tuple[datetime, datetime]:
+        """Return when a job that has ended started and ended, to the second."""
+        facts = self.facts(job)
+        return datetime.fromisoformat(facts["StartTime"]), datetime.fromisoformat(facts["EndTime"])
 
     def start(self) -> None:
         """Start the controller and all nodes, and wait until they are ready."""

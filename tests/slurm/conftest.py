@@ -29,15 +29,11 @@ def cluster(tmp_path_factory):
         yield running
 
 
-def _settings(project):
-    project.change(inference=INFERENCE)
-
-
 @pytest.fixture(scope="session")
 def local(tmp_path_factory):
     """Run the small study without SLURM."""
     project = Project.create(tmp_path_factory.mktemp("local") / "study")
-    _settings(project)
+    project.change(inference=INFERENCE)
     project.run(*project.cells(), "results/metrics.parquet", "results/claims.json")
     return project
 
@@ -47,7 +43,7 @@ def submitted(cluster, local, tmp_path_factory):
     """Run the small study through SLURM; return it and which job had which GPU when."""
     project = SlurmProject.create(tmp_path_factory.mktemp("submitted") / "study")
     project.cluster = cluster
-    _settings(project)
+    project.change(inference=INFERENCE)
     seen, said, process = [], [], project.start()
     reader = threading.Thread(target=lambda: said.extend(process.communicate()))
     reader.start()

@@ -94,7 +94,7 @@ def measure(said: str, cluster: slurm.Cluster) -> dict:
         [_time(time) for time, number in re.findall(STAMP + words, said) if number in submitted]
         for words in (r"Job (\d+):", r"Finished jobid: (\d+)")
     )
-    jobs = [_job(log, cluster.facts(job)) for job, log in submitted.values()]
+    jobs = [_job(log, *cluster.times(job)) for job, log in submitted.values()]
     last = max(jobs)
     waits = {f"after {STAGES[last.stage]}": max(ended) - last.end}
     while last.stage:
@@ -107,8 +107,7 @@ def measure(said: str, cluster: slurm.Cluster) -> dict:
     return {"jobs": len(jobs), "waits_s": seconds, "overhead_s": sum(seconds.values())}
 
 
-def _job(log: str, facts: dict[str, str]) -> Job:
-    start, end = (datetime.fromisoformat(facts[key]) for key in ("StartTime", "EndTime"))
+def _job(log: str, start: datetime, end: datetime) -> Job:
     (stage,) = (number for number, name in enumerate(STAGES) if f"rule_{name}" in log)
     dataset = "".join(re.findall("digits-(?:pope|sqa)", log))
     return Job(end, start, stage, dataset)

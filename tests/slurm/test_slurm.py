@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import psutil
 import pytest
@@ -38,10 +38,7 @@ def test_two_jobs_never_share_a_gpu(submitted):
 def test_no_minute_passes_in_which_jobs_could_run_and_none_does(submitted):
     project, _ = submitted
     logs = (project.folder / "logs" / "slurm").rglob("*.log")
-    facts = [project.cluster.facts(log.stem) for log in logs]
-    times = sorted(
-        tuple(datetime.fromisoformat(job[key]) for key in ("StartTime", "EndTime")) for job in facts
-    )
+    times = sorted(project.cluster.times(log.stem) for log in logs)
     idle, until = timedelta(), times[0][0]
     for start, end in times:
         idle += max(timedelta(), start - until)

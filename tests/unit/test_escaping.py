@@ -106,17 +106,12 @@ def single_questions(results, folder):
     return (folder / "page.html").read_text(encoding="utf-8")
 
 
-def definitions(results, folder):
-    define(results, folder)
-    return (folder / "methods.html").read_text(encoding="utf-8")
-
-
 def past(results, folder):
-    definitions(results, folder)
+    define(results, folder)
     return (folder / "provenance.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("make", [first_page, single_questions, definitions, past])
+@pytest.mark.parametrize("make", [first_page, single_questions, define, past])
 def test_a_page_has_the_same_elements_whatever_its_texts_hold(make, plain, evil, tmp_path):
     expected, found = (Page(make(results, tmp_path)) for results in (plain, evil))
     assert found.elements == expected.elements

@@ -25,11 +25,6 @@ def results(tmp_path_factory):
     return results
 
 
-def written(results, folder):
-    define(results, folder)
-    return (folder / "methods.html").read_text(encoding="utf-8")
-
-
 def test_every_metric_that_is_scored_has_a_definition(results):
     for scores in read_scores(sorted(results.glob("scores/*/*.safetensors"))):
         assert set(scores.facts["metrics"]) <= set(methods.DEFINITIONS)
@@ -51,7 +46,7 @@ def test_every_registered_strategy_and_definition_can_be_shown():
 
 
 def test_page_holds_the_docstrings_as_they_stand(results, tmp_path):
-    page = written(results, tmp_path)
+    page = define(results, tmp_path)
     first = calibration.expected_calibration_error.__doc__.splitlines()[0]
     assert first in page
     described = scope.Params.model_fields["gap_power"].description
@@ -70,11 +65,11 @@ def test_texts_are_escaped_and_lists_are_lists():
 
 
 def test_page_repeats_byte_for_byte(results, tmp_path):
-    assert written(results, tmp_path) == written(results, tmp_path)
+    assert define(results, tmp_path) == define(results, tmp_path)
 
 
 def test_provenance_has_a_row_per_cell(results, tmp_path):
-    written(results, tmp_path)
+    define(results, tmp_path)
     page = (tmp_path / "provenance.html").read_text(encoding="utf-8")
     assert page.count("<tr><td>") == 2 * 4
     assert "8 cells, inferred in 12 seconds" in page  # 1.5 each

@@ -4,9 +4,11 @@ They are meant to suffice at the first attempt on a slow card, not to be near: a
 too much waits longer in the queue, one that asks for too little is killed.
 """
 
+from collections.abc import Callable
 from functools import cache
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from prunecal import store
 
@@ -20,6 +22,35 @@ TOKENS = 40  # of text around each image, and again around each question
 LETTERS = 3  # of a token of text
 
 
+def _remembered(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Read a file once, and anew when it has changed: a plan asks for each of its jobs."""
+    known = cache(lambda path, _: read(path))
+    return lambda path: known(path, Path(path).stat().st_mtime_ns)
+
+
+@_remembered
+def _weights(manifest: str) -> int:
+    """Return the bytes of a model's weights."""
+    files = store.read_json(manifest)["files"]
+    return sum(file["size"] for file in files if file["name"].endswith(".safetensors"))
+
+
+@_remembered
+def _asked(questions: str) -> tuple[int, float]:
+    """Return how many images are asked about, and the tokens of all questions' texts."""
+    import pyarrow.compute as pc
+
+    table = store.read_table(questions, ["image_id", "text"])
+    letters = pc.sum(pc.utf8_length(table["text"])).as_py() or 0
+    return pc.count_distinct(table["image_id"]).as_py(), letters / LETTERS + TOKENS * len(table)
+
+
+@_remembered
+def _shown(images: str) -> int:
+    """Return the number of images."""
+    return store.read_table(images, ["image_id"]).num_rows
+
+
 def memory_mb(manifest: str) -> int:
     """Return the main memory in MB for a job that loads a model.
 
@@ -30,7 +61,7 @@ def memory_mb(manifest: str) -> int:
         FileNotFoundError: it is not made yet; Snakemake asks again once it is.
         PrunecalError: it is damaged.
     """
-    return START_MB + ceil(PER_WEIGHT * _weights(manifest, _age(manifest)) / MEGABYTE)
+    return START_MB + ceil(PER_WEIGHT * _weights(manifest) / MEGABYTE)
 
 
 def memory_mb_with(file: str) -> int:
@@ -57,7 +88,7 @@ def minutes(manifest: str, tokens: float, gpus: int, threads: int) -> int:
     Raises:
         FileNotFoundError, PrunecalError: as `memory_mb`.
     """
-    parameters = _weights(manifest, _age(manifest)) / BYTES
+    parameters = _weights(manifest) / BYTES
     rate = FLOPS["GPU"] if gpus else threads * FLOPS["thread"]
     return START_MINUTES + ceil(2 * parameters * tokens / rate / 60)
 
@@ -74,7 +105,7 @@ def asked_tokens(questions: str, budgets: list[int]) -> float:
     Raises:
         FileNotFoundError, PrunecalError: as `memory_mb`.
     """
-    images, text = _asked(questions, _age(questions))
+    images, text = _asked(questions)
     return images * sum(TOKENS + budget for budget in budgets) + len(budgets) * text
 
 
@@ -88,25 +119,4 @@ def shown_tokens(images: str, visual_tokens: int) -> float:
     Raises:
         FileNotFoundError, PrunecalError: as `memory_mb`.
     """
-    _age(images)
-    return visual_tokens * store.read_table(images, ["image_id"]).num_rows
-
-
-def _age(path: str) -> int:
-    """Return when a file changed: what was read of it holds as long as that is the same."""
-    return Path(path).stat().st_mtime_ns
-
-
-@cache
-def _weights(manifest: str, _: int) -> int:
-    files = store.read_json(Path(manifest))["files"]
-    return sum(file["size"] for file in files if file["name"].endswith(".safetensors"))
-
-
-@cache
-def _asked(questions: str, _: int) -> tuple[int, float]:
-    import pyarrow.compute as pc
-
-    table = store.read_table(questions, ["image_id", "text"])
-    letters = pc.sum(pc.utf8_length(table["text"])).as_py() or 0
-    return pc.count_distinct(table["image_id"]).as_py(), letters / LETTERS + TOKENS * len(table)
+    return visual_tokens * _shown(images)

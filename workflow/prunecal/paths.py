@@ -1,7 +1,7 @@
 """File names that come from data: none may lead out of the folder that it belongs to."""
 
 import errno
-from os.path import realpath
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from prunecal.errors import PrunecalError, brief
@@ -24,6 +24,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def real(path: Path) -> Path:
+    """Return where links lead; where they lead in a circle, Path.resolve raises, this does not."""
+    return Path(os.path.realpath(path))
+
+
 def below(folder: Path, name: str, where: str) -> Path:
     """Return a file's path below a folder.
 
@@ -36,8 +41,7 @@ def below(folder: Path, name: str, where: str) -> Path:
         PrunecalError: the name, or a link that it names, leads out of the folder.
     """
     path = folder / name
-    # not Path.resolve, which raises where links lead in a circle: such a file is merely missing
-    if not is_inside(name) or realpath(folder) not in map(str, Path(realpath(path)).parents):
+    if not is_inside(name) or real(folder) not in real(path).parents:
         raise PrunecalError(
             f"{where} names the file {brief(name)}, which lies outside {folder}; give the name of "
             f"a file in that folder, and put the file itself there instead of a link"
