@@ -7,18 +7,18 @@ from os.path import relpath
 from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir, "workflow")
-sys.path.insert(0, str(WORKFLOW))
+sys.path[:0] = [str(WORKFLOW), str(Path(workflow.basedir, "rules"))]
 # jobs run this Python and this checkout's code, whatever is activated or installed elsewhere
 shell.prefix(
     f"export PATH='{Path(sys.executable).parent}':$PATH PYTHONPATH='{WORKFLOW}'; "
 )
 
-from prunecal import needs
-from prunecal.config import cells, load_study
-from prunecal.digest import source_digest
-from prunecal.errors import PrunecalError
-from prunecal.plugins import load, module_name
-from prunecal.slurm import bound_waits
+from prunecal.study import resources
+from prunecal.study.cells import cells, load_study
+from prunecal.caching.fingerprint import source_digest
+from prunecal.core.errors import PrunecalError
+from prunecal.core.plugins import load, module_name
+from slurm_polling import bound_waits
 
 bound_waits()  # of the SLURM plugin
 COMPARED = config.pop("studies", [])  # see studies.smk; no setting of this study
@@ -202,7 +202,7 @@ def growing(amount):
 
 def memory(wildcards, input, attempt):
     """Return the MB of a job that runs a model: the study's, or what the model needs."""
-    return attempt * (STUDY.inference.mem_mb or needs.memory_mb(input.manifest))
+    return attempt * (STUDY.inference.mem_mb or resources.memory_mb(input.manifest))
 
 
 def minutes(tokens):
@@ -216,7 +216,7 @@ def minutes(tokens):
         run = STUDY.inference
         return attempt * (
             run.runtime
-            or needs.minutes(
+            or resources.minutes(
                 input.manifest, tokens(wildcards, input), run.gpus_per_job, run.threads
             )
         )

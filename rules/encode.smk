@@ -20,7 +20,7 @@ rule encode:
         gpu=STUDY.inference.gpus_per_job,
         mem_mb=memory,
         runtime=minutes(
-            lambda wildcards, input: needs.shown_tokens(
+            lambda wildcards, input: resources.shown_tokens(
                 input.images, MODELS[wildcards.model].visual_tokens
             )
         ),

@@ -1,7 +1,7 @@
 # Figures: each kind draws all its files in one process, from tables and predictions alone.
 
-from prunecal.digest import file_digest
-from prunecal.figures.names import metric_name
+from prunecal.storage.checksums import file_digest
+from prunecal.calibration.catalogue import metric_name
 
 FIGURES = f"{AGGREGATES}/figures"
 FIGURE_LOGS = Path("logs", STUDY.study, "figures")

@@ -38,7 +38,7 @@ for model, dataset in PAIRS:
                 runtime=minutes(
                     lambda _, input, budgets=[
                         cell.budget for cell in chosen
-                    ]: needs.asked_tokens(input.questions, budgets)
+                    ]: resources.asked_tokens(input.questions, budgets)
                 ),
             params:
                 names=f"--model {model} --dataset {dataset} --folder {folder}",

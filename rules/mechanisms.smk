@@ -121,11 +121,11 @@ rule examples:
         "../envs/conda.yaml"
     params:
         crop=[name for name, model in MODELS.items() if model.image == "crop"],
-        code=source_digest("prunecal.examples"),
+        code=source_digest("prunecal.report.single_questions"),
     message:
         "Show the questions whose confidence changes most"
     shell:
-        "python -m prunecal.examples --predictions {input.predictions} "
+        "python -m prunecal.report.single_questions --predictions {input.predictions} "
         "--rankings {input.rankings} --questions {input.questions} --images {input.images} "
         "--crop {params.crop} --output {output} --log {log}"
 
@@ -163,7 +163,7 @@ rule methods:
         "../envs/conda.yaml"
     params:
         code=source_digest(
-            "prunecal.methods",
+            "prunecal.report.methods",
             *(
                 module_name("strategies", name)
                 for name in {cell.family for cell in STRATEGIES.values()}
@@ -172,7 +172,7 @@ rule methods:
     message:
         "Write down every definition, and what made each cell"
     shell:
-        "python -m prunecal.methods --study {input.study} --metrics {input.metrics} "
+        "python -m prunecal.report.methods --study {input.study} --metrics {input.metrics} "
         "--manifests {input.manifests} --predictions {input.predictions} "
         "--page {output.page} --provenance {output.provenance} --table {output.table} "
         "--log {log}"

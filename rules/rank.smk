@@ -25,7 +25,7 @@ for family in dict.fromkeys(cell.family for cell in RANKED.values()):
         threads: 1
         resources:
             mem_mb=lambda wildcards, input, attempt: (
-                attempt * needs.memory_mb_with(input[0])
+                attempt * resources.memory_mb_with(input[0])
             ),
             runtime=growing(60),
         params:

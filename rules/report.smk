@@ -79,11 +79,11 @@ rule tables:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.tables"),
+        code=source_digest("prunecal.report.tables"),
     message:
         "Write the tables"
     shell:
-        "python -m prunecal.figures.tables --metrics {input.metrics} "
+        "python -m prunecal.report.tables --metrics {input.metrics} "
         "--comparisons {input.comparisons} --claims {input.claims} "
         "--questions {input.questions} --csv {output.csv} --latex {output.latex} "
         "--claims-csv {output.claims} --datasets-csv {output.datasets} --page {output.page} "
@@ -108,12 +108,12 @@ rule latex:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.latex"),
+        code=source_digest("prunecal.report.latex"),
         folder=subpath(output[0], parent=True),
     message:
         "Write the other tables as LaTeX"
     shell:
-        "python -m prunecal.figures.latex --tables {input} --folder {params.folder} --log {log}"
+        "python -m prunecal.report.latex --tables {input} --folder {params.folder} --log {log}"
 
 
 rule summary:
@@ -139,12 +139,12 @@ rule summary:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.summary"),
+        code=source_digest("prunecal.report.first_page"),
         look=file_digest(Path(workflow.basedir, "reports", "report.css")),
     message:
         "Write the report's first page"
     shell:
-        "python -m prunecal.summary --study {input.study} --metrics {input.metrics} "
+        "python -m prunecal.report.first_page --study {input.study} --metrics {input.metrics} "
         "--comparisons {input.comparisons} --matched {input.matched} "
         "--detectable {input.detectable} --claims {input.claims} "
         "--datasets {input.datasets} --provenance {input.provenance} "

@@ -1,6 +1,6 @@
 # The study's own settings as a file, and care of the results folder.
 
-from prunecal.private import hidden
+from prunecal.core.redaction import hidden
 
 
 localrules:

@@ -13,7 +13,7 @@ import signal
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 
 IN_CI = 200
 EXAMPLES = int(os.environ.get("PRUNECAL_FUZZ", IN_CI))

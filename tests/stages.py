@@ -1,7 +1,7 @@
 """Stages run in this process on a results folder, with the files that the rules would give them."""
 
-from prunecal import mechanisms, methods, summary
-from prunecal.figures import tables
+from prunecal import mechanisms
+from prunecal.report import first_page, methods, tables
 
 
 def run(stage, **options):
@@ -56,13 +56,13 @@ def tabulate(results, folder):
     )
 
 
-def first_page(results, folder, figure=b"<svg/>"):
+def write_first_page(results, folder, figure=b"<svg/>"):
     """Write the report's first page to a folder and return its text."""
     (folder / "figure.svg").write_bytes(figure)
     define(results, folder)
     tabulate(results, folder)
     run(
-        summary,
+        first_page,
         study=results / "study.json",
         metrics=results / "metrics.parquet",
         comparisons=results / "comparisons.parquet",

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from prunecal.prompts import conversation, pope_text, scienceqa_text
+from prunecal.study.prompts import conversation, pope_text, scienceqa_text
 
 TEXTS = [
     *(pope_text(f"Is there a {thing} in the image?") for thing in ("cat", "dog", "red car")),

@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image
 
-from prunecal import score, store
-from prunecal.config import cells, load_study
+from prunecal import score
+from prunecal.storage import files
+from prunecal.study.cells import cells, load_study
 from stages import run
 
 MODEL = "toy-llava"
@@ -174,31 +175,31 @@ def write(folder, settings=None):
     keys = ["model", "dataset", "subset", "metric", "n", "n_images"]
     shown = measured[keys].drop_duplicates().assign(minimum_detectable=0.0123, resamples=50)
     shown.to_csv(results / "detectable.csv", index=False)
-    store.write_json(results / "study.json", settings)
+    files.write_json(results / "study.json", settings)
     claims = [
         _claim("C1", "Pure coverage has lower ECE than the unpruned model.", "contradicted"),
         _claim("C2", "ECE falls as α falls.", "supported"),
         _claim("C3", "Saliency <is> worse.", "not tested"),
     ]
-    store.write_json(results / "claims.json", claims)
+    files.write_json(results / "claims.json", claims)
     for dataset in DATASETS:
         _write_dataset(results / "datasets" / dataset)
         for cell in all_cells(settings):
             place = results / MODEL / dataset / cell.strategy
-            store.write_table(
+            files.write_table(
                 place / str(cell.budget) / "predictions.parquet",
                 answers(cell, dataset),
                 cell_facts(cell, dataset),
             )
-            store.write_json(
+            files.write_json(
                 place / str(cell.budget) / "provenance.json",
-                {**store.provenance(), "device": "cpu", "seconds": 1.5, "peak_memory_mb": 700},
+                {**files.provenance(), "device": "cpu", "seconds": 1.5, "peak_memory_mb": 700},
             )
             if cell.place == "vision":
                 _write_ranking(place / "ranking.safetensors", cell)
     weights = results / "models" / MODEL / "weights"
     weights.mkdir(parents=True)
-    store.write_json(results / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
+    files.write_json(results / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
     curve = [("vision", step, "loss", 3 / step) for step in (1, 2, 4, 8)]
     curve += [("questions", step, "accuracy", 1 - 1 / step) for step in (2, 4, 8)]
     frame = pd.DataFrame(curve, columns=["phase", "step", "metric", "value"])
@@ -218,7 +219,7 @@ def write_sources(results, resamples=50):
         place = results / MODEL / dataset
         saliency = generator.random((12, TOKENS), dtype=np.float32)
         facts = {"image_id": [f"image-{number}" for number in range(12)]}
-        store.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
+        files.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
         run(
             score,
             predictions=sorted(place.glob("*/*/predictions.parquet")),
@@ -250,7 +251,7 @@ def _claim(name, statement, verdict):
 
 
 def _write_frame(path, frame):
-    store.write_table(path, pa.Table.from_pandas(frame, preserve_index=False), {})
+    files.write_table(path, pa.Table.from_pandas(frame, preserve_index=False), {})
     frame.to_csv(path.with_suffix(".csv"), index=False)
 
 
@@ -263,7 +264,7 @@ def _write_dataset(folder):
         smooth = generator.integers(0, 255, (6, 6, 3), dtype=np.uint8)
         Image.fromarray(smooth).resize((96, 72), Image.Resampling.BICUBIC).save(held, "PNG")
         pictures.append(held.getvalue())
-    store.write_table(folder / "images.parquet", pa.table({"image_id": ids, "bytes": pictures}), {})
+    files.write_table(folder / "images.parquet", pa.table({"image_id": ids, "bytes": pictures}), {})
     rows = len(ids) * 20
     options = ["Yes", "No"] if folder.name == "toy-pope" else ["A", "B", "C"]
     table = pa.table(
@@ -276,7 +277,7 @@ def _write_dataset(folder):
             "label": pa.array([0] * rows, pa.int8()),
         }
     )
-    store.write_table(folder / "questions.parquet", table, {"dataset": folder.name})
+    files.write_table(folder / "questions.parquet", table, {"dataset": folder.name})
 
 
 def _write_ranking(path, cell):
@@ -289,4 +290,4 @@ def _write_ranking(path, cell):
         "family": cell.family,
         "parameters": dict(cell.parameters),
     }
-    store.write_arrays(path, {"order": order}, json.loads(json.dumps(facts)))
+    files.write_arrays(path, {"order": order}, json.loads(json.dumps(facts)))

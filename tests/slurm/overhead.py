@@ -24,8 +24,9 @@ sys.path[:0] = [str(TESTS), str(TESTS / "workflow"), str(TESTS.parent / "workflo
 
 from small_project import Project  # noqa: E402
 
-from prunecal import console, store  # noqa: E402
-from prunecal.errors import PrunecalError  # noqa: E402
+from prunecal.core import cli  # noqa: E402
+from prunecal.core.errors import PrunecalError  # noqa: E402
+from prunecal.storage import files  # noqa: E402
 from slurm import cluster as slurm  # noqa: E402
 
 SETTINGS = "inference: {gpus_per_job: 1}\n"
@@ -61,12 +62,12 @@ def main(arguments: argparse.Namespace) -> None:
         if done.returncode:
             raise PrunecalError(f"the study failed:\n{done.stdout}")
         found = measure(done.stdout, cluster)
-    about = store.provenance(
+    about = files.provenance(
         command="python tests/slurm/overhead.py --out benchmarks/slurm.json",
         study=f"{COMMAND}, which holds `{SETTINGS.strip()}`",
         nodes=len(slurm.NODES),
     )
-    store.write_json(
+    files.write_json(
         arguments.out, {"about": about, "wall_s": round(wall.total_seconds()), **found}
     )
 
@@ -118,6 +119,6 @@ def _time(stamp: str) -> datetime:
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 from small_project import STUDY, Project
 
-from prunecal import needs
+from prunecal.study import resources
 from slurm.cluster import Cluster, wait_for
 
 FAST = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
@@ -59,8 +59,8 @@ class SlurmProject(Project):
         """Return the MB and minutes that the job of the two scope cells should ask for."""
         manifest = f"{self.folder}/results/models/tiny/manifest.json"
         questions = f"{self.folder}/results/datasets/polls/questions.parquet"
-        tokens = needs.asked_tokens(questions, [20, 5])
-        return needs.memory_mb(manifest), needs.minutes(manifest, tokens, gpus=1, threads=1)
+        tokens = resources.asked_tokens(questions, [20, 5])
+        return resources.memory_mb(manifest), resources.minutes(manifest, tokens, gpus=1, threads=1)
 
     def provenance(self) -> list[str]:
         """Return the provenance of all finished cells: it holds wall times."""

@@ -6,11 +6,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import slurm_polling
 import yaml
 from small_project import ROOT, Project
 from snakemake_executor_plugin_slurm import Executor
-
-from prunecal import slurm
 
 PROFILE = "profiles/slurm/config.yaml"
 
@@ -63,15 +62,15 @@ def test_the_plugin_waits_no_longer_than_the_profile_allows(wanted, slept, monke
     executor = Executor.__new__(Executor)
     executor.workflow = SimpleNamespace(remote_execution_settings=settings)
     executor.next_seconds_between_status_checks = wanted
-    slurm.bound_waits()
+    slurm_polling.bound_waits()
     asyncio.run(executor.sleep())
     assert waits == [slept]
 
 
 def test_without_the_plugin_no_wait_is_bound(monkeypatch):
-    monkeypatch.delitem(sys.modules, slurm.PLUGIN)
-    slurm.bound_waits()
-    assert slurm.PLUGIN not in sys.modules
+    monkeypatch.delitem(sys.modules, slurm_polling.PLUGIN)
+    slurm_polling.bound_waits()
+    assert slurm_polling.PLUGIN not in sys.modules
 
 
 def test_prefetch_obtains_data_and_neither_trains_nor_computes(project):

@@ -4,18 +4,18 @@ import pandas as pd
 import pytest
 
 from prunecal.benchmark import __main__ as benchmark
-from prunecal.benchmark import loads
-from prunecal.benchmark.ways import needed_flops
+from prunecal.benchmark import workloads
+from prunecal.benchmark.baselines import needed_flops
 from prunecal.figures import speed
 
-TINY = loads.Shape(32, 3, 4, 32, 64, 3, 4, vocabulary=1000)
+TINY = workloads.Shape(32, 3, 4, 32, 64, 3, 4, vocabulary=1000)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark") / "benchmark.json"
     patch = pytest.MonkeyPatch()
-    patch.setitem(loads.SHAPES, "mid", TINY)
+    patch.setitem(workloads.SHAPES, "mid", TINY)
     words = ["--rounds", "1", "--single", "2", "--images", "2", "--device", "cpu"]
     benchmark.main(benchmark.arguments([*words, "--out", str(out)]))
     patch.undo()
@@ -25,7 +25,7 @@ def measured(tmp_path_factory):
 def test_all_ways_give_the_same_logits(measured):
     rows = json.loads(measured.read_text())["rows"]
     assert {(row["load"], row["budget"]) for row in rows} == {
-        (load, budget) for load in loads.LOADS for budget in (576, 64)
+        (load, budget) for load in workloads.LOADS for budget in (576, 64)
     }
     for row in rows:
         assert row["max_logit_difference"] < 1e-4
@@ -52,7 +52,7 @@ def test_rates_are_questions_over_seconds(measured):
 
 
 def test_pope_like_asks_18_questions_an_image_of_which_10_or_11_are_distinct():
-    asked = loads.pope_like(8).groupby("image_id")["text"]
+    asked = workloads.pope_like(8).groupby("image_id")["text"]
     assert set(asked.size()) == {18}
     assert set(asked.nunique()) == {10, 11}
 

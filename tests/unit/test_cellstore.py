@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from prunecal import store
-from prunecal.cellstore import FILES, KEY_IN_PROVENANCE, CellStore, cell_key, prune
-from prunecal.errors import PrunecalError
+from prunecal.caching.cell_store import FILES, KEY_IN_PROVENANCE, CellStore, cell_key, prune
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
 
 KEY = cell_key({"cell": 1})
 OTHER = cell_key({"cell": 2})
@@ -20,9 +20,9 @@ def cells(tmp_path):
 
 def fill(cells, key, content="answers"):
     folder = cells.folder(key)
-    with store.atomic(folder / "predictions.parquet") as temporary:
+    with files.atomic(folder / "predictions.parquet") as temporary:
         temporary.write_text(content)
-    store.write_json(folder / "provenance.json", {KEY_IN_PROVENANCE: key})
+    files.write_json(folder / "provenance.json", {KEY_IN_PROVENANCE: key})
 
 
 def test_a_key_depends_on_the_facts_and_not_on_their_order():
@@ -32,7 +32,7 @@ def test_a_key_depends_on_the_facts_and_not_on_their_order():
 
 def test_a_cell_is_there_once_all_its_files_are(cells):
     assert not cells.has(KEY)
-    with store.atomic(cells.folder(KEY) / "predictions.parquet") as temporary:
+    with files.atomic(cells.folder(KEY) / "predictions.parquet") as temporary:
         temporary.write_text("answers")
     assert not cells.has(KEY)
     fill(cells, KEY)
@@ -58,7 +58,7 @@ def test_handed_out_files_are_whole_copies_with_checksums(cells, tmp_path):
     cells.hand_out(KEY, destination)
     for name in FILES:
         assert (destination / name).read_bytes() == (cells.folder(KEY) / name).read_bytes()
-        assert store.undamaged(destination / name)
+        assert files.undamaged(destination / name)
 
 
 def test_a_target_with_the_same_content_is_not_written_again(cells, tmp_path):
@@ -77,9 +77,9 @@ def test_a_target_that_differs_or_lost_its_checksum_is_written_again(cells, tmp_
     target.write_text("altered")
     cells.hand_out(KEY, tmp_path / "5")
     assert target.read_text() == "answers"
-    store.checksum_file(target).unlink()
+    files.checksum_file(target).unlink()
     cells.hand_out(KEY, tmp_path / "5")
-    assert store.undamaged(target)
+    assert files.undamaged(target)
 
 
 def test_pruning_keeps_the_cells_that_results_use(cells, tmp_path):
@@ -97,7 +97,7 @@ def test_pruning_keeps_the_cells_that_results_use(cells, tmp_path):
 def test_pruning_removes_nothing_if_a_result_does_not_name_its_cell(cells, tmp_path):
     results = tmp_path / "results"
     fill(cells, KEY)
-    store.write_json(results / "m" / "d" / "s" / "5" / "provenance.json", {"versions": {}})
+    files.write_json(results / "m" / "d" / "s" / "5" / "provenance.json", {"versions": {}})
     with pytest.raises(PrunecalError, match="does not name its cell, so no cell can be called un"):
         prune(cells.root, results)
     assert cells.has(KEY)
@@ -110,7 +110,7 @@ def test_the_prune_command_says_what_it_did(cells, tmp_path):
     cells.hand_out(OTHER, results / "model" / "dataset" / "scope" / "5")
     done = subprocess.run(
         [sys.executable, "-m", "prunecal.prune", "--store", cells.root, "--results", results],
-        cwd=Path(store.__file__).parents[1],
+        cwd=Path(files.__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import yaml
 
-from prunecal import claims, store
-from prunecal.claims import Expectation, evaluate, read_claims
-from prunecal.contrasts import Measured, matches
-from prunecal.errors import PrunecalError
-from prunecal.scores import Scores
+from prunecal import claims
+from prunecal.core.errors import PrunecalError
+from prunecal.statistics.claim_tests import Claim, Expectation, evaluate, read_claims
+from prunecal.statistics.contrasts import Measured, matches
+from prunecal.statistics.scores import Scores
+from prunecal.storage import files
 
 SHIPPED = Path(__file__).parents[2] / "reports" / "claims.yaml"
 BUDGETS = (4, 8, 16)
@@ -42,7 +43,7 @@ def write(path, cells, metrics, dataset="pope", noise=0.001):
         arrays[f"draws/{name}"] = (value[..., None] + error).astype(np.float32)
     facts = {"model": "m", "dataset": dataset, "cells": cells, "metrics": sorted(metrics)}
     facts["subsets"] = [{"name": "all", "n": 100, "n_images": 20}]
-    store.write_arrays(path, arrays, facts)
+    files.write_arrays(path, arrays, facts)
     return Scores(path)
 
 
@@ -120,7 +121,7 @@ def condition(**changes):
 
 
 def judge(scores, *conditions, **claim):
-    claim = claims.Claim(id="X", statement="x", conditions=list(conditions), **claim)
+    claim = Claim(id="X", statement="x", conditions=list(conditions), **claim)
     return evaluate(claim, [scores])
 
 
@@ -156,7 +157,7 @@ def test_one_case_among_many_needs_stronger_evidence(tmp_path):
     arrays = {"value/ece": value, "draws/ece": draws.astype(np.float32)}
     facts = {"model": "m", "dataset": "d", "cells": cells, "metrics": ["ece"]}
     facts["subsets"] = [{"name": "all", "n": 1, "n_images": 1}]
-    store.write_arrays(tmp_path / "s", arrays, facts)
+    files.write_arrays(tmp_path / "s", arrays, facts)
     scores = Scores(tmp_path / "s")
     one = {"family": "scope", "budget": 3}
     assert judge(scores, condition(of=one, **{"for": "some"}))["verdict"] == "supported"
@@ -228,7 +229,7 @@ def test_selectors_name_cells_by_their_properties(selector, found):
 def test_correlation_and_spread_agree_with_direct_computation(tmp_path):
     from scipy.stats import spearmanr
 
-    from prunecal.contrasts import correlations, spreads, trends
+    from prunecal.statistics.contrasts import correlations, spreads, trends
 
     rng = np.random.default_rng(3)
     cells = [cell("scope", budget, alpha=a) for budget in BUDGETS for a in (0.0, 0.5, 1.0)]
@@ -311,6 +312,6 @@ def test_stage_writes_every_claim_with_its_verdict(tmp_path):
     output = tmp_path / "claims.json"
     command = ["--claims", str(SHIPPED), "--scores", str(tmp_path / "s"), "--output", str(output)]
     claims.main(claims.arguments_of(command))
-    found = store.read_json(output)
+    found = files.read_json(output)
     assert [claim["id"] for claim in found] == IDS
     assert all(set(claim) == {"id", "statement", "verdict", "evidence"} for claim in found)

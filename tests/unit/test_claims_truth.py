@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from prunecal import claims, score, store
-from prunecal.claims import Claim, evaluate
-from prunecal.scores import Scores
+from prunecal import score
+from prunecal.statistics import claim_tests
+from prunecal.statistics.claim_tests import Claim, evaluate
+from prunecal.statistics.scores import Scores
+from prunecal.storage import files
 
 IMAGES, PER_IMAGE = 250, 8
 N = IMAGES * PER_IMAGE
@@ -45,7 +47,7 @@ def scores(tmp_path_factory):
         )
         cell = {"model": "m", "dataset": "d", "strategy": name, "family": name}
         paths.append(folder / f"{name}.parquet")
-        store.write_table(paths[-1], table, {"cell": cell | {"parameters": {}, "budget": 4}})
+        files.write_table(paths[-1], table, {"cell": cell | {"parameters": {}, "budget": 4}})
     output = folder / "score.safetensors"
     command = ["--predictions", *map(str, paths), "--output", str(output), "--resamples", "400"]
     score.main(score.arguments_of(command))
@@ -85,4 +87,4 @@ def test_equal_cells_are_told_apart_in_nothing(scores):
 
 
 def test_claims_module_lists_what_a_condition_can_measure():
-    assert all(kind in claims.__doc__ for kind in claims.KINDS)
+    assert all(kind in claim_tests.__doc__ for kind in claim_tests.KINDS)

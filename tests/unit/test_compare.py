@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow.csv
 import pytest
 
-from prunecal import compare, store
-from prunecal.errors import PrunecalError
-from prunecal.scores import read_scores
-from prunecal.statistics import holm, two_sided_p
+from prunecal import compare
+from prunecal.core.errors import PrunecalError
+from prunecal.statistics.scores import read_scores
+from prunecal.statistics.significance import holm, two_sided_p
+from prunecal.storage import files
 
 SUBSETS = [{"name": "all", "n": 30, "n_images": 10}, {"name": "unique", "n": 20, "n_images": 10}]
 CELLS = [
@@ -36,7 +37,7 @@ def write_scores(path, dataset="d", cells=CELLS, seed=0, metrics=("ece", "n_visu
         arrays[f"draws/{metric}"] = (value[..., None] + noise).astype(np.float32)
     facts = {"model": "m", "dataset": dataset, "cells": cells, "subsets": SUBSETS}
     facts |= {"metrics": list(metrics), "resamples": dict.fromkeys(metrics, RESAMPLES)}
-    store.write_arrays(path, arrays, facts | {"bins": 15, "seed": 0})
+    files.write_arrays(path, arrays, facts | {"bins": 15, "seed": 0})
     return path
 
 
@@ -44,7 +45,7 @@ def run(folder, *paths):
     command = ["--scores", *map(str, paths), "--folder", str(folder)]
     compare.main(compare.arguments_of(command))
     return [
-        store.read_table(folder / f"{name}.parquet").to_pandas()
+        files.read_table(folder / f"{name}.parquet").to_pandas()
         for name in ("metrics", "comparisons")
     ]
 
@@ -119,11 +120,11 @@ def test_same_scores_give_the_same_bytes(tmp_path):
 
 def test_undefined_metric_is_null_and_leaves_the_others_alone(tmp_path):
     path = write_scores(tmp_path / "s")
-    file = store.open_arrays(path)
+    file = files.open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     arrays["value/ece"][1, 0] = np.nan
     arrays["draws/ece"][1, 0] = np.nan
-    store.write_arrays(path, arrays, store.array_facts(file))
+    files.write_arrays(path, arrays, files.array_facts(file))
     metrics, comparisons = run(tmp_path, path)
     row = metrics.query("strategy == 'random-seed0' and subset == 'all' and metric == 'ece'")
     assert row[["value", "ci_low", "ci_high"]].isna().all(axis=None)
@@ -141,10 +142,10 @@ def test_detectable_difference_shrinks_with_the_noise(tmp_path):
 
 def test_what_cannot_be_detected_is_left_empty(tmp_path):
     path = write_scores(tmp_path / "s")
-    file = store.open_arrays(path)
+    file = files.open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     arrays["draws/ece"][:] = np.nan
-    store.write_arrays(path, arrays, store.array_facts(file))
+    files.write_arrays(path, arrays, files.array_facts(file))
     run(tmp_path, path)
     with (tmp_path / "detectable.csv").open() as lines:
         found = {row["metric"]: row["minimum_detectable"] for row in csv.DictReader(lines)}

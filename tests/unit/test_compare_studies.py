@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from prunecal import compare_studies, store
+from prunecal import compare_studies
 from prunecal.compare_studies import METRICS
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
 
 IMAGES, RESAMPLES = 12, 300
 CELLS = [("full", "full", {}, 40), ("saliency", "saliency", {}, 10)] + [
@@ -42,15 +43,15 @@ def write_study(folder, *, change=0.0, slope=0.0, model="m", dataset="d", shade=
         "bins": 15,
         "seed": seed,
     }
-    store.write_arrays(folder / "scores" / model / f"{dataset}.safetensors", arrays, facts)
-    store.write_json(folder / "study.json", {"title": "t"})
+    files.write_arrays(folder / "scores" / model / f"{dataset}.safetensors", arrays, facts)
+    files.write_json(folder / "study.json", {"title": "t"})
     images = [f"image-{number}" for number in range(IMAGES)]
     content = [bytes([shade, number]) for number in range(IMAGES)]
     place = folder / "datasets" / dataset
-    store.write_table(
+    files.write_table(
         place / "images.parquet", pa.table({"image_id": images, "bytes": content}), {}
     )
-    store.write_table(place / "questions.parquet", pa.table({"image_id": images * 2}), {})
+    files.write_table(place / "questions.parquet", pa.table({"image_id": images * 2}), {})
     return folder
 
 
@@ -137,7 +138,7 @@ def test_a_named_studys_data_sets_lie_beside_it(tmp_path):
     a = write_study(tmp_path / "results")
     named = tmp_path / "results" / "named"
     shutil.copytree(a / "scores", named / "scores")
-    store.write_json(named / "study.json", {"study": "named"})
+    files.write_json(named / "study.json", {"study": "named"})
     rows, _ = compared(tmp_path, a, named)
     assert {row["paired"] for row in rows} == {"true"}
     assert {float(row["interaction"]) for row in rows} == {0}

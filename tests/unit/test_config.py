@@ -9,11 +9,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from prunecal import plugins, schema
-from prunecal.config import cells, load_study
-from prunecal.errors import PrunecalError
-from prunecal.schema import json_schema
-from prunecal.settings import Study
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.study import schema
+from prunecal.study.cells import cells, load_study
+from prunecal.study.schema import json_schema
+from prunecal.study.settings import Study
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(ROOT.glob("studies/*.yaml"))
@@ -396,7 +397,7 @@ def test_the_papers_study_is_pinned_and_has_a_folder_of_its_own():
 
 def test_the_schema_file_is_what_the_settings_say():
     written = json.loads(schema.FILE.read_text(encoding="utf-8"))
-    assert written == json_schema(), "run `python -m prunecal.schema`"
+    assert written == json_schema(), "run `python -m prunecal.study.schema`"
 
 
 def test_config_and_studies_point_editors_to_the_schema():
@@ -462,8 +463,8 @@ LIGHT = """
 import sys, time, yaml
 settings = yaml.safe_load(open(sys.argv[1]))
 start = time.process_time()
-import prunecal.config
-prunecal.config.load_study(settings)
+import prunecal.study.cells
+prunecal.study.cells.load_study(settings)
 seconds = time.process_time() - start
 heavy = {"torch", "transformers", "pandas", "numpy", "pyarrow", "datasets", "sklearn", "matplotlib"}
 print(seconds, *sorted(heavy & set(sys.modules)))

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from prunecal import console
+from prunecal.core import cli
 
 STAGE = """
 import warnings
-from prunecal import console
-from prunecal.errors import PrunecalError
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
 
 def main(arguments):
-    console.log.debug("a detail")
-    console.log.info("at work")
+    cli.log.debug("a detail")
+    cli.log.info("at work")
     {body}
 
-console.run(main, console.parser("A stage.").parse_args())
+cli.run(main, cli.parser("A stage.").parse_args())
 """
 
 
@@ -25,7 +25,7 @@ def run(tmp_path, body, *, log=True):
     path = tmp_path / "logs" / "deep" / "stage.log"
     done = subprocess.run(
         [sys.executable, "-c", STAGE.format(body=body), *(["--log", path] if log else [])],
-        cwd=Path(console.__file__).parents[1],
+        cwd=Path(cli.__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
@@ -81,8 +81,8 @@ def test_a_fault_of_the_disk_is_one_line_and_its_traceback_is_in_the_log(tmp_pat
 
 def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing():
     done = subprocess.run(
-        [sys.executable, "-c", STAGE.format(body="console.log.info('done')"), "--log", "/dev/full"],
-        cwd=Path(console.__file__).parents[1],
+        [sys.executable, "-c", STAGE.format(body="cli.log.info('done')"), "--log", "/dev/full"],
+        cwd=Path(cli.__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
@@ -107,8 +107,8 @@ def test_warnings_reach_the_log_and_the_terminal(tmp_path):
 
 
 def test_a_log_holds_the_last_run_alone(tmp_path):
-    run(tmp_path, "console.log.info('the first run')")
-    _, _, log = run(tmp_path, "console.log.info('the second run')")
+    run(tmp_path, "cli.log.info('the first run')")
+    _, _, log = run(tmp_path, "cli.log.info('the second run')")
     assert "second" in log
     assert "first" not in log
 
@@ -119,5 +119,5 @@ def test_text_of_any_script_reaches_the_log(tmp_path):
 
 
 def test_progress_passes_all_items_on(capsys):
-    assert list(console.progress(range(5), total=5, what="count", unit="item")) == [0, 1, 2, 3, 4]
+    assert list(cli.progress(range(5), total=5, what="count", unit="item")) == [0, 1, 2, 3, 4]
     assert "count: 100%" in capsys.readouterr().err

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from prunecal import data, store
+from prunecal import data
+from prunecal.core.errors import PrunecalError
 from prunecal.datasets import Dataset, pope
-from prunecal.errors import PrunecalError
+from prunecal.storage import files
 
 
 def encoded(seed: int, kind: str) -> bytes:
@@ -59,7 +60,7 @@ def _at_root(request, monkeypatch):
 def test_questions_and_images_are_written_with_what_determines_them(source, tmp_path):
     done = run(source, tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    questions = store.read_table(tmp_path / "out" / "questions.parquet")
+    questions = files.read_table(tmp_path / "out" / "questions.parquet")
     assert [str(field.type).replace("element", "item") for field in questions.schema] == [
         *["string"] * 4,
         "list<item: string>",
@@ -75,10 +76,10 @@ def test_questions_and_images_are_written_with_what_determines_them(source, tmp_
         "options": ["Yes", "No"],
         "label": 0,
     }
-    images = store.read_table(tmp_path / "out" / "images.parquet").to_pylist()
+    images = files.read_table(tmp_path / "out" / "images.parquet").to_pylist()
     assert images == [{"image_id": name, "bytes": content} for name, content in IMAGES.items()]
-    facts = store.read_facts(tmp_path / "out" / "images.parquet")
-    assert facts == store.read_facts(tmp_path / "out" / "questions.parquet")
+    facts = files.read_facts(tmp_path / "out" / "images.parquet")
+    assert facts == files.read_facts(tmp_path / "out" / "questions.parquet")
     assert facts["dataset"] == "polls"
     assert facts["loader"] == "pope"
     assert facts["revision"].startswith("sha256:")
@@ -135,7 +136,7 @@ def test_images_go_to_disk_a_group_at_a_time(tmp_path, monkeypatch):
     found = Dataset(pd.DataFrame({"image_id": list(contents)}), contents.items(), "1")
     assert data.write_images(tmp_path / "images.parquet", "polls", found, {}) == 9
     assert pq.ParquetFile(tmp_path / "images.parquet").num_row_groups == 5
-    table = store.read_table(tmp_path / "images.parquet")
+    table = files.read_table(tmp_path / "images.parquet")
     assert dict(zip(*table.to_pydict().values(), strict=True)) == contents
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from loopback_hub import SHA, Hub, serve, use
-from prunecal import hub
+from prunecal.core.errors import PrunecalError
 from prunecal.datasets import check, pope, scienceqa
-from prunecal.errors import PrunecalError
+from prunecal.sources import hub
 
 
 def png(seed: int) -> bytes:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from prunecal.core.errors import PrunecalError
 from prunecal.engine import device
-from prunecal.errors import PrunecalError
 
 # a stand-in for torch, whose import is slow: only what `pick` asks of it
 PICK = """

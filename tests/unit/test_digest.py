@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from prunecal import digest
+from prunecal.caching import fingerprint
+from prunecal.storage.checksums import file_digest
 
 STAGE = '''"""A stage."""
 from pack import helper
@@ -32,16 +33,16 @@ def package(tmp_path, monkeypatch):
     }
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
-    monkeypatch.setattr(digest, "ROOT", tmp_path)
-    digest._parse.cache_clear()
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    fingerprint._parse.cache_clear()
     yield folder
-    digest._parse.cache_clear()
+    fingerprint._parse.cache_clear()
 
 
 def stage_digest():
     """Return the digest as a fresh process would."""
-    digest._parse.cache_clear()
-    return digest.source_digest("pack.stage")
+    fingerprint._parse.cache_clear()
+    return fingerprint.source_digest("pack.stage")
 
 
 def change(path, old, new):
@@ -123,30 +124,32 @@ def test_modules_that_import_each_other_have_a_digest(package):
 
 
 def test_several_modules_have_one_digest_whatever_their_order(package):
-    assert digest.source_digest("pack.stage", "pack.unused") == digest.source_digest(
+    assert fingerprint.source_digest("pack.stage", "pack.unused") == fingerprint.source_digest(
         "pack.unused", "pack.stage"
     )
-    assert digest.source_digest("pack.stage", "pack.unused") != digest.source_digest("pack.stage")
+    assert fingerprint.source_digest("pack.stage", "pack.unused") != fingerprint.source_digest(
+        "pack.stage"
+    )
 
 
 def test_an_unknown_module_is_refused(package):
     with pytest.raises(ModuleNotFoundError, match="pack.nowhere is not a module"):
-        digest.source_digest("pack.nowhere")
+        fingerprint.source_digest("pack.nowhere")
 
 
 def test_other_peoples_modules_are_left_out(package):
     before = stage_digest()
     (package / "stage.py").write_text(STAGE + "import json\n")
     assert stage_digest() != before
-    assert set(digest._parse("pack.stage")[1]) == {"pack", "pack.helper", "pack.deep"}
+    assert set(fingerprint._parse("pack.stage")[1]) == {"pack", "pack.helper", "pack.deep"}
 
 
 def test_the_stages_follow_their_helpers():
-    followed = digest._parse("prunecal.rank")[1]
-    assert {"prunecal.store", "prunecal.plugins"} <= set(followed)
+    followed = fingerprint._parse("prunecal.rank")[1]
+    assert {"prunecal.storage.files", "prunecal.core.plugins"} <= set(followed)
 
 
 def test_a_files_digest_is_its_sha256(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 1000)
-    assert digest.file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()

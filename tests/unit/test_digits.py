@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunecal import digits
 from prunecal.datasets import check, digits_pope, digits_sqa
+from prunecal.digits import canvas as digits
 
 ARTICLE = r"an? "
 POLL = re.compile(
@@ -35,7 +35,9 @@ def truth():
 
 
 def scans_of(split):
-    return {digit.scan for index in range(200) for digit in digits.canvas(split, 0, index).digits}
+    return {
+        digit.scan for index in range(200) for digit in digits.make_canvas(split, 0, index).digits
+    }
 
 
 def test_train_and_test_canvases_share_no_scan():
@@ -49,13 +51,13 @@ def test_scans_are_of_the_digit_that_the_canvas_claims():
     from sklearn.datasets import load_digits
 
     targets = load_digits().target
-    drawn = [digit for index in range(50) for digit in digits.canvas("test", 3, index).digits]
+    drawn = [digit for index in range(50) for digit in digits.make_canvas("test", 3, index).digits]
     assert all(targets[digit.scan] == digit.value for digit in drawn)
 
 
 def test_digits_stand_out_at_their_patch_and_nowhere_else():
     for index in range(20):
-        canvas = digits.canvas("train", 0, index)
+        canvas = digits.make_canvas("train", 0, index)
         patches = canvas.pixels.reshape(digits.GRID, digits.PATCH, digits.GRID, digits.PATCH)
         contrast = np.ptp(patches, axis=(1, 3)).ravel()
         shown = canvas.patches < digits.BACKGROUND

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from prunecal import digits
 from prunecal.datasets import digits_pope, digits_sqa
-from prunecal.digits_polls import truth
-from prunecal.prompts import conversation, pope_text
-from prunecal.recipes import _digits_model
+from prunecal.digits.canvas import NAMES, make_canvas
+from prunecal.digits.polls import truth
 from prunecal.recipes import digits as recipe
-from prunecal.recipes._digits_decoder import _answer
-from prunecal.recipes._digits_exam import Exam, Mix
+from prunecal.recipes.digits.decoder import _answer
+from prunecal.recipes.digits.model import normalise
+from prunecal.recipes.digits.questions import Exam, Mix
+from prunecal.study.prompts import conversation, pope_text
 
 SHORT = recipe.Params(images=8, tower_steps=2, poll_steps=2, symbol_steps=2, image_steps=2)
 
@@ -104,15 +104,15 @@ def test_an_answer_is_one_token_after_the_prompt(processor, answer):
 
 
 def test_processor_gives_the_pixels_that_training_saw(processor):
-    canvas = digits.canvas("test", 0, 3)
+    canvas = make_canvas("test", 0, 3)
     image = Image.open(io.BytesIO(canvas.png()))
     processed = processor.image_processor(image, return_tensors="pt")["pixel_values"]
-    expected = _digits_model.normalise(torch.from_numpy(canvas.pixels)[None])
+    expected = normalise(torch.from_numpy(canvas.pixels)[None])
     torch.testing.assert_close(processed, expected, atol=1e-6, rtol=0)
 
 
 def test_packed_questions_give_the_loss_of_one_prompt_at_a_time(model, processor):
-    canvas = digits.canvas("train", 0, 0)
+    canvas = make_canvas("train", 0, 0)
     exam = Exam(processor.tokenizer, [canvas], truth([canvas]), Mix(2, 2))
     image = Image.open(io.BytesIO(canvas.png()))
     losses = []
@@ -121,7 +121,7 @@ def test_packed_questions_give_the_loss_of_one_prompt_at_a_time(model, processor
         target = processor.tokenizer.convert_tokens_to_ids(answer)
         with torch.no_grad():
             losses.append(-model(**inputs).logits[0, -1].log_softmax(-1)[target])
-    pixels = _digits_model.normalise(torch.from_numpy(canvas.pixels)[None])
+    pixels = normalise(torch.from_numpy(canvas.pixels)[None])
     with torch.no_grad():
         visual = torch.stack(list(model.model.get_image_features(pixels).pooler_output))
         _, metrics = _answer(
@@ -131,14 +131,14 @@ def test_packed_questions_give_the_loss_of_one_prompt_at_a_time(model, processor
 
 
 def test_marks_are_at_the_choices_and_say_which_is_right(processor):
-    canvases = [digits.canvas("train", 0, index) for index in range(3)]
+    canvases = [make_canvas("train", 0, index) for index in range(3)]
     exam = Exam(processor.tokenizer, canvases, truth(canvases), Mix(1, 2))
     packed = exam.pack(np.arange(3), np.random.default_rng(0))
     words = processor.tokenizer.convert_ids_to_tokens
     right = []
     for row, place, mark in zip(*packed.marked.tolist(), words(packed.marks), strict=True):
         letter, choice = words(packed.ids[row, place - 1 : place + 1])
-        assert choice in digits.NAMES
+        assert choice in NAMES
         if mark == "Yes":
             right.append(letter.removesuffix("."))
     assert right == words(packed.answers[:, ~packed.is_poll].flatten())

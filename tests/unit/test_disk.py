@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from full_disk import full_disk
-from prunecal import disk, model, recipes, store
+from prunecal import model, recipes
+from prunecal.core import disk_errors
+from prunecal.storage import files
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -38,7 +40,7 @@ def linked(error, **links):
     ],
 )
 def test_a_fault_is_found_behind_other_exceptions(error, code):
-    found = disk.fault(error)
+    found = disk_errors.fault(error)
     assert (found and found.errno) == code
 
 
@@ -53,17 +55,19 @@ def test_a_fault_is_found_behind_other_exceptions(error, code):
     ],
 )
 def test_a_fault_is_told_with_the_files_name_and_a_remedy(error, message):
-    assert disk.told(error).startswith(message)
+    assert disk_errors.told(error).startswith(message)
 
 
-@pytest.mark.parametrize("code", [*disk.FULL, *disk.FORBIDDEN, *disk.BROKEN])
+@pytest.mark.parametrize("code", [*disk_errors.FULL, *disk_errors.FORBIDDEN, *disk_errors.BROKEN])
 def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path, code):
     def fail():
-        with store.atomic(tmp_path / "table.csv") as temporary:
+        with files.atomic(tmp_path / "table.csv") as temporary:
             temporary.write_text("half")
             raise OSError(code, os.strerror(code), str(temporary))
 
-    with pytest.raises(disk.CannotWriteError, match=r"table.csv cannot be written \(") as caught:
+    with pytest.raises(
+        disk_errors.CannotWriteError, match=r"table.csv cannot be written \("
+    ) as caught:
         fail()
     assert ".part" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -71,7 +75,7 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path, cod
 
 def test_a_file_that_cannot_be_read_meanwhile_keeps_its_own_name(tmp_path):
     def fail():
-        with store.atomic(tmp_path / "here" / "table.csv"):
+        with files.atomic(tmp_path / "here" / "table.csv"):
             raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "there" / "x"))
 
     with pytest.raises(PermissionError):
@@ -79,9 +83,9 @@ def test_a_file_that_cannot_be_read_meanwhile_keeps_its_own_name(tmp_path):
 
 
 WRITERS = {
-    "parquet": lambda path: store.write_table(path, pa.table({"a": np.arange(99999)}), {}),
-    "safetensors": lambda path: store.write_arrays(path, {"a": np.zeros(99999)}, {}),
-    "json": lambda path: store.write_json(path, ["x"] * 99999),
+    "parquet": lambda path: files.write_table(path, pa.table({"a": np.arange(99999)}), {}),
+    "safetensors": lambda path: files.write_arrays(path, {"a": np.zeros(99999)}, {}),
+    "json": lambda path: files.write_json(path, ["x"] * 99999),
 }
 
 
@@ -89,14 +93,16 @@ WRITERS = {
 def test_a_file_too_large_for_the_disk_is_named_whatever_writes_it(tmp_path, write):
     with (
         full_disk(65536),
-        pytest.raises(disk.CannotWriteError, match="result cannot be written .File too large"),
+        pytest.raises(
+            disk_errors.CannotWriteError, match="result cannot be written .File too large"
+        ),
     ):
         write(tmp_path / "result")
     assert list(tmp_path.iterdir()) == []
 
 
 RECIPE = """
-from prunecal.parameters import Parameters
+from prunecal.core.parameters import Parameters
 from safetensors import SafetensorError
 class Params(Parameters):
     error: str
@@ -120,7 +126,9 @@ def recipe(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("recipe")
 def test_a_disk_that_is_full_at_the_end_of_training_is_told_by_the_weights_folder(tmp_path):
     source = {"train": {"recipe": "spoiled", "error": "words"}}
-    with pytest.raises(disk.CannotWriteError, match=r"m/weights cannot be written \(Disk quota"):
+    with pytest.raises(
+        disk_errors.CannotWriteError, match=r"m/weights cannot be written \(Disk quota"
+    ):
         model.obtain(source, tmp_path / "m" / "weights")
     assert list((tmp_path / "m").iterdir()) == []
 

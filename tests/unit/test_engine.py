@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from prunecal import plugins, store
-from prunecal.engine.cell import Session
-from prunecal.errors import PrunecalError
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
-from prunecal.prompts import conversation
+from prunecal.storage import files
 from prunecal.strategies import rank
+from prunecal.study.prompts import conversation
 from support import picture, questions, tiny_llava
 
 N = 16
@@ -34,7 +35,7 @@ def features(llava, tmp_path_factory):
         tokens, saliency = llava.encode([picture(seed) for seed in range(3)])
     ids = [f"image{at}" for at in range(3)]
     arrays = {"features": tokens.contiguous(), "saliency": saliency}
-    store.write_tensors(path, arrays, {"image_id": ids})
+    files.write_tensors(path, arrays, {"image_id": ids})
     return path
 
 

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 
 import synthetic_results
-from prunecal import compare_studies, examples, store
-from prunecal.figures import frames, tables
-from stages import define, first_page, run
+from prunecal import compare_studies
+from prunecal.figures import pooling
+from prunecal.report import single_questions, tables
+from prunecal.storage import files
+from stages import define, run, write_first_page
 
 EVIL = "</td></script><script>alert('x')</script><img src=x onerror=\"alert(1)\"><!-- &lt;&amp ' \""
 SETTINGS = synthetic_results.study(
@@ -44,13 +46,13 @@ class Page(HTMLParser):
 
 def spoil_table(path, names, change):
     """Change the texts in some columns of a parquet file, within lists too."""
-    table, facts = store.read_table(path), store.read_facts(path)
+    table, facts = files.read_table(path), files.read_facts(path)
     for name in set(names) & set(table.column_names):
         values = table.column(name).to_pylist()
         new = [[*map(change, one)] if isinstance(one, list) else change(one) for one in values]
         place = table.column_names.index(name)
         table = table.set_column(place, name, pa.array(new, table.schema.field(name).type))
-    store.write_table(path, table, facts)
+    files.write_table(path, table, facts)
 
 
 def write(folder, change):
@@ -62,24 +64,24 @@ def write(folder, change):
         if path.name in ("questions.parquet", "images.parquet", "predictions.parquet"):
             spoil_table(path, asked, change)
     for path in results.rglob("ranking.safetensors"):
-        file = store.open_arrays(path)
-        facts = store.array_facts(file)
+        file = files.open_arrays(path)
+        facts = files.array_facts(file)
         facts["image_id"] = [*map(change, facts["image_id"])]
-        store.write_arrays(path, {"order": file.get_tensor("order")}, facts)
-    study = store.read_json(results / "study.json")
+        files.write_arrays(path, {"order": file.get_tensor("order")}, facts)
+    study = files.read_json(results / "study.json")
     study["title"] = change(study["title"])
     study["models"][0]["path"] = change(study["models"][0]["path"])
-    store.write_json(results / "study.json", study)
-    claims = store.read_json(results / "claims.json")
+    files.write_json(results / "study.json", study)
+    claims = files.read_json(results / "claims.json")
     for claim in claims:
         claim["id"], claim["statement"] = change(claim["id"]), change(claim["statement"])
         claim["evidence"]["words"] = [*map(change, claim["evidence"]["words"])]
-    store.write_json(results / "claims.json", claims)
+    files.write_json(results / "claims.json", claims)
     for path in results.rglob("provenance.json"):
-        note = store.read_json(path)
+        note = files.read_json(path)
         changed = {key: change(note[key]) for key in ("device", "platform")}
         versions = {name: change(number) for name, number in note["versions"].items()}
-        store.write_json(path, note | changed | {"versions": versions})
+        files.write_json(path, note | changed | {"versions": versions})
     return results
 
 
@@ -93,10 +95,10 @@ def evil(tmp_path_factory):
     return write(tmp_path_factory.mktemp("evil"), lambda text: f"{text} {EVIL}")
 
 
-def single_questions(results, folder):
+def write_single_questions(results, folder):
     cells = results / synthetic_results.MODEL
     run(
-        examples,
+        single_questions,
         predictions=sorted(cells.glob("*/*/*/predictions.parquet")),
         rankings=sorted(cells.glob("*/*/ranking.safetensors")),
         questions=sorted(results.glob("datasets/*/questions.parquet")),
@@ -111,7 +113,7 @@ def past(results, folder):
     return (folder / "provenance.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("make", [first_page, single_questions, define, past])
+@pytest.mark.parametrize("make", [write_first_page, write_single_questions, define, past])
 def test_a_page_has_the_same_elements_whatever_its_texts_hold(make, plain, evil, tmp_path):
     expected, found = (Page(make(results, tmp_path)) for results in (plain, evil))
     assert found.elements == expected.elements
@@ -120,7 +122,7 @@ def test_a_page_has_the_same_elements_whatever_its_texts_hold(make, plain, evil,
 
 @pytest.mark.parametrize("column", ["model", "dataset", "subset", "strategy"])
 def test_the_table_of_all_cells_has_the_same_elements(column, plain):
-    metrics = frames.read(plain / "metrics.parquet")
+    metrics = pooling.read(plain / "metrics.parquet")
     changed = metrics.assign(**{column: metrics[column] + EVIL})
     expected, found = (Page(tables.page(frame)) for frame in (metrics, changed))
     assert found.elements == expected.elements

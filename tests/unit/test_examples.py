@@ -10,9 +10,10 @@ from PIL import Image
 
 import synthetic_results
 from markup import Elements
-from prunecal import examples, store
-from prunecal.errors import PrunecalError
-from prunecal.predictions import read_cell
+from prunecal.core.errors import PrunecalError
+from prunecal.report import single_questions
+from prunecal.statistics.predictions import read_cell
+from prunecal.storage import files
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +30,17 @@ def arguments(results, output, count=6):
     parts += ["--questions", *sorted(results.glob("datasets/*/questions.parquet"))]
     parts += ["--images", *sorted(results.glob("datasets/*/images.parquet"))]
     parts += ["--crop", "--count", count, "--output", output]
-    return examples.arguments_of([str(part) for part in parts])
+    return single_questions.arguments_of([str(part) for part in parts])
 
 
 def written(results, tmp_path, count=6):
-    examples.main(arguments(results, tmp_path / "examples.html", count))
+    single_questions.main(arguments(results, tmp_path / "examples.html", count))
     return (tmp_path / "examples.html").read_text(encoding="utf-8")
 
 
 def test_answers_are_those_that_are_scored(results):
     for path in sorted(results.glob("*/*/*/*/predictions.parquet")):
-        cell, found = read_cell(path), examples.read_answers(path)
+        cell, found = read_cell(path), single_questions.read_answers(path)
         assert (found.answer == cell.prediction).all()
         assert found.confidence == pytest.approx(cell.confidence, abs=1e-12)
 
@@ -49,8 +50,8 @@ def test_ties_go_to_the_first_option(tmp_path):
 
     path = tmp_path / "predictions.parquet"
     logits = pa.array([[1.0, 2.0, 2.0], [0.5, 0.5]], pa.list_(pa.float32()))
-    store.write_table(path, pa.table({"logits": logits}), {})
-    found = examples.read_answers(path)
+    files.write_table(path, pa.table({"logits": logits}), {})
+    found = single_questions.read_answers(path)
     assert found.answer.tolist() == [1, 0]
     assert found.confidence == pytest.approx([1 / (2 + np.exp(-1)), 0.5])
 
@@ -60,7 +61,7 @@ def test_the_largest_changes_are_chosen_and_repeats_count_once():
         [[0.5, 0.5, 0.9, 0.9, 0.6], [0.6, 0.5, 0.3, 0.3, 0.6], [0.5, 0.9, 0.8, 0.8, 0.7]]
     )
     same = ["a", "b", "c", "c", "d"]
-    found = examples.largest_changes(confidence, 0, same, 3)
+    found = single_questions.largest_changes(confidence, 0, same, 3)
     assert [(one.question, one.cell) for one in found] == [(2, 1), (1, 2), (0, 1)]
     assert [one.size for one in found] == pytest.approx([-0.6, 0.4, 0.1])
 
@@ -68,19 +69,19 @@ def test_the_largest_changes_are_chosen_and_repeats_count_once():
 def test_the_path_covers_exactly_the_dropped_patches():
     kept = np.random.default_rng(0).permutation(36)[:11]
     covered = set()
-    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)", examples.dropped_path(kept, 36)):
+    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)", single_questions.dropped_path(kept, 36)):
         line = {6 * int(y) + int(x) + step for step in range(int(width))}
         assert not line & covered
         covered |= line
     assert covered == set(range(36)) - set(kept.tolist())
     with pytest.raises(PrunecalError, match="35 visual tokens do not form a square grid"):
-        examples.dropped_path(kept, 35)
+        single_questions.dropped_path(kept, 35)
 
 
 def test_pictures_are_small_and_complete():
     held = io.BytesIO()
     Image.new("RGB", (900, 600), (10, 200, 30)).save(held, "PNG")
-    uri = examples.picture_uri(held.getvalue(), "pad")
+    uri = single_questions.picture_uri(held.getvalue(), "pad")
     kind, content = re.fullmatch(r"data:image/(png|jpeg);base64,(.+)", uri).groups()
     with Image.open(io.BytesIO(base64.b64decode(content))) as image:
         assert image.size == (168, 168)
@@ -116,8 +117,8 @@ def test_page_needs_no_other_file_and_repeats_byte_for_byte(results, tmp_path):
 def test_a_cell_of_another_length_is_named(results, tmp_path):
     given = arguments(results, tmp_path / "page.html")
     shorter = tmp_path / "toy-pope" / "questions.parquet"
-    whole = store.read_table(results / "datasets" / "toy-pope" / "questions.parquet")
-    store.write_table(shorter, whole.slice(0, 100), {})
+    whole = files.read_table(results / "datasets" / "toy-pope" / "questions.parquet")
+    files.write_table(shorter, whole.slice(0, 100), {})
     given.questions = [shorter, *given.questions[1:]]
     with pytest.raises(PrunecalError, match="240 answers for 100 questions of toy-pope"):
-        examples.main(given)
+        single_questions.main(given)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 from prunecal.strategies.fastv import fastv_logits
 
 VECTORS = Path(__file__).parents[1] / "vectors"

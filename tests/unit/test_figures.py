@@ -9,24 +9,25 @@ from matplotlib import pyplot
 from PIL import Image
 
 import synthetic_results
-from prunecal import plugins, store
 from prunecal.calibration import aurc, expected_calibration_error
+from prunecal.core import plugins
 from prunecal.figures import (
-    answers,
     budget,
+    cell_selection,
     forest,
-    frames,
     kept_tokens,
     learning_curve,
-    names,
+    naming,
     pareto,
+    pooling,
     reliability,
     risk_coverage,
     style,
     sweep,
-    tables,
 )
-from prunecal.figures.answers import Answers
+from prunecal.figures.cell_selection import Answers
+from prunecal.report import tables
+from prunecal.storage import files
 
 SMALL = ["full", {"strategy": "random", "seed": [0, 1]}, {"strategy": "scope", "alpha": [0.0, 1.0]}]
 
@@ -104,12 +105,12 @@ def test_strategies_are_named_for_readers(measured):
     assert looks["scope-alpha0-gap_power2"].name == "SCOPE α = 0, p = 2"
     assert looks["fastv-layer2"].name == "FastV"
     assert looks["random-seed1"].name == "Random (mean of 3 seeds)"
-    assert names.strategy_name("random", {"seed": 1}) == "Random seed 1"
-    assert names.strategy_name("fastv", {"layer": 3}) == "FastV layer 3"
+    assert naming.strategy_name("random", {"seed": 1}) == "Random seed 1"
+    assert naming.strategy_name("fastv", {"layer": 3}) == "FastV layer 3"
 
 
 def test_pooled_seeds_are_their_mean_and_range(measured):
-    pooled = frames.pool_seeds(frames.headline(measured, ["accuracy"]))
+    pooled = pooling.pool_seeds(pooling.headline(measured, ["accuracy"]))
     row = pooled[(pooled["family"] == "random") & (pooled["budget"] == 8)].iloc[0]
     task = (measured["model"] == row["model"]) & (measured["dataset"] == row["dataset"])
     cell = (measured["family"] == "random") & (measured["budget"] == 8)
@@ -122,8 +123,8 @@ def test_pooled_seeds_are_their_mean_and_range(measured):
 
 def test_a_single_seed_keeps_its_interval(measured):
     one = measured[measured["strategy"] == "random-seed1"]
-    pooled = frames.pool_seeds(frames.headline(one, ["ece"]))
-    expected = frames.headline(one, ["ece"])
+    pooled = pooling.pool_seeds(pooling.headline(one, ["ece"]))
+    expected = pooling.headline(one, ["ece"])
     assert sorted(pooled["low"]) == sorted(expected["ci_low"])
     assert set(pooled["series"]) == {"Random seed 1"}
 
@@ -233,8 +234,8 @@ def test_pictures_are_shown_as_the_model_sees_them():
 
 
 def test_shown_cells_are_the_ends_of_each_family(results):
-    cells = answers.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
-    chosen = answers.chosen(cells)
+    cells = cell_selection.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
+    chosen = cell_selection.chosen(cells)
     assert list(dict.fromkeys(chosen["name"])) == [
         "Unpruned",
         "Random seed 0",
@@ -244,23 +245,25 @@ def test_shown_cells_are_the_ends_of_each_family(results):
         "FastV",
         "FastV, two passes",
     ]
-    assert answers.panels(chosen) == [4, 8]
+    assert cell_selection.panels(chosen) == [4, 8]
 
 
 def drawings(measured, compared, results):
     """Draw each kind of figure once."""
     looks = style.styles(measured)
-    pool = frames.pool_seeds
-    yield budget.draw(pool(frames.headline(measured, ["ece"]), looks), looks, "ece")
-    yield sweep.draw(frames.headline(measured, sweep.METRICS), "alpha")
-    both = pool(frames.headline(measured, ["accuracy", "ece"]), looks)
+    pool = pooling.pool_seeds
+    yield budget.draw(pool(pooling.headline(measured, ["ece"]), looks), looks, "ece")
+    yield sweep.draw(pooling.headline(measured, sweep.METRICS), "alpha")
+    both = pool(pooling.headline(measured, ["accuracy", "ece"]), looks)
     yield pareto.draw(pareto.trade_off(both), looks)
-    deltas = pool(frames.headline(compared, ["ece"]), looks, column="delta")
-    yield forest.draw(frames.pruned(deltas), looks, "ece")
-    cells = answers.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
-    chosen = answers.chosen(cells)
-    chosen = chosen[chosen["budget"].isin(answers.panels(chosen)) | (chosen["family"] == "full")]
-    read = [answers.read(path) for path in chosen["path"]]
+    deltas = pool(pooling.headline(compared, ["ece"]), looks, column="delta")
+    yield forest.draw(pooling.pruned(deltas), looks, "ece")
+    cells = cell_selection.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
+    chosen = cell_selection.chosen(cells)
+    chosen = chosen[
+        chosen["budget"].isin(cell_selection.panels(chosen)) | (chosen["family"] == "full")
+    ]
+    read = [cell_selection.read(path) for path in chosen["path"]]
     yield reliability.draw(chosen, [reliability.diagram(found) for found in read], looks, "toy")
     curves = [risk_coverage.risk_coverage_curve(found.confidence, found.correct) for found in read]
     yield risk_coverage.draw(chosen, curves, looks)
@@ -315,8 +318,8 @@ def test_a_study_of_almost_nothing_is_drawn(strategies, budgets, tmp_path):
 
 def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
     paths = sorted(results.glob("*/toy-pope/*/ranking.safetensors"))
-    files = [store.open_arrays(path) for path in paths]
-    facts = [store.array_facts(file) for file in files]
+    opened = [files.open_arrays(path) for path in paths]
+    facts = [files.array_facts(file) for file in opened]
     table = pd.DataFrame(
         {"strategy": path.parent.name, "family": fact["family"], **fact["parameters"]}
         for path, fact in zip(paths, facts, strict=True)
@@ -326,7 +329,7 @@ def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
     assert len(chosen) == 10  # one seed of random, saliency, eight of SCOPE
     orders = [
         dict(zip(fact["image_id"], file.get_tensor("order"), strict=True))
-        for fact, file in zip(facts, files, strict=True)
+        for fact, file in zip(facts, opened, strict=True)
     ]
     pictures = kept_tokens.first_pictures(results / "datasets/toy-pope/images.parquet", "pad", 2)
     figure = kept_tokens.draw(chosen, orders, pictures, 8, "costs $5 & <b>more</b>")
@@ -365,7 +368,7 @@ def test_table_of_data_sets_counts_questions(results):
 
 
 def test_table_of_claims_holds_each_comparison_once(results):
-    claims = store.read_json(results / "claims.json")
+    claims = files.read_json(results / "claims.json")
     table = tables.claims_table(claims)
     assert table["claim"].tolist() == ["C1", "C1", "C2", "C2", "C3"]
     first = claims[0]["evidence"]["numbers"][0]

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzing import NUMBERS, WORDS, damaged, fuzzed, json_text, result_or_sentence, spoilt
-from prunecal import data, pictures, store
+from prunecal import data
+from prunecal.sources import image_files
+from prunecal.storage import files
 
 
 def picture(kind="PNG"):
@@ -55,7 +57,7 @@ LINES = [
 @given(content=st.sampled_from(PICTURES).flatmap(damaged))
 @example(content=PICTURES[0])
 def test_any_picture(content):
-    image = result_or_sentence(pictures.decoded, "images.parquet", "one", content)
+    image = result_or_sentence(image_files.decoded, "images.parquet", "one", content)
     assert image is None or image.size[0] > 0
     if content == PICTURES[0]:
         assert image.size == (9, 8)
@@ -119,8 +121,8 @@ def prepared(loader, folder, params):
             images=images,
         )
     )
-    found = store.read_table(questions)
-    shown = store.read_table(images, ["image_id", "bytes"])
+    found = files.read_table(questions)
+    shown = files.read_table(images, ["image_id", "bytes"])
     assert set(found["image_id"].to_pylist()) == set(shown["image_id"].to_pylist())
     assert all(
         label < len(options)

@@ -15,14 +15,16 @@ from safetensors.numpy import load, save
 
 import synthetic_results
 from fuzzing import damaged, fuzzed, json_text, result_or_sentence, spoilt
-from prunecal import compare, compare_studies, infer, origin, rank, score, store
+from prunecal import compare, compare_studies, infer, rank, score
+from prunecal.caching import lineage
 from prunecal.datasets import COLUMNS
-from prunecal.engine.cell import Session
-from prunecal.figures import answers
-from prunecal.mechanisms import Sources
+from prunecal.engine.session import Session
+from prunecal.figures import cell_selection
 from prunecal.models.llava import Llava
-from prunecal.predictions import read_cells, subsets
-from prunecal.scores import read_scores
+from prunecal.statistics.mechanisms import Sources
+from prunecal.statistics.predictions import read_cells, subsets
+from prunecal.statistics.scores import read_scores
+from prunecal.storage import files
 from prunecal.strategies import full
 from support import questions, tiny_llava
 
@@ -78,13 +80,13 @@ def parquets(draw, path):
     content = path.read_bytes()
     if draw(st.booleans()):
         return draw(damaged(content))
-    table, facts = pq.read_table(path), store.read_facts(path)
+    table, facts = pq.read_table(path), files.read_facts(path)
     if draw(st.booleans()):
         table = draw(other_columns(table))
     else:
         facts = draw(spoilt(dict(facts)))
     file = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({store.METADATA_KEY: json_text(facts)}), file)
+    pq.write_table(table.replace_schema_metadata({files.METADATA_KEY: json_text(facts)}), file)
     return file.getvalue()
 
 
@@ -96,8 +98,8 @@ def scored(folder, paths, questions):
     """Read cells as figures and scoring do; return the score file."""
     cells = read_cells(paths)
     for path in paths:
-        answers.read(path)
-    answers.catalogue(paths)
+        cell_selection.read(path)
+    cell_selection.catalogue(paths)
     assert all(len(cell.confidence) == len(cell.label) for cell in cells)
     command = ["--predictions", *paths, "--questions", questions, "--output", folder / "s"]
     command += ["--resamples", 6, "--costly-resamples", 2]
@@ -125,7 +127,7 @@ def asked(path, rows):
     subsets(rows, path)
     job = infer.Job(argparse.Namespace(questions=path))
     assert list(job.questions.columns) == list(COLUMNS)
-    return store.read_facts(path)["dataset"]
+    return files.read_facts(path)["dataset"]
 
 
 @fuzzed(15)
@@ -197,7 +199,7 @@ def ranked(path, family):
         rank.main(argparse.Namespace(family=family, threads=1, **given))
     finally:
         torch.set_flush_denormal(False)  # the stage's own setting; Hypothesis needs all numbers
-    return [origin.ranking(output, 1)[0] for output in outputs]
+    return [lineage.ranking(output, 1)[0] for output in outputs]
 
 
 @fuzzed(20)
@@ -269,7 +271,7 @@ def ranking():
 def test_any_ranking(tmp_path_factory, content, budget):
     path = tmp_path_factory.mktemp("ranking") / "ranking.safetensors"
     path.write_bytes(content)
-    found = result_or_sentence(origin.ranking, path, budget)
+    found = result_or_sentence(lineage.ranking, path, budget)
     assert found is None or found[0].shape[1] == budget
     sources = Sources([path], [], [])
     order = result_or_sentence(sources.order, path.parts[-4:-2], path.parts[-2], IDS)

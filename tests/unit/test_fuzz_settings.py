@@ -14,11 +14,13 @@ from snakemake.utils import update_config
 
 import synthetic_results
 from fuzzing import YAML, damaged, fuzzed, json_text, one_of, result_or_sentence, spoilt
-from prunecal import config, manifest, store
-from prunecal.claims import evaluate, read_claims
 from prunecal.compare_studies import read_sides
 from prunecal.infer import Job
-from prunecal.scores import read_scores
+from prunecal.sources import model_folder
+from prunecal.statistics.claim_tests import evaluate, read_claims
+from prunecal.statistics.scores import read_scores
+from prunecal.storage import files
+from prunecal.study import cells
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,11 +58,11 @@ def results(tmp_path_factory):
 @example(STUDIES[0])
 @example(STUDIES[1])
 def test_any_settings_of_a_study(settings):
-    study = result_or_sentence(config.load_study, settings)
+    study = result_or_sentence(cells.load_study, settings)
     if repr(settings) in map(repr, STUDIES):  # 0 equals False, but is no truth value
         assert study is not None
     for model in study.models if study else ():
-        assert config.cells(study, model)
+        assert cells.cells(study, model)
 
 
 def judged(path, scores):
@@ -119,7 +121,7 @@ def test_any_study_that_is_compared(results, tmp_path_factory, data):
     (folder / "study.json").write_bytes(text)
     place = result_or_sentence(named, folder)
     assert place is None or place in (folder, folder.parent)
-    study = result_or_sentence(lambda: config.load_study(store.read_json(folder / "study.json")))
+    study = result_or_sentence(lambda: cells.load_study(files.read_json(folder / "study.json")))
     assert study is None or study.models
 
 
@@ -133,15 +135,15 @@ def test_any_manifest_of_a_model(tmp_path_factory, data):
     path = folder / "manifest.json"
     path.write_bytes(data.draw(texts(whole)))
     questions = folder / "questions.parquet"
-    store.write_table(questions, pa.table({"text": ["?"]}), {"revision": "1"})
+    files.write_table(questions, pa.table({"text": ["?"]}), {"revision": "1"})
     arguments = argparse.Namespace(
         manifest=path, questions=questions, settings="{}", batch_tokens=1
     )
     facts = result_or_sentence(lambda: Job(arguments).shared_facts)
     assert facts is None or isinstance(facts["model_digest"], str)
-    described = result_or_sentence(store.read_object, path)
+    described = result_or_sentence(files.read_object, path)
     if described is not None:
-        result_or_sentence(manifest.verify, folder, described)
+        result_or_sentence(model_folder.verify, folder, described)
 
 
 @fuzzed(10)
@@ -154,6 +156,6 @@ def test_any_folder_of_a_model(tmp_path_factory, data, name):
     (folder / "model.safetensors").write_bytes(save({}))
     for file, content in whole.items():
         (folder / file).write_text(json.dumps(content))
-    manifest.check(folder, "llava")
+    model_folder.check(folder, "llava")
     (folder / name).write_bytes(data.draw(texts(whole[name])))
-    result_or_sentence(manifest.check, folder, "llava")
+    result_or_sentence(model_folder.check, folder, "llava")

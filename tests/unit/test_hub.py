@@ -11,8 +11,9 @@ from safetensors.numpy import save
 
 from full_disk import full_disk
 from loopback_hub import SHA, Hub, serve, use
-from prunecal import disk, hub
-from prunecal.errors import PrunecalError
+from prunecal.core import disk_errors
+from prunecal.core.errors import PrunecalError
+from prunecal.sources import hub
 
 REPO = "someone/small-llava"
 FILES = {
@@ -64,7 +65,9 @@ def test_a_damaged_download_is_fetched_again(remote, name, fault):
 def test_a_cache_whose_disk_is_full_is_named_at_once(remote, tmp_path):
     with (
         full_disk(4096),
-        pytest.raises(disk.CannotWriteError, match="cache cannot be written .File too large"),
+        pytest.raises(
+            disk_errors.CannotWriteError, match="cache cannot be written .File too large"
+        ),
     ):
         hub.fetch(REPO, SHA, "model", PATTERNS)
     assert remote.got.count("model.safetensors") == 1

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 import synthetic_results
-from prunecal.errors import PrunecalError
-from prunecal.figures import latex, names, tables
+from prunecal.calibration import catalogue
+from prunecal.core.errors import PrunecalError
+from prunecal.figures import naming
+from prunecal.report import latex, tables
 from stages import define, explain, run, tabulate
 
 HOSTILE = "50 % of a_b & {c}\n\n\\input{x} [*] #1 ~ ^ < > | $x$ αρΔ·−"
@@ -220,6 +222,6 @@ def test_a_subset_called_na_is_no_missing_number(tmp_path):
 
 
 def test_headings_name_metrics_and_changes_alike():
-    assert names.heading("ece") == names.metric_name("ece") == "ECE"
-    assert names.heading("ece_delta") == "Δ ECE"
-    assert names.heading("some_parameter") == "Some parameter"
+    assert naming.heading("ece") == catalogue.metric_name("ece") == "ECE"
+    assert naming.heading("ece_delta") == "Δ ECE"
+    assert naming.heading("some_parameter") == "Some parameter"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from prunecal import leftovers, store
+from prunecal.storage import files, stale_files
 
 CODE = """
 import os, signal, sys
 from pathlib import Path
-from prunecal import store
-with store.atomic(Path(sys.argv[1]) / "m" / "file.json") as temporary:
+from prunecal.storage import files
+with files.atomic(Path(sys.argv[1]) / "m" / "file.json") as temporary:
     temporary.write_text("half")
     print("writing", flush=True)
     sys.stdin.read()
@@ -24,8 +24,8 @@ with store.atomic(Path(sys.argv[1]) / "m" / "file.json") as temporary:
 @pytest.fixture
 def results(tmp_path):
     results = tmp_path / "results"
-    store.write_json(results / "m" / "file.json", {"kept": 1})
-    store.write_json(results / ".cells" / "ab" / "cell.json", {"kept": 2})
+    files.write_json(results / "m" / "file.json", {"kept": 1})
+    files.write_json(results / ".cells" / "ab" / "cell.json", {"kept": 2})
     (results / ".DS_Store").write_text("another program's")
     return results
 
@@ -35,7 +35,7 @@ def writer(results):
     """A process in the midst of writing a file."""
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, results],
-        cwd=Path(store.__file__).parents[1],
+        cwd=Path(files.__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -54,22 +54,22 @@ def test_a_file_that_is_being_written_is_let_be_and_removed_once_its_writer_was_
     results, writer
 ):
     before = names(results)
-    assert sum("file.json." in name and name.endswith(store.PART) for name in before) == 1
-    assert leftovers.remove(results) == 0
+    assert sum("file.json." in name and name.endswith(files.PART) for name in before) == 1
+    assert stale_files.remove(results) == 0
     assert names(results) == before
     writer.kill()
     writer.wait()
-    assert leftovers.remove(results) == 1
-    assert names(results) == [name for name in before if not name.endswith(store.PART)]
-    assert leftovers.remove(results) == 0
+    assert stale_files.remove(results) == 1
+    assert names(results) == [name for name in before if not name.endswith(files.PART)]
+    assert stale_files.remove(results) == 0
 
 
 def test_a_writer_whose_neighbour_was_cleaned_up_finishes_its_file(results, writer):
-    leftovers.remove(results)
+    stale_files.remove(results)
     writer.communicate("")
     assert writer.returncode == 0
     assert (results / "m" / "file.json").read_text() == "half"
-    assert store.undamaged(results / "m" / "file.json")
+    assert files.undamaged(results / "m" / "file.json")
 
 
 def dead_process():
@@ -85,20 +85,20 @@ def aged(path, seconds):
 
 @pytest.mark.parametrize("end", ["", ".checksum"])
 def test_of_another_hosts_files_the_old_ones_are_removed(results, end):
-    for name, age in (("young", leftovers.OLD - 60), ("old", leftovers.OLD + 60)):
+    for name, age in (("young", stale_files.OLD - 60), ("old", stale_files.OLD + 60)):
         path = (
-            results / f".{name}.json.elsewhere.{dead_process().strip()}.abcd_123{store.PART}{end}"
+            results / f".{name}.json.elsewhere.{dead_process().strip()}.abcd_123{files.PART}{end}"
         )
         path.write_text("half")
         aged(path, age)
-    assert [path.name[:4] for path in leftovers.leftovers(results)] == [".old"]
+    assert [path.name[:4] for path in stale_files.leftovers(results)] == [".old"]
 
 
 def test_a_librarys_hidden_files_are_removed_once_they_are_old(results):
-    for name, age in ((".tmpAbC123", leftovers.OLD + 60), (".tmpAbC124", 0)):
+    for name, age in ((".tmpAbC123", stale_files.OLD + 60), (".tmpAbC124", 0)):
         (results / name).write_text("half")
         aged(results / name, age)
-    assert leftovers.leftovers(results) == [results / ".tmpAbC123"]
+    assert stale_files.leftovers(results) == [results / ".tmpAbC123"]
 
 
 @pytest.mark.parametrize(
@@ -106,15 +106,16 @@ def test_a_librarys_hidden_files_are_removed_once_they_are_old(results):
 )
 def test_other_names_are_never_touched(results, name):
     (results / name).write_text("a user's")
-    aged(results / name, 10 * leftovers.OLD)
-    assert leftovers.leftovers(results) == []
+    aged(results / name, 10 * stale_files.OLD)
+    assert stale_files.leftovers(results) == []
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from prunecal import model, recipes
-from prunecal.parameters import Parameters
+from prunecal import recipes
+from prunecal.sources import weights as model
+from prunecal.core.parameters import Parameters
 class Params(Parameters): pass
 def train(params, folder):
     (folder / "a").write_text("half")
@@ -125,11 +126,11 @@ model.obtain({"train": {"recipe": "killed"}}, Path(sys.argv[1]) / "models" / "n"
 
 
 def test_a_half_trained_model_is_removed_whole(results):
-    workflow = Path(store.__file__).parents[1]
+    workflow = Path(files.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", KILLED, results], cwd=workflow, check=False)
     assert done.returncode == 9
     assert any(path.endswith("/model/a") for path in names(results))
-    assert leftovers.remove(results) == 1
+    assert stale_files.remove(results) == 1
     assert list((results / "models" / "n").iterdir()) == []
 
 
@@ -139,7 +140,7 @@ def test_prune_says_how_many_it_removed(results, writer):
     command = [sys.executable, "-m", "prunecal.prune", "--results", results]
     done = subprocess.run(
         [*command, "--store", results / ".cells"],
-        cwd=Path(store.__file__).parents[1],
+        cwd=Path(files.__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,

@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from prunecal import plugins, store
-from prunecal.engine.cell import Session
-from prunecal.errors import PrunecalError
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.engine.session import Session
 from prunecal.models.llava import Llava, pad_to_square
-from prunecal.prompts import conversation
+from prunecal.storage import files
 from prunecal.strategies import rank
+from prunecal.study.prompts import conversation
 from support import TEXTS, picture, questions, tiny_llava
 
 N = 576
@@ -162,7 +163,7 @@ def session(llava, tmp_path_factory):
     with torch.inference_mode():
         features, saliency = llava.encode([picture(0), picture(1)])
     arrays = {"features": features.contiguous(), "saliency": saliency}
-    store.write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
+    files.write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
     return Session(llava, questions(2), path, batch_tokens=2048)
 
 

@@ -7,14 +7,15 @@ import pytest
 from scipy.stats import spearmanr
 
 import synthetic_results
-from prunecal import matched, mechanisms
 from prunecal.calibration import expected_calibration_error
 from prunecal.calibration.weighted import Sample, bin_sums
-from prunecal.contrasts import rank_correlation
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 from prunecal.figures import explanations
-from prunecal.scores import read_scores
-from prunecal.statistics import holm
+from prunecal.statistics import accuracy_matched
+from prunecal.statistics import mechanisms as statistics_of
+from prunecal.statistics.contrasts import rank_correlation
+from prunecal.statistics.scores import read_scores
+from prunecal.statistics.significance import holm
 from stages import explain
 
 
@@ -38,7 +39,7 @@ def test_saliency_kept_equals_a_slow_computation():
     saliency = generator.random((3, 9)).astype(np.float32)
     order = np.stack([generator.permutation(9) for _ in range(3)]).astype(np.int16)
     weights = np.array([[2.0, 0], [1, 3], [5, 1]])
-    found = mechanisms.saliency_tables([order, None], [4, 4], saliency, weights)
+    found = statistics_of.saliency_tables([order, None], [4, 4], saliency, weights)
     for column in range(2):
         share, mean, count = 0.0, 0.0, 0.0
         for image in range(3):
@@ -103,7 +104,7 @@ def test_expected_change_is_that_of_shifting_every_bins_accuracy(change):
             gap = confidence[inside].mean() - correct[inside].mean()
             expected += inside.mean() * abs(gap - change)
     expected -= expected_calibration_error(confidence, correct)
-    found = matched.expected_change(sums, np.array([change]))
+    found = accuracy_matched.expected_change(sums, np.array([change]))
     assert found == pytest.approx([expected])
     if change < 0:  # overconfident in every bin: ECE rises by what accuracy loses
         assert found == pytest.approx([-change], abs=0.01)
@@ -115,7 +116,9 @@ def test_same_confidences_with_more_errors_lie_on_the_line():
     better, worse = (generator.random(40_000) < confidence - loss for loss in (0.05, 0.25))
     change = worse.mean() - better.mean()
     rows = Sample(confidence, better, np.zeros(40_000, np.intp), {}, {})
-    expected = matched.expected_change(bin_sums(rows, np.ones((1, 1)), 15), np.array([change]))
+    expected = accuracy_matched.expected_change(
+        bin_sums(rows, np.ones((1, 1)), 15), np.array([change])
+    )
     found = [expected_calibration_error(confidence, correct) for correct in (worse, better)]
     assert expected[0] == pytest.approx(found[0] - found[1], abs=0.004)
 
@@ -132,7 +135,7 @@ def test_an_image_without_saliency_is_named(results):
     task = synthetic_results.MODEL, "toy-pope"
     unpruned = sorted(results.glob("*/*/full/*/predictions.parquet"))
     features = sorted(results.glob("*/*/features.safetensors"))
-    sources = mechanisms.Sources([], features, unpruned)
+    sources = statistics_of.Sources([], features, unpruned)
     with pytest.raises(PrunecalError, match="lacks image 'unseen'; make it again"):
         sources.saliency(task, ["unseen"])
 
@@ -170,7 +173,7 @@ def test_a_study_of_almost_nothing_is_explained(strategies, tmp_path):
 def test_a_study_without_scores_of_the_unpruned_predictions_is_refused(results):
     scores = read_scores(sorted(results.glob("scores/*/*.safetensors")))[0]
     with pytest.raises(PrunecalError, match="are missing; add them to --unpruned"):
-        mechanisms.measure(scores, mechanisms.Sources([], [], []))
+        statistics_of.measure(scores, statistics_of.Sources([], [], []))
 
 
 class FourCells:
@@ -191,7 +194,7 @@ def test_correlations_are_tested_on_the_draws_and_adjusted_within_a_metric():
         "entropy": ladder + np.zeros((4, 101)),
     }
     tables["margin"][:, :1] = ladder
-    rows = mechanisms.correlation_rows(FourCells(), tables, 0.95)
+    rows = statistics_of.correlation_rows(FourCells(), tables, 0.95)
     found = {(row["metric"], row["with"]): row for row in rows}
     assert len(rows) == 5
     assert found["entropy", "accuracy"]["p_holm"] == 0

@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 
 import synthetic_results
-from prunecal import calibration, costs, methods, plugins, store
-from prunecal.config import load_study
-from prunecal.scores import read_scores
+from prunecal import calibration
+from prunecal.core import plugins
+from prunecal.report import methods, provenance
+from prunecal.statistics.scores import read_scores
+from prunecal.storage import files
 from prunecal.strategies import scope
+from prunecal.study.cells import load_study
 from stages import define
 
 SETTINGS = synthetic_results.study(
@@ -76,7 +79,7 @@ def test_provenance_has_a_row_per_cell(results, tmp_path):
     assert "<th>Device</th><td>cpu</td>" in page
     assert "torch " in page
     paths = sorted(results.glob("*/*/*/*/predictions.parquet"))
-    rows = costs.provenance_rows(paths, {})
+    rows = provenance.provenance_rows(paths, {})
     assert {row["questions"] for row in rows} == {240}
     assert len({row["predictions_sha256"] for row in rows}) == len(rows)
     assert all(row["predictions_sha256"] in page for row in rows)
@@ -88,7 +91,7 @@ def test_provenance_has_a_row_per_cell(results, tmp_path):
 
 def test_provenance_is_escaped():
     row = dict.fromkeys(("model", "dataset", "strategy", "budget", "seconds", "device"))
-    page = costs.provenance_page([row | {"model": "<b>m", "device": "<i>d"}])
+    page = provenance.provenance_page([row | {"model": "<b>m", "device": "<i>d"}])
     assert "&lt;b&gt;m" in page
     assert "<b>" not in page
     assert "<i>" not in page
@@ -107,26 +110,26 @@ def test_flops_count_two_for_each_weight_and_token(tmp_path):
     }
     source = {"path": str(tmp_path)}
     (tmp_path / "config.json").write_text(json.dumps({"text_config": settings}))
-    shape = costs.decoder_shape(source, tmp_path / "manifest.json")
+    shape = provenance.decoder_shape(source, tmp_path / "manifest.json")
     model = LlamaModel(LlamaConfig(**settings))
     weights = sum(
         parameter.numel() for parameter in model.layers.parameters() if parameter.dim() == 2
     )
-    assert costs.decoder_flops(shape, 7.5) == 2 * weights * 7.5
+    assert provenance.decoder_flops(shape, 7.5) == 2 * weights * 7.5
 
 
 def test_a_silent_configuration_means_what_transformers_takes_it_for(tmp_path):
     from transformers import LlamaConfig
 
-    assert {key: getattr(LlamaConfig(), key) for key in costs.LLAMA} == costs.LLAMA
+    assert {key: getattr(LlamaConfig(), key) for key in provenance.LLAMA} == provenance.LLAMA
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "config.json").write_text("{}")
-    shape = costs.decoder_shape({"train": {"recipe": "r"}}, tmp_path / "manifest.json")
+    shape = provenance.decoder_shape({"train": {"recipe": "r"}}, tmp_path / "manifest.json")
     assert shape["layers"] == 32
     assert shape["key_value"] == 4096
 
 
 def test_another_kind_of_decoder_has_no_count(tmp_path):
-    store.write_json(tmp_path / "config.json", {"text_config": {"model_type": "other"}})
-    assert costs.decoder_shape({"path": str(tmp_path)}, tmp_path / "m.json") is None
-    assert costs.decoder_shape({"path": str(tmp_path / "no")}, tmp_path / "m.json") is None
+    files.write_json(tmp_path / "config.json", {"text_config": {"model_type": "other"}})
+    assert provenance.decoder_shape({"path": str(tmp_path)}, tmp_path / "m.json") is None
+    assert provenance.decoder_shape({"path": str(tmp_path / "no")}, tmp_path / "m.json") is None

@@ -11,8 +11,11 @@ import pytest
 from safetensors.numpy import save
 
 from loopback_hub import SHA, Hub, serve, use
-from prunecal import manifest, model, recipes, store
-from prunecal.errors import PrunecalError
+from prunecal import model, recipes
+from prunecal.core.errors import PrunecalError
+from prunecal.sources import model_folder
+from prunecal.sources.weights import folder as find_weights
+from prunecal.storage import files
 
 REPO = "someone/small-llava"
 WEIGHTS = save({"w": np.arange(100, dtype=np.float32)})
@@ -38,7 +41,7 @@ def obtain(tmp_path: Path, source: dict, weights: Path | None = None) -> dict:
     out = tmp_path / "manifest.json"
     params = json.dumps({"family": "llava", **source})
     model.main(argparse.Namespace(model="m", params=params, manifest=out, weights=weights))
-    return store.read_json(out)
+    return files.read_json(out)
 
 
 def test_a_local_folder_gives_a_manifest_without_its_path(folder, tmp_path):
@@ -46,7 +49,7 @@ def test_a_local_folder_gives_a_manifest_without_its_path(folder, tmp_path):
     assert [file["name"] for file in described["files"]] == sorted(FILES)
     assert described["files"][1]["size"] == len(WEIGHTS)
     assert str(tmp_path) not in json.dumps(described)
-    assert model.folder({"path": str(folder)}, described) == folder
+    assert find_weights({"path": str(folder)}, described) == folder
 
 
 def test_a_repository_gives_the_same_files_and_is_found_again_offline(
@@ -62,12 +65,12 @@ def test_a_repository_gives_the_same_files_and_is_found_again_offline(
     assert described["digest"] == local["digest"]
     assert (described["repo"], described["revision"]) == (REPO, SHA)
     assert set(remote.got) == set(FILES)
-    found = model.folder(source, described)
+    found = find_weights(source, described)
     assert (found / "model.safetensors").read_bytes() == WEIGHTS
 
 
 TOY = """
-from prunecal.parameters import Parameters
+from prunecal.core.parameters import Parameters
 from safetensors.numpy import save_file
 import numpy as np, pandas as pd
 class Params(Parameters):
@@ -102,7 +105,7 @@ def test_a_recipe_trains_into_the_weights_folder_and_replaces_what_was_there(tmp
     described = obtain(tmp_path, source, weights)
     assert [file["name"] for file in described["files"]] == ["config.json", "model.safetensors"]
     assert described["train"] == source["train"]
-    assert model.folder(source, described, weights) == weights
+    assert find_weights(source, described, weights) == weights
     assert sorted(path.name for path in weights.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -159,10 +162,10 @@ INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.s
         (replaced(model__safetensors=WEIGHTS[:-4]), "model.safetensors is not a whole"),
         (replaced(model__safetensors=b"x"), "model.safetensors is not a whole"),
         (
-            {**FILES, manifest.INDEX: INDEX},
+            {**FILES, model_folder.INDEX: INDEX},
             "lacks the weights model-00001-of-00002.safetensors, named in",
         ),
-        ({**FILES, manifest.INDEX: b"{}"}, "has no weight_map"),
+        ({**FILES, model_folder.INDEX: b"{}"}, "has no weight_map"),
         (replaced(config__json=None), "has no config.json; give a folder in the Hub's layout"),
         (replaced(config__json=b"{"), "config.json cannot be read as JSON"),
         (replaced(config__json=b"{}"), "model_type None, which the family llava cannot run"),
@@ -217,11 +220,11 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     ],
 )
 def test_a_model_that_is_no_longer_its_manifest_is_named(folder, change, message, sizes_only):
-    described = manifest.describe(folder, "llava", {})
-    manifest.verify(folder, described)
+    described = model_folder.describe(folder, "llava", {})
+    model_folder.verify(folder, described)
     change(folder / "model.safetensors")
     with pytest.raises(PrunecalError, match=f"model.safetensors {message}.*stage again"):
-        manifest.verify(folder, described, sizes_only=sizes_only)
+        model_folder.verify(folder, described, sizes_only=sizes_only)
 
 
 def test_a_fault_ends_with_one_sentence_and_the_traceback_in_the_log(request, folder, tmp_path):

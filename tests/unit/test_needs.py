@@ -6,8 +6,9 @@ import os
 import pyarrow as pa
 import pytest
 
-from prunecal import needs, store
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
+from prunecal.study import resources
 
 LARGE = {
     "files": [{"name": "a.safetensors", "size": 14 * 10**9}, {"name": "b.json", "size": 10**9}]
@@ -30,57 +31,59 @@ def questions(folder, images, each, letters=30):
         "image_id": [f"{row // each}" for row in range(rows)],
         "text": ["x" * letters] * rows,
     }
-    store.write_table(folder / "questions.parquet", pa.table(columns), {})
+    files.write_table(folder / "questions.parquet", pa.table(columns), {})
     return str(folder / "questions.parquet")
 
 
 def test_memory_holds_the_weights(manifest):
-    assert needs.memory_mb(manifest(SMALL)) == needs.START_MB + 11
-    found = needs.memory_mb(manifest(LARGE))
+    assert resources.memory_mb(manifest(SMALL)) == resources.START_MB + 11
+    found = resources.memory_mb(manifest(LARGE))
     assert 14 * 10**9 / 2**20 < found < 34_000
 
 
 def test_a_file_that_changes_is_read_again(manifest):
     path = manifest(SMALL)
-    assert needs.memory_mb(path) < 3000
+    assert resources.memory_mb(path) < 3000
     manifest(LARGE)
     os.utime(path, (0, 0))
-    assert needs.memory_mb(path) > 14_000
+    assert resources.memory_mb(path) > 14_000
 
 
 def test_a_file_may_be_read_whole(tmp_path):
     (tmp_path / "features").write_bytes(bytes(3 * 2**20))
-    assert needs.memory_mb_with(str(tmp_path / "features")) == needs.START_MB + 3
+    assert resources.memory_mb_with(str(tmp_path / "features")) == resources.START_MB + 3
 
 
 def test_an_image_counts_once_and_its_questions_each(tmp_path):
     path = questions(tmp_path, images=4, each=3)
-    one = 4 * (needs.TOKENS + 10) + 12 * (needs.TOKENS + 30 / needs.LETTERS)
-    assert needs.asked_tokens(path, [10]) == one
-    assert needs.asked_tokens(path, [10, 20]) == 2 * one + 4 * 10
+    one = 4 * (resources.TOKENS + 10) + 12 * (resources.TOKENS + 30 / resources.LETTERS)
+    assert resources.asked_tokens(path, [10]) == one
+    assert resources.asked_tokens(path, [10, 20]) == 2 * one + 4 * 10
 
 
 def test_all_images_are_shown(tmp_path):
     table = pa.table({"image_id": ["a", "b"], "bytes": [b"", b""]})
-    store.write_table(tmp_path / "images.parquet", table, {})
-    assert needs.shown_tokens(str(tmp_path / "images.parquet"), 576) == 2 * 576
+    files.write_table(tmp_path / "images.parquet", table, {})
+    assert resources.shown_tokens(str(tmp_path / "images.parquet"), 576) == 2 * 576
 
 
 def test_minutes_grow_with_the_model_and_the_tokens_and_fall_with_threads(manifest):
     path = manifest(LARGE)
-    once, twice = (needs.minutes(path, tokens, 1, 1) for tokens in (10**7, 2 * 10**7))
-    assert once - needs.START_MINUTES == pytest.approx(2 * 7e9 * 1e7 / 20e12 / 60, abs=1)
-    assert twice - once == pytest.approx(once - needs.START_MINUTES, abs=1)
-    alone, four = (needs.minutes(path, 10**5, 0, threads) for threads in (1, 4))
-    assert alone - needs.START_MINUTES == pytest.approx(4 * (four - needs.START_MINUTES), abs=4)
-    assert needs.minutes(manifest(SMALL), 10**5, 1, 1) == needs.START_MINUTES + 1
+    once, twice = (resources.minutes(path, tokens, 1, 1) for tokens in (10**7, 2 * 10**7))
+    assert once - resources.START_MINUTES == pytest.approx(2 * 7e9 * 1e7 / 20e12 / 60, abs=1)
+    assert twice - once == pytest.approx(once - resources.START_MINUTES, abs=1)
+    alone, four = (resources.minutes(path, 10**5, 0, threads) for threads in (1, 4))
+    assert alone - resources.START_MINUTES == pytest.approx(
+        4 * (four - resources.START_MINUTES), abs=4
+    )
+    assert resources.minutes(manifest(SMALL), 10**5, 1, 1) == resources.START_MINUTES + 1
 
 
 def test_a_file_that_is_not_made_yet_is_no_fault_but_a_damaged_one_is(tmp_path):
     path = str(tmp_path / "manifest.json")
     with pytest.raises(FileNotFoundError) as missing:
-        needs.memory_mb(path)
+        resources.memory_mb(path)
     assert missing.value.filename == path  # by which Snakemake knows that it comes later
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(PrunecalError, match=r"manifest\.json"):
-        needs.memory_mb(path)
+        resources.memory_mb(path)

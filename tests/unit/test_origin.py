@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from prunecal import digest, origin, store, verify
-from prunecal.digest import file_digest
-from prunecal.errors import PrunecalError
+from prunecal import verify
+from prunecal.caching import fingerprint, lineage
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
 
 SETTINGS = {"family": "llava"}
 CELL = {"strategy": "saliency", "family": "saliency", "parameters": {}, "budget": 2}
@@ -23,7 +25,7 @@ OTHER = "f" * 64
 
 def write_features(results, weights):
     facts = {"model": weights, "image_id": ["i"]}
-    store.write_arrays(results / "m" / "d" / "features.safetensors", {"x": np.ones(3)}, facts)
+    files.write_arrays(results / "m" / "d" / "features.safetensors", {"x": np.ones(3)}, facts)
 
 
 def write_ranking(results, order):
@@ -31,7 +33,7 @@ def write_ranking(results, order):
         "order": np.array([order], np.int16),
         "coverage": np.ones((1, len(order)), np.float32),
     }
-    store.write_arrays(results / "m" / "d" / "saliency" / "ranking.safetensors", arrays, {})
+    files.write_arrays(results / "m" / "d" / "saliency" / "ranking.safetensors", arrays, {})
 
 
 def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
@@ -40,24 +42,26 @@ def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
     folder = task / cell["strategy"] / str(cell["budget"])
     facts = {"cell": {"model": "m", "dataset": "d", **cell}, "model_digest": weights, **SETTINGS}
     predictions = folder / "predictions.parquet"
-    store.write_table(predictions, pa.table({"logits": [[logit, 0.0]]}), facts)
+    files.write_table(predictions, pa.table({"logits": [[logit, 0.0]]}), facts)
     inputs = (results / "datasets" / "d" / "questions.parquet", task / "features.safetensors")
     made_from = {path.name: file_digest(path) for path in inputs}
-    made_from[origin.CODE] = code or origin.cell_code("llava", cell)
+    made_from[lineage.CODE] = code or lineage.cell_code("llava", cell)
     ranking = task / cell["strategy"] / "ranking.safetensors"
     if ranking.exists():
-        made_from[origin.RANKING] = origin.ranking_digest(*origin.ranking(ranking, cell["budget"]))
-    note = {origin.MADE_FROM: made_from, origin.PREDICTIONS: file_digest(predictions)}
-    store.write_json(folder / "provenance.json", note)
+        made_from[lineage.RANKING] = lineage.ranking_digest(
+            *lineage.ranking(ranking, cell["budget"])
+        )
+    note = {lineage.MADE_FROM: made_from, lineage.PREDICTIONS: file_digest(predictions)}
+    files.write_json(folder / "provenance.json", note)
     return predictions
 
 
 @pytest.fixture
 def results(tmp_path):
     results = tmp_path / "results"
-    store.write_json(results / "models" / "m" / "manifest.json", {"digest": "w", "files": []})
+    files.write_json(results / "models" / "m" / "manifest.json", {"digest": "w", "files": []})
     questions = results / "datasets" / "d" / "questions.parquet"
-    store.write_table(questions, pa.table({"question_id": ["q"]}), {})
+    files.write_table(questions, pa.table({"question_id": ["q"]}), {})
     write_features(results, "w")
     write_ranking(results, [2, 0, 1, 3])
     write_cell(results, CELL)
@@ -66,7 +70,7 @@ def results(tmp_path):
 
 
 def reasons(results):
-    found = origin.foreign_files(results, verify.damaged_files(results))
+    found = lineage.foreign_files(results, verify.damaged_files(results))
     return {str(path.relative_to(results / "m" / "d")): reason for path, reason in found}
 
 
@@ -87,8 +91,8 @@ def test_a_changed_strategy_changes_the_code_of_its_own_cells_alone(monkeypatch,
     def digest(*modules):
         return " ".join(modules)
 
-    monkeypatch.setattr(origin, "source_digest", digest)
-    codes = [origin.cell_code("llava", cell) for cell in (CELL, INSIDE)]
+    monkeypatch.setattr(lineage, "source_digest", digest)
+    codes = [lineage.cell_code("llava", cell) for cell in (CELL, INSIDE)]
     assert codes[0] == "prunecal.infer prunecal.models.llava"
     assert codes[1] == f"{codes[0]} prunecal.strategies.fastv"
 
@@ -102,7 +106,7 @@ def test_features_and_cells_of_other_weights_are_named(results):
 
 
 def test_weights_that_were_replaced_are_noticed(results):
-    store.write_json(results / "models" / "m" / "manifest.json", {"digest": "new", "files": []})
+    files.write_json(results / "models" / "m" / "manifest.json", {"digest": "new", "files": []})
     assert sorted(reasons(results)) == sorted([*BOTH, "features.safetensors"])
 
 
@@ -111,7 +115,7 @@ def test_a_cell_file_that_was_put_in_anothers_place_is_named(results, tmp_path):
     here = results / "m" / "d" / "saliency" / "2"
     shutil.copytree(results, tmp_path / "others")
     other = write_cell(tmp_path / "others", CELL, logit=0.7)
-    for path in (other, store.checksum_file(other)):
+    for path in (other, files.checksum_file(other)):
         shutil.copy(path, here)
     assert verify.damaged_files(results) == []
     assert reasons(results) == {RANKED: "otherwise than provenance.json beside it says"}
@@ -122,9 +126,9 @@ def test_a_cell_that_does_not_say_what_made_it_is_named(results, note):
     path = results / "m" / "d" / "saliency" / "2" / "provenance.json"
     if note is None:
         path.unlink()
-        store.checksum_file(path).unlink()
+        files.checksum_file(path).unlink()
     else:
-        store.write_json(path, note)
+        files.write_json(path, note)
     assert reasons(results) == {RANKED: "otherwise than provenance.json beside it says"}
 
 
@@ -137,62 +141,62 @@ def test_cells_of_another_ranking_are_named_if_it_differs_within_their_budget(re
 
 def test_cells_of_other_questions_are_named(results):
     questions = results / "datasets" / "d" / "questions.parquet"
-    store.write_table(questions, pa.table({"question_id": ["other"]}), {})
+    files.write_table(questions, pa.table({"question_id": ["other"]}), {})
     assert reasons(results) == dict.fromkeys(BOTH, "from another questions.parquet")
 
 
 def test_a_cell_of_a_strategy_that_is_gone_is_named(results):
     path = write_cell(results, INSIDE, code=OTHER)
-    facts = store.read_facts(path)
+    facts = files.read_facts(path)
     facts["cell"]["family"] = "gone"
-    store.write_table(path, store.read_table(path), facts)
-    note = store.read_json(path.with_name("provenance.json"))
-    store.write_json(
-        path.with_name("provenance.json"), note | {origin.PREDICTIONS: file_digest(path)}
+    files.write_table(path, files.read_table(path), facts)
+    note = files.read_json(path.with_name("provenance.json"))
+    files.write_json(
+        path.with_name("provenance.json"), note | {lineage.PREDICTIONS: file_digest(path)}
     )
     assert "the strategy 'gone' is unknown" in reasons(results)[UNRANKED]
 
 
 STAGE = """
 import sys
-from prunecal import store
-store.made_with("prunecal.datasets.pope")
-store.write_json(sys.argv[1], [1])
+from prunecal.storage import files
+files.made_with("prunecal.datasets.pope")
+files.write_json(sys.argv[1], [1])
 """
 
 
 def test_files_of_a_stage_whose_code_or_plugin_changed_are_named(results, tmp_path, monkeypatch):
     """The stage is a module of a copied package, run as the workflow runs stages."""
     package = tmp_path / "workflow" / "prunecal"
-    shutil.copytree(Path(store.__file__).parent, package)
+    shutil.copytree(Path(files.__file__).parents[1], package)
     (package / "toy.py").write_text(STAGE)
-    monkeypatch.setattr(digest, "ROOT", package.parent)
+    monkeypatch.setattr(fingerprint, "ROOT", package.parent)
     path = results / "m" / "toy.json"
 
     def write():
-        digest._parse.cache_clear()
+        fingerprint._parse.cache_clear()
         command = [sys.executable, "-m", "prunecal.toy", path]
         subprocess.run(command, cwd=package.parent, env=bare_environment(), check=True)
 
     def changed(name):
         with (package / name).open("a") as file:
             file.write("\nCHANGED = True\n")
-        digest._parse.cache_clear()
-        return origin._other_code(results, path)
+        fingerprint._parse.cache_clear()
+        return lineage._other_code(results, path)
 
     write()
-    assert store.code_of(path)[1] == ["prunecal.toy", "prunecal.datasets.pope"]
-    assert store.undamaged(path)
-    assert origin._other_code(results, path) is None
+    assert files.code_of(path)[1] == ["prunecal.toy", "prunecal.datasets.pope"]
+    assert files.undamaged(path)
+    assert lineage._other_code(results, path) is None
     assert changed("datasets/scienceqa.py") is None
-    for name in ("datasets/pope.py", "toy.py", "disk.py"):
+    for name in ("datasets/pope.py", "toy.py", "core/disk_errors.py"):
         assert changed(name) == "by other code than this checkout's"
         write()
-        assert origin._other_code(results, path) is None
+        assert lineage._other_code(results, path) is None
     (package / "toy.py").unlink()
-    digest._parse.cache_clear()
-    assert "code that is gone" in origin._other_code(results, path)
-    digest._parse.cache_clear()
+    fingerprint._parse.cache_clear()
+    assert "code that is gone" in lineage._other_code(results, path)
+    fingerprint._parse.cache_clear()
 
 
 def bare_environment():
@@ -202,10 +206,10 @@ def bare_environment():
 
 def test_what_is_not_there_is_not_compared(results):
     (results / "models" / "m" / "manifest.json").unlink()
-    store.checksum_file(results / "models" / "m" / "manifest.json").unlink()
+    files.checksum_file(results / "models" / "m" / "manifest.json").unlink()
     features = results / "m" / "d" / "features.safetensors"
     features.unlink()
-    store.checksum_file(features).unlink()
+    files.checksum_file(features).unlink()
     assert reasons(results) == {}
 
 

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from prunecal import plugins
-from prunecal.errors import PrunecalError, nearest
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError, nearest
 
 FOLDERS = ["strategies", "datasets", "models", "recipes"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folders_plugins_are_its_files(folder):
-    files = Path(plugins.__file__).with_name(folder).glob("[!_]*.py")
-    expected = sorted(path.stem.replace("_", "-") for path in files)
+    found = Path(plugins.__file__).parents[1].joinpath(folder).glob("[!_]*")
+    expected = sorted(path.stem.replace("_", "-") for path in found)
     assert plugins.names(folder) == expected
     assert expected
 
@@ -62,9 +62,9 @@ def test_a_new_file_is_a_new_plugin(tmp_path):
     code = (
         "import sys, prunecal.strategies as folder\n"
         "folder.__path__.append(sys.argv[1] + '/prunecal/strategies')\n"
-        "from prunecal import plugins\n"
+        "from prunecal.core import plugins\n"
         "assert 'my-own' in plugins.names('strategies')\n"
         "assert plugins.load('strategies', 'my-own').LABEL == 'Mine'\n"
     )
-    workflow = Path(plugins.__file__).parents[1]
+    workflow = Path(plugins.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, tmp_path], cwd=workflow, check=True)

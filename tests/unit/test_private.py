@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from prunecal import private
-from prunecal.config import load_study
+from prunecal.core import redaction
+from prunecal.core.errors import PrunecalError
 from prunecal.datasets import pope
-from prunecal.errors import PrunecalError
+from prunecal.study.cells import load_study
 from support import picture, png
 
-WORKFLOW = Path(private.__file__).parents[1]
+WORKFLOW = Path(redaction.__file__).parents[2]
 TOKEN = "hf_MarkedMarkedMarked0123456789"
 
 
@@ -45,28 +45,28 @@ def home(tmp_path, monkeypatch):
 )
 def test_what_is_hidden_and_what_is_not(home, text, expected):
     given = text.format(home=home, token=TOKEN)
-    assert private.hidden(given) == (given if expected is None else expected.format())
+    assert redaction.hidden(given) == (given if expected is None else expected.format())
 
 
 def test_a_short_or_empty_token_hides_nothing(home, monkeypatch):
     for token in ("", " ", "a"):
         monkeypatch.setenv("HF_TOKEN", token)
-        assert private.hidden("a b a") == "a b a"
+        assert redaction.hidden("a b a") == "a b a"
 
 
 def test_a_home_at_the_root_hides_nothing(monkeypatch):
     monkeypatch.setenv("HOME", "/")
-    assert private.hidden("/results / and //x") == "/results / and //x"
+    assert redaction.hidden("/results / and //x") == "/results / and //x"
 
 
 def test_a_home_that_is_a_link_is_hidden_by_both_of_its_names(home, tmp_path, monkeypatch):
     (tmp_path / "linked").symlink_to(home)
     monkeypatch.setenv("HOME", str(tmp_path / "linked"))
-    assert private.hidden(f"{tmp_path}/linked/x {home}/x") == "~/x ~/x"
+    assert redaction.hidden(f"{tmp_path}/linked/x {home}/x") == "~/x ~/x"
 
 
 def test_paths_may_begin_at_home_and_are_kept_so(home):
-    assert private.expanded(Path("~/x")) == home / "x"
+    assert redaction.expanded(Path("~/x")) == home / "x"
     params = pope.Params(questions="~/questions", images="~/images")
     assert (params.questions, params.images) == (home / "questions", home / "images")
     model = {"name": "m", "family": "llava", "visual_tokens": 4, "path": "~/llava"}

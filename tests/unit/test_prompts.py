@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prunecal.errors import PrunecalError
-from prunecal.prompts import conversation, pope_text, scienceqa_text
+from prunecal.core.errors import PrunecalError
+from prunecal.study.prompts import conversation, pope_text, scienceqa_text
 
 FROZEN = json.loads((Path(__file__).parent.parent / "vectors" / "prompts.json").read_text())
 

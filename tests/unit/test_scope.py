@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunecal.benchmark.ranking import plain_loop, worst_regret
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 from prunecal.strategies import rank, scope
 
 VECTORS = Path(__file__).parent.parent / "vectors"

@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from prunecal import calibration, score, store
-from prunecal.errors import PrunecalError
-from prunecal.predictions import read_cell, read_cells, subsets
-from prunecal.scores import Scores
+from prunecal import calibration, score
+from prunecal.core.errors import PrunecalError
+from prunecal.statistics.predictions import read_cell, read_cells, subsets
+from prunecal.statistics.scores import Scores
+from prunecal.storage import files
 
 IMAGES, PER_IMAGE = 12, 6
 N = IMAGES * PER_IMAGE
@@ -44,7 +45,7 @@ def write_cell(folder, strategy="full", budget=16, seed=0, rows=None, logits=Non
     cell = {"model": "m", "dataset": "d", "strategy": strategy, "family": strategy.split("-")[0]}
     cell |= {"parameters": parameters, "budget": budget}
     path = folder / strategy / str(budget) / "predictions.parquet"
-    store.write_table(path, table, {"cell": cell, "visual_tokens": 16, "tokens_per_layer": 9.5})
+    files.write_table(path, table, {"cell": cell, "visual_tokens": 16, "tokens_per_layer": 9.5})
     return path
 
 
@@ -59,7 +60,7 @@ def study(folder):
 def run(folder, paths, name="score.safetensors", *options):
     asked = questions()
     table = pa.table({key: asked[key] for key in ("question_id", "text")})
-    store.write_table(folder / "questions.parquet", table, {})
+    files.write_table(folder / "questions.parquet", table, {})
     output = folder / name
     command = ["--predictions", *map(str, paths), "--output", str(output)]
     command += ["--questions", str(folder / "questions.parquet"), "--resamples", "30"]
@@ -219,6 +220,6 @@ def test_reserved_subset_name_is_refused():
 def test_question_without_text_is_named(tmp_path):
     paths = study(tmp_path)
     short = pa.table({"question_id": ["q0"], "text": ["?"]})
-    store.write_table(tmp_path / "short.parquet", short, {})
+    files.write_table(tmp_path / "short.parquet", short, {})
     with pytest.raises(PrunecalError, match="lacks question 'q1'"):
         subsets(read_cell(paths[0]).rows, tmp_path / "short.parquet")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from prunecal.benchmark import scoring
-from prunecal.predictions import read_cells, subsets
+from prunecal.statistics.predictions import read_cells, subsets
 
 
 def test_the_study_has_the_rows_that_its_record_names(tmp_path):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from loopback_hub import SHA, Hub, serve, use
-from prunecal import hub, paths
+from prunecal.core.errors import PrunecalError
 from prunecal.datasets import pope
-from prunecal.errors import PrunecalError
+from prunecal.sources import hub, safe_paths
 from support import picture, png, tiny_llava
 
 ROOT = Path(__file__).parents[2]
@@ -231,12 +231,12 @@ OUTSIDE = ["../x.jpg", "a/../../x.jpg", "/etc/x.jpg", "..", ".", "", "..\\x", "C
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path, name):
     with pytest.raises(PrunecalError, match="line 3 names the file .* outside .*; give the name"):
-        paths.below(tmp_path, name, "line 3")
+        safe_paths.below(tmp_path, name, "line 3")
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "a/x.jpg", "a/./x.jpg", "..x.jpg", "x..jpg"])
 def test_a_name_that_stays_is_taken(tmp_path, name):
-    assert paths.below(tmp_path, name, "line 3") == tmp_path / name
+    assert safe_paths.below(tmp_path, name, "line 3") == tmp_path / name
 
 
 def poll(folder, image):

@@ -9,15 +9,8 @@ from prunecal import calibration
 from prunecal.calibration._checks import padded
 from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
 from prunecal.calibration.weighted import CHUNK, Sample, mean_metrics, ranked_metrics
-from prunecal.statistics import (
-    clustered_bootstrap,
-    holm,
-    image_folds,
-    image_weights,
-    interval,
-    minimum_detectable,
-    two_sided_p,
-)
+from prunecal.statistics.bootstrap import clustered_bootstrap, image_folds, image_weights, interval
+from prunecal.statistics.significance import holm, minimum_detectable, two_sided_p
 
 PLAIN = {
     "accuracy": lambda _, correct: correct.mean(),

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from prunecal import store
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
 
 TABLE = pa.table({"a": [1, 2, 3], "b": [[1.5], [], [2.5, 3.5]]})
 FACTS = {"z": {"b": 1, "a": [None, "ü\n\x07"]}, "alpha": 0.5, "seed": None, "ids": ["x", "y"]}
@@ -17,7 +17,7 @@ FACTS = {"z": {"b": 1, "a": [None, "ü\n\x07"]}, "alpha": 0.5, "seed": None, "id
 
 def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path):
     path = tmp_path / "deep" / "file.txt"
-    with store.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
         assert temporary.parent == path.parent  # the same file system, so that renaming is atomic
@@ -32,19 +32,19 @@ def test_a_block_that_raises_leaves_what_was_there(tmp_path, error):
     path = tmp_path / "file.txt"
 
     def fail():
-        with store.atomic(path) as temporary:
+        with files.atomic(path) as temporary:
             temporary.write_text("half")
             raise error
 
     with pytest.raises(error):
         fail()
     assert list(tmp_path.iterdir()) == []
-    with store.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         temporary.write_text("whole")
     with pytest.raises(error):
         fail()
     assert path.read_text() == "whole"
-    assert store.undamaged(path)
+    assert files.undamaged(path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -52,56 +52,56 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path):
     path = tmp_path / "file.txt"
     code = (
         "import os, signal, sys\n"
-        "from prunecal import store\n"
-        "with store.atomic(sys.argv[1]) as temporary:\n"
+        "from prunecal.storage import files\n"
+        "with files.atomic(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = fresh(code, path, check=False)
     assert done.returncode == -9
     assert not path.exists()
-    assert not store.checksum_file(path).exists()
+    assert not files.checksum_file(path).exists()
 
 
 def test_sha256sum_reads_the_checksums(tmp_path):
     path = tmp_path / "file with spaces.txt"
-    store.write_json(path, {"a": 1})
-    command = ["sha256sum", "--check", "--strict", store.checksum_file(path).name]
+    files.write_json(path, {"a": 1})
+    command = ["sha256sum", "--check", "--strict", files.checksum_file(path).name]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_damage_of_the_file_or_of_its_checksum_is_seen(tmp_path):
     path = tmp_path / "file.json"
-    store.write_json(path, {"a": 1})
-    checksum = store.checksum_file(path).read_bytes()
-    assert store.undamaged(path)
+    files.write_json(path, {"a": 1})
+    checksum = files.checksum_file(path).read_bytes()
+    assert files.undamaged(path)
     for damaged in (b"", b"\xff\xfe", checksum[1:]):
-        store.checksum_file(path).write_bytes(damaged)
-        assert not store.undamaged(path)
-    store.checksum_file(path).unlink()
-    assert not store.undamaged(path)
-    store.checksum_file(path).write_bytes(checksum)
-    assert store.undamaged(path)
+        files.checksum_file(path).write_bytes(damaged)
+        assert not files.undamaged(path)
+    files.checksum_file(path).unlink()
+    assert not files.undamaged(path)
+    files.checksum_file(path).write_bytes(checksum)
+    assert files.undamaged(path)
     path.write_text(path.read_text().replace("1", "2"))
-    assert not store.undamaged(path)
+    assert not files.undamaged(path)
     path.unlink()
-    assert not store.undamaged(path)
+    assert not files.undamaged(path)
 
 
 WRITE_ALL = """
 import sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from prunecal import store
+from prunecal.storage import files
 folder = Path(sys.argv[1])
 facts = {"z": {"b": 1, "a": [None, "ü"]}, "alpha": 0.5, "seed": None, "ids": ["x", "y"]}
 facts |= {f"fact{at}": at for at in range(20)}
 if sys.argv[2] == "reversed":
     facts = dict(reversed(facts.items()))
 table = pa.table({"a": [1, 2, 3], "b": [[1.5], [], [2.5, 3.5]]})
-store.write_table(folder / "table.parquet", table, facts)
-store.write_arrays(folder / "arrays.safetensors", {"x": np.arange(6).reshape(2, 3)}, facts)
-store.write_json(folder / "facts.json", {"title": "ü", "n": [1, 2]})
+files.write_table(folder / "table.parquet", table, facts)
+files.write_arrays(folder / "arrays.safetensors", {"x": np.arange(6).reshape(2, 3)}, facts)
+files.write_json(folder / "facts.json", {"title": "ü", "n": [1, 2]})
 """
 
 
@@ -109,7 +109,7 @@ def fresh(code, *arguments, check=True):
     """Run code in a fresh process, whose hashes of strings differ from those of any other."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=Path(store.__file__).parents[1],
+        cwd=Path(files.__file__).parents[2],
         check=check,
         capture_output=True,
         text=True,
@@ -131,9 +131,9 @@ def test_the_same_content_is_the_same_bytes_in_fresh_processes(tmp_path):
 def test_arrays_and_facts_come_back_whatever_their_layout(tmp_path, facts):
     grid = np.arange(12, dtype=np.int16).reshape(3, 4)
     arrays = {"grid": grid, "turned": grid.T, "cut": grid[:, 1:3], "one": np.float32(1.5)}
-    store.write_arrays(tmp_path / "arrays", arrays, facts)
-    file = store.open_arrays(tmp_path / "arrays")
-    assert store.array_facts(file) == facts
+    files.write_arrays(tmp_path / "arrays", arrays, facts)
+    file = files.open_arrays(tmp_path / "arrays")
+    assert files.array_facts(file) == facts
     for name, values in arrays.items():
         found = file.get_tensor(name)
         assert found.dtype == values.dtype
@@ -142,7 +142,7 @@ def test_arrays_and_facts_come_back_whatever_their_layout(tmp_path, facts):
 
 def test_the_metadata_of_safetensors_stand_in_order(tmp_path):
     facts = {f"key{at}": at for at in reversed(range(30))}
-    store.write_tensors(tmp_path / "tensors", {"x": torch.ones(2)}, facts)
+    files.write_tensors(tmp_path / "tensors", {"x": torch.ones(2)}, facts)
     content = (tmp_path / "tensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert list(header["__metadata__"]) == sorted(facts)
@@ -150,29 +150,29 @@ def test_the_metadata_of_safetensors_stand_in_order(tmp_path):
 
 def test_half_precision_tensors_come_back(tmp_path):
     tensor = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
-    store.write_tensors(tmp_path / "tensors", {"x": tensor}, FACTS)
-    assert torch.equal(store.open_arrays(tmp_path / "tensors", "pt").get_tensor("x"), tensor)
+    files.write_tensors(tmp_path / "tensors", {"x": tensor}, FACTS)
+    assert torch.equal(files.open_arrays(tmp_path / "tensors", "pt").get_tensor("x"), tensor)
 
 
 def test_tables_and_facts_come_back(tmp_path):
     path = tmp_path / "table.parquet"
-    store.write_table(path, TABLE.replace_schema_metadata({"other": "x"}), FACTS)
-    assert store.read_table(path).equals(TABLE)
-    assert store.read_table(path, ["b"]).column_names == ["b"]
-    assert store.read_facts(path) == FACTS
+    files.write_table(path, TABLE.replace_schema_metadata({"other": "x"}), FACTS)
+    assert files.read_table(path).equals(TABLE)
+    assert files.read_table(path, ["b"]).column_names == ["b"]
+    assert files.read_facts(path) == FACTS
 
 
 def test_a_missing_column_is_named(tmp_path):
-    store.write_table(tmp_path / "t", TABLE, {})
+    files.write_table(tmp_path / "t", TABLE, {})
     with pytest.raises(PrunecalError, match="t lacks the column 'c'; make the file again"):
-        store.read_table(tmp_path / "t", ["a", "c"])
+        files.read_table(tmp_path / "t", ["a", "c"])
 
 
 READERS = {
-    "parquet": store.read_table,
-    "parquet facts": store.read_facts,
-    "safetensors": store.open_arrays,
-    "JSON": store.read_json,
+    "parquet": files.read_table,
+    "parquet facts": files.read_facts,
+    "safetensors": files.open_arrays,
+    "JSON": files.read_json,
 }
 
 
@@ -191,9 +191,9 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, kind, content):
 def test_a_truncated_file_is_named(tmp_path, kind):
     path = tmp_path / "file"
     if kind == "parquet":
-        store.write_table(path, TABLE, FACTS)
+        files.write_table(path, TABLE, FACTS)
     else:
-        store.write_arrays(path, {"x": np.arange(100)}, FACTS)
+        files.write_arrays(path, {"x": np.arange(100)}, FACTS)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(PrunecalError, match=f"file cannot be read as {kind}"):
         READERS[kind](path)
@@ -204,23 +204,23 @@ def test_a_table_of_another_program_has_no_facts(tmp_path):
 
     pq.write_table(TABLE, tmp_path / "t")
     with pytest.raises(PrunecalError, match="has no prunecal metadata; make the file again"):
-        store.read_facts(tmp_path / "t")
+        files.read_facts(tmp_path / "t")
 
 
 def test_json_takes_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        store.write_json(tmp_path / "x.json", {"a": float("nan")})
+        files.write_json(tmp_path / "x.json", {"a": float("nan")})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_equal_values_have_one_canonical_json():
-    assert store.canonical_json({"b": [1, {"d": 1, "c": "ü"}], "a": 1}) == (
+    assert files.canonical_json({"b": [1, {"d": 1, "c": "ü"}], "a": 1}) == (
         '{"a":1,"b":[1,{"c":"ü","d":1}]}'
     )
 
 
 def test_provenance_names_versions_and_what_the_caller_adds():
-    found = store.provenance(device="cpu", seconds=1.5)
+    found = files.provenance(device="cpu", seconds=1.5)
     assert found["versions"]["torch"] == torch.__version__
     assert found["versions"]["numpy"] == np.__version__
     assert (found["device"], found["seconds"]) == ("cpu", 1.5)

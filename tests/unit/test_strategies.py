@@ -5,8 +5,8 @@ import hashlib
 import pytest
 import torch
 
-from prunecal import plugins
-from prunecal.errors import PrunecalError
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
 from prunecal.strategies import rank, rank_many
 from prunecal.strategies._similarity import (
     cosine_similarity,

@@ -14,8 +14,9 @@ import yaml
 
 import synthetic_results
 from markup import Elements
-from prunecal import claims, compare, score, store
-from stages import explain, first_page, run
+from prunecal import claims, compare, score
+from prunecal.storage import files
+from stages import explain, run, write_first_page
 from synthetic_results import MODEL, TOKENS
 
 TRUTHS = ("calibrated", "overconfident", "accuracy", "fitting")
@@ -79,8 +80,8 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("truth")
     settings = synthetic_results.study(["full", "saliency", "fastv"], [4])
     settings["datasets"] = [{"name": truth, "loader": "digits-pope"} for truth in TRUTHS]
-    store.write_json(folder / "study.json", settings)
-    store.write_json(folder / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
+    files.write_json(folder / "study.json", settings)
+    files.write_json(folder / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
     for seed, truth in enumerate(TRUTHS):
         rng = np.random.default_rng(seed)
         unpruned = drawn(rng)
@@ -92,12 +93,12 @@ def page(tmp_path_factory):
             signed = np.where(right, certainty, -certainty)
             asked, predicted = table(np.stack([signed, np.zeros(N)], axis=1), cell.budget)
             path = place / cell.strategy / str(cell.budget) / "predictions.parquet"
-            store.write_table(path, predicted, synthetic_results.cell_facts(cell, truth))
+            files.write_table(path, predicted, synthetic_results.cell_facts(cell, truth))
         questions = folder / "datasets" / truth / "questions.parquet"
-        store.write_table(questions, asked, {"dataset": truth})
+        files.write_table(questions, asked, {"dataset": truth})
         saliency = rng.random((IMAGES, TOKENS), dtype=np.float32)
         facts = {"image_id": [f"image-{number}" for number in range(IMAGES)]}
-        store.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
+        files.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
         run(
             score,
             predictions=sorted(place.glob("*/*/predictions.parquet")),
@@ -112,7 +113,7 @@ def page(tmp_path_factory):
     stated = [expectation(truth, metric) for truth in TRUTHS for metric in ("ece", "accuracy")]
     (folder / "claims.yaml").write_text(yaml.safe_dump(stated))
     run(claims, claims=folder / "claims.yaml", scores=scores, output=folder / "claims.json")
-    return first_page(folder, folder)
+    return write_first_page(folder, folder)
 
 
 def finding(page, truth):

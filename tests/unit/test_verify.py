@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from prunecal import store, verify
-from prunecal.digest import file_digest
+from prunecal import verify
+from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
 
 
 @pytest.fixture
 def results(tmp_path):
     folder = tmp_path / "results"
     for at in range(3):
-        store.write_json(folder / "model" / "data" / f"file{at}.json", {"at": at})
-    store.write_json(folder / ".cells" / "ab" / "cell.json", {"cell": 1})
+        files.write_json(folder / "model" / "data" / f"file{at}.json", {"at": at})
+    files.write_json(folder / ".cells" / "ab" / "cell.json", {"cell": 1})
     (folder / "not-ours.txt").write_text("has no checksum")
     return folder
 
@@ -79,12 +80,12 @@ def model(results):
     """Write a trained model with its manifest."""
     folder = results / "models" / "small"
     (folder / "weights").mkdir(parents=True)
-    files = []
+    listed = []
     for name in ("config.json", "model.safetensors"):
         (folder / "weights" / name).write_text(f"content of {name}")
         digest = file_digest(folder / "weights" / name)
-        files.append({"name": name, "size": 1, "sha256": digest})
-    store.write_json(folder / "manifest.json", {"train": {"recipe": "toy"}, "files": files})
+        listed.append({"name": name, "size": 1, "sha256": digest})
+    files.write_json(folder / "manifest.json", {"train": {"recipe": "toy"}, "files": listed})
     return folder
 
 
@@ -103,9 +104,9 @@ def test_damaged_weights_are_found_by_their_manifest_and_the_model_is_made_again
 
 
 def test_a_downloaded_models_files_lie_elsewhere(results):
-    files = [{"name": "model.safetensors", "size": 1, "sha256": "0" * 64}]
-    manifest = {"repo": "a/b", "revision": "c", "files": files}
-    store.write_json(results / "models" / "large" / "manifest.json", manifest)
+    listed = [{"name": "model.safetensors", "size": 1, "sha256": "0" * 64}]
+    manifest = {"repo": "a/b", "revision": "c", "files": listed}
+    files.write_json(results / "models" / "large" / "manifest.json", manifest)
     assert verify.damaged_files(results) == []
 
 

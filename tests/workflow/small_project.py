@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from prunecal import config
-from prunecal.digest import file_digest
+from prunecal.storage.checksums import file_digest
+from prunecal.study import cells
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "rules", "profiles", "workflow", "envs", "reports")
@@ -83,12 +83,12 @@ class Project:
     def cells(self) -> list[str]:
         """List the study's predictions, relative to the folder."""
         base = yaml.safe_load((self.folder / "config.yaml").read_text())
-        study = config.load_study(base | self.settings)
+        study = cells.load_study(base | self.settings)
         return [
             f"results/{model.name}/{dataset.name}/{cell.strategy}/{cell.budget}/predictions.parquet"
             for model in study.models
             for dataset in study.datasets
-            for cell in config.cells(study, model)
+            for cell in cells.cells(study, model)
         ]
 
     def numbers(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from small_project import Project
 
 from prunecal import verify
-from prunecal.store import PART, part_prefix
+from prunecal.storage.files import PART, part_prefix
 
 TRIALS = int(os.environ.get("PRUNECAL_KILL_TRIALS", "2"))  # 20 before a release
 

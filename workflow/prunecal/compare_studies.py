@@ -21,14 +21,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecal import console, store
-from prunecal.errors import PrunecalError
-from prunecal.figures.names import strategy_name
-from prunecal.predictions import POOLED
-from prunecal.rows import Rows, write_csv
-from prunecal.scores import REFERENCE, Scores, read_scores
-from prunecal.statistics import holm, interval, two_sided_p
-from prunecal.studies_page import PRUNING, findings, page
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.figures.naming import strategy_name
+from prunecal.report.studies import PRUNING, findings, page
+from prunecal.statistics.bootstrap import interval
+from prunecal.statistics.predictions import POOLED
+from prunecal.statistics.scores import REFERENCE, Scores, read_scores
+from prunecal.statistics.significance import holm, two_sided_p
+from prunecal.statistics.tables import Rows, write_csv
+from prunecal.storage import files
 
 METRICS = ("accuracy", "ece", "brier", "aurc")
 COLUMNS = [
@@ -53,7 +55,7 @@ class Side(NamedTuple):
     @property
     def results(self) -> Path:
         """Folder of the data sets and cells: the aggregates of a named study lie below it."""
-        named = store.read_object(self.folder / "study.json").get("study")
+        named = files.read_object(self.folder / "study.json").get("study")
         return self.folder.parent if named else self.folder
 
     def cells(self) -> dict[Key, int]:
@@ -73,8 +75,8 @@ class Side(NamedTuple):
     def images(self) -> dict[str, str]:
         """Return the digest of each image that was asked about, by id."""
         folder = self.results / "datasets" / self.scores.facts["dataset"]
-        asked = store.read_table(folder / "questions.parquet", ["image_id"])
-        table = store.read_table(folder / "images.parquet", ["image_id", "bytes"])
+        asked = files.read_table(folder / "questions.parquet", ["image_id"])
+        table = files.read_table(folder / "images.parquet", ["image_id", "bytes"])
         wanted = set(asked.column("image_id").to_pylist())
         columns = (table.column(name).to_pylist() for name in ("image_id", "bytes"))
         return {
@@ -151,7 +153,7 @@ def slopes(side: Side, metric: str, wanted: list[Key]) -> dict[tuple[str, str, f
         for key, cell in cells.items():
             others = {k: v for k, v in cell["parameters"].items() if k != name}
             if _is_number(cell["parameters"].get(name)):
-                kind = cell["family"], store.canonical_json(others), key[1]
+                kind = cell["family"], files.canonical_json(others), key[1]
                 groups.setdefault(kind, []).append(key)
         for (family, others, share), members in groups.items():
             x = np.array([cells[key]["parameters"][name] for key in members], dtype=np.float64)
@@ -237,7 +239,8 @@ def _rows(
 
 def main(arguments: argparse.Namespace) -> None:
     """Write interactions.csv, the same as LaTeX, the figure and the page."""
-    from prunecal.figures import interaction, latex, style
+    from prunecal.figures import interaction, style
+    from prunecal.report import latex
 
     if len(arguments.studies) != 2:
         raise PrunecalError(
@@ -251,15 +254,15 @@ def main(arguments: argparse.Namespace) -> None:
     style.use()
     style.save(interaction.draw(rows), arguments.folder, "interactions")
     text = page(rows, (arguments.folder / "interactions.svg").read_bytes())
-    with store.atomic(arguments.folder / "comparison.html") as temporary:
+    with files.atomic(arguments.folder / "comparison.html") as temporary:
         temporary.write_text(text, encoding="utf-8")
     for sides, sentences in findings(rows).items():
-        console.log.info("%s", " ".join([sides, *sentences]))
+        cli.log.info("%s", " ".join([sides, *sentences]))
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--studies", type=Path, nargs="*", help="two folders, A and B")
     parser.add_argument("--folder", type=Path, required=True, help="where the comparison goes")
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
@@ -267,4 +270,4 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, arguments_of())
+    cli.run(main, arguments_of())

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from prunecal import console, datasets, pictures, plugins, store
-from prunecal.errors import PrunecalError
-from prunecal.parameters import sentence
+from prunecal import datasets
+from prunecal.core import cli, plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.core.parameters import sentence
+from prunecal.sources import image_files
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from prunecal.parameters import Parameters
+    from prunecal.core.parameters import Parameters
 
 GROUP_BYTES = 32_000_000  # images held in memory before they go to disk together
 
@@ -31,7 +34,7 @@ GROUP_BYTES = 32_000_000  # images held in memory before they go to disk togethe
 def main(arguments: argparse.Namespace) -> None:
     """Write one data set's images, each decoded once to prove it readable, and its questions."""
     loader = plugins.load("datasets", arguments.loader)
-    store.made_with(loader.__name__)
+    files.made_with(loader.__name__)
     try:
         params = loader.Params(**json.loads(arguments.params))
     except ValidationError as error:
@@ -46,8 +49,8 @@ def main(arguments: argparse.Namespace) -> None:
         "revision": found.revision,
     }
     count = write_images(arguments.images, arguments.dataset, found, facts)
-    store.write_table(arguments.questions, questions_table(found.questions), facts)
-    console.log.info("%s: %d questions, %d images", arguments.dataset, len(found.questions), count)
+    files.write_table(arguments.questions, questions_table(found.questions), facts)
+    cli.log.info("%s: %d questions, %d images", arguments.dataset, len(found.questions), count)
 
 
 def portable(params: Parameters) -> dict[str, Any]:
@@ -80,12 +83,12 @@ def write_images(path: Path, name: str, found: datasets.Dataset, facts: Mapping[
     import pyarrow.parquet as pq
 
     fields = [("image_id", pa.string()), ("bytes", pa.binary())]
-    schema = pa.schema(fields, metadata={store.METADATA_KEY: store.canonical_json(facts)})
+    schema = pa.schema(fields, metadata={files.METADATA_KEY: files.canonical_json(facts)})
     expected = list(dict.fromkeys(found.questions["image_id"]))
     arriving = _in_turn(name, expected, found)
-    bar = console.progress(arriving, total=len(expected), what=f"{name} images", unit="image")
+    bar = cli.progress(arriving, total=len(expected), what=f"{name} images", unit="image")
     with (
-        store.atomic(path) as temporary,
+        files.atomic(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="NONE") as writer,  # PNG and JPEG are dense
     ):
         group: list[tuple[str, bytes]] = []
@@ -121,12 +124,12 @@ def _in_turn(
                 f"{name}: the image {wanted!r} was due and {image_id!r} came; have the loader give "
                 f"each image once, in the order in which the questions first use them"
             )
-        pictures.decoded(name, image_id, content)
+        image_files.decoded(name, image_id, content)
         yield image_id, content
 
 
 def _arguments() -> argparse.Namespace:
-    parser = console.parser("Read a data set and write its questions and images.")
+    parser = cli.parser("Read a data set and write its questions and images.")
     parser.add_argument("--dataset", required=True, help="its name in the study")
     parser.add_argument("--loader", required=True, help="a file of prunecal/datasets")
     parser.add_argument("--params", required=True, help="JSON: the loader's settings")
@@ -136,4 +139,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, _arguments())
+    cli.run(main, _arguments())

@@ -10,9 +10,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal import console, model, pictures, plugins, store
+from prunecal.core import cli, plugins
+from prunecal.core.errors import PrunecalError
 from prunecal.engine import device
-from prunecal.errors import PrunecalError
+from prunecal.engine.arguments import add_model_arguments
+from prunecal.sources import image_files, weights
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +31,14 @@ def main(arguments: argparse.Namespace) -> None:
 
     settings = json.loads(arguments.settings)
     where = device.pick(arguments.device, arguments.threads)
-    described = store.read_object(arguments.manifest)
-    folder = model.folder(json.loads(arguments.source), described, arguments.weights)
+    described = files.read_object(arguments.manifest)
+    folder = weights.folder(json.loads(arguments.source), described, arguments.weights)
     family = plugins.load("models", settings["family"])
-    store.made_with(family.__name__)
+    files.made_with(family.__name__)
     llava = family.load(folder, settings, where)
     ids, features, saliency = [], [], []
-    table = store.read_table(arguments.images, ["image_id", "bytes"])
-    batches = console.progress(
+    table = files.read_table(arguments.images, ["image_id", "bytes"])
+    batches = cli.progress(
         _batches(table.to_pylist()),
         total=-(-len(table) // BATCH),
         what="encode",
@@ -45,7 +48,8 @@ def main(arguments: argparse.Namespace) -> None:
         for batch in batches:
             ids += [row["image_id"] for row in batch]
             images = [
-                pictures.decoded(arguments.images, row["image_id"], row["bytes"]) for row in batch
+                image_files.decoded(arguments.images, row["image_id"], row["bytes"])
+                for row in batch
             ]
             tokens, attention = llava.encode(images)
             features.append(tokens.cpu())
@@ -53,8 +57,8 @@ def main(arguments: argparse.Namespace) -> None:
     features, saliency = torch.cat(features), torch.cat(saliency)
     _refuse_not_finite(ids, features)
     facts = {"image_id": ids, "model": described["digest"], **settings}
-    store.write_tensors(arguments.out, {"features": features, "saliency": saliency}, facts)
-    console.log.info("encoded %d images into %s", len(ids), list(features.shape))
+    files.write_tensors(arguments.out, {"features": features, "saliency": saliency}, facts)
+    cli.log.info("encoded %d images into %s", len(ids), list(features.shape))
 
 
 def _batches(rows: list[dict]) -> Iterator[list[dict]]:
@@ -72,19 +76,9 @@ def _refuse_not_finite(ids: list[str], features: torch.Tensor) -> None:
         )
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every stage needs to load a model."""
-    parser.add_argument("--manifest", type=Path, required=True, help="the model's manifest.json")
-    parser.add_argument("--weights", type=Path, help="folder of a model trained by the workflow")
-    parser.add_argument("--source", required=True, help="JSON: where the weights come from")
-    parser.add_argument("--settings", required=True, help="JSON: how the model is run")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-
-
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     add_model_arguments(parser)
     parser.add_argument("--images", type=Path, required=True, help="images.parquet")
     parser.add_argument("--out", type=Path, required=True, help="features.safetensors")
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

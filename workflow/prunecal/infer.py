@@ -15,18 +15,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal import console, disk, model, origin, plugins, store
-from prunecal.cellstore import KEY_IN_PROVENANCE, CellStore, cell_key
+from prunecal.caching import lineage
+from prunecal.caching.cell_store import KEY_IN_PROVENANCE, CellStore, cell_key
+from prunecal.core import cli, disk_errors, plugins
+from prunecal.core.errors import PrunecalError
 from prunecal.datasets import COLUMNS
-from prunecal.digest import file_digest
-from prunecal.encode import add_model_arguments
 from prunecal.engine import device
-from prunecal.errors import PrunecalError
+from prunecal.engine.arguments import add_model_arguments
+from prunecal.sources import weights
+from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prunecal.engine.cell import Answers, Session
+    from prunecal.engine.session import Answers, Session
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Job:
     def shared_facts(self) -> dict[str, Any]:
         """What determines all cells' content, apart from the cell itself."""
         arguments = self.arguments
-        manifest = store.read_object(arguments.manifest)
-        questions = store.read_facts(arguments.questions)
+        manifest = files.read_object(arguments.manifest)
+        questions = files.read_facts(arguments.questions)
         return {
             "model_digest": manifest["digest"],
             "model_revision": manifest.get("revision"),
@@ -63,17 +66,17 @@ class Job:
     @cached_property
     def questions(self) -> pd.DataFrame:
         """The data set's questions, in its order."""
-        return store.read_table(self.arguments.questions, list(COLUMNS)).to_pandas()
+        return files.read_table(self.arguments.questions, list(COLUMNS)).to_pandas()
 
     @cached_property
     def session(self) -> Session:
         """The loaded model with the data set's distinct questions; made when first needed."""
-        from prunecal.engine.cell import Session
+        from prunecal.engine.session import Session
 
         arguments = self.arguments
         where = device.pick(arguments.device, arguments.threads)
-        described = store.read_object(arguments.manifest)
-        folder = model.folder(json.loads(arguments.source), described, arguments.weights)
+        described = files.read_object(arguments.manifest)
+        folder = weights.folder(json.loads(arguments.source), described, arguments.weights)
         llava = plugins.load("models", self.settings["family"]).load(folder, self.settings, where)
         return Session(llava, self.questions, arguments.features, arguments.batch_tokens)
 
@@ -81,14 +84,14 @@ class Job:
 def main(arguments: argparse.Namespace) -> None:
     """Compute or fetch the cells of a job; one that fails does not stop the others."""
     job, cells, failed = Job(arguments), json.loads(arguments.cells), {}
-    for cell in console.progress(cells, total=len(cells), what="infer", unit="cell"):
+    for cell in cli.progress(cells, total=len(cells), what="infer", unit="cell"):
         name = f"{cell['strategy']}/{cell['budget']}"
         try:
             _one_cell(job, cell, arguments.folder / cell["strategy"] / str(cell["budget"]))
-        except disk.CannotWriteError:
+        except disk_errors.CannotWriteError:
             raise  # the other cells could not be kept either
         except Exception as error:  # reported below, with the traceback in the log
-            console.log.debug("%s failed", name, exc_info=True)
+            cli.log.debug("%s failed", name, exc_info=True)
             failed[name] = error
     if failed:
         reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
@@ -104,11 +107,11 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         **job.shared_facts,
     }
     order = coverage = None
-    made_from = {**job.inputs, origin.CODE: origin.cell_code(job.settings["family"], cell)}
+    made_from = {**job.inputs, lineage.CODE: lineage.cell_code(job.settings["family"], cell)}
     if strategy.PLACE == "vision":
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
-        order, coverage = origin.ranking(ranking, cell["budget"])
-        made_from[origin.RANKING] = origin.ranking_digest(order, coverage)
+        order, coverage = lineage.ranking(ranking, cell["budget"])
+        made_from[lineage.RANKING] = lineage.ranking_digest(order, coverage)
     key, cells = cell_key({"facts": facts, **made_from}), CellStore(arguments.store)
     if not cells.has(key):
         # the model is loaded before the clock starts
@@ -117,7 +120,7 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         answers = session.run(strategy, params, cell["budget"], order, coverage)
         seconds = time.perf_counter() - start
         facts |= {"tokens_per_layer": answers.tokens_per_layer}
-        known = {KEY_IN_PROVENANCE: key, origin.MADE_FROM: made_from, "seconds": round(seconds, 3)}
+        known = {KEY_IN_PROVENANCE: key, lineage.MADE_FROM: made_from, "seconds": round(seconds, 3)}
         _write(cells.folder(key), job, facts, answers, known)
     cells.hand_out(key, destination)
 
@@ -141,18 +144,18 @@ def _write(
         }
     )
     path = folder / "predictions.parquet"
-    store.write_table(path, table, facts)
-    provenance = store.provenance(
+    files.write_table(path, table, facts)
+    provenance = files.provenance(
         device=device.name(job.session.device),
         distinct_questions=answers.distinct,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     )
-    known[origin.PREDICTIONS] = file_digest(path)
-    store.write_json(folder / "provenance.json", known | provenance)
+    known[lineage.PREDICTIONS] = file_digest(path)
+    files.write_json(folder / "provenance.json", known | provenance)
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     add_model_arguments(parser)
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--dataset", required=True, help="the data set's name")
@@ -162,4 +165,4 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, required=True, help="results/{model}/{dataset}")
     parser.add_argument("--store", type=Path, required=True, help="folder of finished cells")
     parser.add_argument("--batch-tokens", type=int, required=True, help="tokens per micro-batch")
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

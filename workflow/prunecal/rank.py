@@ -8,8 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
-from prunecal import console, plugins, store
+from prunecal.core import cli, plugins
 from prunecal.engine import device
+from prunecal.storage import files
 from prunecal.strategies import rank_many
 from prunecal.strategies._similarity import cosine_similarity, coverage_curve
 
@@ -23,15 +24,15 @@ def main(arguments: argparse.Namespace) -> None:
     device.pick("cpu", arguments.threads)
     variants = json.loads(arguments.variants)
     strategy = plugins.load("strategies", arguments.family)
-    store.made_with(strategy.__name__)
+    files.made_with(strategy.__name__)
     what = f"rank {strategy.LABEL}"
-    file = store.open_arrays(arguments.features, framework="pt")
-    ids = store.array_facts(file)["image_id"]
+    file = files.open_arrays(arguments.features, framework="pt")
+    ids = files.array_facts(file)["image_id"]
     features, saliency = file.get_tensor("features"), file.get_tensor("saliency")
     budget = features.shape[1]
     orders, coverages = [[] for _ in variants], [[] for _ in variants]
     starts = range(0, len(ids), BATCH)
-    for start in console.progress(starts, total=len(starts), what=what, unit="batch"):
+    for start in cli.progress(starts, total=len(starts), what=what, unit="batch"):
         part = slice(start, start + BATCH)
         tokens = features[part].float()
         similarity = cosine_similarity(tokens)
@@ -47,11 +48,11 @@ def main(arguments: argparse.Namespace) -> None:
             "coverage": torch.cat(coverages[variant]).numpy(),
         }
         facts = {"image_id": ids, "family": arguments.family, "parameters": parameters}
-        store.write_arrays(path, arrays, facts)
+        files.write_arrays(path, arrays, facts)
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--family", required=True, help="the strategy's name")
     parser.add_argument("--variants", required=True, help="JSON: a list of its parameters")
     parser.add_argument("--features", type=Path, required=True, help="features.safetensors")
@@ -59,4 +60,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, nargs="+", required=True, help="a ranking.safetensors per variant"
     )
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -2,32 +2,34 @@
 
 Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too;
 the files of a trained model have theirs in the model's manifest. Whole files are held against the
-code that is here now, features and cells also against the weights and inputs (`prunecal.origin`).
+code that is here now, features and cells also against the weights and inputs (`caching.lineage`).
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from prunecal import console, origin, store
-from prunecal.digest import file_digest
-from prunecal.errors import PrunecalError
+from prunecal.caching import lineage
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
 
 
 def damaged_files(results: Path) -> list[Path]:
     """List the files below a folder that are missing or differ from their checksum, sorted."""
     recorded = results.rglob(".*.sha256")
-    files = sorted(path.with_name(path.name[1:].removesuffix(".sha256")) for path in recorded)
-    checked = console.progress(files, total=len(files), what="verify", unit="file")
-    damaged = [path for path in checked if not store.undamaged(path)]
+    paths = sorted(path.with_name(path.name[1:].removesuffix(".sha256")) for path in recorded)
+    checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
+    damaged = [path for path in checked if not files.undamaged(path)]
     return sorted([*damaged, *_damaged_weights(results)])
 
 
 def _damaged_weights(results: Path) -> Iterator[Path]:
     for path in results.glob("models/*/manifest.json"):
-        if not store.undamaged(path):
+        if not files.undamaged(path):
             continue  # it is on the list itself
-        described = store.read_object(path)
+        described = files.read_object(path)
         for file in described["files"] if "train" in described else []:
             mine = path.parent / "weights" / file["name"]
             if not mine.is_file() or file_digest(mine) != file["sha256"]:
@@ -43,21 +45,21 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.record:
         if not arguments.results.is_file():
             raise PrunecalError(f"{arguments.results} is no file, so it has no checksum to record")
-        store.record(arguments.results)
+        files.record(arguments.results)
         return
     if not arguments.results.is_dir():
         raise PrunecalError(f"{arguments.results} is not a folder; name the one with the results")
     damaged = damaged_files(arguments.results)
     for path in damaged:
-        console.log.warning("%s is missing or not as it was written", path)
+        cli.log.warning("%s is missing or not as it was written", path)
         if arguments.repair:
             _remove(path)
     if arguments.repair:
-        console.log.info("removed %d files", len(damaged))
+        cli.log.info("removed %d files", len(damaged))
         return
-    foreign = origin.foreign_files(arguments.results, damaged)
+    foreign = lineage.foreign_files(arguments.results, damaged)
     for path, reason in foreign:
-        console.log.warning("%s was made %s", path, reason)
+        cli.log.warning("%s was made %s", path, reason)
     faults = []
     if damaged:
         faults.append(
@@ -71,22 +73,22 @@ def main(arguments: argparse.Namespace) -> None:
         )
     if faults:
         raise PrunecalError("; ".join(faults))
-    console.log.info("0 damaged files")
+    cli.log.info("0 damaged files")
 
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-    store.checksum_file(path).unlink(missing_ok=True)
+    files.checksum_file(path).unlink(missing_ok=True)
     if path.parent.name == "weights":  # the workflow knows a model by its weights and manifest
         (path.parent / "model.safetensors").unlink(missing_ok=True)
         (path.parents[1] / "manifest.json").unlink(missing_ok=True)
-        store.checksum_file(path.parents[1] / "manifest.json").unlink(missing_ok=True)
+        files.checksum_file(path.parents[1] / "manifest.json").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("results", type=Path, help="folder to check, or the file to record")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--repair", action="store_true", help="remove damaged files")
     wish.add_argument("--record", action="store_true", help="write the checksum of one file")
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

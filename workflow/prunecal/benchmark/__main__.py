@@ -19,8 +19,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal import console, plugins, store
+from prunecal.core import cli, plugins
 from prunecal.engine import device as devices
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,20 +44,20 @@ def main(arguments: argparse.Namespace) -> None:
             llava = _model(name, arguments.weights, dtype, where)
             for load in arguments.loads:
                 for budget in _budgets(llava):
-                    console.log.info("measuring %s, %s, %d visual tokens", name, load, budget)
+                    cli.log.info("measuring %s, %s, %d visual tokens", name, load, budget)
                     questions = _questions(name, load, arguments.images)
                     measured = _measure(llava, questions, budget, arguments)
                     rows.append({"model": name, "load": load, **measured})
-                    console.log.info("%s", json.dumps(rows[-1]))
+                    cli.log.info("%s", json.dumps(rows[-1]))
             del llava
-    about = store.provenance(
+    about = files.provenance(
         command=" ".join(["python -m prunecal.benchmark", *sys.argv[1:]]),
         device=devices.name(where),
         threads=arguments.threads,
         dtype=str(dtype).removeprefix("torch."),
         rounds=arguments.rounds,
     )
-    store.write_json(arguments.out, {"about": about, "rows": rows})
+    files.write_json(arguments.out, {"about": about, "rows": rows})
 
 
 def _shapes(weights: Path | None, where: torch.device) -> list[str]:
@@ -64,7 +65,7 @@ def _shapes(weights: Path | None, where: torch.device) -> list[str]:
 
 
 def _model(name: str, weights: Path | None, dtype: torch.dtype, where: torch.device) -> Llava:
-    from prunecal.benchmark.loads import SHAPES, RandomLlava
+    from prunecal.benchmark.workloads import SHAPES, RandomLlava
 
     if name in SHAPES:
         return RandomLlava(SHAPES[name], dtype, where)
@@ -84,7 +85,7 @@ def _budgets(llava: Llava) -> tuple[int, int]:
 
 def _questions(name: str, load: str, images: int) -> pd.DataFrame:
     """Return a load: `images` images of POPE-like, four times as many of ScienceQA-like."""
-    from prunecal.benchmark.loads import EMBEDDED_LOADS, LOADS
+    from prunecal.benchmark.workloads import EMBEDDED_LOADS, LOADS
 
     known = EMBEDDED_LOADS if name == "embedded" else LOADS
     return known[load](images * (4 if load == "ScienceQA-like" else 1))
@@ -97,20 +98,20 @@ def _measure(
     import numpy as np
     import torch
 
-    from prunecal.benchmark import ways
-    from prunecal.engine.cell import Session
+    from prunecal.benchmark import baselines
+    from prunecal.engine.session import Session
 
     images = questions["image_id"].nunique()
     side = llava.model.config.vision_config.image_size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(images, 3, side, side, generator=generator)
     pixels = pixels.to(llava.device, llava.model.dtype)
-    plain = ways.Plain(llava, pixels, questions, budget)
-    features, saliency = ways.encode(llava, pixels)
+    plain = baselines.Plain(llava, pixels, questions, budget)
+    features, saliency = baselines.encode(llava, pixels)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.safetensors"
         ids = [f"image{at}" for at in range(images)]
-        store.write_tensors(path, {"features": features}, {"image_id": ids})
+        files.write_tensors(path, {"features": features}, {"image_id": ids})
         session = Session(llava, questions, path, arguments.batch_tokens)
         order = saliency.argsort(dim=1, descending=True, stable=True)[:, :budget]
         strategy = plugins.load("strategies", "saliency")
@@ -131,7 +132,7 @@ def _measure(
             seconds["plain_batch"].append(took / len(batch))
             took, answers = _timed(llava, lambda: session.run(*cell, covered))
             seconds["engine"].append(took / len(questions))
-            took, _ = _timed(llava, lambda: ways.encode(llava, pixels))
+            took, _ = _timed(llava, lambda: baselines.encode(llava, pixels))
             seconds["encode"].append(took / len(questions))
     return _summary(llava, session, budget, seconds, compared, answers)
 
@@ -147,7 +148,7 @@ def _summary(
     import numpy as np
     import torch
 
-    from prunecal.benchmark.ways import needed_flops
+    from prunecal.benchmark.baselines import needed_flops
     from prunecal.engine.planner import plan
 
     median = {way: statistics.median(values) for way, values in seconds.items()}
@@ -237,7 +238,7 @@ def _matmul(llava: Llava) -> float:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line, or `words`."""
-    parser = console.parser(__doc__.splitlines()[0])
+    parser = cli.parser(__doc__.splitlines()[0])
     parser.add_argument(
         "--shapes",
         nargs="+",
@@ -258,4 +259,4 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, arguments())
+    cli.run(main, arguments())

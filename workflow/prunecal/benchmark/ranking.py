@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal import console, store
+from prunecal.core import cli
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
             ours = rank_many("scope", features, saliency, arguments.budget, variants)
             seconds["plain_loop"].append(middle - start)
             seconds["engine"].append(time.perf_counter() - middle)
-            console.log.info("%s: %s", kind, {way: took[-1] for way, took in seconds.items()})
+            cli.log.info("%s: %s", kind, {way: took[-1] for way, took in seconds.items()})
         median = {way: statistics.median(took) for way, took in seconds.items()}
         same = [(a == b).double().mean().item() for a, b in zip(plain, ours, strict=True)]
         regret = {
@@ -63,7 +64,7 @@ def main(arguments: argparse.Namespace) -> None:
                 **{f"{way}_regret": value for way, value in regret.items()},
             }
         )
-    about = store.provenance(
+    about = files.provenance(
         command=" ".join(["python -m prunecal.benchmark.ranking", *sys.argv[1:]]),
         device="cpu",
         threads=arguments.threads,
@@ -72,7 +73,7 @@ def main(arguments: argparse.Namespace) -> None:
         budget=arguments.budget,
         alphas=list(ALPHAS),
     )
-    store.write_json(arguments.out, {"about": about, "rows": rows})
+    files.write_json(arguments.out, {"about": about, "rows": rows})
 
 
 def plain_loop(
@@ -144,10 +145,10 @@ def _features(images: int) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--budget", type=int, default=192, help="tokens to select")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

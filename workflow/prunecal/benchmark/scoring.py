@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from prunecal import console, store
-from prunecal.errors import PrunecalError
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
 
 IMAGES, PER_IMAGE = 500, 6
 SUBSETS = ("random", "popular", "adversarial")
@@ -37,7 +38,7 @@ def write_study(folder: Path, cells: int) -> list[Path]:
         "subset": [s for s, _, _ in place],
     }
     questions = pa.table({"question_id": rows["question_id"], "text": asked})
-    store.write_table(folder / "questions.parquet", questions, {})
+    files.write_table(folder / "questions.parquet", questions, {})
     _, same = np.unique(asked, return_inverse=True)
     label = np.array([0 if q < PER_IMAGE // 2 else 1 for _, _, q in place])
     paths = []
@@ -60,7 +61,7 @@ def write_study(folder: Path, cells: int) -> list[Path]:
         cell |= {"family": strategy, "parameters": {}, "budget": number or 576}
         paths.append(folder / str(number) / "predictions.parquet")
         facts = {"cell": cell, "visual_tokens": 576, "tokens_per_layer": 64.0}
-        store.write_table(paths[-1], table, facts)
+        files.write_table(paths[-1], table, facts)
     return paths
 
 
@@ -130,14 +131,14 @@ def main(arguments: argparse.Namespace) -> None:
         "python": platform.python_version(),
         "load_before": [round(load, 2) for load in arguments.load],
     }
-    runs = store.read_json(arguments.output) if arguments.output.exists() else []
-    with store.atomic(arguments.output) as temporary:
+    runs = files.read_json(arguments.output) if arguments.output.exists() else []
+    with files.atomic(arguments.output) as temporary:
         temporary.write_text(json.dumps([*runs, record], indent=2) + "\n", encoding="utf-8")
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--cells", type=int, default=60, help="cells to score")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of images")
     parser.add_argument("--threads", type=int, default=2, help="processes of the score stage")
@@ -147,4 +148,4 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, arguments_of())
+    cli.run(main, arguments_of())

@@ -1,4 +1,4 @@
-"""Data sets: one file each, found by its name (see prunecal.plugins).
+"""Data sets: one file each, found by its name (see prunecal.core.plugins).
 
 A file gives `LABEL` (its name in figures), `Params` (its settings) and `load(params) -> Dataset`.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prunecal.errors import PrunecalError, brief
-from prunecal.prompts import IMAGE
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

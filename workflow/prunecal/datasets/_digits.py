@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from prunecal.core.parameters import Parameters
 from prunecal.datasets import Dataset
-from prunecal.parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from prunecal.digits import Canvas
+    from prunecal.digits.canvas import Canvas
 
 
 class Params(Parameters):
@@ -34,7 +34,7 @@ def made(params: Params, ask: Callable[[int, dict[str, Canvas]], Iterable[dict]]
     """
     import pandas as pd
 
-    from prunecal.digits import test_canvases
+    from prunecal.digits.canvas import test_canvases
 
     canvases = test_canvases(params.seed, params.images)
     images = ((image_id, canvas.png()) for image_id, canvas in canvases.items())

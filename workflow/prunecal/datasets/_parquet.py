@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from prunecal import hub
-from prunecal.digest import file_digest
-from prunecal.errors import PrunecalError, cut
-from prunecal.formats import holds
-from prunecal.parameters import LocalPath, Parameters
+from prunecal.core.errors import PrunecalError, cut
+from prunecal.core.parameters import LocalPath, Parameters
+from prunecal.sources import hub
+from prunecal.storage.checksums import file_digest
+from prunecal.storage.schemas import holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prunecal.datasets import Dataset
-    from prunecal.digits import Canvas
+    from prunecal.digits.canvas import Canvas
 
 LABEL = "Digits-POPE"
 Params = _digits.Params
@@ -22,8 +22,8 @@ def load(params: Params) -> Dataset:
 
 
 def _rows(seed: int, canvases: dict[str, Canvas]) -> Iterator[dict]:
-    from prunecal.digits import stream
-    from prunecal.digits_polls import CATEGORIES, OPTIONS, SUBSETS, Census, choose, truth
+    from prunecal.digits.canvas import stream
+    from prunecal.digits.polls import CATEGORIES, OPTIONS, SUBSETS, Census, choose, truth
 
     holds = truth(list(canvases.values()))
     census = Census.of(holds)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prunecal.datasets import Dataset
-    from prunecal.digits import Canvas
+    from prunecal.digits.canvas import Canvas
 
 LABEL = "Digits-SQA"
 Params = _digits.Params
@@ -22,8 +22,8 @@ def load(params: Params) -> Dataset:
 
 
 def _rows(seed: int, canvases: dict[str, Canvas]) -> Iterator[dict]:
-    from prunecal.digits import stream
-    from prunecal.digits_choices import QUESTIONS, ask
+    from prunecal.digits.canvas import stream
+    from prunecal.digits.choices import QUESTIONS, ask
 
     for index, (image_id, canvas) in enumerate(canvases.items()):
         for subject in QUESTIONS:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
+from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.core.parameters import LocalPath
 from prunecal.datasets import Dataset, encodable
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
-from prunecal.errors import PrunecalError, brief, cut
-from prunecal.formats import TEXT
-from prunecal.parameters import LocalPath
-from prunecal.paths import below, is_file
-from prunecal.prompts import pope_text
+from prunecal.sources.safe_paths import below, is_file
+from prunecal.storage.schemas import TEXT
+from prunecal.study.prompts import pope_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

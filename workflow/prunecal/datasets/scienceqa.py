@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from prunecal.datasets import Dataset
 from prunecal.datasets._parquet import IMAGE, Source, find, rows
-from prunecal.formats import TEXT, TEXTS, WHOLE
-from prunecal.prompts import LETTERS, scienceqa_text
+from prunecal.storage.schemas import TEXT, TEXTS, WHOLE
+from prunecal.study.prompts import LETTERS, scienceqa_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

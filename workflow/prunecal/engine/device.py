@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 
 if TYPE_CHECKING:
     import torch

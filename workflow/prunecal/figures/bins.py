@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.calibration.weighted import CURVE_BINS
-from prunecal.figures import frames, style
+from prunecal.figures import pooling, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,13 +30,13 @@ def draw(
     from matplotlib import pyplot as plt
 
     number = {f"ece_{count}_bins": count for count in CURVE_BINS} | {"ece": bins}
-    curves = frames.pool_seeds(frames.headline(metrics, list(number)), looks)
+    curves = pooling.pool_seeds(pooling.headline(metrics, list(number)), looks)
     curves = curves.assign(bins=curves["metric"].map(number)).sort_values("bins", kind="stable")
     curves = curves.drop_duplicates(["model", "dataset", "series", "budget", "bins"])
-    budgets = frames.budgets(curves)
+    budgets = pooling.budgets(curves)
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to compare.")
-    found = frames.tasks(curves)
+    found = pooling.tasks(curves)
     figure, grid = plt.subplots(
         len(found),
         len(budgets),
@@ -46,14 +46,16 @@ def draw(
         sharey="row",
     )
     for row, task in zip(grid, found, strict=True):
-        here = frames.of_task(curves, task)
+        here = pooling.of_task(curves, task)
         for axes, budget in zip(row, budgets, strict=True):
             _draw_panel(axes, here, budget, looks)
             axes.set_xscale("log")
             axes.set_xticks(sorted(number.values()), sorted(number.values()), fontsize=8)
             axes.minorticks_off()
             kept = _survival(correlations, task, budget, bins)
-            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9)
+            axes.set_title(
+                f"{pooling.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9
+            )
         row[0].set_ylim(bottom=0)
         row[0].set_ylabel("ECE (lower is better)")
     for axes in grid[-1]:
@@ -76,12 +78,12 @@ def _draw_panel(
     axes: Axes, curves: pd.DataFrame, budget: int, looks: dict[str, style.Style]
 ) -> None:
     by_name = {look.name: look for look in looks.values()}
-    unpruned = frames.reference(curves)
+    unpruned = pooling.reference(curves)
     axes.fill_between(
         unpruned["bins"], unpruned["low"], unpruned["high"], color="black", alpha=0.09, linewidth=0
     )
     axes.plot(unpruned["bins"], unpruned["value"], color="black", linewidth=1.2)
-    shown = frames.pruned(curves)
+    shown = pooling.pruned(curves)
     shown = shown[shown["budget"] == budget].sort_values(["place", "bins"], kind="stable")
     for name in dict.fromkeys(shown["series"]):
         line = shown[shown["series"] == name]
@@ -90,7 +92,7 @@ def _draw_panel(
 
 def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int, bins: int) -> str:
     """Say how alike the strategies' order is at the fewest and the most bins."""
-    here = frames.of_task(correlations, task)
+    here = pooling.of_task(correlations, task)
     here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
     ends = [count for count in (min(CURVE_BINS), max(CURVE_BINS)) if count != bins]
     parts = [

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecal import console
-from prunecal.figures import frames, names, style
+from prunecal.calibration import catalogue
+from prunecal.core import cli
+from prunecal.figures import pooling, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 def main(arguments: argparse.Namespace) -> None:
     """Draw one figure per metric, a panel per data set."""
     style.use()
-    table = frames.read(arguments.metrics)
+    table = pooling.read(arguments.metrics)
     looks = style.styles(table)
     for metric in arguments.draw:
-        curves = frames.pool_seeds(frames.headline(table, [metric]), looks)
+        curves = pooling.pool_seeds(pooling.headline(table, [metric]), looks)
         style.save(draw(curves, looks, metric), arguments.folder, f"budget_{metric}")
 
 
@@ -59,8 +60,8 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     """
     from matplotlib import pyplot as plt
 
-    found = frames.tasks(curves)
-    budgets = frames.budgets(curves)
+    found = pooling.tasks(curves)
+    budgets = pooling.budgets(curves)
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to draw.")
     columns = min(len(found), 2)
@@ -71,40 +72,40 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     for axes in grid.flat[len(found) :]:
         axes.set_axis_off()
     for axes, task in zip(grid.flat, found, strict=False):
-        _draw_panel(axes, frames.of_task(curves, task), looks)
-        axes.set_title(frames.task_title(task, found))
+        _draw_panel(axes, pooling.of_task(curves, task), looks)
+        axes.set_title(pooling.task_title(task, found))
         axes.set_xscale("log")
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()
         axes.set_xlabel("Visual tokens kept (budget)")
-        axes.set_ylabel(names.metric_axis(metric))
+        axes.set_ylabel(catalogue.metric_axis(metric))
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
     style.note(figure, f"Bars and band: {style.INTERVALS}")
-    figure.suptitle(f"{names.metric_name(metric)} against the budget of visual tokens")
+    figure.suptitle(f"{catalogue.metric_name(metric)} against the budget of visual tokens")
     return figure
 
 
 def _draw_panel(axes: Axes, curves: pd.DataFrame, looks: dict[str, style.Style]) -> None:
     by_name = {look.name: look for look in looks.values()}
-    for row in frames.reference(curves).itertuples():
+    for row in pooling.reference(curves).itertuples():
         look = by_name[row.series]
         axes.axhline(row.value, color=look.colour, linewidth=1.2, label=look.name, zorder=1)
         axes.axhspan(row.low, row.high, color=look.colour, alpha=0.09, linewidth=0, zorder=0)
-    shown = frames.pruned(curves)
+    shown = pooling.pruned(curves)
     order = list(shown["series"].unique())
     for number, name in enumerate(order):
         line = shown[shown["series"] == name].sort_values("budget")
-        x = dodge(frames.budgets(shown), len(order), number)
-        x = x[np.isin(frames.budgets(shown), line["budget"])]
+        x = dodge(pooling.budgets(shown), len(order), number)
+        x = x[np.isin(pooling.budgets(shown), line["budget"])]
         look = by_name[name]
         axes.vlines(x, line["low"], line["high"], color=look.colour, linewidth=1.1, alpha=0.75)
         axes.plot(x, line["value"], label=name, **look.line())
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--draw", nargs="+", required=True, help="metrics to draw")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prunecal import console
-from prunecal.figures import bins, frames, matched, mechanisms, recalibration, style
+from prunecal.core import cli
+from prunecal.figures import bins, matched, mechanisms, pooling, recalibration, style
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -18,7 +18,7 @@ def main(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     style.use()
-    metrics = frames.read(arguments.metrics)
+    metrics = pooling.read(arguments.metrics)
     looks = style.styles(metrics)
     cells, correlations, changes = (
         pd.read_csv(arguments.tables / f"{name}.csv", dtype={"budget": kind})
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--tables", type=Path, required=True, help="folder of prunecal.mechanisms")
     parser.add_argument("--bins", type=int, required=True, help='bins of the metric "ece"')
@@ -46,4 +46,4 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, arguments_of())
+    cli.run(main, arguments_of())

@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal import console
-from prunecal.figures import frames, names, style
+from prunecal.calibration import catalogue
+from prunecal.core import cli
+from prunecal.figures import pooling, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 def main(arguments: argparse.Namespace) -> None:
     """Draw the differences in one metric."""
     style.use()
-    table = frames.read(arguments.comparisons)
+    table = pooling.read(arguments.comparisons)
     looks = style.styles(table)
-    chosen = frames.headline(table, [arguments.metric])
-    pooled = frames.pruned(frames.pool_seeds(chosen, looks, column="delta"))
+    chosen = pooling.headline(table, [arguments.metric])
+    pooled = pooling.pruned(pooling.pool_seeds(chosen, looks, column="delta"))
     figure = draw(pooled, looks, arguments.metric)
     style.save(figure, arguments.folder, f"forest_{arguments.metric}")
 
@@ -42,7 +43,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
 
     if pooled.empty:
         return style.nothing("The study has no strategy to compare with the unpruned model.")
-    found, budgets = frames.tasks(pooled), frames.budgets(pooled)
+    found, budgets = pooling.tasks(pooled), pooling.budgets(pooled)
     order = list(dict.fromkeys(pooled.sort_values("place")["series"]))
     figure, grid = plt.subplots(
         len(found),
@@ -54,18 +55,20 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     )
     for row, task in zip(grid, found, strict=True):
         for axes, budget in zip(row, budgets, strict=True):
-            here = frames.of_task(pooled[pooled["budget"] == budget], task)
+            here = pooling.of_task(pooled[pooled["budget"] == budget], task)
             _draw_panel(axes, here, order, looks)
-            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens")
+            axes.set_title(f"{pooling.task_title(task, found)}, {budget} tokens")
         row[0].set_yticks(range(len(order)), order)
         row[0].set_ylim(len(order) - 0.4, -0.6)
     for axes in grid[-1]:
-        axes.set_xlabel(f"Δ {names.metric_name(metric)}")
-    better = names.HIGHER_IS_BETTER.get(metric)
+        axes.set_xlabel(f"Δ {catalogue.metric_name(metric)}")
+    better = catalogue.HIGHER_IS_BETTER.get(metric)
     side = {True: "; right of the line is better", False: "; left of the line is better", None: ""}
-    figure.suptitle(f"Change of {names.metric_name(metric)} from the unpruned model{side[better]}")
+    figure.suptitle(
+        f"Change of {catalogue.metric_name(metric)} from the unpruned model{side[better]}"
+    )
     marks = [
-        Line2D([], [], marker="o", color="0.3", label=f"differs (Holm, p < {frames.LEVEL:g})"),
+        Line2D([], [], marker="o", color="0.3", label=f"differs (Holm, p < {pooling.LEVEL:g})"),
         Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="may be chance"),
         Line2D([], [], color="0.3", linewidth=2, label=style.INTERVALS),
     ]
@@ -89,13 +92,13 @@ def _draw_panel(
             color=look.colour,
             markersize=7,
             markeredgewidth=1.3,
-            markerfacecolor=look.colour if cell.p_holm < frames.LEVEL else "white",
+            markerfacecolor=look.colour if cell.p_holm < pooling.LEVEL else "white",
         )
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
     parser.add_argument("--metric", required=True, help="the metric to compare")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunecal.figures import frames, names
+from prunecal.calibration import catalogue
+from prunecal.figures import pooling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,16 +34,16 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             ends = min(every), max(every)
             axes.plot(ends, ends, color="black", linestyle="--", linewidth=1, zorder=1)
             for row in here:
-                sure = row["p_holm"] < frames.LEVEL
+                sure = row["p_holm"] < pooling.LEVEL
                 axes.plot(row["in_a"], row["in_b"], "o", color="#0072b2", markersize=6,
                           markerfacecolor="#0072b2" if sure else "white", zorder=2)  # fmt: skip
-            axes.set_title(f"Δ {names.metric_name(metric)}")
+            axes.set_title(f"Δ {catalogue.metric_name(metric)}")
             axes.set_xlabel(f"A: {a}", fontsize=7.5)
             axes.set_ylabel(f"B: {b}", fontsize=7.5)
     marks = [
         Line2D([], [], color="black", linestyle="--", label="the same change in both"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2",
-               label=f"differs (Holm, p < {frames.LEVEL:g})"),
+               label=f"differs (Holm, p < {pooling.LEVEL:g})"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2", markerfacecolor="white",
                label="may be chance"),
     ]  # fmt: skip

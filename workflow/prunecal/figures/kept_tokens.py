@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunecal import console, store
-from prunecal.errors import PrunecalError
-from prunecal.figures import frames, names, style
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.figures import naming, pooling, style
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +36,13 @@ def main(arguments: argparse.Namespace) -> None:
     style.use()
     rows, orders = [], []
     for path in arguments.rankings:
-        file = store.open_arrays(path)
-        facts = store.array_facts(file)
+        file = files.open_arrays(path)
+        facts = files.array_facts(file)
         rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
         orders.append(dict(zip(facts["image_id"], file.get_tensor("order"), strict=True)))
     table = pd.DataFrame(rows)
     pictures = first_pictures(arguments.images, arguments.image_mode)
-    budget = (frames.smallest_and_middle(sorted(arguments.budgets)) or [0])[-1]
+    budget = (pooling.smallest_and_middle(sorted(arguments.budgets)) or [0])[-1]
     title = f"{arguments.dataset}, {arguments.model}"
     figure = draw(columns(table), orders, pictures, budget, title)
     name = f"kept_tokens_{arguments.model}_{arguments.dataset}"
@@ -51,12 +52,12 @@ def main(arguments: argparse.Namespace) -> None:
 def columns(strategies: pd.DataFrame) -> list[tuple[int, str]]:
     """Choose what is drawn: each strategy's row in the table and its name, one seed of each."""
     looks = style.styles(strategies)
-    found = names.strategies(strategies)
+    found = naming.strategies(strategies)
     chosen: dict[str, tuple[int, str]] = {}
     for number, label in enumerate(strategies["strategy"]):
         family, parameters = found[label]
         siblings = [other for kind, other in found.values() if kind == family]
-        name = names.strategy_name(family, parameters, siblings)
+        name = naming.strategy_name(family, parameters, siblings)
         if family != style.REFERENCE:
             chosen.setdefault(looks[label].name, (number, name))
     by_place = sorted(chosen, key=lambda name: _place(looks, name))
@@ -77,7 +78,7 @@ def first_pictures(path: Path, mode: str, count: int = IMAGES) -> dict[str, NDAr
     """
     import pyarrow.parquet as pq
 
-    store.read_table(path, ["image_id"])  # says readably what is wrong with the file, if anything
+    files.read_table(path, ["image_id"])  # says readably what is wrong with the file, if anything
     batch = next(pq.ParquetFile(path).iter_batches(count, columns=["image_id", "bytes"]))
     return {
         image_id: square(content, mode)
@@ -184,7 +185,7 @@ def _name_line(axes: Axes, name: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--rankings", type=Path, nargs="+", required=True, help="of all strategies")
     parser.add_argument("--budgets", type=int, nargs="*", required=True, help="the study's budgets")
     parser.add_argument("--images", type=Path, required=True, help="images.parquet")
@@ -192,4 +193,4 @@ if __name__ == "__main__":
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--dataset", required=True, help="the data set's name")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

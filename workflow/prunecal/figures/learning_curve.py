@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal import console
-from prunecal.errors import PrunecalError
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
 from prunecal.figures import style
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, colour: tuple[float, float, fl
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--curve", type=Path, required=True, help="learning_curve.csv")
     parser.add_argument("--model", required=True, help="the model's name")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

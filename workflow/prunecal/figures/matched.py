@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.figures import frames, style
+from prunecal.figures import pooling, style
 from prunecal.figures.mechanisms import unpooled
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
 
     if matched.empty:
         return style.nothing("The study has no strategy to compare with the unpruned model.")
-    found = frames.tasks(matched)
+    found = pooling.tasks(matched)
     columns = min(len(found), 2)
     rows = -(-len(found) // columns)
     figure, grid = plt.subplots(
@@ -34,11 +34,11 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for axes in grid.flat[len(found) :]:
         axes.set_axis_off()
     for axes, task in zip(grid.flat, found, strict=False):
-        here = frames.of_task(matched, task)
+        here = pooling.of_task(matched, task)
         _draw_panel(axes, here, looks)
-        sure = here[here["p_holm"] < frames.LEVEL]["beyond"]
+        sure = here[here["p_holm"] < pooling.LEVEL]["beyond"]
         counts = f"{(sure > 0).sum()} above the line, {(sure < 0).sum()} below, of {len(here)}"
-        axes.set_title(f"{frames.task_title(task, found)}: {counts}", fontsize=10)
+        axes.set_title(f"{pooling.task_title(task, found)}: {counts}", fontsize=10)
         axes.set_xlabel("Δ Accuracy from the unpruned model (higher is better)")
         axes.set_ylabel("Δ ECE from the unpruned model (lower is better)")
     used = {looks[strategy].name for strategy in matched["strategy"]}
@@ -52,7 +52,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     dot = {"linestyle": "", "marker": "o", "color": "0.3"}
     marks += [
         Line2D([], [], color="black", linestyle="--", label="accuracy alone: same confidences"),
-        Line2D([], [], **dot, label=f"off it (Holm, p < {frames.LEVEL:g})"),
+        Line2D([], [], **dot, label=f"off it (Holm, p < {pooling.LEVEL:g})"),
         Line2D([], [], **dot, markerfacecolor="white", label="may be chance"),
     ]
     figure.legend(handles=marks, loc="outside right center")
@@ -81,6 +81,6 @@ def _draw_panel(axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Style]) 
             color=look.colour,
             markersize=6,
             markeredgewidth=1.2,
-            markerfacecolor=look.colour if cell.p_holm < frames.LEVEL else "white",
+            markerfacecolor=look.colour if cell.p_holm < pooling.LEVEL else "white",
             zorder=3,
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.figures import frames, names, style
-from prunecal.mechanisms import EVERY, MECHANISMS, TARGETS
+from prunecal.calibration import catalogue
+from prunecal.figures import pooling, style
+from prunecal.statistics.mechanisms import EVERY, MECHANISMS, TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,19 +34,19 @@ def draw(correlations: pd.DataFrame) -> Figure:
     shown = correlations[(correlations["budget"] == EVERY) & chosen]
     if shown.empty:
         return style.nothing("The study has too few cells to rank: four are needed.")
-    found = frames.tasks(shown)
+    found = pooling.tasks(shown)
     order = [name for name in (*MECHANISMS, "accuracy") if name in set(shown["metric"])]
     figure, grid = plt.subplots(
         1, len(found), figsize=(4.2 * len(found) + 2.2, 0.5 * len(order) + 2), squeeze=False,
         sharey=True, sharex=True,
     )  # fmt: skip
     for axes, task in zip(grid.flat, found, strict=True):
-        here = frames.of_task(shown, task)
+        here = pooling.of_task(shown, task)
         _draw_correlations(axes, here, order)
         count = sorted({here["cells"].max(), here["cells"].min()})
-        axes.set_title(f"{frames.task_title(task, found)}, {' to '.join(map(str, count))} cells")
+        axes.set_title(f"{pooling.task_title(task, found)}, {' to '.join(map(str, count))} cells")
         axes.set_xlabel("Rank correlation over cells (Spearman's ρ)")
-    grid[0][0].set_yticks(range(len(order)), [names.metric_name(name) for name in order])
+    grid[0][0].set_yticks(range(len(order)), [catalogue.metric_name(name) for name in order])
     grid[0][0].set_ylim(len(order) - 0.4, -0.6)
     grid[0][0].set_xlim(-1.05, 1.05)
     handles, _ = grid[0][0].get_legend_handles_labels()
@@ -63,7 +64,7 @@ def _draw_correlations(axes: Axes, rows: pd.DataFrame, order: list[str]) -> None
         here = rows[rows["with"] == target]
         y = [order.index(metric) + 0.24 * number - 0.12 for metric in here["metric"]]
         axes.hlines(y, here["ci_low"], here["ci_high"], color=colour, linewidth=2, alpha=0.6)
-        label = f"with {names.metric_name(target)}"
+        label = f"with {catalogue.metric_name(target)}"
         axes.plot(here["rho"], y, marker, color=colour, markersize=7, label=label)
 
 
@@ -77,7 +78,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
-    found = frames.tasks(cells)
+    found = pooling.tasks(cells)
     columns = [name for name in MECHANISMS if cells[name].notna().any()]
     rows = [(task, target) for task in found for target in TARGETS]
     figure, grid = plt.subplots(
@@ -87,7 +88,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     budgets = sorted(cells["budget"].unique())
     size = {budget: 14 + 36 * place / len(budgets) for place, budget in enumerate(budgets)}
     for line, (task, target) in zip(grid, rows, strict=True):
-        here = frames.of_task(cells, task)
+        here = pooling.of_task(cells, task)
         for axes, name in zip(line, columns, strict=True):
             for strategy, dots in here[here[name].notna()].groupby("strategy", sort=False):
                 look = looks[strategy]
@@ -98,10 +99,10 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
             if here[name].isna().all():
                 axes.text(0.5, 0.5, "has none", transform=axes.transAxes, ha="center", color="0.4")
         line[0].set_ylabel(
-            f"{frames.task_title(task, found)}\n{names.metric_name(target)}", fontsize=9
+            f"{pooling.task_title(task, found)}\n{catalogue.metric_name(target)}", fontsize=9
         )
     for axes, name in zip(grid[-1], columns, strict=True):
-        axes.set_xlabel(names.with_unit(name), fontsize=9)
+        axes.set_xlabel(catalogue.with_unit(name), fontsize=9)
     entries = [
         Line2D(
             [], [], linestyle="", marker=look.marker, color=look.colour, label=unpooled(look.name)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecal import console
-from prunecal.figures import frames, names, style
+from prunecal.calibration import catalogue
+from prunecal.core import cli
+from prunecal.figures import pooling, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +27,9 @@ GAIN, COST = "accuracy", "ece"
 def main(arguments: argparse.Namespace) -> None:
     """Draw a panel per data set."""
     style.use()
-    table = frames.read(arguments.metrics)
+    table = pooling.read(arguments.metrics)
     looks = style.styles(table)
-    pooled = frames.pool_seeds(frames.headline(table, [GAIN, COST]), looks)
+    pooled = pooling.pool_seeds(pooling.headline(table, [GAIN, COST]), looks)
     style.save(draw(trade_off(pooled), looks), arguments.folder, "pareto")
 
 
@@ -74,7 +75,7 @@ def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     """Draw ECE over accuracy, a panel per data set; the best corner is at the lower right."""
     from matplotlib import pyplot as plt
 
-    found, budgets = frames.tasks(cells), frames.budgets(cells)
+    found, budgets = pooling.tasks(cells), pooling.budgets(cells)
     columns = min(len(found), 2)
     rows = -(-len(found) // columns)
     figure, grid = plt.subplots(
@@ -84,10 +85,10 @@ def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         axes.set_axis_off()
     sizes = dict(zip(budgets, np.linspace(16, 80, len(budgets)), strict=True))
     for axes, task in zip(grid.flat, found, strict=False):
-        _draw_panel(axes, frames.of_task(cells, task), looks, sizes)
-        axes.set_title(frames.task_title(task, found))
-        axes.set_xlabel(names.metric_axis(GAIN))
-        axes.set_ylabel(names.metric_axis(COST))
+        _draw_panel(axes, pooling.of_task(cells, task), looks, sizes)
+        axes.set_title(pooling.task_title(task, found))
+        axes.set_xlabel(catalogue.metric_axis(GAIN))
+        axes.set_ylabel(catalogue.metric_axis(COST))
     figure.legend(handles=_legend(looks, sizes), loc="outside right center")
     style.note(figure, f"Bars: {style.INTERVALS}. Black edge: no cell is better in both")
     figure.suptitle("Accuracy against ECE: right and down is better")
@@ -134,7 +135,7 @@ def _legend(looks: dict[str, style.Style], sizes: dict[int, float]) -> list:
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.figures import frames, names, style
+from prunecal.calibration import catalogue
+from prunecal.figures import pooling, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +33,11 @@ def draw(
     """
     from matplotlib import pyplot as plt
 
-    pooled = frames.pool_seeds(frames.headline(metrics, list(STAGES)), looks)
-    budgets = frames.budgets(pooled)
+    pooled = pooling.pool_seeds(pooling.headline(metrics, list(STAGES)), looks)
+    budgets = pooling.budgets(pooled)
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to recalibrate.")
-    found = frames.tasks(pooled)
+    found = pooling.tasks(pooled)
     order = list(dict.fromkeys(pooled.sort_values("place")["series"]))
     figure, grid = plt.subplots(
         len(found),
@@ -47,17 +48,19 @@ def draw(
         sharey=True,
     )
     for row, task in zip(grid, found, strict=True):
-        here = frames.of_task(pooled, task)
+        here = pooling.of_task(pooled, task)
         for axes, budget in zip(row, budgets, strict=True):
             shown = here[(here["budget"] == budget) | (here["family"] == style.REFERENCE)]
             _draw_panel(axes, shown, order)
             kept = _survival(correlations, task, budget)
-            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9)
+            axes.set_title(
+                f"{pooling.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9
+            )
         row[0].set_yticks(range(len(order)), order)
         row[0].set_ylim(len(order) - 0.4, -0.6)
         row[0].set_xlim(left=0)
     for axes in grid[-1]:
-        axes.set_xlabel(names.metric_axis("ece"))
+        axes.set_xlabel(catalogue.metric_axis("ece"))
     handles, _ = grid[0][0].get_legend_handles_labels()
     handles.append(plt.Line2D([], [], color="0.3", linewidth=1.2, label=style.INTERVALS))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -80,7 +83,7 @@ def _draw_panel(axes: Axes, cells: pd.DataFrame, order: list[str]) -> None:
 
 def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int) -> str:
     """Say how much of the strategies' order is left, by its own and by the other temperature."""
-    here = frames.of_task(correlations, task)
+    here = pooling.of_task(correlations, task)
     here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
     parts = [
         f"{here['rho'][metric]:.2f} ({who})" for metric, who in KEPT.items() if metric in here.index

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prunecal import console
 from prunecal.calibration import expected_calibration_error, reliability_diagram
 from prunecal.calibration.binned import bin_index
-from prunecal.figures import answers, frames, style
-from prunecal.statistics import image_weights
+from prunecal.core import cli
+from prunecal.figures import cell_selection, pooling, style
+from prunecal.statistics.bootstrap import image_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,18 +42,18 @@ class Diagram(NamedTuple):
 def main(arguments: argparse.Namespace) -> None:
     """Draw one figure per model and data set."""
     style.use()
-    cells = answers.catalogue(arguments.predictions)
+    cells = cell_selection.catalogue(arguments.predictions)
     looks = style.styles(cells.drop(columns="path"))
-    for task in frames.tasks(cells):
-        picked = answers.chosen(frames.of_task(cells, task))
-        budgets = answers.panels(picked)
+    for task in pooling.tasks(cells):
+        picked = cell_selection.chosen(pooling.of_task(cells, task))
+        budgets = cell_selection.panels(picked)
         shown = picked[picked["budget"].isin(budgets) | (picked["family"] == style.REFERENCE)]
-        diagrams = [diagram(answers.read(path)) for path in shown["path"]]
+        diagrams = [diagram(cell_selection.read(path)) for path in shown["path"]]
         name = f"reliability_{task[0]}_{task[1]}"
         style.save(draw(shown, diagrams, looks, f"{task[1]}, {task[0]}"), arguments.folder, name)
 
 
-def diagram(found: answers.Answers, bins: int = BINS, seed: int = 0) -> Diagram:
+def diagram(found: cell_selection.Answers, bins: int = BINS, seed: int = 0) -> Diagram:
     """Compute a reliability diagram with intervals from resamples of images.
 
     Args:
@@ -92,7 +92,7 @@ def draw(
     from matplotlib import pyplot as plt
 
     order = list(dict.fromkeys(cells["name"]))
-    budgets = frames.budgets(cells) or [int(cells["budget"].iloc[0])]
+    budgets = pooling.budgets(cells) or [int(cells["budget"].iloc[0])]
     figure, grid = plt.subplots(
         2 * len(budgets),
         len(order),
@@ -140,7 +140,7 @@ def _draw_histogram(axes: Axes, found: Diagram, colour: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecal import console
-from prunecal.figures import answers, frames, style
+from prunecal.core import cli
+from prunecal.figures import cell_selection, pooling, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +26,14 @@ POINTS = 200  # of a curve that are drawn; more would only make the file larger
 def main(arguments: argparse.Namespace) -> None:
     """Draw a column of panels per data set, a row per budget."""
     style.use()
-    cells = answers.catalogue(arguments.predictions)
+    cells = cell_selection.catalogue(arguments.predictions)
     looks = style.styles(cells.drop(columns="path"))
-    picked = answers.chosen(cells)
-    wanted = picked["budget"].isin(answers.panels(picked)) | (picked["family"] == style.REFERENCE)
+    picked = cell_selection.chosen(cells)
+    wanted = picked["budget"].isin(cell_selection.panels(picked)) | (
+        picked["family"] == style.REFERENCE
+    )
     shown = picked[wanted]
-    read = (answers.read(path) for path in shown["path"])
+    read = (cell_selection.read(path) for path in shown["path"])
     curves = [thin(*risk_coverage_curve(found.confidence, found.correct)) for found in read]
     style.save(draw(shown, curves, looks), arguments.folder, "risk_coverage")
 
@@ -73,8 +75,8 @@ def draw(
     from matplotlib import pyplot as plt
     from matplotlib.ticker import PercentFormatter
 
-    found = frames.tasks(cells)
-    budgets = frames.budgets(cells) or [int(cells["budget"].iloc[0])]
+    found = pooling.tasks(cells)
+    budgets = pooling.budgets(cells) or [int(cells["budget"].iloc[0])]
     figure, grid = plt.subplots(
         len(budgets),
         len(found),
@@ -106,7 +108,7 @@ def draw(
                 )
     for row, budget in zip(grid, budgets, strict=True):
         for axes, task in zip(row, found, strict=True):
-            axes.set_title(f"{frames.task_title(task, found)}, {budget} tokens")
+            axes.set_title(f"{pooling.task_title(task, found)}, {budget} tokens")
             axes.set(xlim=(0, 1.01))
             axes.set_ylim(0, 1.08 * highest[task])
             for axis in (axes.xaxis, axes.yaxis):
@@ -121,7 +123,7 @@ def draw(
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

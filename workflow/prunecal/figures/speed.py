@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from prunecal import console, store
-from prunecal.figures import latex, style
+from prunecal.core import cli
+from prunecal.figures import style
+from prunecal.report import latex
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,9 +48,9 @@ TABLE = [
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw the figure and write the table, as CSV and as LaTeX beside it."""
-    found = store.read_json(arguments.benchmark)
+    found = files.read_json(arguments.benchmark)
     measured = pd.DataFrame(found["rows"])
-    with store.atomic(arguments.table) as temporary:
+    with files.atomic(arguments.table) as temporary:
         measured[TABLE].to_csv(temporary, index=False, float_format="%.4g")
     latex.convert(arguments.table, arguments.table.parent)
     style.use()
@@ -106,8 +108,8 @@ def _short(rate: float) -> str:
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--benchmark", type=Path, required=True, help="benchmark.json")
     parser.add_argument("--table", type=Path, required=True, help="CSV to write")
     parser.add_argument("--folder", type=Path, required=True, help="where the figure goes")
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.colors import to_hex, to_rgb
 
-from prunecal import plugins, store
-from prunecal.digest import ROOT
-from prunecal.figures import names
+from prunecal.caching.fingerprint import ROOT
+from prunecal.core import plugins
+from prunecal.figures import naming
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     import argparse
@@ -67,13 +68,13 @@ def styles(frame: pd.DataFrame) -> dict[str, Style]:
     Args:
         frame: any table of cells with the columns strategy, family and one for each parameter.
     """
-    found = names.strategies(frame)
+    found = naming.strategies(frame)
     series: dict[tuple, list[str]] = {}
     for label, (family, parameters) in found.items():
-        unseeded = {key: value for key, value in parameters.items() if key != names.SEED}
+        unseeded = {key: value for key, value in parameters.items() if key != naming.SEED}
         series.setdefault((family, _sortable(unseeded)), []).append(label)
     hues = _hues({family for family, _ in series})
-    varied = {key: names.is_variation(key[0], dict(key[1])) for key in series}
+    varied = {key: naming.is_variation(key[0], dict(key[1])) for key in series}
     ordered = sorted(series, key=lambda key: (list(hues).index(key[0]), varied[key], key[1]))
     result = {}
     for place, key in enumerate(ordered):
@@ -99,12 +100,12 @@ def _series_name(
 ) -> str:
     siblings = [other for kind, other in found.values() if kind == family]
     if len(labels) == 1:
-        return names.strategy_name(family, parameters, siblings)
+        return naming.strategy_name(family, parameters, siblings)
     unseeded = [
-        {key: value for key, value in other.items() if key != names.SEED}
+        {key: value for key, value in other.items() if key != naming.SEED}
         for other in [parameters, *siblings]
     ]
-    name = names.strategy_name(family, unseeded[0], unseeded[1:])
+    name = naming.strategy_name(family, unseeded[0], unseeded[1:])
     return f"{name} (mean of {len(labels)} seeds)"
 
 
@@ -152,7 +153,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout stays as found: once for both files is enough
     for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-        with store.atomic(folder / f"{name}.{kind}") as path:
+        with files.atomic(folder / f"{name}.{kind}") as path:
             figure.savefig(path, format=kind, metadata=metadata)
     plt.close(figure)
 

@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal import console, plugins
-from prunecal.figures import frames, names, style
+from prunecal.calibration import catalogue
+from prunecal.core import cli, plugins
+from prunecal.figures import naming, pooling, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ METRICS = ["accuracy", "ece", "brier", "aurc"]
 def main(arguments: argparse.Namespace) -> None:
     """Draw the sweep of one parameter."""
     style.use()
-    table = frames.headline(frames.read(arguments.metrics), METRICS)
+    table = pooling.headline(pooling.read(arguments.metrics), METRICS)
     figure = draw(table, arguments.parameter)
     style.save(figure, arguments.folder, f"sweep_{arguments.parameter}")
 
@@ -42,7 +43,7 @@ def swept(table: pd.DataFrame, parameter: str) -> pd.DataFrame:
         The rows of that group; none if nothing is swept.
     """
     groups: dict[tuple, dict[str, object]] = {}
-    for label, (family, parameters) in names.strategies(table).items():
+    for label, (family, parameters) in naming.strategies(table).items():
         if parameter in parameters:
             others = {key: value for key, value in parameters.items() if key != parameter}
             groups.setdefault((family, tuple(sorted(others.items()))), {})[label] = parameters
@@ -56,10 +57,10 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
     from matplotlib import pyplot as plt
 
     cells = swept(table, parameter)
-    symbol = names.SYMBOLS.get(parameter, parameter.replace("_", " "))
+    symbol = naming.SYMBOLS.get(parameter, parameter.replace("_", " "))
     if cells.empty:
         return style.nothing(f"No strategy of this study is run at two values of {symbol}.")
-    found, budgets = frames.tasks(table), frames.budgets(cells)
+    found, budgets = pooling.tasks(table), pooling.budgets(cells)
     metrics = [metric for metric in METRICS if metric in set(cells["metric"])]
     colours = dict(zip(budgets, sns.color_palette("crest", len(budgets)), strict=True))
     figure, grid = plt.subplots(
@@ -71,14 +72,14 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
     )
     for row, metric in zip(grid, metrics, strict=True):
         for axes, task in zip(row, found, strict=True):
-            everything = frames.of_task(table[table["metric"] == metric], task)
-            chosen = frames.of_task(cells[cells["metric"] == metric], task)
-            _draw_reference(axes, frames.reference(everything))
+            everything = pooling.of_task(table[table["metric"] == metric], task)
+            chosen = pooling.of_task(cells[cells["metric"] == metric], task)
+            _draw_reference(axes, pooling.reference(everything))
             _draw_lines(axes, chosen, parameter, colours)
             axes.set_xticks(sorted(chosen[parameter].unique()))
-        row[0].set_ylabel(names.metric_axis(metric).replace(" (", "\n("))
+        row[0].set_ylabel(catalogue.metric_axis(metric).replace(" (", "\n("))
     for axes, task in zip(grid[0], found, strict=True):
-        axes.set_title(frames.task_title(task, found))
+        axes.set_title(pooling.task_title(task, found))
     for axes in grid[-1]:
         axes.set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
     handles, labels = grid[0][0].get_legend_handles_labels()
@@ -90,9 +91,9 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
 
 def _who(cells: pd.DataFrame, parameter: str) -> str:
     """Name what is swept: the family and those other parameters that are not at their default."""
-    family, parameters = next(iter(names.strategies(cells).values()))
+    family, parameters = next(iter(naming.strategies(cells).values()))
     default = plugins.load("strategies", family).Params.model_fields[parameter].default
-    return names.strategy_name(family, parameters | {parameter: default})
+    return naming.strategy_name(family, parameters | {parameter: default})
 
 
 def _draw_reference(axes: Axes, rows: pd.DataFrame) -> None:
@@ -114,8 +115,8 @@ def _draw_lines(axes: Axes, cells: pd.DataFrame, parameter: str, colours: dict) 
 
 
 if __name__ == "__main__":
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--parameter", required=True, help="the strategy's parameter to sweep")
     style.add_arguments(parser)
-    console.run(main, parser.parse_args())
+    cli.run(main, parser.parse_args())

@@ -1,1 +1,1 @@
-"""Model families: one file each, found by its name (see prunecal.plugins)."""
+"""Model families: one file each, found by its name (see prunecal.core.plugins)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from prunecal.errors import PrunecalError
-from prunecal.prompts import IMAGE, conversation
+from prunecal.core.errors import PrunecalError
+from prunecal.study.prompts import IMAGE, conversation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

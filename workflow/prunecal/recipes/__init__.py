@@ -1,1 +1,1 @@
-"""Recipes that train a model from scratch: one file each (see prunecal.plugins)."""
+"""Recipes that train a model from scratch: one file each (see prunecal.core.plugins)."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from prunecal import plugins
-from prunecal.errors import PrunecalError
-from prunecal.parameters import sentence
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.core.parameters import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from prunecal.parameters import Parameters
+    from prunecal.core.parameters import Parameters
 
 
 def rank(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from prunecal.parameters import Parameters
+from prunecal.core.parameters import Parameters
 
 
 class VisionStrategy(Parameters):

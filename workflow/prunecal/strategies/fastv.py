@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from prunecal.errors import PrunecalError
-from prunecal.parameters import Parameters
+from prunecal.core.errors import PrunecalError
+from prunecal.core.parameters import Parameters
 from prunecal.strategies._similarity import cosine_similarity, coverage_of_sets
 
 if TYPE_CHECKING:

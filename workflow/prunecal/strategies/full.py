@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.parameters import Parameters
+from prunecal.core.parameters import Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor

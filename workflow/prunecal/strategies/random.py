@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 from prunecal.strategies._vision import VisionStrategy
 
 if TYPE_CHECKING:

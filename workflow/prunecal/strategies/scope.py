@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecal.errors import PrunecalError
+from prunecal.core.errors import PrunecalError
 from prunecal.strategies._similarity import cosine_similarity
 from prunecal.strategies._vision import VisionStrategy
 

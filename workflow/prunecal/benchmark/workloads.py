@@ -1,0 +1,156 @@
+"""What is measured: model shapes with random weights, and questions as the benchmarks ask them.
+
+Speed does not depend on the weights' values, so a shape stands for every model of that shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from prunecal.core import plugins
+from prunecal.models.llava import Llava
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+SYSTEM_TOKENS = 35  # of LLaVA-1.5's system sentence and "USER: "
+POPE = (
+    "Is there a {} in the image ? Answer the question using a single word or phrase . ASSISTANT :"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A LLaVA's sizes: vision tower (ViT over 336 pixels, patches of 14), then the decoder."""
+
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    width: int
+    intermediate: int
+    layers: int
+    heads: int
+    vocabulary: int = 32064
+    visual_tokens: int = 576
+
+
+SHAPES = {
+    "mid": Shape(768, 12, 12, 768, 2048, 8, 12),
+    "7b": Shape(1024, 24, 16, 4096, 11008, 32, 32),
+}
+
+
+class RandomLlava(Llava):
+    """A model of a shape with random weights, and a tokenizer that gives a word one token."""
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
+        import torch
+        from transformers import (
+            CLIPVisionConfig,
+            LlamaConfig,
+            LlavaConfig,
+            LlavaForConditionalGeneration,
+        )
+
+        from prunecal.engine.decoder import Decoder
+
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(
+                hidden_size=shape.vision_width,
+                intermediate_size=4 * shape.vision_width,
+                num_hidden_layers=shape.vision_layers,
+                num_attention_heads=shape.vision_heads,
+                image_size=336,
+                patch_size=14,
+                projection_dim=shape.vision_width,
+            ),
+            text_config=LlamaConfig(
+                hidden_size=shape.width,
+                intermediate_size=shape.intermediate,
+                num_hidden_layers=shape.layers,
+                num_attention_heads=shape.heads,
+                num_key_value_heads=shape.heads,
+                vocab_size=shape.vocabulary,
+                max_position_embeddings=4096,
+            ),
+            image_token_index=shape.vocabulary - 1,
+            vision_feature_layer=-2,
+            vision_feature_select_strategy="default",
+        )
+        torch.manual_seed(0)
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            with device:
+                self.model = LlavaForConditionalGeneration(config)
+        finally:
+            torch.set_default_dtype(previous)
+        self.model.eval().requires_grad_(requires_grad=False)
+        self.settings = {"visual_tokens": shape.visual_tokens}
+        self.device = device
+        self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Return the token ids before the image, and each text's ids after it."""
+        return list(range(1, SYSTEM_TOKENS + 1)), [list(map(self._id, t.split())) for t in texts]
+
+    def option_tokens(self, text: str, options: Sequence[str]) -> list[int]:
+        """Return the token of each option."""
+        del text
+        return list(map(self._id, options))
+
+    def _id(self, word: str) -> int:
+        digest = hashlib.sha256(word.encode()).digest()
+        return 100 + int.from_bytes(digest[:4], "big") % (self.model.lm_head.out_features - 200)
+
+
+def pope_like(images: int) -> pd.DataFrame:
+    """Return 18 polls an image of which 10 or 11 are distinct, as in POPE (18 and 10.25)."""
+    rows = []
+    for image in range(images):
+        rng = np.random.default_rng(image)
+        distinct = [f"thing{number}" for number in rng.choice(80, 10 + (image % 4 == 0), False)]
+        asked = distinct[:3] * 2 + distinct
+        asked += distinct[3 : 3 + 18 - len(asked)]
+        rows += [(f"image{image}", POPE.format(thing), ["Yes", "No"]) for thing in asked]
+    return _frame(rows)
+
+
+def scienceqa_like(images: int) -> pd.DataFrame:
+    """Return one question an image, 40 to 110 words long, with two to five lettered choices."""
+    rows = []
+    for image in range(images):
+        rng = np.random.default_rng(image)
+        words = [f"word{number}" for number in rng.integers(0, 2000, rng.integers(40, 111))]
+        rows.append((f"image{image}", " ".join(words), list("ABCDE")[: rng.integers(2, 6)]))
+    return _frame(rows)
+
+
+def embedded(loader: str) -> Callable[[int], pd.DataFrame]:
+    """Return a load of the embedded study's own questions: its model knows no other words."""
+
+    def load(images: int) -> pd.DataFrame:
+        dataset = plugins.load("datasets", loader)
+        asked = dataset.load(dataset.Params(images=images)).questions
+        numbers = pd.factorize(asked["image_id"])[0]
+        columns = (map("image{}".format, numbers), asked["text"], asked["options"])
+        return _frame(list(zip(*columns, strict=True)))
+
+    return load
+
+
+LOADS = {"POPE-like": pope_like, "ScienceQA-like": scienceqa_like}
+EMBEDDED_LOADS = {"POPE-like": embedded("digits-pope"), "ScienceQA-like": embedded("digits-sqa")}
+
+
+def _frame(rows: list[tuple]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["image_id", "text", "options"])
+    frame["question_id"] = [f"q{at}" for at in range(len(frame))]
+    return frame

@@ -1,0 +1,1 @@
+"""What every other room uses: errors, the command line, redaction, settings, plug-in look-up."""

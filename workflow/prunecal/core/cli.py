@@ -1,0 +1,97 @@
+"""How a stage speaks: one log file with everything, one readable line on the terminal."""
+
+import argparse
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from prunecal.core import disk_errors
+from prunecal.core.errors import PrunecalError
+from prunecal.core.redaction import hidden
+
+T = TypeVar("T")
+log = logging.getLogger("prunecal")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a stage's argument parser; every stage takes `--log FILE`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--log", type=Path, help="also write everything, tracebacks included, here")
+    return parser
+
+
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+    """Run a stage and exit: 0, or 1 with one line on stderr and the traceback in the log.
+
+    A fault of the disk, whichever library met it, is told as a PrunecalError is. Any other
+    exception is a fault of the code: its traceback goes to both.
+    """
+    try:
+        configure_logging(arguments.log)
+        main(arguments)
+    except PrunecalError as error:
+        _give_up(str(error))
+    except Exception as error:
+        found = disk_errors.fault(error)
+        if found is None:
+            log.exception("unexpected failure: please report it with this traceback")
+            sys.exit(1)
+        _give_up(disk_errors.told(found))
+
+
+def _give_up(sentence: str) -> NoReturn:
+    log.debug("traceback", exc_info=True)
+    line = " ".join(sentence.splitlines())  # libraries' messages may hold several
+    log.error("%s", line)
+    sys.exit(1)
+
+
+class _Formatter(logging.Formatter):
+    """Leaves tokens and the user's home folder out of whatever is logged, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose disk may fill up: the stage then goes on without it and says so once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        error = sys.exception()
+        if error is None or disk_errors.fault(error) is None:
+            super().handleError(record)
+            return
+        log.removeHandler(self)
+        with contextlib.suppress(OSError):  # what it still holds cannot be written either
+            self.close()
+        log.warning("the log %s cannot be written (%s); going on without", self.baseFilename, error)
+
+
+def configure_logging(path: Path | None) -> None:
+    """Send INFO and above to stderr, and everything, warnings too, to the file at `path`."""
+    log.setLevel(logging.DEBUG)
+    log.handlers.clear()
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.INFO)
+    terminal.setFormatter(_Formatter("%(message)s"))
+    log.addHandler(terminal)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _LogFile(path, mode="w", encoding="utf-8")
+        file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(file)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").handlers = log.handlers
+    warnings.simplefilter("default")
+
+
+def progress(items: Iterable[T], *, total: int, what: str, unit: str) -> Iterable[T]:
+    """Iterate with a progress bar on a terminal, or a line now and then where there is none."""
+    from tqdm import tqdm
+
+    options: dict[str, Any] = {"mininterval": 0.5} if sys.stderr.isatty() else {"mininterval": 15}
+    return tqdm(items, total=total, desc=what, unit=unit, dynamic_ncols=True, **options)

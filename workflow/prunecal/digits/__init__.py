@@ -1,0 +1,1 @@
+"""The embedded study's images and questions: scans of handwritten digits on canvases."""

@@ -1,0 +1,245 @@
+"""One cell after another on a loaded model: a data set's questions under a strategy and budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from prunecal.core.cli import log
+from prunecal.core.errors import PrunecalError
+from prunecal.engine import batch as batches
+from prunecal.engine.device import send
+from prunecal.engine.planner import halves, plan
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    import pandas as pd
+    from torch import Tensor
+
+    from prunecal.engine.planner import Row
+
+
+@dataclass
+class Answers:
+    """What a cell yields, one entry per row of the data set.
+
+    Attributes:
+        logits: per row, float32 [options].
+        n_visual: visual tokens kept, int32 [rows].
+        coverage: evidence coverage of the kept tokens, float32 [rows].
+        tokens_per_layer: mean number of visual tokens per decoder layer.
+        distinct: number of distinct (image, question) pairs that were computed.
+    """
+
+    logits: list[np.ndarray]
+    n_visual: np.ndarray
+    coverage: np.ndarray
+    tokens_per_layer: float
+    distinct: int
+
+
+class Session:
+    """A loaded model with a data set's distinct questions, ready to run cells.
+
+    Args:
+        model: a loaded model of one of the families.
+        questions: columns question_id, image_id, text and options.
+        features: the data set's features.safetensors.
+        batch_tokens: tokens per micro-batch.
+
+    Raises:
+        PrunecalError: the features are not this model's, a question's image has none, or its
+            options cannot be told apart.
+    """
+
+    def __init__(
+        self, model: Any, questions: pd.DataFrame, features: Path, batch_tokens: int
+    ) -> None:
+        self.model, self.device, self.batch_tokens = model, model.device, batch_tokens
+        file = files.open_arrays(features, framework="pt")
+        self.features = file.get_tensor("features")
+        try:
+            with torch.inference_mode():
+                model.project(self.features[:1, :1].to(model.device))
+        except RuntimeError as error:  # another width or type
+            raise PrunecalError(
+                f"{features} does not fit the model ({error}); encode again"
+            ) from error
+        self.visual_tokens = self.features.shape[1]
+        image_index = {image: at for at, image in enumerate(files.array_facts(file)["image_id"])}
+        missing = questions.loc[~questions["image_id"].isin(image_index.keys()), "image_id"]
+        if len(missing):
+            raise PrunecalError(f"{features} lacks image {missing.iloc[0]!r}; encode again")
+        self.question_ids = questions["question_id"].to_numpy()
+        # identical questions about one image are computed once
+        columns = (questions["image_id"], questions["text"], map(tuple, questions["options"]))
+        asked = list(zip(*columns, strict=True))
+        distinct = {triple: at for at, triple in enumerate(dict.fromkeys(asked))}
+        self.row_to_distinct = np.array([distinct[triple] for triple in asked])
+        self.images = np.array([image_index[image] for image, _, _ in distinct])
+        self.system, self.texts = self._tokenize([text for _, text, _ in distinct])
+        self.vocabulary, self.options = self._options(distinct)
+        with torch.inference_mode():
+            tokens = torch.tensor(self.system, device=self.device)
+            self.past = model.decoder.prefill(model.decoder.embed(tokens))
+
+    def run(
+        self,
+        strategy: ModuleType,
+        params: Any,
+        budget: int,
+        order: np.ndarray | None,
+        coverage: np.ndarray | None,
+    ) -> Answers:
+        """Run one cell.
+
+        Args:
+            strategy: the strategy's module.
+            params: its settings.
+            budget: visual tokens to keep, K.
+            order: int16 [I, K], tokens to keep per image in order of selection; None for a
+                strategy that chooses inside the decoder.
+            coverage: float32 [I], evidence coverage of those tokens; None likewise.
+
+        Raises:
+            PrunecalError: a ranking of other images or tokens, NaN or infinite logits (names the
+                question), or not enough memory for a single question.
+        """
+        images, tokens = self.features.shape[:2]
+        if order is not None and (len(order) != images or order.max() >= tokens):
+            raise PrunecalError(
+                "the ranking is of other images or tokens than the features; rerank"
+            )
+        run_batch = self._vision_batch if strategy.PLACE == "vision" else self._decoder_batch
+        kept = None if order is None else torch.from_numpy(order).long().sort(dim=1).values
+        visual = self.visual_tokens if order is None else budget
+        pending = plan(self.images.tolist(), self.texts, visual, self.batch_tokens)[::-1]
+        indices, logits, covered = [], [], []
+        vocabulary = torch.tensor(self.vocabulary, device=self.device)
+        with torch.inference_mode():
+            while pending:
+                rows = pending.pop()
+                try:
+                    states, found = run_batch(rows, strategy, params, budget, kept, coverage)
+                    logits.append(self.model.decoder.logits(states, vocabulary))
+                except (torch.OutOfMemoryError, RuntimeError) as error:
+                    pending += self._smaller(rows, error)
+                    continue
+                covered.append(found)
+                indices += [question for row in rows for question in row.questions]
+        # the plan orders questions by length; put them back
+        back = np.argsort(indices)
+        logits = torch.cat(logits).cpu().numpy()[back]
+        covered = torch.cat(covered).cpu().numpy()[back]
+        self._refuse_not_finite(logits)
+        mine = [logits[at, self.options[at]] for at in range(len(logits))]
+        rows = self.row_to_distinct
+        return Answers(
+            logits=[mine[at] for at in rows],
+            n_visual=np.full(len(rows), budget, np.int32),
+            coverage=covered[rows].astype(np.float32),
+            tokens_per_layer=self._tokens_per_layer(strategy, params, budget),
+            distinct=len(mine),
+        )
+
+    def _vision_batch(
+        self,
+        rows: list[Row],
+        strategy: ModuleType,
+        params: Any,
+        budget: int,
+        kept: Tensor,
+        coverage: np.ndarray,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer rows whose visual tokens were dropped before the decoder."""
+        del strategy
+        images = [row.image for row in rows]
+        chosen = kept[images]
+        features = self.features[torch.tensor(images)[:, None], chosen]
+        compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
+        places = torch.arange(budget).expand_as(chosen) if compact else chosen
+        prompt = self._assemble(rows, features, places, budget if compact else self.visual_tokens)
+        states = batches.answer_states(self.model.decoder, prompt, self.past)
+        questions = [len(row.questions) for row in rows]
+        return states, torch.from_numpy(np.repeat(coverage[images], questions))
+
+    def _decoder_batch(
+        self,
+        rows: list[Row],
+        strategy: ModuleType,
+        params: Any,
+        budget: int,
+        kept: None,
+        coverage: None,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer rows whose visual tokens the strategy drops inside the decoder."""
+        del kept, coverage
+        features = self.features[[row.image for row in rows]]
+        places = torch.arange(self.visual_tokens).expand(len(rows), -1)
+        prompt = self._assemble(rows, features, places, self.visual_tokens)
+        states, chosen = strategy.infer(self.model.decoder, prompt, self.past, budget, params)
+        return states, strategy.coverage(send(features, self.device), prompt, chosen)
+
+    def _assemble(
+        self, rows: list[Row], features: Tensor, places: Tensor, text_after: int
+    ) -> batches.Batch:
+        system = len(self.system)
+        visual = self.model.project(send(features, self.device))
+        positions = send(places, self.device) + system
+        return batches.assemble(rows, visual, positions, system + text_after, self.model.decoder)
+
+    def _smaller(self, rows: list[Row], error: RuntimeError) -> list[list[Row]]:
+        """Return halves of a batch that did not fit the memory; raise what is not about memory."""
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise error
+        parts = halves(rows, self.texts)
+        if not parts:
+            raise PrunecalError(
+                "too little memory for a single question; ask for more memory or a larger GPU"
+            ) from error
+        log.warning("out of memory with %d images in a micro-batch: halving it", len(rows))
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return parts[::-1]
+
+    def _tokenize(self, texts: list[str]) -> tuple[list[int], list[list[int]]]:
+        distinct = list(dict.fromkeys(texts))
+        system, after = self.model.tokenize(distinct)
+        by_text = dict(zip(distinct, after, strict=True))
+        return system, [by_text[text] for text in texts]
+
+    def _options(
+        self, distinct: dict[tuple[str, str, tuple[str, ...]], int]
+    ) -> tuple[list[int], list[list[int]]]:
+        """Return the answer tokens of all questions, and each question's options among them."""
+        first = {}
+        for _, text, options in distinct:
+            if options not in first:
+                first[options] = self.model.option_tokens(text, options)
+        vocabulary = sorted({token for tokens in first.values() for token in tokens})
+        column = {token: at for at, token in enumerate(vocabulary)}
+        columns = {
+            options: [column[token] for token in tokens] for options, tokens in first.items()
+        }
+        return vocabulary, [columns[options] for _, _, options in distinct]
+
+    def _tokens_per_layer(self, strategy: ModuleType, params: Any, budget: int) -> float:
+        if strategy.PLACE == "vision":
+            return float(budget)
+        depth = len(self.model.decoder.layers)
+        return strategy.tokens_per_layer(self.visual_tokens, budget, depth, params)
+
+    def _refuse_not_finite(self, logits: np.ndarray) -> None:
+        wrong = ~np.isfinite(logits).all(axis=1)
+        if wrong.any():
+            row = int(np.flatnonzero(np.isin(self.row_to_distinct, np.flatnonzero(wrong)))[0])
+            raise PrunecalError(
+                f"question {self.question_ids[row]!r} gets NaN or infinite logits "
+                f"({int(wrong.sum())} questions in all); check the weights, or use a wider dtype"
+            )

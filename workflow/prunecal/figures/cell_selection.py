@@ -1,0 +1,83 @@
+"""Cells' predictions as figures of single cells want them: confidence, correctness, image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prunecal.figures import naming, pooling, style
+from prunecal.statistics.predictions import read_cell
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+class Answers(NamedTuple):
+    """What a cell answered: all arrays are [n], one entry per question."""
+
+    confidence: NDArray  # float64, probability given to the prediction
+    correct: NDArray  # bool
+    image: NDArray  # int64, number of the question's image
+
+
+def read(path: Path) -> Answers:
+    """Read a cell's answers from predictions.parquet."""
+    cell = read_cell(path)
+    image = np.unique(np.array(cell.rows["image_id"]), return_inverse=True)[1]
+    return Answers(cell.confidence, cell.correct, image)
+
+
+def catalogue(paths: list[Path]) -> pd.DataFrame:
+    """List cells by what their predictions say of themselves.
+
+    Returns:
+        Columns path, model, dataset, strategy, family, budget and one for each parameter.
+    """
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        cell = files.read_facts(path)["cell"]
+        rows.append({"path": path, **{k: v for k, v in cell.items() if k != "parameters"}})
+        rows[-1] |= cell["parameters"]
+    return pd.DataFrame(rows)
+
+
+def chosen(cells: pd.DataFrame) -> pd.DataFrame:
+    """Choose cells for figures that draw single cells: the ends of each family's range.
+
+    Of each family the first and last strategy are taken, variations of parameters that are no part
+    of its usual name left out; of random, the first seed.
+
+    Args:
+        cells: from `catalogue`.
+
+    Returns:
+        Rows of `cells` with the columns name and place (in legends) added, in the order of legends.
+    """
+    found = naming.strategies(cells.drop(columns="path"))
+    looks = style.styles(cells.drop(columns="path"))
+    kinds: dict[str, list[str]] = {}
+    for label, (family, _) in found.items():
+        kinds.setdefault(family, []).append(label)
+    kept = {}
+    for family, labels in kinds.items():
+        siblings = [found[label][1] for label in labels]
+        usual = [label for label in labels if not naming.is_variation(*found[label])]
+        ends = sorted(usual or labels, key=lambda label: (looks[label].place, label))
+        for label in [ends[0]] if looks[ends[0]] == looks[ends[-1]] else [ends[0], ends[-1]]:
+            kept[label] = naming.strategy_name(family, found[label][1], siblings)
+    result = cells[cells["strategy"].isin(kept)]
+    result = result.assign(
+        name=[kept[label] for label in result["strategy"]],
+        place=[looks[label].place for label in result["strategy"]],
+    )
+    return result.sort_values(["place", "budget"], kind="stable", ignore_index=True)
+
+
+def panels(cells: pd.DataFrame) -> list[int]:
+    """Return the budgets that such figures draw: the smallest and the middle one."""
+    return pooling.smallest_and_middle(pooling.budgets(cells))

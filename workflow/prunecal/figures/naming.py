@@ -1,0 +1,134 @@
+"""What strategies, metrics and parameters are called in figures, tables and the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunecal.calibration.catalogue import (
+    METRICS,
+)
+from prunecal.core import plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+COLUMNS = {  # of tables, where the key itself would not do
+    "dataset": "Data set",
+    "budget": "Tokens",
+    "with": "Correlated with",
+    "n": "Questions",
+    "n_images": "Images",
+    "rho": "Spearman's ρ",
+    "p": "p",
+    "p_holm": "p (Holm)",
+    "minimum_detectable": "Smallest detectable difference",
+    "expected": "Δ ECE by accuracy alone",
+    "beyond": "Δ ECE beyond it",
+    "share": "Share of tokens",
+    "claim_verdict": "Verdict on the claim",
+    "expect": "Expected",
+    "in_a": "In A",
+    "in_b": "In B",
+    "interaction": "A − B",
+    "rows": "Questions",
+    "distinct": "Distinct questions",
+    "tflops": "TFLOP/s",
+    "tokens_per_s": "Tokens/s",
+    "peak_memory_mb": "Peak memory (MB)",
+    "max_logit_difference": "Largest Δ logit",
+    "decoder_gflop_per_prompt": "Decoder GFLOP per prompt",
+    "answer": "Right answer",
+    "dataset_revision": "Data set revision",
+    "predictions_sha256": "SHA-256 of predictions",
+}
+
+SYMBOLS = {"alpha": "α", "gap_power": "p"}
+
+SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
+
+CELL_COLUMNS = ("model", "dataset", "subset", "strategy", "family", "budget", "metric")
+
+NUMBER_COLUMNS = ("value", "delta", "ci_low", "ci_high", "p", "p_holm", "n", "n_images")
+
+
+def heading(column: str) -> str:
+    """Return what a table's column is called, for example "Δ ECE" for "ece_delta"."""
+    if column in COLUMNS:
+        return COLUMNS[column]
+    changed = column.removesuffix("_delta")
+    if changed in METRICS:
+        return ("Δ " if changed != column else "") + METRICS[changed]
+    return column.replace("_", " ").capitalize()
+
+
+def parameter_columns(frame: pd.DataFrame) -> list[str]:
+    """List the columns of a metrics or comparisons table that hold strategies' parameters."""
+    return [name for name in frame.columns if name not in CELL_COLUMNS + NUMBER_COLUMNS]
+
+
+def parameters_of(row: Mapping[str, Any], columns: list[str]) -> dict[str, Any]:
+    """Return the parameters that a row's strategy has: those that are not missing."""
+    present = {key: row[key] for key in columns}
+    return {key: value for key, value in present.items() if value is not None and value == value}
+
+
+def strategies(frame: pd.DataFrame) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return each strategy's (family, parameters) by its label, from any table of cells."""
+    columns = parameter_columns(frame)
+    distinct = frame.drop_duplicates("strategy")
+    return {
+        row["strategy"]: (row["family"], parameters_of(row, columns))
+        for row in distinct[["strategy", "family", *columns]].to_dict("records")
+    }
+
+
+def is_variation(family: str, parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a parameter that is no part of the family's usual names was changed."""
+    return any(not _named(family, key) for key in _off_default(family, parameters))
+
+
+def strategy_name(
+    family: str, parameters: Mapping[str, Any], siblings: list[Mapping[str, Any]] | None = None
+) -> str:
+    """Return a strategy's name for readers, for example "SCOPE α = 0, p = 2".
+
+    Parameters are named if they are changed from their default, or if they are a usual part of the
+    strategy's name and differ between the siblings.
+
+    Args:
+        family: the plugin's name.
+        parameters: its settings.
+        siblings: settings of all strategies of that family in the study, this one among them.
+    """
+    shown = _off_default(family, parameters)
+    for key in parameters:
+        differs = len({str(other.get(key)) for other in siblings or []}) > 1
+        if key not in shown and _named(family, key) and differs:
+            shown.append(key)
+    ordered = [key for key in _fields(family) if key in shown]
+    parts = [f"{_symbol(key)}{_text(parameters[key])}" for key in ordered]
+    label = plugins.load("strategies", family).LABEL
+    return " ".join([label, ", ".join(parts)]).strip()
+
+
+def _symbol(key: str) -> str:
+    return f"{SYMBOLS[key]} = " if key in SYMBOLS else f"{key.replace('_', ' ')} "
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _fields(family: str) -> dict[str, Any]:
+    return plugins.load("strategies", family).Params.model_fields
+
+
+def _named(family: str, key: str) -> bool:
+    return bool((_fields(family)[key].json_schema_extra or {}).get("named", False))
+
+
+def _off_default(family: str, parameters: Mapping[str, Any]) -> list[str]:
+    fields = _fields(family)
+    return [key for key in fields if key in parameters and parameters[key] != fields[key].default]

@@ -1,0 +1,101 @@
+"""Tables of cells as the figures want them: one row per drawn strategy, seeds pooled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.figures.style import REFERENCE, Style, styles
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+GROUP = ["model", "dataset", "subset", "metric", "budget", "series"]
+HEADLINE_SUBSET = "all"
+LEVEL = 0.05  # of the family-wise error rate that Holm's correction holds
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read metrics.parquet or comparisons.parquet."""
+    return files.read_table(path).to_pandas()
+
+
+def headline(frame: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Return the rows over a whole data set (subset "all") for the given metrics."""
+    return frame[(frame["subset"] == HEADLINE_SUBSET) & frame["metric"].isin(metrics)]
+
+
+def tasks(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """List the pairs of model and data set, in the table's order."""
+    pairs = frame[["model", "dataset"]].drop_duplicates()
+    return list(pairs.itertuples(index=False, name=None))
+
+
+def of_task(frame: pd.DataFrame, task: tuple[str, str]) -> pd.DataFrame:
+    """Return the rows of one model on one data set."""
+    return frame[(frame["model"] == task[0]) & (frame["dataset"] == task[1])]
+
+
+def task_title(task: tuple[str, str], found: list[tuple[str, str]]) -> str:
+    """Name a panel: the data set, with the model where there are several."""
+    several = len({model for model, _ in found}) > 1
+    return f"{task[1]} · {task[0]}" if several else task[1]
+
+
+def pool_seeds(
+    frame: pd.DataFrame, looks: dict[str, Style] | None = None, column: str = "value"
+) -> pd.DataFrame:
+    """Join strategies that differ in their seed alone into one row: the mean, and the range.
+
+    Args:
+        frame: metrics or comparisons.
+        looks: the study's styles; by default those of the strategies in `frame`.
+        column: what is averaged, "value" or "delta".
+
+    Returns:
+        Columns model, dataset, subset, metric, budget, series (the strategy's name for readers),
+        family, place (in legends), seeds, `column`, low and high: the strategy's interval if it has
+        one seed, else the smallest and largest value; of p-values, if there, the largest.
+    """
+    looks = styles(frame) if looks is None else looks
+    named = frame.assign(
+        series=[looks[strategy].name for strategy in frame["strategy"]],
+        place=[looks[strategy].place for strategy in frame["strategy"]],
+    )
+    groups = named.groupby(GROUP, sort=False)
+    pooled = groups.agg(
+        family=("family", "first"),
+        place=("place", "first"),
+        seeds=("strategy", "nunique"),
+        low=("ci_low", "first"),
+        high=("ci_high", "first"),
+    )
+    pooled[column] = groups[column].mean()
+    several = pooled["seeds"] > 1
+    pooled.loc[several, "low"] = groups[column].min()[several]
+    pooled.loc[several, "high"] = groups[column].max()[several]
+    for name in {"p", "p_holm"} & set(frame.columns):
+        pooled[name] = groups[name].max()
+    return pooled.reset_index().sort_values(["place", "budget"], kind="stable", ignore_index=True)
+
+
+def reference(pooled: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the unpruned model."""
+    return pooled[pooled["family"] == REFERENCE]
+
+
+def pruned(pooled: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of all strategies that drop tokens."""
+    return pooled[pooled["family"] != REFERENCE]
+
+
+def budgets(frame: pd.DataFrame) -> list[int]:
+    """List the budgets of the strategies that drop tokens, smallest first."""
+    return sorted(int(budget) for budget in pruned(frame)["budget"].unique())
+
+
+def smallest_and_middle(found: list[int]) -> list[int]:
+    """Return the smallest and the middle budget, one alone if there is but one."""
+    return sorted({found[0], found[len(found) // 2]}) if found else []

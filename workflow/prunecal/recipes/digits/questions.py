@@ -1,0 +1,139 @@
+"""Questions about training canvases, packed so that all of an image's share one sequence.
+
+Each question sees the image and itself. Besides its answer, each choice of a multiple-choice
+question is marked: its own token has to say Yes if it is the right one and No if not. Without
+marks the decoder may stay at chance for long, since the answer's letter tells nothing until every
+step towards it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunecal.digits.canvas import Canvas
+from prunecal.digits.choices import QUESTIONS, ask
+from prunecal.digits.polls import OPTIONS, sample
+from prunecal.recipes.digits.model import TEMPLATE
+from prunecal.study.prompts import IMAGE, conversation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class Mix(NamedTuple):
+    """How many questions an image gets: polls per kind and answer, choices per subject."""
+
+    polls: int
+    choices: int
+
+
+class Asked(NamedTuple):
+    """A question as the user's text, its answer, and which choices are right (none for a poll)."""
+
+    text: str
+    answer: str
+    choices: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The questions about a batch of images, each image's in one row.
+
+    Attributes:
+        ids: tokens after the visual tokens, int64 [B, T].
+        block: the question to which a token belongs, from 1; 0 for padding, int64 [B, T].
+        offset: a token's place in its question, int64 [B, T].
+        asked: place of each question's last token, int64 [B, questions].
+        answers: first token of each answer, int64 [B, questions].
+        is_poll: whether a question is a poll, bool [questions].
+        marked: row and place of each choice's own token, int64 [2, choices].
+        marks: Yes or No for each of these, as tokens, int64 [choices].
+    """
+
+    ids: Tensor
+    block: Tensor
+    offset: Tensor
+    asked: Tensor
+    answers: Tensor
+    is_poll: Tensor
+    marked: Tensor
+    marks: Tensor
+
+
+class Exam:
+    """Questions about training canvases, as tokens.
+
+    Args:
+        tokenizer: the model's.
+        canvases: the training canvases.
+        holds: which categories of polls they have, as `truth` gives it.
+        mix: what is asked about each.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        canvases: Sequence[Canvas],
+        holds: np.ndarray,
+        mix: Mix,
+    ) -> None:
+        self.tokenizer, self.canvases, self.holds, self.mix = tokenizer, canvases, holds, mix
+        (prompt,) = self._tokenize([""])
+        self.before = prompt[: prompt.index(tokenizer.convert_tokens_to_ids(IMAGE))]
+
+    def questions(self, index: int, rng: np.random.Generator) -> list[Asked]:
+        """Draw questions about one canvas, polls first."""
+        polls = sample(self.holds[index], self.mix.polls, rng)
+        choices = [
+            ask(subject, self.canvases[index], rng)
+            for subject in QUESTIONS
+            for _ in range(self.mix.choices)
+        ]
+        return [Asked(text, answer, ()) for text, answer in polls] + [
+            Asked(
+                question.text,
+                question.options[question.label],
+                tuple(place == question.label for place in range(len(question.options))),
+            )
+            for question in choices
+        ]
+
+    def pack(self, indices: np.ndarray, rng: np.random.Generator) -> Packed:
+        """Draw and pack the questions about some canvases."""
+        drawn = [self.questions(index, rng) for index in indices]
+        tokens = iter(self._tokenize([asked.text for row in drawn for asked in row]))
+        rows = [[next(tokens)[len(self.before) + 1 :] for _ in row] for row in drawn]
+        length = max(sum(map(len, row)) for row in rows)
+        ids, block, offset = np.zeros((3, len(rows), length), dtype=np.int64)
+        ends = np.array([np.cumsum([len(question) for question in row]) for row in rows])
+        marked, marks = [], []
+        for row, questions in enumerate(rows):
+            for number, (question, end) in enumerate(zip(questions, ends[row], strict=True)):
+                place = slice(end - len(question), end)
+                ids[row, place] = question
+                block[row, place] = number + 1
+                offset[row, place] = np.arange(len(question))
+                # a question ends in letter, choice, letter, choice, ..., one token of tail
+                choices = drawn[row][number].choices
+                marked += [(row, end - 2 * back) for back in range(len(choices), 0, -1)]
+                marks += [OPTIONS[0] if right else OPTIONS[1] for right in choices]
+        answers = self._words([asked.answer for row in drawn for asked in row])
+        return Packed(
+            *map(torch.from_numpy, (ids, block, offset, ends - 1)),
+            answers=answers.view(ends.shape),
+            is_poll=torch.tensor([not asked.choices for asked in drawn[0]]),
+            marked=torch.tensor(marked, dtype=torch.int64).view(-1, 2).T,
+            marks=self._words(marks),
+        )
+
+    def _words(self, words: list[str]) -> Tensor:
+        return torch.tensor(self.tokenizer.convert_tokens_to_ids(words), dtype=torch.int64)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer([conversation(TEMPLATE, text) for text in texts])["input_ids"]

@@ -1,0 +1,1 @@
+"""Pages and tables of the report; each page runs as `python -m prunecal.report.<page>`."""

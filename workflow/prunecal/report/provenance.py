@@ -1,0 +1,154 @@
+"""What each cell cost and what made it; what a decoder computes on visual tokens."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from prunecal.core.redaction import expanded
+from prunecal.figures.naming import heading
+from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
+
+CELL = ("model", "dataset", "strategy", "budget")
+# what LlamaConfig of transformers takes where a configuration is silent, as LLaVA-1.5's is
+LLAMA = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+}
+
+
+def decoder_shape(source: dict[str, Any], manifest: Path) -> dict[str, int] | None:
+    """Return width, intermediate, layers and key_value width of a Llama decoder.
+
+    None where the model's configuration is not at hand without network, or describes another kind
+    of decoder.
+
+    Args:
+        source: where the weights come from, as the model's settings say.
+        manifest: manifest.json; weights that the workflow trained lie beside it.
+    """
+    path = _config_path(source, manifest)
+    if path is None or not path.is_file():
+        return None
+    given = files.read_json(path).get("text_config", {})
+    if given.get("model_type", "llama") != "llama":
+        return None
+    text = LLAMA | given
+    width, heads = text["hidden_size"], text["num_attention_heads"]
+    head = text.get("head_dim") or width // heads
+    return {
+        "width": width,
+        "attention": heads * head,
+        "key_value": (text.get("num_key_value_heads") or heads) * head,
+        "intermediate": text["intermediate_size"],
+        "layers": text["num_hidden_layers"],
+    }
+
+
+def decoder_flops(shape: dict[str, int], tokens_per_layer: float) -> float:
+    """Return the floating point operations of one prompt's visual tokens in the decoder.
+
+    Two for each weight of the layers' matrices and token: queries, keys, values, output and the
+    three of the gated MLP. Products of queries with keys and of attention with values, which grow
+    with the square of the prompt, are left out, and so is the text.
+
+    Args:
+        shape: from `decoder_shape`.
+        tokens_per_layer: visual tokens that a layer computes on, on average.
+    """
+    attention = 2 * shape["width"] * (shape["attention"] + shape["key_value"])
+    mlp = 3 * shape["width"] * shape["intermediate"]
+    return 2.0 * shape["layers"] * tokens_per_layer * (attention + mlp)
+
+
+def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None]) -> list[dict]:
+    """Return a row per cell: identity, what made it, time and amount of computation.
+
+    `provenance.json` is read from beside each cell's predictions and is no input of the workflow,
+    since a result must not be made anew for what merely accompanied it.
+
+    Args:
+        paths: predictions.parquet of all cells.
+        shapes: `decoder_shape` of each model.
+    """
+    rows = []
+    for path in paths:
+        facts = files.read_facts(path)
+        beside = path.with_name("provenance.json")
+        note = files.read_object(beside) if beside.is_file() else {}
+        cell, shape = facts["cell"], shapes.get(facts["cell"]["model"])
+        layer_tokens = facts.get("tokens_per_layer")
+        flops = None
+        if shape is not None and layer_tokens is not None:
+            flops = decoder_flops(shape, layer_tokens) / 1e9
+        versions = note.get("versions", {})
+        rows.append(
+            {key: cell[key] for key in CELL}
+            | {
+                "questions": pq.read_metadata(path).num_rows,
+                "distinct_questions": note.get("distinct_questions"),
+                "visual_tokens_per_layer": layer_tokens,
+                "decoder_gflop_per_prompt": flops,
+                "seconds": note.get("seconds"),
+                "peak_memory_mb": note.get("peak_memory_mb"),
+                "device": note.get("device"),
+                "seed": facts.get("seed"),
+                "dtype": facts.get("dtype"),
+                "batch_tokens": facts.get("batch_tokens"),
+                "model_digest": facts.get("model_digest"),
+                "model_revision": facts.get("model_revision"),
+                "dataset_revision": facts.get("dataset_revision"),
+                "predictions_sha256": file_digest(path),
+                "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+                "platform": note.get("platform"),
+            }
+        )
+    return rows
+
+
+def provenance_page(rows: list[dict[str, Any]]) -> str:
+    """Return the rows of `provenance_rows` as a page of HTML, what all share above the table."""
+    shared = [key for key in rows[0] if key not in CELL and len({row[key] for row in rows}) == 1]
+    columns = [key for key in rows[0] if key not in shared]
+    facts = "".join(
+        f"<tr><th>{escape(heading(key))}</th><td>{_text(rows[0][key])}</td></tr>"
+        for key in shared
+        if rows[0][key] is not None
+    )
+    head = "".join(f'<th scope="col">{escape(heading(key))}</th>' for key in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{_text(row[key])}</td>' for key in columns)}</tr>" for row in rows
+    )
+    seconds = sum(row["seconds"] or 0 for row in rows)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Provenance</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><style>'
+        "body { font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1a1a1a } "
+        ".scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8rem 0; "
+        "font-variant-numeric: tabular-nums } th, td { padding: .2rem .6rem; text-align: left; "
+        "border-bottom: 1px solid #ddd } td { white-space: nowrap } </style></head><body>\n"
+        f"<h1>Provenance</h1>\n<p>{len(rows)} cells, inferred in {seconds:.0f} seconds.</p>\n"
+        f'<h2>What all cells share</h2>\n<div class="scroll" tabindex="0"><table>{facts}</table>'
+        f'</div>\n<h2>Cell by cell</h2>\n<div class="scroll" tabindex="0"><table><thead><tr>{head}'
+        f"</tr></thead><tbody>\n{body}</tbody></table></div></body></html>\n"
+    )
+
+
+def _text(value: Any) -> str:
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "" if value is None else escape(shown)
+
+
+def _config_path(source: dict[str, Any], manifest: Path) -> Path | None:
+    if source.get("train"):
+        return manifest.parent / "weights" / "config.json"
+    if source.get("path"):
+        return expanded(Path(source["path"])) / "config.json"
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source["repo"], "config.json", revision=source["revision"])
+    return Path(found) if isinstance(found, str) else None

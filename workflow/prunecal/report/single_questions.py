@@ -1,0 +1,244 @@
+"""The questions whose confidence changes most against the unpruned model, as a page of HTML.
+
+A question's change is the largest change of confidence, up or down, that any strategy makes at any
+budget. The page shows an equal share of questions for each model and data set, the largest changes
+first, all strategies at the budget of that change; identical questions about one image count once.
+"""
+
+import argparse
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.figures import cell_selection, naming, style
+from prunecal.figures.kept_tokens import square
+from prunecal.report.single_questions_page import page
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COUNT = 50
+
+
+class Answered(NamedTuple):
+    """What one cell answered, [n] each."""
+
+    answer: NDArray  # int64, index of the largest logit, the lowest of a tie
+    confidence: NDArray  # float64, its probability
+
+
+class Change(NamedTuple):
+    """A chosen question and the cell that changes its confidence most."""
+
+    question: int  # row of the data set
+    cell: int  # row of the table of cells
+    size: float  # change of confidence, with its sign
+
+
+def read_answers(path: Path) -> Answered:
+    """Read a cell's answers; checks are those of scoring, which reads the same files."""
+    column = files.read_table(path, ["logits"]).column("logits").combine_chunks()
+    starts = np.asarray(column.offsets)[:-1]
+    logits = np.asarray(column.values, dtype=np.float64)
+    row = np.repeat(np.arange(len(starts)), np.diff(np.asarray(column.offsets)))
+    top = np.maximum.reduceat(logits, starts)
+    below = logits - top[row]
+    first = np.where(below == 0, np.arange(len(logits)) - starts[row], len(logits))
+    return Answered(np.minimum.reduceat(first, starts), 1 / np.add.reduceat(np.exp(below), starts))
+
+
+def largest_changes(
+    confidence: NDArray, reference: int, same: list[Any], count: int
+) -> list[Change]:
+    """Choose questions by their largest change of confidence, the largest first.
+
+    Args:
+        confidence: float [cells, n].
+        reference: row of the unpruned model.
+        same: per question what it asks; of equal ones the first counts.
+        count: how many to choose.
+    """
+    change = confidence - confidence[reference]
+    first = np.array(list({asked: index for index, asked in reversed([*enumerate(same)])}.values()))
+    first.sort()
+    cell = np.abs(change[:, first]).argmax(axis=0)
+    size = change[cell, first]
+    order = np.argsort(-np.abs(size), kind="stable")[:count]
+    return [Change(int(first[i]), int(cell[i]), float(size[i])) for i in order]
+
+
+def dropped_path(kept: NDArray, tokens: int) -> str:
+    """Return an SVG path along the dropped patches of a square grid of side 1 each.
+
+    Raises:
+        PrunecalError: the patches do not form a square.
+    """
+    grid = round(tokens**0.5)
+    if grid * grid != tokens:
+        raise PrunecalError(
+            f"{tokens} visual tokens do not form a square grid: kept tokens cannot be drawn"
+        )
+    dropped = np.ones(tokens, dtype=np.int8)
+    dropped[kept] = 0
+    parts = []
+    for y, line in enumerate(dropped.reshape(grid, grid)):
+        edges = np.flatnonzero(np.diff(line, prepend=0, append=0))
+        parts += [f"M{a} {y}h{b - a}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return "".join(parts)
+
+
+def picture_uri(content: bytes, mode: str) -> str:
+    """Return an image, square as the model sees it and small, as a data URI of PNG or JPEG."""
+    from PIL import Image
+
+    image = Image.fromarray(square(content, mode))
+    found = []
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 82})):
+        held = io.BytesIO()
+        image.save(held, kind, **options)
+        found.append((len(held.getvalue()), kind, held.getvalue()))
+    _, kind, smallest = min(found)
+    return f"data:image/{kind};base64,{base64.b64encode(smallest).decode()}"
+
+
+class Task:
+    """One model on one data set: its cells, questions and rankings.
+
+    Args:
+        cells: rows of `answers.catalogue` with name and place, the unpruned model among them.
+        questions: the data set's questions.
+        rankings: path by strategy.
+    """
+
+    def __init__(self, cells: "pd.DataFrame", questions: "pd.DataFrame", rankings: dict[str, Path]):
+        self.cells = cells.to_dict("records")
+        self.questions = questions.to_dict("records")
+        self.rankings = rankings
+        self.answers = [read_answers(cell["path"]) for cell in self.cells]
+        first = self.cells[0]
+        for cell, found in zip(self.cells, self.answers, strict=True):
+            if len(found.answer) != len(self.questions):
+                raise PrunecalError(
+                    f"{cell['path']} has {len(found.answer)} answers for {len(self.questions)} "
+                    f"questions of {first['dataset']}; infer again"
+                )
+        unpruned = [i for i, cell in enumerate(self.cells) if cell["family"] == style.REFERENCE]
+        if not unpruned:
+            raise PrunecalError(
+                f"{first['model']} on {first['dataset']} has no unpruned cell; add `full`"
+            )
+        self.reference = unpruned[0]
+
+    def changes(self, count: int) -> list[Change]:
+        """Choose the questions."""
+        confidence = np.stack([found.confidence for found in self.answers])
+        same = [(one["image_id"], one["text"], tuple(one["options"])) for one in self.questions]
+        return largest_changes(confidence, self.reference, same, count)
+
+    def rows(self, change: Change) -> list[dict[str, Any]]:
+        """Return what each strategy says at the change's budget, the unpruned model first."""
+        budget, question = self.cells[change.cell]["budget"], self.questions[change.question]
+        shown = []
+        for index, (cell, found) in enumerate(zip(self.cells, self.answers, strict=True)):
+            if cell["budget"] == budget or index == self.reference:
+                answer = int(found.answer[change.question])
+                before = self.answers[self.reference].confidence[change.question]
+                confidence = float(found.confidence[change.question])
+                shown.append(
+                    {
+                        "name": cell["name"],
+                        "answer": question["options"][answer],
+                        "right": answer == question["label"],
+                        "confidence": confidence,
+                        "change": confidence - before,
+                        "largest": index == change.cell,
+                        "dropped": self._dropped(cell, question["image_id"]),
+                        "budget": cell["budget"],
+                    }
+                )
+        return shown
+
+    def _dropped(self, cell: Mapping[str, Any], image: str) -> tuple[int, str] | None:
+        """Return the grid's side and the path of the dropped patches."""
+        path = self.rankings.get(cell["strategy"])
+        if path is None or cell["family"] == style.REFERENCE:
+            return None
+        file = files.open_arrays(path)
+        index = files.array_facts(file)["image_id"].index(image)
+        order = file.get_slice("order")[index]
+        return round(len(order) ** 0.5), dropped_path(order[: cell["budget"]], len(order))
+
+
+def read_tasks(arguments: argparse.Namespace) -> list[Task]:
+    """Read what was given, by model and data set."""
+    cells = cell_selection.catalogue(arguments.predictions)
+    bare = cells.drop(columns="path")
+    found, looks = naming.strategies(bare), style.styles(bare)
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for family, parameters in found.values():
+        kinds.setdefault(family, []).append(parameters)
+    called = {label: naming.strategy_name(*found[label], kinds[found[label][0]]) for label in found}
+    cells = cells.assign(
+        name=[called[label] for label in cells["strategy"]],
+        place=[looks[label].place for label in cells["strategy"]],
+    ).sort_values(["place", "strategy", "budget"], kind="stable")
+    questions = {path.parent.name: path for path in arguments.questions}
+    tasks = []
+    for (model, dataset), here in cells.groupby(["model", "dataset"], sort=True):
+        columns = ["image_id", "subset", "text", "options", "label"]
+        asked = files.read_table(questions[dataset], columns).to_pandas()
+        rankings = {
+            path.parent.name: path
+            for path in arguments.rankings
+            if path.parts[-4:-2] == (model, dataset)
+        }
+        tasks.append(Task(here, asked, rankings))
+    return tasks
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the page."""
+    tasks = read_tasks(arguments)
+    share = -(-arguments.count // len(tasks))
+    chosen = [task.changes(share) for task in tasks]
+    pictures: dict[str, dict[str, str]] = {}
+    for path in arguments.images:
+        dataset = path.parent.name
+        wanted: dict[str, str] = {}
+        for task, found in zip(tasks, chosen, strict=True):
+            if task.cells[0]["dataset"] == dataset:
+                mode = "crop" if task.cells[0]["model"] in arguments.crop else "pad"
+                wanted |= {task.questions[one.question]["image_id"]: mode for one in found}
+        table = files.read_table(path, ["image_id", "bytes"])
+        place = {image: row for row, image in enumerate(table.column("image_id").to_pylist())}
+        pictures[dataset] = {
+            image: picture_uri(table.column("bytes")[place[image]].as_py(), mode)
+            for image, mode in wanted.items()
+        }
+    with files.atomic(arguments.output) as temporary:
+        temporary.write_text(page(tasks, pictures, chosen), encoding="utf-8")
+
+
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
+    parser.add_argument("--rankings", type=Path, nargs="*", default=[], help="of all strategies")
+    parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="of all data sets")
+    parser.add_argument("--crop", nargs="*", default=[], help="models that crop their images")
+    parser.add_argument("--count", type=int, default=COUNT, help="questions on the page")
+    parser.add_argument("--output", type=Path, required=True, help="HTML to write")
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments_of())

@@ -1,0 +1,241 @@
+"""The tables of headline metrics, claims and data sets, and a page that searches all cells.
+
+python -m prunecal.report.tables --metrics metrics.parquet --comparisons comparisons.parquet
+    --claims claims.json --questions Q1 Q2 … --csv F --latex F --claims-csv F --datasets-csv F
+    --page F
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecal.calibration import catalogue
+from prunecal.core import cli
+from prunecal.figures import naming, pooling
+from prunecal.report.latex import longtable
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ["accuracy", "ece", "brier", "aurc"]
+KEYS = ["model", "dataset", "strategy", "budget"]
+CASE = [
+    "model", "dataset", "subset", "quantity", "value", "ci_low", "ci_high", "expect", "verdict",
+]  # fmt: skip
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>All cells</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1a1a1a; background: #fff }}
+input {{ font: inherit; padding: .3rem .5rem; width: min(100%, 30rem); box-sizing: border-box }}
+.scroll {{ overflow-x: auto }}
+table {{ border-collapse: collapse; margin-top: .8rem; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .2rem .6rem; border-bottom: 1px solid #ddd; white-space: nowrap }}
+th button {{ font: inherit; font-weight: 600; background: none; border: 0; cursor: pointer }}
+td.number {{ text-align: right }}
+small {{ color: #595959 }}
+</style></head><body>
+<h1>All cells</h1>
+<p>A row per strategy, budget and subset of the questions (“all” pools the rows as the benchmark
+defines them, “unique” the distinct pairs of image and question), with their intervals. Click a
+heading to sort. The numbers are the rows of metrics.csv.</p>
+<label>Search <input type="search" id="search" placeholder="for example: scope unique 16"></label>
+<p id="count" role="status"></p>
+<div class="scroll" tabindex="0"><table id="cells"><thead><tr>{head}</tr></thead><tbody>
+{body}
+</tbody></table></div>
+<script>
+const rows = [...document.querySelectorAll("tbody tr")], body = document.querySelector("tbody");
+const count = document.getElementById("count"), search = document.getElementById("search");
+function filter() {{
+  const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
+  let shown = 0;
+  for (const row of rows) {{
+    const text = row.textContent.toLowerCase();
+    row.hidden = !words.every(word => text.includes(word));
+    shown += !row.hidden;
+  }}
+  count.textContent = `${{shown}} of ${{rows.length}} rows`;
+}}
+document.querySelectorAll("th button").forEach((button, column) => {{
+  button.addEventListener("click", () => {{
+    const down = button.parentNode.getAttribute("aria-sort") === "ascending";
+    document.querySelectorAll("th").forEach(head => head.removeAttribute("aria-sort"));
+    button.parentNode.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const key = row => row.children[column].textContent;
+    const order = (a, b) => {{
+      const [x, y] = [key(a), key(b)], [m, n] = [parseFloat(x), parseFloat(y)];
+      return isNaN(m) || isNaN(n) ? x.localeCompare(y) : m - n;
+    }};
+    rows.sort((a, b) => down ? order(b, a) : order(a, b));
+    body.append(...rows);
+  }});
+}});
+search.addEventListener("input", filter);
+filter();
+</script></body></html>
+"""
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the headline table twice, the tables of claims and data sets, the page of all cells."""
+    metrics, comparisons = pooling.read(arguments.metrics), pooling.read(arguments.comparisons)
+    table = headline_table(metrics, comparisons)
+    written = {
+        arguments.csv: table,
+        arguments.claims_csv: claims_table(files.read_json(arguments.claims)),
+        arguments.datasets_csv: datasets_table(arguments.questions),
+    }
+    for file, frame in written.items():
+        with files.atomic(file) as path:
+            frame.to_csv(path, index=False)
+    for path, text in ((arguments.latex, latex(table)), (arguments.page, page(metrics))):
+        with files.atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def headline_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Put the headline metrics of each cell side by side, with their differences from `full`.
+
+    Args:
+        metrics: all metrics.
+        comparisons: all differences.
+
+    Returns:
+        A row per model, data set, strategy (its name for readers; seeds pooled) and budget; per
+        metric M the columns M, M_low, M_high, M_delta, M_delta_low, M_delta_high and M_p_holm,
+        missing where a cell has no comparison.
+    """
+    from prunecal.figures.style import styles
+
+    looks = styles(metrics)
+    values = pooling.pool_seeds(pooling.headline(metrics, METRICS), looks)
+    deltas = pooling.pool_seeds(pooling.headline(comparisons, METRICS), looks, column="delta")
+    values = values.rename(columns={"series": "strategy"})
+    deltas = deltas.rename(columns={"series": "strategy"})
+    deltas = deltas.rename(columns={"low": "delta_low", "high": "delta_high"})
+    together = values.merge(
+        deltas[[*KEYS, "metric", "delta", "delta_low", "delta_high", "p_holm"]],
+        on=[*KEYS, "metric"],
+        how="left",
+    )
+    parts = ["value", "low", "high", "delta", "delta_low", "delta_high", "p_holm"]
+    wide = together.pivot(index=[*KEYS, "place", "family"], columns="metric", values=parts)
+    order = [(part, metric) for metric in METRICS for part in parts]
+    wide = wide.reindex(columns=order)
+    wide.columns = [metric if part == "value" else f"{metric}_{part}" for part, metric in order]
+    wide = wide.reset_index()
+    tasks = [*dict.fromkeys(metrics[["model", "dataset"]].itertuples(index=False, name=None))]
+    wide["task"] = [tasks.index(task) for task in zip(wide["model"], wide["dataset"], strict=True)]
+    ordered = wide.sort_values(["task", "place", "budget"], kind="stable", ignore_index=True)
+    return ordered.drop(columns=["task", "place", "family"])
+
+
+def claims_table(claims: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row per comparison by which a claim was judged, one without numbers if none was.
+
+    Args:
+        claims: claims.json.
+    """
+    import pandas as pd
+
+    rows = [
+        {"claim": claim["id"], "claim_verdict": claim["verdict"]} | case
+        for claim in claims
+        for case in claim["evidence"]["numbers"] or [{}]
+    ]
+    return pd.DataFrame(rows, columns=["claim", "claim_verdict", *CASE])
+
+
+def datasets_table(paths: list[Path]) -> pd.DataFrame:
+    """Return a row per data set: its size and the first of its questions.
+
+    Args:
+        paths: questions.parquet of each, in a folder of its name.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in paths:
+        columns = ["image_id", "subset", "text", "options", "label"]
+        questions = files.read_table(path, columns).to_pandas()
+        first = questions.iloc[0]
+        rows.append(
+            {
+                "dataset": path.parent.name,
+                "rows": len(questions),
+                "distinct": len(questions[["image_id", "text"]].drop_duplicates()),
+                "n_images": questions["image_id"].nunique(),
+                "subsets": ", ".join(dict.fromkeys(questions["subset"])),
+                "first_question": first["text"],
+                "options": " / ".join(first["options"]),
+                "answer": first["options"][first["label"]],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """Return the headline table for a paper: values, their differences from `full`, stars.
+
+    Args:
+        table: from `headline_table`.
+    """
+    shown = table[KEYS].copy()
+    for metric in METRICS:
+        shown[metric] = table[metric]
+        stars = table[f"{metric}_p_holm"].lt(pooling.LEVEL).map({True: "*", False: ""})
+        deltas = table[f"{metric}_delta"].map("{:+.4f}".format).str.replace("-", "−") + stars
+        shown[f"{metric}_delta"] = deltas.where(table[f"{metric}_delta"].notna())
+    star = f"* differs from the unpruned model: p < {pooling.LEVEL:g} by Holm's correction"
+    return longtable(shown, "headline.csv", star)
+
+
+def page(metrics: pd.DataFrame) -> str:
+    """Return an HTML page with a row per cell and subset, searchable and sortable offline."""
+    keys = ["model", "dataset", "subset", "strategy", "budget"]
+    measured = list(dict.fromkeys(metrics["metric"]))
+    body = []
+    for key, rows in metrics.groupby(keys, sort=False):
+        cells = [f"<td>{html.escape(str(part))}</td>" for part in key]
+        by_metric = rows.set_index("metric")[["value", "ci_low", "ci_high"]]
+        by_metric = by_metric.reindex(measured).itertuples(index=False, name=None)
+        cells += [f'<td class="number">{_with_interval(*numbers)}</td>' for numbers in by_metric]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    titles = [*map(naming.heading, keys), *map(catalogue.metric_name, measured)]
+    head = "".join(
+        f'<th scope="col"><button>{html.escape(title)}</button></th>' for title in titles
+    )
+    return PAGE.format(head=head, body="\n".join(body))
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if value != value:
+        return ""
+    number = f"{value:g}" if value == int(value) else f"{value:.4f}"
+    return (
+        number if low != low or low == high else f"{number} <small>[{low:.3f}, {high:.3f}]</small>"
+    )
+
+
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
+    parser.add_argument("--claims", type=Path, required=True, help="claims.json")
+    parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
+    parser.add_argument("--claims-csv", type=Path, required=True, help="table of claims to write")
+    parser.add_argument("--datasets-csv", type=Path, required=True, help="their table to write")
+    parser.add_argument("--csv", type=Path, required=True, help="headline table to write")
+    parser.add_argument("--latex", type=Path, required=True, help="headline table to write")
+    parser.add_argument("--page", type=Path, required=True, help="page of all cells to write")
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments_of())

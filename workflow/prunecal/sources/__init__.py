@@ -1,0 +1,1 @@
+"""What comes from strangers: the Hub, model folders, images, paths."""

@@ -1,0 +1,104 @@
+"""Weights: downloaded, found or trained, and found again by later stages."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from prunecal.core import disk_errors, plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.core.parameters import sentence
+from prunecal.core.redaction import expanded
+from prunecal.sources import hub, model_folder
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+    from prunecal.core.parameters import Parameters
+
+
+def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
+    """Return the folder of a model after downloading, finding or training it.
+
+    Args:
+        source: one of `repo` with `revision`, `path`, or `train` (a recipe and its settings).
+        weights: where a trained model goes; replaced whole, and only once training has ended.
+
+    Raises:
+        PrunecalError: no or several sources, the source does not give the model, or the disk does
+            not take a trained one.
+    """
+    match _kind(source):
+        case "repo":
+            return hub.fetch(source["repo"], source["revision"], "model", model_folder.PATTERNS)
+        case "path":
+            return expanded(Path(source["path"]))
+    if weights is None:
+        raise PrunecalError("a model that is trained needs a folder for its weights: --weights DIR")
+    settings = dict(source["train"])
+    name = settings.pop("recipe", None)
+    if name is None:
+        raise PrunecalError("`train:` names no recipe; give `recipe:`, a file of prunecal/recipes")
+    recipe = plugins.load("recipes", name)
+    files.made_with(recipe.__name__)
+    try:
+        params = recipe.Params(**settings)
+    except ValidationError as error:
+        raise PrunecalError(f"recipe {name}: {sentence(error, recipe.Params)}") from error
+    with disk_errors.writing(weights):
+        _train(recipe, params, weights)
+    return weights
+
+
+def folder(
+    source: Mapping[str, Any], described: Mapping[str, Any], weights: Path | None = None
+) -> Path:
+    """Find the weights again in a later stage, without network, and check their sizes.
+
+    Args:
+        source: the same as for `obtain`.
+        described: the model's manifest.
+        weights: the folder of a trained model.
+
+    Raises:
+        PrunecalError: the folder is gone, or a file is missing or has another size.
+    """
+    match _kind(source):
+        case "repo":
+            place = hub.locate(source["repo"], source["revision"], "model", model_folder.PATTERNS)
+        case "path":
+            place = expanded(Path(source["path"]))
+        case _ if weights is not None:
+            place = weights
+        case _:
+            raise PrunecalError("a model that was trained is found by its folder: give its weights")
+    model_folder.verify(place, described, sizes_only=True)
+    return place
+
+
+def _kind(source: Mapping[str, Any]) -> str:
+    given = [key for key in ("repo", "path", "train") if source.get(key) is not None]
+    if len(given) != 1 or ("repo" in given and not source.get("revision")):
+        raise PrunecalError("give a model one source: `repo` with `revision`, `path`, or `train`")
+    return given[0]
+
+
+def _train(recipe: ModuleType, params: Parameters, weights: Path) -> None:
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=files.part_prefix(weights), suffix=files.PART, dir=weights.parent
+    ) as scratch:
+        trained = Path(scratch) / "model"
+        trained.mkdir()
+        recipe.train(params, trained)
+        if weights.exists():
+            shutil.rmtree(weights)
+        for file in trained.iterdir():
+            file.chmod(0o644)  # safetensors writes 0600, which would hide weights from the group
+        trained.rename(weights)

@@ -1,0 +1,210 @@
+"""What changes along with calibration: coverage, saliency, entropy, margins."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecal.calibration.weighted import BinSums, Sample, bin_sums
+from prunecal.core.errors import PrunecalError
+from prunecal.statistics.accuracy_matched import Tables, keys_of
+from prunecal.statistics.bootstrap import image_weights, interval
+from prunecal.statistics.contrasts import Measured, rank_correlation
+from prunecal.statistics.predictions import POOLED, Cell, read_cell
+from prunecal.statistics.scores import Scores
+from prunecal.statistics.significance import holm, two_sided_p
+from prunecal.statistics.tables import Rows
+from prunecal.storage import files
+
+TARGETS = ("accuracy", "ece")
+
+
+SALIENCY = ("saliency_share", "mean_saliency")
+
+
+MECHANISMS = ("evidence_coverage", *SALIENCY, "entropy", "margin", "yes_rate")
+
+
+# ECE measured otherwise: does it put the cells in the same order?
+ALIKE = (
+    "ece_temperature", "ece_temperature_transfer", "ece_5_bins", "ece_10_bins", "ece_20_bins",
+    "ece_30_bins", "ece_50_bins", "ece_debiased", "ace", "smece",
+)  # fmt: skip
+
+
+PAIRS = (
+    *((metric, target) for metric in MECHANISMS for target in TARGETS),
+    ("accuracy", "ece"),
+    *((metric, "ece") for metric in ALIKE),
+)
+
+
+LEAST_CELLS = 4  # ranks of fewer say little
+
+
+EVERY = "all"
+
+
+def saliency_tables(
+    orders: list[NDArray | None], budgets: list[int], saliency: NDArray, weights: NDArray
+) -> dict[str, NDArray]:
+    """Return how salient the kept tokens are, float64 [cells, 1 + R] per metric.
+
+    `mean_saliency` is the mean saliency of an image's kept tokens, `saliency_share` their share of
+    the image's whole saliency; both are averaged over questions. NaN for a cell without a ranking,
+    whose strategy chooses per question inside the decoder.
+
+    Args:
+        orders: per cell int [images, N] in order of selection, or None.
+        budgets: per cell, tokens kept.
+        saliency: float [images, N].
+        weights: float64 [images, 1 + R], the number of questions that each image adds.
+    """
+    rows = weights.sum(axis=0)
+    found = {name: np.full((len(orders), len(rows)), np.nan) for name in SALIENCY}
+    total = saliency.sum(axis=1, dtype=np.float64)
+    for index, (order, budget) in enumerate(zip(orders, budgets, strict=True)):
+        if order is not None:
+            kept = np.take_along_axis(saliency, order[:, :budget].astype(np.intp), axis=1)
+            held = kept.sum(axis=1, dtype=np.float64)
+            found["saliency_share"][index] = (held / total) @ weights / rows
+            found["mean_saliency"][index] = (held / budget) @ weights / rows
+    return found
+
+
+def mechanism_rows(scores: Scores, tables: Tables, level: float) -> Rows:
+    """Return a row per cell with every metric and its interval."""
+    rows = []
+    ends = {name: interval(table[:, 1:], level) for name, table in tables.items()}
+    for index, cell in enumerate(scores.cells):
+        row = keys_of(scores, cell)
+        for name in (*TARGETS, *MECHANISMS):
+            numbers = (np.nan,) * 3
+            if name in tables:
+                numbers = (tables[name][index, 0], *ends[name][:, index])
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
+        rows.append(row)
+    return rows
+
+
+def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
+    """Return a row per group of cells and pair of metrics.
+
+    Groups are all cells that have the metric, the unpruned model among them, and the pruned cells
+    of each budget. A group of fewer than four cells, or in which a metric does not vary, has no
+    row. Interval and test are over resamples of images, for these strategies and budgets; Holm's
+    family is a metric of a model on a data set: all its groups and what it is correlated with.
+    """
+    rows = []
+    for group, members in _groups(scores):
+        for metric, target in PAIRS:
+            if metric not in tables or target not in tables:
+                continue
+            cells = [index for index in members if np.isfinite(tables[metric][index, 0])]
+            draws = min(tables[metric].shape[1], tables[target].shape[1])
+            x, y = (tables[name][cells, :draws] for name in (metric, target))
+            if len(cells) < LEAST_CELLS:
+                continue
+            rho = rank_correlation(x, y)
+            if np.isnan(rho[0]):
+                continue
+            low, high = interval(rho[1:], level)
+            rows.append(
+                {
+                    "model": scores.facts["model"],
+                    "dataset": scores.facts["dataset"],
+                    "budget": group,
+                    "metric": metric,
+                    "with": target,
+                    "rho": rho[0],
+                    "ci_low": low,
+                    "ci_high": high,
+                    "p": float(two_sided_p(rho[1:])),
+                    "cells": len(cells),
+                    "resamples": draws - 1,
+                }
+            )
+    for metric in {row["metric"] for row in rows}:
+        family = [row for row in rows if row["metric"] == metric]
+        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = float(adjusted)
+    return rows
+
+
+def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
+    yield EVERY, list(range(len(scores.cells)))
+    pruned = [(i, cell["budget"]) for i, cell in enumerate(scores.cells) if i != scores.reference]
+    for budget in sorted({budget for _, budget in pruned}):
+        yield str(budget), [index for index, found in pruned if found == budget]
+
+
+class Sources:
+    """The files of a study by model and data set, which their paths name.
+
+    Args:
+        rankings: …/{model}/{dataset}/{strategy}/ranking.safetensors.
+        features: …/{model}/{dataset}/features.safetensors.
+        unpruned: predictions.parquet of the unpruned model.
+    """
+
+    def __init__(self, rankings: list[Path], features: list[Path], unpruned: list[Path]):
+        self._rankings = {path.parts[-4:-1]: path for path in rankings}
+        self._features = {path.parts[-3:-1]: path for path in features}
+        cells = map(read_cell, unpruned)
+        self._unpruned = {(c.facts["model"], c.facts["dataset"]): c for c in cells}
+
+    def unpruned(self, task: tuple[str, str]) -> Cell:
+        """Return the predictions of the unpruned model.
+
+        Raises:
+            PrunecalError: they were not given.
+        """
+        if task not in self._unpruned:
+            raise PrunecalError(
+                f"predictions of the unpruned model {task[0]} on {task[1]} are missing; add them "
+                "to --unpruned"
+            )
+        return self._unpruned[task]
+
+    def saliency(self, task: tuple[str, str], images: list[str]) -> NDArray:
+        """Return the images' saliency, float32 [images, N]."""
+        file = files.open_arrays(self._features[task])
+        rows = _places(file, images, self._features[task])
+        return file.get_tensor("saliency")[rows]  # the features beside it may be bfloat16
+
+    def order(self, task: tuple[str, str], strategy: str, images: list[str]) -> NDArray | None:
+        """Return the images' tokens in order of selection, int16 [images, N], if it is ranked."""
+        path = self._rankings.get((*task, strategy))
+        if path is None:
+            return None
+        file = files.open_arrays(path)
+        return file.get_tensor("order")[_places(file, images, path)]
+
+
+def _places(file: Any, images: list[str], path: Path) -> list[int]:
+    place = {image: index for index, image in enumerate(files.array_facts(file)["image_id"])}
+    for image in images:
+        if image not in place:
+            raise PrunecalError(f"{path} lacks image {image!r}; make it again")
+    return [place[image] for image in images]
+
+
+def measure(scores: Scores, sources: Sources) -> tuple[dict[str, NDArray], BinSums]:
+    """Return the tables of all metrics and the bins of the unpruned model."""
+    task = scores.facts["model"], scores.facts["dataset"]
+    cell = sources.unpruned(task)
+    images, image = np.unique(np.array(cell.rows["image_id"]), return_inverse=True)
+    drawn = image_weights(len(images), scores.facts["resamples"]["ece"], scores.facts["seed"])
+    weights = np.hstack([np.ones((len(images), 1)), drawn])
+    measured = Measured(scores, scores.subset(POOLED))
+    wanted = {name for pair in PAIRS for name in pair} - set(SALIENCY)
+    tables = {name: measured.table(name) for name in sorted(wanted & set(scores.facts["metrics"]))}
+    ids = images.tolist()
+    orders = [sources.order(task, found["strategy"], ids) for found in scores.cells]
+    budgets = [found["budget"] for found in scores.cells]
+    asked = weights * np.bincount(image)[:, None]
+    tables |= saliency_tables(orders, budgets, sources.saliency(task, ids), asked)
+    rows = Sample(cell.confidence, cell.correct, image, {}, {})
+    return tables, bin_sums(rows, weights, scores.facts["bins"])

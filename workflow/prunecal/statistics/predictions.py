@@ -1,0 +1,249 @@
+"""Predictions as the statistics read them: one checked cell, and the rows that all cells share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecal.calibration.proper import brier_rows, log_probabilities, surprise_rows
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_COLUMNS = ("question_id", "image_id", "subset", "options", "label")
+COLUMNS = [*ROW_COLUMNS, "logits", "n_visual", "coverage"]
+LARGEST_LOGIT = 1e30  # differences of larger ones overflow the float32 of a score file
+POOLED, DISTINCT = "all", "unique"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One strategy at one budget, its predictions in the data set's order.
+
+    Attributes:
+        facts: strategy, family, parameters, budget, model, dataset, visual_tokens,
+            tokens_per_layer.
+        rows: question_id, image_id, subset, options and label of each question.
+        table: option logits, float64 [n, K], -inf where a question has fewer options.
+        n_visual: visual tokens kept, float64 [n].
+        coverage: evidence coverage of the kept set, float64 [n].
+    """
+
+    facts: dict[str, Any]
+    rows: dict[str, list[Any]]
+    table: NDArray
+    n_visual: NDArray
+    coverage: NDArray
+
+    @cached_property
+    def label(self) -> NDArray:
+        """Index of the right option, int [n]."""
+        return np.asarray(self.rows["label"], dtype=np.int64)
+
+    @cached_property
+    def prediction(self) -> NDArray:
+        """Index of the largest logit, the lowest one of a tie, int [n]."""
+        return self.table.argmax(axis=1)
+
+    @cached_property
+    def correct(self) -> NDArray:
+        """Whether the prediction is the label, bool [n]."""
+        return self.prediction == self.label
+
+    @cached_property
+    def log_probability(self) -> NDArray:
+        """Log-softmax over the question's options, float64 [n, K]."""
+        return log_probabilities(self.table)
+
+    @cached_property
+    def confidence(self) -> NDArray:
+        """Probability of the prediction, float64 [n]."""
+        # not exp(log p): three equal logits must give 1/3 exactly, which is an edge of a bin
+        return 1 / np.exp(self.table - self.table.max(axis=1, keepdims=True)).sum(axis=1)
+
+    @cached_property
+    def yes(self) -> NDArray | None:
+        """Whether the prediction is "Yes", bool [n]; None unless all questions are Yes or No."""
+        options = {tuple(option.lower() for option in row) for row in self.rows["options"]}
+        if not options <= {("yes", "no"), ("no", "yes")}:
+            return None
+        index = [[option.lower() for option in row].index("yes") for row in self.rows["options"]]
+        return self.prediction == np.array(index)
+
+    def row_means(self) -> dict[str, NDArray]:
+        """Return the columns of which means are reported, beside those of every sample."""
+        probability = np.exp(self.log_probability)
+        ordered = -np.sort(-self.table, axis=1)[:, :2]
+        log_probability = np.where(probability > 0, self.log_probability, 0.0)
+        columns = {
+            "brier_multiclass": brier_rows(self.table, self.label),
+            "nll": surprise_rows(self.table, self.label),
+            "margin": ordered[:, 0] - ordered[:, -1],
+            "entropy": -(probability * log_probability).sum(axis=1),
+            "evidence_coverage": self.coverage,
+            "n_visual": self.n_visual,
+        }
+        if self.facts["tokens_per_layer"] is not None:
+            columns["tokens_per_layer"] = np.full(len(self.table), self.facts["tokens_per_layer"])
+        if self.yes is not None:
+            columns["yes_rate"] = self.yes.astype(np.float64)
+        return columns
+
+
+def read_cell(path: Path | str) -> Cell:
+    """Read a cell's predictions.parquet.
+
+    Raises:
+        PrunecalError: the file is missing or damaged, or a question has no options, a label outside
+            its options, another number of logits than options, or NaN or infinite logits.
+    """
+    columns = _checked_columns(path)
+    return _cell(path, columns, columns.select(ROW_COLUMNS).to_pydict())
+
+
+def _checked_columns(path: Path | str) -> "pa.Table":
+    """Read the columns of a cell, without a Python object per value: cells have many rows."""
+    import pyarrow.compute as pc
+
+    columns = files.read_table(path, COLUMNS).combine_chunks()
+    names = columns["question_id"]
+    if not len(names):
+        raise PrunecalError(f"{path} holds no questions; make the file again")
+    if pc.count_distinct(names).as_py() < len(names):
+        raise PrunecalError(f"{path} holds a question id twice; make the file again")
+    options, logits = (_lengths(columns[name]) for name in ("options", "logits"))
+    label = columns["label"].to_numpy()
+    finite = np.abs(pc.list_flatten(columns["logits"]).to_numpy()) < LARGEST_LOGIT
+    row_of_logit = np.repeat(np.arange(len(names)), logits)
+    infinite = np.bincount(row_of_logit[~finite], minlength=len(names)) > 0
+    faults = (
+        (
+            (options == 0) | (logits != options),
+            "has {logits} logits for {options} options; infer this cell again",
+        ),
+        (
+            ~((label >= 0) & (label < options)),
+            "has label {label} but {options} options; correct the data set",
+        ),
+        (
+            infinite,
+            "has NaN or infinite logits; infer this cell again, in float32 if it ran "
+            "in half precision",
+        ),
+    )
+    for rows, what in faults:
+        if rows.any():
+            row = int(np.argmax(rows))
+            what = what.format(logits=logits[row], options=options[row], label=label[row])
+            raise PrunecalError(f"{path}: question {names[row].as_py()!r} {what}")
+    return columns
+
+
+def _lengths(lists: "pa.ChunkedArray") -> NDArray:
+    """Return the length of each list, int [n]; a missing list has none."""
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+
+
+def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> Cell:
+    import pyarrow.compute as pc
+
+    facts = files.read_facts(path)
+    cell = facts["cell"]
+    lengths = _lengths(columns["logits"])
+    table = np.full((len(lengths), lengths.max()), -np.inf)
+    table[np.arange(lengths.max()) < lengths[:, None]] = pc.list_flatten(
+        columns["logits"]
+    ).to_numpy()
+    return Cell(
+        facts={
+            **{key: cell[key] for key in ("model", "dataset", "strategy", "family", "budget")},
+            "parameters": cell["parameters"],
+            "visual_tokens": facts.get("visual_tokens"),
+            "tokens_per_layer": facts.get("tokens_per_layer"),
+        },
+        rows=rows,
+        table=table,
+        n_visual=columns["n_visual"].to_numpy().astype(np.float64),
+        coverage=columns["coverage"].to_numpy().astype(np.float64),
+    )
+
+
+def read_cells(paths: list[Path]) -> list[Cell]:
+    """Read all cells of one model on one data set, in order of strategy and budget.
+
+    The cells share the lists of their `rows`.
+
+    Raises:
+        PrunecalError: a file is bad (see `read_cell`), two files hold the same cell, or cells
+            differ in model, data set or questions.
+    """
+    cells: list[tuple[Cell, Path]] = []
+    for path in paths:
+        columns = _checked_columns(path)
+        if not cells:
+            shared, rows = columns, columns.select(ROW_COLUMNS).to_pydict()
+        cells.append((_cell(path, columns, rows), path))
+        first = cells[0][0]
+        for key in ("model", "dataset"):
+            if cells[-1][0].facts[key] != first.facts[key]:
+                raise PrunecalError(
+                    f"{path} is of {key} {cells[-1][0].facts[key]!r} but {paths[0]} of "
+                    f"{first.facts[key]!r}; score them apart"
+                )
+        for name in ROW_COLUMNS:
+            if not columns[name].equals(shared[name]):
+                raise PrunecalError(
+                    f"{path} and {paths[0]} differ in their {name} column; infer both again "
+                    "from the same questions.parquet"
+                )
+    cells.sort(key=lambda pair: (pair[0].facts["strategy"], pair[0].facts["budget"]))
+    for (cell, path), (before, before_path) in pairwise(cells):
+        if all(cell.facts[key] == before.facts[key] for key in ("strategy", "budget")):
+            raise PrunecalError(f"{before_path} and {path} hold the same cell; remove one of them")
+    return [cell for cell, _ in cells]
+
+
+def subsets(rows: dict[str, list[Any]], questions: Path | None) -> dict[str, NDArray]:
+    """Return the indices of each subset's rows: the data set's own, "all" and "unique".
+
+    Args:
+        rows: as in `Cell`.
+        questions: questions.parquet, which tells which (image, question) pairs are the same;
+            without it there is no "unique".
+
+    Raises:
+        PrunecalError: a subset has one of the two reserved names, or a question is not in the file.
+    """
+    labels = np.array(rows["subset"])
+    names = list(dict.fromkeys(rows["subset"]))
+    for name in (POOLED, DISTINCT):
+        if name in names:
+            raise PrunecalError(f"a subset is called {name!r}, which is reserved; rename it")
+    found = {name: np.flatnonzero(labels == name) for name in names}
+    found[POOLED] = np.arange(len(labels))
+    if questions is not None:
+        found[DISTINCT] = _distinct(rows, questions)
+    return found
+
+
+def _distinct(rows: dict[str, list[Any]], questions: Path) -> NDArray:
+    """Return the first row of each (image, text, options)."""
+    wanted = files.read_table(questions, ["question_id", "text"]).to_pydict()
+    text = dict(zip(wanted["question_id"], wanted["text"], strict=True))
+    first: dict[Any, int] = {}
+    columns = zip(rows["question_id"], rows["image_id"], rows["options"], strict=True)
+    for index, (question, image, options) in enumerate(columns):
+        if question not in text:
+            raise PrunecalError(
+                f"{questions} lacks question {question!r}, which has predictions; infer again"
+            )
+        first.setdefault((image, text[question], tuple(options)), index)
+    return np.array(list(first.values()))

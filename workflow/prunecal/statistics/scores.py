@@ -1,0 +1,87 @@
+"""Score files as later stages read them: values and draws by cell, subset and metric."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecal.core.errors import PrunecalError
+from prunecal.statistics.predictions import POOLED
+from prunecal.storage import files
+
+REFERENCE = "full"
+
+
+class Scores:
+    """One model on one data set, as `prunecal.score` wrote it.
+
+    Attributes:
+        facts: model, dataset, cells, subsets, metrics, resamples, bins, seed.
+        cells: strategy, family, parameters, budget, visual_tokens, tokens_per_layer per cell.
+        subsets: name, n, n_images per subset.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = path
+        self._file = files.open_arrays(path)
+        self.facts: dict[str, Any] = files.array_facts(self._file)
+        if not {"model", "dataset", "cells", "subsets", "metrics"} <= set(self.facts):
+            raise PrunecalError(f"{path} is no score file; make it again with prunecal.score")
+        self.cells: list[dict[str, Any]] = self.facts["cells"]
+        self.subsets: list[dict[str, Any]] = self.facts["subsets"]
+        drawn = {name: self._drawn(name) for name in self.facts["metrics"]}
+        if self.subset(POOLED) is None or drawn != self.facts.get("resamples", drawn):
+            raise PrunecalError(
+                f"{path} does not hold the metrics that it lists; make it again with prunecal.score"
+            )
+
+    def value(self, metric: str) -> NDArray:
+        """Return a metric on the rows as they are, float64 [cells, subsets]."""
+        return self._file.get_tensor(f"value/{metric}")
+
+    def draws(self, metric: str) -> NDArray:
+        """Return a metric on each resample, float64 [cells, subsets, R]."""
+        return self._file.get_tensor(f"draws/{metric}").astype(np.float64)
+
+    def _drawn(self, metric: str) -> int:
+        """Return the number of resamples of a metric."""
+        self._file.get_slice(f"value/{metric}")
+        return self._file.get_slice(f"draws/{metric}").get_shape()[-1]
+
+    def subset(self, name: str) -> int | None:
+        """Return a subset's index, None if the data set has none of that name."""
+        return next((i for i, subset in enumerate(self.subsets) if subset["name"] == name), None)
+
+    @cached_property
+    def reference(self) -> int:
+        """Index of the unpruned model.
+
+        Raises:
+            PrunecalError: there is none.
+        """
+        for index, cell in enumerate(self.cells):
+            if cell["family"] == REFERENCE:
+                return index
+        raise PrunecalError(
+            f"{self.path} holds no cell of strategy {REFERENCE!r}, to which all others are "
+            "compared; add it to the study"
+        )
+
+
+def read_scores(paths: list[Path]) -> list[Scores]:
+    """Read the score files of a study, in order of model and data set.
+
+    Raises:
+        PrunecalError: a file is bad, or two hold the same model and data set.
+    """
+    found = sorted(
+        map(Scores, paths), key=lambda scores: (scores.facts["model"], scores.facts["dataset"])
+    )
+    for before, after in zip(found[:-1], found[1:], strict=True):
+        if all(before.facts[key] == after.facts[key] for key in ("model", "dataset")):
+            raise PrunecalError(
+                f"{before.path} and {after.path} hold the same model and data set; remove one"
+            )
+    return found

@@ -1,0 +1,285 @@
+"""Files that are whole or absent: parquet, safetensors and JSON with the facts that made them.
+
+Metadata inside a data file holds only what determines its content, so that equal content is equal
+bytes; what merely accompanies a run (versions, device, wall time) goes to a provenance file.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecal.caching.fingerprint import source_digest
+from prunecal.core import disk_errors
+from prunecal.core.errors import PrunecalError, cut
+from prunecal.storage import schemas
+from prunecal.storage.checksums import file_digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+
+METADATA_KEY = "prunecal"
+_plugins: list[str] = []  # see `made_with`
+PART = ".part"  # ends the name of a file that is being written
+VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
+
+
+def checksum_file(path: Path) -> Path:
+    """Return where a file's checksum stands, in the form that `sha256sum --check` reads."""
+    return path.with_name(f".{path.name}.sha256")
+
+
+def undamaged(path: Path) -> bool:
+    """Tell whether a file still has the checksum with which it was written."""
+    try:
+        return file_digest(path) == recorded(path)
+    except OSError:
+        return False
+
+
+def recorded(path: Path) -> str | None:
+    """Return the SHA-256 with which a file was written; None if its record is gone or damaged."""
+    try:
+        return checksum_file(path).read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
+
+
+def record(path: Path) -> None:
+    """Write a file's checksum beside it.
+
+    Raises:
+        CannotWriteError: as `atomic`.
+    """
+    with disk_errors.writing(checksum_file(path)):
+        checksum_file(path).write_text(f"{file_digest(path)}  {path.name}\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its name only if the block succeeds.
+
+    The file's checksum is written beside it, so that `prunecal.verify` can tell later damage, and
+    the digest of the stage's code.
+
+    Raises:
+        CannotWriteError: the disk is full or read-only, or the folder is not this user's.
+    """
+    path = Path(path)
+    with disk_errors.writing(path), _atomic(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _atomic(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=part_prefix(path), suffix=PART, dir=path.parent)
+    os.close(handle)
+    temporary, note = Path(name), Path(f"{name}.checksum")
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the group
+        sums = f"{file_digest(temporary)}  {path.name}\n"
+        note.write_text(sums + _code(), encoding="utf-8")
+        temporary.replace(path)  # renamed once both are written: no file without its checksum
+        note.replace(checksum_file(path))
+    finally:
+        temporary.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
+
+
+def made_with(*modules: str) -> None:
+    """Note the plugins with which this stage makes what it writes, by their modules' names."""
+    _plugins[:] = modules
+
+
+def code_of(path: Path) -> tuple[str, list[str]] | None:
+    """Return the digest of the code that made a file, and the modules it is of, if it is known."""
+    try:
+        _, mark, digest, *modules = checksum_file(path).read_text(encoding="utf-8").split()[1:]
+    except (OSError, ValueError, UnicodeDecodeError):
+        return None
+    return (digest, modules) if mark == "#" and modules else None
+
+
+def _code() -> str:
+    """Return the line about the code of this stage, a comment to `sha256sum`."""
+    stage = getattr(sys.modules["__main__"], "__spec__", None)  # as of `python -m prunecal.rank`
+    if stage is None or not stage.name.startswith("prunecal."):
+        return ""
+    modules = [stage.name, *_plugins]
+    return f"# {source_digest(*modules)} {' '.join(modules)}\n"
+
+
+def part_prefix(path: Path) -> str:
+    """Begin the hidden name under which this process writes `path`; `stale_files` reads it.
+
+    With `PART` as its suffix. It tells host and process, so that what a killed one left is known.
+    """
+    return f".{path.name}.{platform.node().partition('.')[0]}.{os.getpid()}."
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys, so that equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write readable JSON, atomically."""
+    with atomic(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read JSON.
+
+    Raises:
+        PrunecalError: the file is missing or is not JSON.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise PrunecalError(f"{path} cannot be read as JSON ({error}); make it again") from error
+    return schemas.read_json(path, content)
+
+
+def read_object(path: Path | str) -> schemas.Facts:
+    """Read a JSON object; asking it for an entry that it lacks names the file.
+
+    Raises:
+        PrunecalError: the file is missing or holds something else.
+    """
+    return schemas.Facts(path, read_json(path))
+
+
+def write_table(path: Path | str, table: "pa.Table", facts: Mapping[str, Any]) -> None:
+    """Write a parquet file (zstd) whose metadata holds `facts`, atomically."""
+    import pyarrow.parquet as pq
+
+    kept = {key: value for key, value in (table.schema.metadata or {}).items() if key == b"pandas"}
+    described = table.replace_schema_metadata(kept | {METADATA_KEY: canonical_json(facts)})
+    with atomic(path) as temporary:
+        pq.write_table(described, temporary, compression="zstd")
+
+
+def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table":
+    """Read a parquet file.
+
+    Raises:
+        PrunecalError: the file is missing, damaged, or lacks a column, or a column does not hold
+            what its name says (see `formats.COLUMNS`).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        missing = [name for name in columns or [] if name not in file.schema_arrow.names]
+        if missing:
+            raise PrunecalError(f"{path} lacks the column {missing[0]!r}; make the file again")
+        table = file.read(columns=columns)
+        table.validate(full=True)  # damaged text is else found where it is first shown
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise PrunecalError(
+            f"{path} cannot be read as parquet ({cut(str(error))}); make it again"
+        ) from error
+    schemas.check_columns(path, table)
+    return table
+
+
+def read_facts(path: Path | str) -> schemas.Facts:
+    """Return the facts that `write_table` stored in a parquet file's metadata.
+
+    Raises:
+        PrunecalError: the file is missing, damaged, or has no such metadata.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise PrunecalError(
+            f"{path} cannot be read as parquet ({cut(str(error))}); make it again"
+        ) from error
+    if found is None:
+        raise PrunecalError(f"{path} has no prunecal metadata; make the file again")
+    return schemas.Facts(path, schemas.read_json(path, found))
+
+
+def write_arrays(path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any) -> None:
+    """Write numpy arrays as safetensors, each fact a JSON text in its metadata, atomically."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    # the library writes a transposed or sliced array's memory as it lies, without a word
+    arrays = {name: np.asarray(values, order="C") for name, values in arrays.items()}
+    _write_safetensors(save_file, path, arrays, facts)
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, "torch.Tensor"], facts: Any) -> None:
+    """Write torch tensors (bfloat16 too) as `write_arrays` writes arrays."""
+    from safetensors.torch import save_file
+
+    _write_safetensors(save_file, path, tensors, facts)
+
+
+def open_arrays(path: Path | str, framework: str = "numpy") -> schemas.Arrays:
+    """Open a safetensors file for reading by memory map.
+
+    Raises:
+        PrunecalError: the file is missing or damaged, or an array or a fact is not what its name
+            says (see `formats`).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return schemas.Arrays(path, safe_open(path, framework=framework))
+    except (OSError, SafetensorError) as error:
+        raise PrunecalError(
+            f"{path} cannot be read as safetensors ({cut(str(error))}); make it again"
+        ) from error
+
+
+def array_facts(file: schemas.Arrays) -> schemas.Facts:
+    """Return the facts of a file that `open_arrays` opened."""
+    return file.facts
+
+
+def _write_safetensors(
+    save_file: Callable[..., None], path: Path | str, arrays: Mapping[str, Any], facts: Any
+) -> None:
+    metadata = {key: canonical_json(value) for key, value in facts.items()}
+    with atomic(path) as temporary:
+        save_file(dict(arrays), temporary, metadata=metadata)
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a safetensors header's metadata in order: the library writes it in random order."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
+
+
+def provenance(**more: Any) -> dict[str, Any]:
+    """Describe this run: versions and platform, plus what the caller adds (device, wall time)."""
+    versions = {name: metadata.version(name) for name in VERSIONED}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "platform": platform.platform(),
+        **more,
+    }

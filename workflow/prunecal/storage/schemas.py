@@ -1,0 +1,268 @@
+"""What the project's files hold: types of columns, shapes of arrays, facts in their metadata.
+
+A name means the same in every file, so one table each says what may stand under it. What was
+damaged, or written by another program, is refused here by its file's name, before a stage trips
+over it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from prunecal.core.errors import PrunecalError, cut
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_TOKENS = 32_767  # a token's place among an image's visual tokens is stored as int16
+
+TEXT, TEXTS = "text", "lists of texts"
+WHOLE, NUMBERS, NUMBER_LISTS = "whole numbers", "numbers", "lists of numbers"
+BYTES = "bytes"
+COLUMNS = {
+    "question_id": TEXT,
+    "image_id": TEXT,
+    "subset": TEXT,
+    "text": TEXT,
+    "options": TEXTS,
+    "label": WHOLE,
+    "logits": NUMBER_LISTS,
+    "n_visual": WHOLE,
+    "coverage": NUMBERS,
+    "bytes": BYTES,
+}
+FLOATS = ("F32", "F64")
+ARRAYS = {  # the part of a name before any "/": dimensions and types
+    "features": (3, ("F16", "BF16", *FLOATS)),
+    "saliency": (2, FLOATS),
+    "order": (2, ("I16", "I32", "I64")),
+    "coverage": (2, FLOATS),
+    "value": (2, FLOATS),
+    "draws": (3, ("F32",)),
+}
+PER_IMAGE = {"features", "saliency", "order", "coverage"}  # [images, tokens, …]
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Setting = bool | Annotated[int, Field(gt=-(2**63), lt=2**64)] | FiniteFloat | str | None
+
+
+class _Known(BaseModel):
+    """Facts of which some are known; no type is made to fit."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Cell(_Known):
+    strategy: str
+    family: str
+    parameters: dict[str, Setting]
+    budget: Tokens
+
+
+class _PlacedCell(_Cell):
+    model: str
+    dataset: str
+
+
+class _Subset(_Known):
+    name: str
+    n: Count
+    n_images: Count
+
+
+class _File(_Known):
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    size: Count
+    sha256: str
+
+
+class _Facts(_Known):
+    """The facts that later stages read, none of which every file has."""
+
+    image_id: list[str] = Field(["image"], min_length=1)
+    model: str = ""
+    dataset: str = ""
+    family: str = ""
+    parameters: dict[str, Setting] = {}
+    cell: _PlacedCell = None  # not null where it stands
+    cells: list[_Cell] = []
+    subsets: list[_Subset] = []
+    metrics: list[str] = []
+    resamples: dict[str, Annotated[int, Field(ge=1)]] = {}
+    bins: Annotated[int, Field(ge=2, lt=2**31)] = 2
+    seed: Annotated[int, Field(ge=0)] | None = None
+    visual_tokens: Tokens | None = None
+    tokens_per_layer: FiniteFloat | None = None
+    revision: str | None = None
+    digest: str = ""
+    files: list[_File] = []
+    seconds: FiniteFloat = 0.0
+    peak_memory_mb: Count = 0
+    versions: dict[str, str] = {}
+    made_from: dict[str, str | None] = {}
+
+
+class Facts(dict[str, Any]):
+    """A file's facts; one that is asked for and missing is named together with the file."""
+
+    def __init__(self, path: Path | str, given: Any):
+        if not isinstance(given, dict):
+            raise PrunecalError(f"{path} holds no facts as `name: value`; make it again")
+        try:
+            _Facts.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = cut(", ".join(map(str, first["loc"])))
+            raise PrunecalError(
+                f"{path} holds facts that do not fit ({place}: {first['msg']}); make it again"
+            ) from error
+        super().__init__(given)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise PrunecalError(f"{self.path} says nothing of its {name!r}; make it again")
+
+
+def read_facts(path: Path | str, texts: Mapping[str, str | bytes]) -> Facts:
+    """Return the facts of a file from its metadata, each a JSON text.
+
+    Raises:
+        PrunecalError: one is not JSON, or not what stands under its name.
+    """
+    return Facts(path, {name: read_json(path, text) for name, text in texts.items()})
+
+
+def read_json(path: Path | str, text: str | bytes) -> Any:
+    """Return what a JSON text of a file says.
+
+    Raises:
+        PrunecalError: it is not JSON, or too large to be read.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PrunecalError(f"{path} cannot be read as JSON ({error}); make it again") from error
+
+
+def check_columns(path: Path | str, table: "pa.Table") -> None:
+    """Refuse a table in which a known column holds something else, or nothing, in some row.
+
+    Raises:
+        PrunecalError: names the column.
+    """
+    import pyarrow.compute as pc
+
+    for name in set(COLUMNS) & set(table.column_names):
+        column = table.column(name)
+        if not holds(column.type, COLUMNS[name]):
+            raise PrunecalError(
+                f"{path} has {column.type} in its column {name!r} instead of {COLUMNS[name]}; "
+                "make the file again"
+            )
+        inner = pc.list_flatten(column) if COLUMNS[name].startswith("lists") else column
+        if column.null_count or inner.null_count:
+            raise PrunecalError(
+                f"{path} has rows without a value in its column {name!r}; make the file again"
+            )
+
+
+def holds(kind: "pa.DataType", wanted: str) -> bool:
+    """Tell whether an Arrow type holds what is wanted, one of the names above."""
+    from pyarrow import types
+
+    fits: dict[str, Callable[[Any], bool]] = {
+        TEXT: lambda kind: types.is_string(kind) or types.is_large_string(kind),
+        WHOLE: types.is_integer,
+        NUMBERS: types.is_floating,
+        BYTES: lambda kind: types.is_binary(kind) or types.is_large_binary(kind),
+    }
+    if wanted in fits:
+        return fits[wanted](kind)
+    inner = TEXT if wanted == TEXTS else NUMBERS
+    return (types.is_list(kind) or types.is_large_list(kind)) and fits[inner](kind.value_type)
+
+
+class Arrays:
+    """An open safetensors file.
+
+    Attributes:
+        path: of the file.
+        facts: from its metadata.
+
+    Raises:
+        PrunecalError: its facts, or an array's type or shape, are not what their names say.
+    """
+
+    def __init__(self, path: Path | str, file: Any):
+        self.path, self._file = path, file
+        self.facts = read_facts(path, file.metadata() or {})
+        self._names = set(file.keys())
+        for name in self._names:
+            self._check(name)
+        tokens = {self._shape(name)[1] for name in PER_IMAGE & self._names}
+        if len(tokens) > 1:
+            raise PrunecalError(f"{path} has arrays of differing numbers of tokens; make it again")
+
+    def keys(self) -> list[str]:
+        """Return the names of all arrays."""
+        return sorted(self._names)
+
+    def get_tensor(self, name: str) -> Any:
+        """Return a whole array.
+
+        Raises:
+            PrunecalError: there is no such array, or an order of tokens names one twice.
+        """
+        values = self._of("get_tensor", name)
+        if name == "order":
+            _check_orders(self.path, values)
+        return values
+
+    def get_slice(self, name: str) -> Any:
+        """Return an array of which slices are read.
+
+        Raises:
+            PrunecalError: there is no such array.
+        """
+        return self._of("get_slice", name)
+
+    def _of(self, how: str, name: str) -> Any:
+        if name not in self._names:
+            raise PrunecalError(f"{self.path} lacks the array {name!r}; make it again")
+        return getattr(self._file, how)(name)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._file.get_slice(name).get_shape())
+
+    def _check(self, name: str) -> None:
+        dimensions, kinds = ARRAYS.get(name.partition("/")[0], (None, ()))
+        if dimensions is None:
+            return
+        shape, kind = self._shape(name), self._file.get_slice(name).get_dtype()
+        facts, rows = self.facts, shape[:1]
+        if name.startswith(("value/", "draws/")):
+            rows = (len(facts["cells"]), len(facts["subsets"]))
+        elif "image_id" in facts:
+            rows = (len(facts["image_id"]),)
+        if len(shape) != dimensions or shape[: len(rows)] != rows or 0 in shape:
+            fault = f"of shape {list(shape)}"
+        elif kind not in kinds:
+            fault = f"of type {kind}"
+        else:
+            return
+        raise PrunecalError(
+            f"{self.path} has an array {name!r} {fault}, which does not fit; make it again"
+        )
+
+
+def _check_orders(path: Path | str, values: Any) -> None:
+    """Refuse orders of tokens in which a token is missing, int [I, N]."""
+    import numpy as np
+
+    orders = np.asarray(values)
+    if (np.sort(orders, axis=1) != np.arange(orders.shape[1])).any():
+        raise PrunecalError(f"{path} has an order that lacks a token of its image; rank anew")

@@ -1,0 +1,69 @@
+"""LLaVA-1.5's own evaluation prompts, as plain text.
+
+Sources: the conversation template `vicuna_v1` and the evaluation scripts `model_vqa_loader` (POPE)
+and `model_vqa_science --single-pred-prompt` (ScienceQA) of github.com/haotian-liu/LLaVA; for the
+text of a ScienceQA question, task `scienceqa_img` of github.com/EvolvingLMMs-Lab/lmms-eval, which
+reads the Hub's copy of the data and leaves out the context line where a question has no hint.
+"""
+
+from collections.abc import Sequence
+
+from prunecal.core.errors import PrunecalError, brief, nearest
+
+IMAGE = "<image>"
+LETTERS = "ABCDE"
+TEMPLATES = {
+    "vicuna_v1": (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions. "
+        f"USER: {IMAGE}\n{{text}} ASSISTANT:"
+    ),
+}
+
+
+def pope_text(question: str) -> str:
+    """Return what the user says for a question that is answered by Yes or No."""
+    return f"{question}\nAnswer the question using a single word or phrase."
+
+
+def scienceqa_text(question: str, choices: Sequence[str], hint: str = "") -> str:
+    """Return what the user says for a multiple-choice question.
+
+    Args:
+        question: the question itself.
+        choices: two to five answers, lettered A to E in this order.
+        hint: the question's context; a blank one leaves out the line.
+
+    Raises:
+        PrunecalError: fewer than two or more than five choices.
+    """
+    if not 2 <= len(choices) <= len(LETTERS):
+        raise PrunecalError(
+            f"{brief(question)} has {len(choices)} choices; give 2 to {len(LETTERS)}, lettered "
+            f"{LETTERS[0]} to {LETTERS[-1]}"
+        )
+    lines = [f"Context: {hint}"] if hint.strip() else []
+    lines.append(question)
+    lines += [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    lines.append("Answer with the option's letter from the given choices directly.")
+    return "\n".join(lines)
+
+
+def conversation(template: str, text: str) -> str:
+    """Return the whole prompt: system sentence, one `<image>` placeholder, the user's text.
+
+    The answer is what the model says next; its first token follows "ASSISTANT:".
+
+    Raises:
+        PrunecalError: the template is unknown, or the text holds a placeholder of its own.
+    """
+    if template not in TEMPLATES:
+        raise PrunecalError(
+            f"template {template!r} is unknown{nearest(template, list(TEMPLATES))}; "
+            f"known are {', '.join(TEMPLATES)}"
+        )
+    if IMAGE in text:
+        raise PrunecalError(
+            f"the text {brief(text)} holds {IMAGE}, which stands for the image alone"
+        )
+    return TEMPLATES[template].replace("{text}", text)

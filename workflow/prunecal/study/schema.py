@@ -1,0 +1,84 @@
+"""The JSON schema of a study's settings, by which editors check and complete config.yaml.
+
+python -m prunecal.study.schema writes it anew after a change of the settings.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from prunecal.core import cli, plugins
+from prunecal.study.prompts import TEMPLATES
+from prunecal.study.settings import Dataset, Study
+
+FILE = Path(__file__).with_name("config.schema.json")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of a study, the settings of all plugins included."""
+    schema = Study.model_json_schema()
+    blocks = schema["$defs"]
+    names = {"name": blocks["Dataset"]["properties"]["name"]}
+    blocks["Dataset"] = {
+        "description": Dataset.__doc__,
+        "oneOf": [_plugin("datasets", "loader", name, names) for name in plugins.names("datasets")],
+    }
+    strategies = plugins.names("strategies")
+    schema["properties"]["strategies"]["items"] = {
+        "anyOf": [
+            {"enum": strategies, "description": "a strategy with its default settings"},
+            *(_plugin("strategies", "strategy", name, sweep=True) for name in strategies),
+        ]
+    }
+    budget = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$"}
+    schema["properties"]["budgets"]["items"]["anyOf"] = [{"type": "integer", "minimum": 1}, budget]
+    model = blocks["Model"]["properties"]
+    model["family"]["enum"] = plugins.names("models")
+    model["template"]["enum"] = list(TEMPLATES)
+    model["train"] = {
+        "description": model["train"]["description"],
+        "oneOf": [_plugin("recipes", "recipe", name) for name in plugins.names("recipes")],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _plugin(
+    folder: str,
+    key: str,
+    name: str,
+    more: dict[str, Any] | None = None,
+    *,
+    sweep: bool = False,
+) -> dict[str, Any]:
+    """Return the schema of a mapping whose `key` names a plugin and that holds its settings."""
+    params = plugins.load(folder, name).Params
+    settings = params.model_json_schema().get("properties", {})
+    if sweep:
+        settings = {setting: _swept(value) for setting, value in settings.items()}
+    head = {key: {"const": name, "description": f"a file of workflow/prunecal/{folder}"}}
+    return {
+        "type": "object",
+        "description": params.__doc__,
+        "properties": {**(more or {}), **head, **settings},
+        "required": [*(more or {}), key],
+        "additionalProperties": False,
+    }
+
+
+def _swept(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of one value or a list of them."""
+    about = {key: value[key] for key in ("title", "description", "default") if key in value}
+    one = {key: rule for key, rule in value.items() if key not in about}
+    return {**about, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the schema to its file in the package."""
+    del arguments
+    FILE.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    cli.log.info("wrote %s", FILE)
+
+
+if __name__ == "__main__":
+    cli.run(main, cli.parser(__doc__).parse_args())

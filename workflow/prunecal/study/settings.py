@@ -1,0 +1,246 @@
+"""The blocks of config.yaml: what may stand in each, and what it means.
+
+Light on purpose (pydantic only): the Snakefile imports it on every start.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError, brief, nearest
+from prunecal.core.parameters import Parameters, sentence
+from prunecal.core.redaction import expanded
+from prunecal.storage.schemas import MOST_TOKENS
+from prunecal.study.prompts import TEMPLATES
+
+# folders of results/ and results/{study}/ that hold other things
+RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "benchmark")
+
+
+def _path_safe(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in RESERVED:
+        raise ValueError(
+            f"{brief(name)} cannot name a folder; begin with a letter or digit, go on with those, "
+            f"'.', '_' and '-', 100 in all, and take none of {', '.join(RESERVED)}"
+        )
+    return name
+
+
+def _home_known(path: str) -> str:
+    expanded(Path(path))  # kept as it is: where the home folder lies is not written down
+    return path
+
+
+def _known_template(name: str) -> str:
+    if name not in TEMPLATES:
+        raise ValueError(
+            f"{name!r} is unknown{nearest(name, list(TEMPLATES))}; known are {', '.join(TEMPLATES)}"
+        )
+    return name
+
+
+def _budget_form(budget: Any) -> Any:
+    if isinstance(budget, str) and re.fullmatch(r"\d{1,9}", budget):
+        return int(budget)  # `snakemake --config budgets=[64]` gives text
+    if isinstance(budget, str) and re.fullmatch(r"\d{1,9}(\.\d{1,99})?\s*%", budget):
+        return budget
+    if isinstance(budget, int) and not isinstance(budget, bool) and abs(budget) < 10**9:
+        return budget
+    raise ValueError(f"{brief(budget)} is neither a whole number of tokens nor a share like '25%'")
+
+
+def _strategy_form(entry: Any) -> Any:
+    if not isinstance(entry, str | dict):
+        raise ValueError(  # noqa: TRY004  pydantic takes ValueError alone
+            f"{brief(entry)} is neither a strategy's name nor a mapping with `strategy:`"
+        )
+    return entry
+
+
+def _known_plugin(folder: str) -> AfterValidator:
+    def check(name: str) -> str:
+        try:
+            plugins.module_name(folder, name)
+        except PrunecalError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, AfterValidator(_path_safe)]
+
+
+class Model(Parameters):
+    """A model: a family that knows how to run it, and one source of weights."""
+
+    name: Name = Field(description="names the model in paths, tables and figures")
+    family: Annotated[str, _known_plugin("models")] = Field(
+        description="code that runs it: a file of workflow/prunecal/models"
+    )
+    visual_tokens: int = Field(
+        ge=1, le=MOST_TOKENS, description="visual tokens per image without pruning (N)"
+    )
+    template: Annotated[str, AfterValidator(_known_template)] = Field(
+        "vicuna_v1", description="conversation template around each question"
+    )
+    image: Literal["pad", "crop"] = Field(
+        "pad", description="pad images to a square with the mean colour, or crop their centre"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="type of weights and activations; logits are float32 always"
+    )
+    repo: str | None = Field(None, description="source: a repository on the Hugging Face Hub")
+    revision: str | None = Field(None, description="commit of that repository")
+    path: Annotated[str, AfterValidator(_home_known)] | None = Field(
+        None, description="source: a local folder in the Hub's layout"
+    )
+    train: dict[str, Any] | None = Field(
+        None, description="source: `recipe:` a file of workflow/prunecal/recipes, and its settings"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Model":
+        sources = [key for key in ("repo", "path", "train") if getattr(self, key) is not None]
+        if len(sources) != 1:
+            raise ValueError("give exactly one source of weights: repo (+ revision), path or train")
+        if self.repo is not None and not self.revision:
+            raise ValueError("give the revision (commit) of the repo, so that the study is pinned")
+        if self.revision is not None and self.repo is None:
+            raise ValueError("a revision belongs to a repo; remove it")
+        if self.train is not None:
+            settings = dict(self.train)
+            recipe = settings.pop("recipe", None)
+            plugin_settings("recipes", "recipe", recipe, settings)
+        return self
+
+    def source(self) -> dict[str, Any]:
+        """Return the settings that decide which weights these are."""
+        wanted = ("family", "repo", "revision", "path", "train")
+        return {key: value for key in wanted if (value := getattr(self, key)) is not None}
+
+    def run_settings(self) -> dict[str, Any]:
+        """Return the settings that decide how these weights are run."""
+        wanted = ("family", "visual_tokens", "template", "image", "dtype")
+        return {key: getattr(self, key) for key in wanted}
+
+
+class Dataset(BaseModel):
+    """A data set: `loader:` is a file of workflow/prunecal/datasets, the rest are its settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Name = Field(description="names the data set in paths, tables and figures")
+    loader: Annotated[str, _known_plugin("datasets")] = Field(
+        description="code that reads it: a file of workflow/prunecal/datasets"
+    )
+
+    @model_validator(mode="after")
+    def _settings_fit_loader(self) -> "Dataset":
+        plugin_settings("datasets", "loader", self.loader, self.model_extra or {})
+        return self
+
+    def params(self) -> dict[str, Any]:
+        """Return the loader's settings, defaults filled in."""
+        params = plugins.load("datasets", self.loader).Params(**(self.model_extra or {}))
+        return params.model_dump(mode="json")
+
+
+class Inference(Parameters):
+    """How the GPU work is cut and run. Nothing here changes which tokens are kept."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if seen")
+    threads: int = Field(
+        1, ge=1, description="CPU threads of a job; fixed, so that results do not depend on cores"
+    )
+    batch_tokens: int = Field(
+        4096, ge=1, description="tokens per micro-batch; halved with a warning if memory runs out"
+    )
+    cells_per_job: int = Field(
+        32, ge=1, description="cells that share a process, and so one start-up and one model load"
+    )
+    gpus_per_job: int = Field(0, ge=0, description="GPUs that a job asks the scheduler for")
+    mem_mb: int | None = Field(
+        None,
+        ge=500,
+        description="MB that a job asks for at first; if not given, as the model needs",
+    )
+    runtime: int | None = Field(
+        None,
+        ge=1,
+        description="minutes that a job asks for at first; if not given, as model and data need",
+    )
+
+
+class Statistics(Parameters):
+    """The image-clustered bootstrap and the calibration bins."""
+
+    resamples: int = Field(2000, ge=100, le=1_000_000, description="bootstrap resamples of images")
+    level: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of the resamples and of recalibration folds"
+    )
+    bins: int = Field(15, ge=2, le=1000, description="equal-width confidence bins of ECE")
+
+
+class Study(Parameters):
+    """A study: every model on every data set under every strategy at every budget."""
+
+    title: str = Field(description="first line of the report")
+    study: Annotated[str, AfterValidator(lambda name: name and _path_safe(name))] = Field(
+        "", description="folder below results/ for tables and figures; none for results/ itself"
+    )
+    models: list[Model] = Field(min_length=1, description="the models that are pruned")
+    datasets: list[Dataset] = Field(min_length=1, description="what the models are asked")
+    strategies: list[Annotated[str | dict[str, Any], BeforeValidator(_strategy_form)]] = Field(
+        min_length=1,
+        description="names, or mappings with `strategy:` and its parameters; a list is a sweep",
+    )
+    budgets: list[Annotated[int | str, BeforeValidator(_budget_form)]] = Field(
+        min_length=1, description="visual tokens kept per image: a number, or '25%' of the model's"
+    )
+    inference: Inference = Field(Inference(), description="how the GPU work is cut and run")
+    statistics: Statistics = Field(Statistics(), description="the bootstrap and ECE's bins")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Study":
+        for key in ("models", "datasets"):
+            refuse_repeats(key, [entry.name for entry in getattr(self, key)])
+        return self
+
+
+def plugin_settings(folder: str, key: str, name: Any, settings: Mapping[str, Any]) -> Parameters:
+    """Check and return a plugin's settings.
+
+    Raises:
+        ValueError: what is wrong with them, for pydantic to add where they stood.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"`{key}:` must be one of {', '.join(plugins.names(folder))}")  # noqa: TRY004
+    try:
+        kind = plugins.load(folder, name).Params
+    except PrunecalError as error:
+        raise ValueError(str(error)) from error
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        raise ValueError(f"{name}: {sentence(error, kind)}") from error
+
+
+def refuse_repeats(key: str, names: list[Any]) -> None:
+    """Raise ValueError if a name stands twice below a key."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{key}: {name!r} stands there twice; remove one")
