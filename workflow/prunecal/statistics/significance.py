@@ -3,7 +3,73 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+FLAT = 1e-12  # differences below it are rounding
 POWER, TAIL = 0.8416212335729143, 1.959963984540054  # normal quantiles of 80 % and 97.5 %
+
+
+def step_down(delta: ArrayLike, draws: ArrayLike) -> NDArray:
+    """Return p-values of no difference, adjusted for one family of tests, float64 [m].
+
+    The step-down max-T procedure of Romano and Wolf (Econometrica 73, 2005; p-values as in
+    Statistics & Probability Letters 113, 2016) on the resamples that all members share. Member j
+    has the statistic |delta_j| / s_j, s_j the standard deviation of its draws. Its p-value is
+    (1 + k) / (R + 1), k the number of resamples on which the largest |draw - mean draw| / s among
+    the members with no larger statistic reaches it, made monotone; so it is never 0.
+
+    Args:
+        delta: the differences as measured, float64 [m].
+        draws: the same on each resample, float64 [m, R]. An undefined (NaN) draw of a member says
+            nothing about the others.
+
+    Returns:
+        Adjusted p-values; NaN, and no member of the family, where `delta` or at least half of the
+        draws are undefined. Where no draw differs from another, 1 if `delta` is 0, else NaN: such
+        draws do not tell how large chance differences are.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    statistic, noise = _studentised(delta, draws)
+    members = np.flatnonzero(np.isfinite(statistic))
+    ranked = members[np.argsort(-statistic[members], kind="stable")]
+    adjusted = np.full(statistic.shape, np.nan)
+    if len(ranked):
+        largest = np.maximum.accumulate(noise[ranked[::-1]], axis=0)[::-1]
+        adjusted[ranked] = np.maximum.accumulate(_share(largest, statistic[ranked]))
+    return adjusted
+
+
+def unadjusted_p(delta: ArrayLike, draws: ArrayLike) -> NDArray:
+    """Return the p-value of each difference alone: `step_down` of families of one, float64 [m]."""
+    statistic, noise = _studentised(delta, draws)
+    return np.where(np.isfinite(statistic), _share(noise, statistic), np.nan)
+
+
+def _share(noise: NDArray, statistic: NDArray) -> NDArray:
+    """Return how often noise [m, R] reaches a statistic [m], which itself counts as one draw."""
+    reached = (noise >= statistic[:, None]).sum(axis=1)
+    return np.where(statistic == 0, 1.0, (1 + reached) / (noise.shape[1] + 1))
+
+
+def _studentised(delta: ArrayLike, draws: ArrayLike) -> tuple[NDArray, NDArray]:
+    """Return |delta| and |draws - their mean| in units of the draws' standard deviation."""
+    delta = np.asarray(delta, dtype=np.float64)
+    draws = np.asarray(draws, dtype=np.float64)
+    if draws.ndim != 2 or delta.shape != draws.shape[:1]:
+        raise ValueError(f"{delta.shape} differences do not fit draws of shape {draws.shape}")
+    finite = np.isfinite(draws)
+    defined = np.isfinite(delta) & (finite.mean(axis=1) > 0.5)
+    filled = np.where(finite, draws, 0.0)
+    count = np.maximum(finite.sum(axis=1), 1)
+    mean = filled.sum(axis=1) / count
+    deviation = np.where(finite, draws - mean[:, None], 0.0)
+    error = np.sqrt((deviation**2).sum(axis=1) / np.maximum(count - 1, 1))
+    varies = error > FLAT
+    scale = np.where(varies, error, 1.0)
+    unchanged = ~varies & (np.abs(delta) <= FLAT)
+    statistic = np.where(unchanged, 0.0, np.abs(delta) / scale)
+    statistic[~(defined & (varies | unchanged))] = np.nan
+    return statistic, np.where(varies[:, None], np.abs(deviation) / scale[:, None], 0.0)
 
 
 def two_sided_p(difference: NDArray) -> NDArray:
