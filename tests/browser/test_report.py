@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-import synthetic_results
-from browser.chromium import Browser, program
+from helpers import synthetic_results
+from helpers.chromium import Browser, program
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [

@@ -3,20 +3,15 @@
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))  # small_project
-
-from small_project import Project
-
-from slurm import cluster as slurm
-from slurm.cluster import wait_for
-from slurm.slurm_project import INFERENCE, SlurmProject
+from helpers import slurm_cluster
+from helpers.slurm_cluster import wait_for
+from helpers.slurm_project import INFERENCE, SlurmProject
+from helpers.small_project import Project
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +20,7 @@ def cluster(tmp_path_factory):
         missing = "NOT TESTED: SLURM is not installed (apt-get install slurm-wlm)"
         assert "CI" not in os.environ, missing
         pytest.skip(missing)
-    with slurm.running(tmp_path_factory.mktemp("slurm") / "cluster") as running:
+    with slurm_cluster.running(tmp_path_factory.mktemp("slurm") / "cluster") as running:
         yield running
 
 

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import slurm_polling
 import yaml
-from small_project import ROOT, Project
 from snakemake_executor_plugin_slurm import Executor
+
+from helpers.small_project import ROOT, Project
 
 PROFILE = "profiles/slurm/config.yaml"
 

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import psutil
 import pytest
-from small_project import ROOT
 
+from helpers.slurm_cluster import NODES, wait_for
+from helpers.slurm_project import CELLS, INFERENCE, ended
+from helpers.small_project import ROOT
 from prunecal import verify
-from slurm.cluster import NODES, wait_for
-from slurm.slurm_project import CELLS, INFERENCE, ended
 
 
 def results(project):

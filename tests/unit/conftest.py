@@ -1,6 +1,6 @@
 import pytest
 
-import synthetic_results
+from helpers import synthetic_results
 
 
 @pytest.fixture(scope="session")

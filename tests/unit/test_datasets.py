@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from loopback_hub import SHA, Hub, serve, use
+from helpers.loopback_hub import SHA, Hub, serve, use
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import check, pope, scienceqa
 from prunecal.sources import hub

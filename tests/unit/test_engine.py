@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.tiny_llava import picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.session import Session
@@ -9,7 +10,6 @@ from prunecal.models.llava import Llava
 from prunecal.storage import files
 from prunecal.strategies import rank
 from prunecal.study.prompts import conversation
-from support import picture, questions, tiny_llava
 
 N = 16
 SETTINGS = {"visual_tokens": N, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}

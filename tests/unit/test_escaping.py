@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-import synthetic_results
+from helpers import synthetic_results
+from helpers.stages import define, run, write_first_page
 from prunecal import compare_studies
 from prunecal.figures import pooling
 from prunecal.report import single_questions, tables
 from prunecal.storage import files
-from stages import define, run, write_first_page
 
 EVIL = "</td></script><script>alert('x')</script><img src=x onerror=\"alert(1)\"><!-- &lt;&amp ' \""
 SETTINGS = synthetic_results.study(

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
-import synthetic_results
+from helpers import synthetic_results
 from prunecal.calibration import aurc, expected_calibration_error
 from prunecal.core import plugins
 from prunecal.figures import (

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fuzzing import NUMBERS, WORDS, damaged, fuzzed, json_text, result_or_sentence, spoilt
+from helpers.fuzzing import NUMBERS, WORDS, damaged, fuzzed, json_text, result_or_sentence, spoilt
 from prunecal import data
 from prunecal.sources import image_files
 from prunecal.storage import files

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-import synthetic_results
-from fuzzing import damaged, fuzzed, json_text, result_or_sentence, spoilt
+from helpers import synthetic_results
+from helpers.fuzzing import damaged, fuzzed, json_text, result_or_sentence, spoilt
+from helpers.tiny_llava import questions, tiny_llava
 from prunecal import compare, compare_studies, infer, rank, score
 from prunecal.caching import lineage
 from prunecal.datasets import COLUMNS
@@ -26,7 +27,6 @@ from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 from prunecal.strategies import full
-from support import questions, tiny_llava
 
 # a failing file is reported whole
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")

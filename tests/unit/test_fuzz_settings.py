@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 from snakemake.utils import update_config
 
-import synthetic_results
-from fuzzing import YAML, damaged, fuzzed, json_text, one_of, result_or_sentence, spoilt
+from helpers import synthetic_results
+from helpers.fuzzing import YAML, damaged, fuzzed, json_text, one_of, result_or_sentence, spoilt
 from prunecal.compare_studies import read_sides
 from prunecal.infer import Job
 from prunecal.sources import model_folder

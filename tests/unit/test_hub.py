@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save
 
-from full_disk import full_disk
-from loopback_hub import SHA, Hub, serve, use
+from helpers.full_disk import full_disk
+from helpers.loopback_hub import SHA, Hub, serve, use
 from prunecal.core import disk_errors
 from prunecal.core.errors import PrunecalError
 from prunecal.sources import hub

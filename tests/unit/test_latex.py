@@ -8,12 +8,12 @@ import subprocess
 import pandas as pd
 import pytest
 
-import synthetic_results
+from helpers import synthetic_results
+from helpers.stages import define, explain, run, tabulate
 from prunecal.calibration import catalogue
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import naming
 from prunecal.report import latex, tables
-from stages import define, explain, run, tabulate
 
 HOSTILE = "50 % of a_b & {c}\n\n\\input{x} [*] #1 ~ ^ < > | $x$ αρΔ·−"
 

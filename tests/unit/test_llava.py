@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.tiny_llava import TEXTS, picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.session import Session
@@ -16,7 +17,6 @@ from prunecal.models.llava import Llava, pad_to_square
 from prunecal.storage import files
 from prunecal.strategies import rank
 from prunecal.study.prompts import conversation
-from support import TEXTS, picture, questions, tiny_llava
 
 N = 576
 SETTINGS = {"visual_tokens": N, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-import synthetic_results
+from helpers import synthetic_results
+from helpers.stages import explain
 from prunecal.calibration import expected_calibration_error
 from prunecal.calibration.weighted import Sample, bin_sums
 from prunecal.core.errors import PrunecalError
@@ -16,7 +17,6 @@ from prunecal.statistics import mechanisms as statistics_of
 from prunecal.statistics.contrasts import rank_correlation
 from prunecal.statistics.scores import read_scores
 from prunecal.statistics.significance import holm
-from stages import explain
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from html import escape
 import pandas as pd
 import pytest
 
-import synthetic_results
+from helpers import synthetic_results
+from helpers.stages import define
 from prunecal import calibration
 from prunecal.core import plugins
 from prunecal.report import methods, provenance
@@ -14,7 +15,6 @@ from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 from prunecal.strategies import scope
 from prunecal.study.cells import load_study
-from stages import define
 
 SETTINGS = synthetic_results.study(
     ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}], [4]

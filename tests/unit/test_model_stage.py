@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from loopback_hub import SHA, Hub, serve, use
+from helpers.loopback_hub import SHA, Hub, serve, use
 from prunecal import model, recipes
 from prunecal.core.errors import PrunecalError
 from prunecal.sources import model_folder

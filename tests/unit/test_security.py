@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from loopback_hub import SHA, Hub, serve, use
+from helpers.loopback_hub import SHA, Hub, serve, use
+from helpers.tiny_llava import picture, png, tiny_llava
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import pope
 from prunecal.sources import hub, safe_paths
-from support import picture, png, tiny_llava
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [path for part in ("workflow", "tests", "envs") for path in (ROOT / part).rglob("*.py")]

@@ -4,7 +4,8 @@ import shutil
 import subprocess
 
 import pytest
-from small_project import Project
+
+from helpers.small_project import Project
 
 
 @pytest.fixture(scope="session")

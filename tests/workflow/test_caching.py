@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 import yaml
-from kills import kill_during_inference
 
+from helpers.kills import kill_during_inference
 from prunecal import verify
 
 INFER = "Infer 7 cells of tiny on polls"

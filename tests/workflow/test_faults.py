@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 import pytest
-from kills import kill_during_inference, kill_scoring
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from small_project import Project
 
+from helpers.kills import kill_during_inference, kill_scoring
+from helpers.small_project import Project
 from prunecal import verify
 from prunecal.storage.files import PART, part_prefix
 

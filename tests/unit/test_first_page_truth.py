@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 import yaml
 
-import synthetic_results
-from markup import Elements
+from helpers import synthetic_results
+from helpers.markup import Elements
+from helpers.stages import explain, run, write_first_page
+from helpers.synthetic_results import MODEL, TOKENS
 from prunecal import claims, compare, score
 from prunecal.storage import files
-from stages import explain, run, write_first_page
-from synthetic_results import MODEL, TOKENS
 
 TRUTHS = ("calibrated", "overconfident", "accuracy", "fitting")
 OVER = "Overconfidence, mean confidence less accuracy,"

@@ -3,13 +3,13 @@
 import pyarrow as pa
 import pytest
 
-import synthetic_results
-from markup import Elements
+from helpers import synthetic_results
+from helpers.markup import Elements
+from helpers.stages import write_first_page
 from prunecal.figures import pooling
 from prunecal.report import first_page_tables, first_page_text
 from prunecal.storage import files
 from prunecal.study.cells import load_study
-from stages import write_first_page
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.tiny_llava import picture, png
 from prunecal.core import redaction
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import pope
 from prunecal.study.cells import load_study
-from support import picture, png
 
 WORKFLOW = Path(redaction.__file__).parents[2]
 TOKEN = "hf_MarkedMarkedMarked0123456789"

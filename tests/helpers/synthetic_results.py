@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image
 
+from helpers.stages import run
 from prunecal import score
 from prunecal.storage import files
 from prunecal.study.cells import cells, load_study
-from stages import run
 
 MODEL = "toy-llava"
 DATASETS = ("toy-pope", "toy-sqa")

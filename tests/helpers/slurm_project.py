@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import psutil
-from small_project import STUDY, Project
 
+from helpers.slurm_cluster import Cluster, wait_for
+from helpers.small_project import STUDY, Project
 from prunecal.study import resources
-from slurm.cluster import Cluster, wait_for
 
 FAST = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
 INFERENCE = {"gpus_per_job": 1, "cells_per_job": 3}

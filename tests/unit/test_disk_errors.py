@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from full_disk import full_disk
+from helpers.full_disk import full_disk
 from prunecal import model, recipes
 from prunecal.core import disk_errors
 from prunecal.storage import files

@@ -1,6 +1,6 @@
 """How long the embedded study takes through SLURM, and how long of it nothing is done.
 
-python tests/slurm/overhead.py --out benchmarks/slurm.json
+PYTHONPATH=tests python benchmarks/slurm_overhead.py --out benchmarks/slurm.json
 
 The study runs on the tests' two nodes with two made-up GPUs each, in a copy of this checkout.
 Counted is what the longest way through SLURM's jobs waits: from the first submission to the first
@@ -19,15 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "workflow"), str(TESTS.parent / "workflow")]
-
-from small_project import Project  # noqa: E402
-
-from prunecal.core import cli  # noqa: E402
-from prunecal.core.errors import PrunecalError  # noqa: E402
-from prunecal.storage import files  # noqa: E402
-from slurm import cluster as slurm  # noqa: E402
+from helpers import slurm_cluster
+from helpers.small_project import Project
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
 
 SETTINGS = "inference: {gpus_per_job: 1}\n"
 COMMAND = "snakemake --workflow-profile profiles/slurm --configfile slurm.yaml"
@@ -44,7 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
     """
     with (
         tempfile.TemporaryDirectory() as folder,
-        slurm.running(Path(folder) / "cluster") as cluster,
+        slurm_cluster.running(Path(folder) / "cluster") as cluster,
     ):
         project = Project.create(Path(folder) / "study")
         (project.folder / "slurm.yaml").write_text(SETTINGS)
@@ -63,9 +59,9 @@ def main(arguments: argparse.Namespace) -> None:
             raise PrunecalError(f"the study failed:\n{done.stdout}")
         found = measure(done.stdout, cluster)
     about = files.provenance(
-        command="python tests/slurm/overhead.py --out benchmarks/slurm.json",
+        command="PYTHONPATH=tests python benchmarks/slurm_overhead.py --out benchmarks/slurm.json",
         study=f"{COMMAND}, which holds `{SETTINGS.strip()}`",
-        nodes=len(slurm.NODES),
+        nodes=len(slurm_cluster.NODES),
     )
     files.write_json(
         arguments.out, {"about": about, "wall_s": round(wall.total_seconds()), **found}
@@ -81,7 +77,7 @@ class Job(NamedTuple):
     dataset: str
 
 
-def measure(said: str, cluster: slurm.Cluster) -> dict:
+def measure(said: str, cluster: slurm_cluster.Cluster) -> dict:
     """Return the seconds that the longest way through the study waited, and where.
 
     The way goes from the job that ended last back to the last of those that it needed, and so on.

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import psutil
-from small_project import Project
+
+from helpers.small_project import Project
 
 
 def kill_during_inference(project: Project, finished_cells: int, delay: float) -> dict[Path, str]:

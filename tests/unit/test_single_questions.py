@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import synthetic_results
-from markup import Elements
+from helpers import synthetic_results
+from helpers.markup import Elements
 from prunecal.core.errors import PrunecalError
 from prunecal.report import single_questions
 from prunecal.statistics.predictions import read_cell
