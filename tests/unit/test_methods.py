@@ -8,7 +8,7 @@ import pytest
 
 from helpers import synthetic_results
 from helpers.stages import define
-from prunecal import calibration
+from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import plugins
 from prunecal.report import methods, provenance
 from prunecal.statistics.scores import read_scores
@@ -30,28 +30,22 @@ def results(tmp_path_factory):
 
 def test_every_metric_that_is_scored_has_a_definition(results):
     for scores in read_scores(sorted(results.glob("scores/*/*.safetensors"))):
-        assert set(scores.facts["metrics"]) <= set(methods.DEFINITIONS)
-
-
-def test_every_metric_has_a_name():
-    assert set(methods.DEFINITIONS) <= set(methods.METRICS)
+        assert set(scores.facts["metrics"]) <= set(CATALOGUE)
 
 
 def test_every_registered_strategy_and_definition_can_be_shown():
     names = plugins.names("strategies")
-    page = methods.page(
-        load_study(synthetic_results.study(names, [4])), sorted(methods.DEFINITIONS)
-    )
+    page = methods.page(load_study(synthetic_results.study(names, [4])), sorted(CATALOGUE))
     for name in names:
         assert f"<h3>{plugins.load('strategies', name).LABEL}</h3>" in page
-    for name in methods.METRICS.values():
-        assert f"<dt>{escape(name)} <small>" in page
+    for metric in CATALOGUE.values():
+        assert f"<dt>{escape(metric.label)} <small>" in page
+        assert escape(metric.formula) in page
 
 
 def test_page_holds_the_docstrings_as_they_stand(results, tmp_path):
     page = define(results, tmp_path)
-    first = calibration.expected_calibration_error.__doc__.splitlines()[0]
-    assert first in page
+    assert CATALOGUE["ece"].definition in page
     described = scope.Params.model_fields["gap_power"].description
     assert described in page
     assert "Args:" not in page

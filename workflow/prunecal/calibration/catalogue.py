@@ -1,97 +1,355 @@
-"""The catalogue of metrics: labels, units, directions, definitions."""
+"""The catalogue of metrics: what each is called, what it means, and which function computes it.
+
+Every table, figure and page learns of a metric from here. Nothing heavy is imported: a metric's
+function is imported when it is first asked for.
+"""
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
+
+CURVE_BINS = (5, 10, 20, 30, 50)  # other numbers of bins in which ECE is reported
 
 
-METRICS = {
-    "accuracy": "Accuracy",
-    "ece": "ECE",
-    "ace": "Adaptive ECE",
-    "mce": "MCE",
-    "smece": "Smooth ECE",
-    "brier": "Brier score",
-    "brier_multiclass": "Brier score, multiclass",
-    "nll": "NLL",
-    "auroc": "AUROC",
-    "aurc": "AURC",
-    "e_aurc": "E-AURC",
-    "augrc": "AUGRC",
-    "risk_at_80_coverage": "Risk at 80 % coverage",
-    "coverage_at_5_risk": "Coverage at 5 % risk",
-    "mean_confidence": "Mean confidence",
-    "overconfidence": "Overconfidence",
-    "yes_rate": "Yes rate",
-    "ece_temperature": "ECE after temperature scaling",
-    "ece_temperature_transfer": "ECE at the unpruned model's temperature",
-    "ece_yes": "ECE where it says yes",
-    "ece_no": "ECE where it says no",
-    "ece_debiased": "ECE, debiased",
-    "ece_over": "Overconfident part of ECE",
-    "ece_under": "Underconfident part of ECE",
-    "ece_5_bins": "ECE in 5 bins",
-    "ece_10_bins": "ECE in 10 bins",
-    "ece_20_bins": "ECE in 20 bins",
-    "ece_30_bins": "ECE in 30 bins",
-    "ece_50_bins": "ECE in 50 bins",
-    "brier_reliability": "Brier reliability",
-    "brier_resolution": "Brier resolution",
-    "brier_uncertainty": "Brier uncertainty",
-    "temperature": "Fitted temperature",
-    "margin": "Logit margin",
-    "entropy": "Entropy",
-    "tokens_per_layer": "Visual tokens per layer",
-    "evidence_coverage": "Evidence coverage",
-    "saliency_share": "Share of saliency kept",
-    "mean_saliency": "Mean saliency kept",
-    "n_visual": "Visual tokens kept",
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        key: what tables and files call it.
+        label: what figures and pages call it.
+        definition: what it measures, one sentence or two.
+        formula: the same in symbols; empty where the sentence says it all. n rows; c confidence,
+            y correctness (0 or 1) of a row; p probability of an option; bins b of n_b rows with
+            mean confidence c_b and accuracy a_b.
+        unit: of its values; empty for shares, counts and scores.
+        higher_is_better: None where neither direction is better.
+        source: where the definition comes from.
+        function: the public function for arrays, in `prunecal.calibration`; empty if there is none.
+    """
+
+    key: str
+    label: str
+    definition: str
+    formula: str = ""
+    unit: str = ""
+    higher_is_better: bool | None = None
+    source: str = ""
+    function: str = ""
+
+    @property
+    def label_with_unit(self) -> str:
+        """The label, and the unit in brackets if there is one."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def axis_label(self) -> str:
+        """The label with its unit, and which direction is better."""
+        direction = {True: " (higher is better)", False: " (lower is better)", None: ""}
+        return self.label_with_unit + direction[self.higher_is_better]
+
+    @property
+    def compute(self) -> Callable[..., float] | None:
+        """The public function for arrays, imported now; None if there is none."""
+        package = importlib.import_module("prunecal.calibration")
+        return getattr(package, self.function) if self.function else None
+
+
+GUO = "Guo et al., arXiv 1706.04599"
+GEIFMAN = "Geifman et al., arXiv 1805.08206"
+MURPHY = "Murphy, A New Vector Partition of the Probability Score, 1973"
+
+CATALOGUE: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric(
+            "accuracy",
+            "Accuracy",
+            "Share of questions whose prediction, the option with the largest logit, is right.",
+            "Σ y / n",
+            higher_is_better=True,
+        ),
+        Metric(
+            "mean_confidence",
+            "Mean confidence",
+            "Mean of the confidence, the probability given to the prediction.",
+            "Σ c / n",
+        ),
+        Metric(
+            "overconfidence",
+            "Overconfidence",
+            "Mean confidence minus accuracy.",
+            "Σ (c − y) / n",
+        ),
+        Metric(
+            "ece",
+            "ECE",
+            "Expected calibration error: by how much confidence misses accuracy, averaged over "
+            "equal-width bins of confidence.",
+            "Σ_b (n_b / n) |a_b − c_b|",
+            higher_is_better=False,
+            source=f"{GUO}, equation 3",
+            function="expected_calibration_error",
+        ),
+        Metric(
+            "ece_over",
+            "Overconfident part of ECE",
+            "The part of ECE from bins in which mean confidence is above accuracy.",
+            "Σ_b (n_b / n) max(c_b − a_b, 0)",
+            higher_is_better=False,
+        ),
+        Metric(
+            "ece_under",
+            "Underconfident part of ECE",
+            "The part of ECE from bins in which mean confidence is below accuracy.",
+            "Σ_b (n_b / n) max(a_b − c_b, 0)",
+            higher_is_better=False,
+        ),
+        Metric(
+            "ece_debiased",
+            "ECE, debiased",
+            "ECE less what the sampling noise of each bin's accuracy adds to it in expectation; "
+            "it can fall below 0.",
+            "Σ_b (n_b / n) (2 g_b − E|N(g_b, s_b²)|), g_b = |a_b − c_b|, "
+            "s_b² = a_b (1 − a_b) / (n_b − 1)",
+            higher_is_better=False,
+            source="Kumar et al., arXiv 1909.10155, section 5, in closed form",
+        ),
+        *(
+            Metric(
+                f"ece_{count}_bins",
+                f"ECE in {count} bins",
+                f"ECE over {count} equal-width bins.",
+                source=f"{GUO}, equation 3",
+            )
+            for count in CURVE_BINS
+        ),
+        Metric("ece_yes", "ECE where it says yes", "ECE over the questions answered with Yes."),
+        Metric("ece_no", "ECE where it says no", "ECE over the questions answered with No."),
+        Metric(
+            "ece_temperature",
+            "ECE after temperature scaling",
+            "ECE when the logits of each half of the images are divided by the temperature fitted "
+            "on the other half.",
+            higher_is_better=False,
+            source=f"{GUO}, section 4.2",
+        ),
+        Metric(
+            "ece_temperature_transfer",
+            "ECE at the unpruned model's temperature",
+            "As ECE after temperature scaling, but with the temperatures fitted to the unpruned "
+            "model: what a recalibrated model has when it is pruned afterwards.",
+            higher_is_better=False,
+        ),
+        Metric(
+            "temperature",
+            "Fitted temperature",
+            "The T by which logits are divided so that the negative log-likelihood is smallest, "
+            "geometric mean of two halves of the images; above 1 the logits are overconfident.",
+            "argmin_T Σ −log softmax(logits / T)[label]",
+            source=f"{GUO}, section 4.2",
+            function="temperature",
+        ),
+        Metric(
+            "ace",
+            "Adaptive ECE",
+            "Calibration error in bins that hold equally many questions; tied confidences count "
+            "in expectation over their orders.",
+            "Σ_b (n_b / n) |a_b − c_b|, n_b equal up to one",
+            higher_is_better=False,
+            source="Nixon et al., arXiv 1904.01685",
+            function="adaptive_calibration_error",
+        ),
+        Metric(
+            "mce",
+            "MCE",
+            "Maximum calibration error: the largest gap between mean confidence and accuracy of "
+            "any bin that holds a question.",
+            "max_b |a_b − c_b|",
+            higher_is_better=False,
+            source=f"{GUO}, equation 5",
+            function="maximum_calibration_error",
+        ),
+        Metric(
+            "smece",
+            "Smooth ECE",
+            "Calibration error without bins: residuals are smoothed over confidence by a Gaussian "
+            "whose width is the smallest one that is no less than the error it gives.",
+            "∫ |Σ_i (c_i − y_i) K_σ(t, c_i)| dt / n",
+            higher_is_better=False,
+            source="Błasiok and Nakkiran, arXiv 2309.12236, section 4",
+            function="smooth_calibration_error",
+        ),
+        Metric(
+            "brier",
+            "Brier score",
+            "Mean squared difference between confidence and correctness.",
+            "Σ (c − y)² / n",
+            higher_is_better=False,
+            source="Brier, Verification of Forecasts Expressed in Terms of Probability, 1950",
+            function="brier_score",
+        ),
+        Metric(
+            "brier_multiclass",
+            "Brier score, multiclass",
+            "Sum over a question's options of the squared difference between probability and "
+            "truth, averaged over questions; in [0, 2].",
+            "Σ Σ_k (p_k − [k = label])² / n",
+            higher_is_better=False,
+            source="Brier, Verification of Forecasts Expressed in Terms of Probability, 1950",
+            function="brier_multiclass",
+        ),
+        Metric(
+            "brier_reliability",
+            "Brier reliability",
+            "The part of the Brier score that miscalibration causes, over the bins of ECE. "
+            "Reliability − resolution + uncertainty is the Brier score, up to the spread of "
+            "confidence within bins.",
+            "Σ_b (n_b / n) (c_b − a_b)²",
+            higher_is_better=False,
+            source=MURPHY,
+        ),
+        Metric(
+            "brier_resolution",
+            "Brier resolution",
+            "How far the accuracies of the bins lie from the overall accuracy a.",
+            "Σ_b (n_b / n) (a_b − a)²",
+            higher_is_better=True,
+            source=MURPHY,
+        ),
+        Metric(
+            "brier_uncertainty",
+            "Brier uncertainty",
+            "The variance of correctness, which no confidence can remove.",
+            "a (1 − a)",
+            source=MURPHY,
+        ),
+        Metric(
+            "nll",
+            "NLL",
+            "Negative log-likelihood: mean of −log of the probability given to the right option.",
+            "Σ −log p_label / n",
+            unit="nats",
+            higher_is_better=False,
+            function="negative_log_likelihood",
+        ),
+        Metric(
+            "auroc",
+            "AUROC",
+            "Chance that a right answer is more confident than a wrong one, ties as one half.",
+            "P(c_right > c_wrong) + P(c_right = c_wrong) / 2",
+            higher_is_better=True,
+            function="auroc",
+        ),
+        Metric(
+            "aurc",
+            "AURC",
+            "Area under the risk-coverage curve: the error rate of the k most confident answers, "
+            "averaged over k; ties in expectation over their orders.",
+            "Σ_k risk(k) / n, risk(k) = errors among the k most confident / k",
+            higher_is_better=False,
+            source=GEIFMAN,
+            function="aurc",
+        ),
+        Metric(
+            "e_aurc",
+            "E-AURC",
+            "Excess AURC: AURC minus that of a perfect ranking at the same accuracy.",
+            higher_is_better=False,
+            source=GEIFMAN,
+            function="e_aurc",
+        ),
+        Metric(
+            "augrc",
+            "AUGRC",
+            "Area under the generalised risk-coverage curve: wrong answers among the k most "
+            "confident as a share of all answers, averaged over k.",
+            "Σ_k (errors among the k most confident) / n²",
+            higher_is_better=False,
+            source="Traub et al., arXiv 2407.01032",
+            function="augrc",
+        ),
+        Metric(
+            "risk_at_80_coverage",
+            "Risk at 80 % coverage",
+            "Error rate when only the most confident 80 % of the questions are answered.",
+            higher_is_better=False,
+            function="risk_at_coverage",
+        ),
+        Metric(
+            "coverage_at_5_risk",
+            "Coverage at 5 % risk",
+            "Largest share of questions, most confident first, that can be answered with an error "
+            "rate of at most 5 %.",
+            higher_is_better=True,
+            function="coverage_at_risk",
+        ),
+        Metric("yes_rate", "Yes rate", "Share of questions that are answered with Yes."),
+        Metric(
+            "margin",
+            "Logit margin",
+            "Mean of the largest option logit minus the second largest.",
+        ),
+        Metric(
+            "entropy",
+            "Entropy",
+            "Mean entropy of the probabilities over a question's options.",
+            "Σ Σ_k −p_k log p_k / n",
+            unit="nats",
+        ),
+        Metric(
+            "n_visual",
+            "Visual tokens kept",
+            "Mean number of visual tokens that the model is given for a question.",
+        ),
+        Metric(
+            "tokens_per_layer",
+            "Visual tokens per layer",
+            "Visual tokens that a decoder layer computes on, averaged over layers.",
+        ),
+        Metric(
+            "evidence_coverage",
+            "Evidence coverage",
+            "How well the kept tokens K represent the image: cosine similarity of each of the N "
+            "tokens to the nearest kept token, averaged over tokens and questions.",
+            "Σ_i max_{j ∈ K} cos(i, j) / N",
+        ),
+        Metric(
+            "saliency_share",
+            "Share of saliency kept",
+            "Saliency of the kept tokens as a share of the image's saliency, averaged over "
+            "questions; undefined for strategies that choose tokens inside the decoder.",
+        ),
+        Metric(
+            "mean_saliency",
+            "Mean saliency kept",
+            "Mean saliency of the kept tokens, averaged over questions; undefined for strategies "
+            "that choose tokens inside the decoder.",
+        ),
+    )
 }
 
 
-HIGHER_IS_BETTER = {
-    "accuracy": True,
-    "auroc": True,
-    "coverage_at_5_risk": True,
-    "ece": False,
-    "ace": False,
-    "mce": False,
-    "smece": False,
-    "brier": False,
-    "brier_multiclass": False,
-    "nll": False,
-    "aurc": False,
-    "e_aurc": False,
-    "augrc": False,
-    "risk_at_80_coverage": False,
-    "ece_temperature": False,
-    "ece_temperature_transfer": False,
-    "ece_debiased": False,
-    "ece_over": False,
-    "ece_under": False,
-    "brier_reliability": False,
-    "brier_resolution": True,
-}
+def metric_name(key: str) -> str:
+    """Return a metric's label, or its key in words if the catalogue does not have it."""
+    return CATALOGUE[key].label if key in CATALOGUE else key.replace("_", " ")
 
 
-UNITS = {"entropy": "nats", "nll": "nats"}
+def with_unit(key: str) -> str:
+    """Return a metric's label with its unit."""
+    return CATALOGUE[key].label_with_unit if key in CATALOGUE else metric_name(key)
 
 
-def metric_name(metric: str) -> str:
-    """Return a metric's name, its key if it has none."""
-    return METRICS.get(metric, metric.replace("_", " "))
-
-
-def with_unit(metric: str) -> str:
-    """Return a metric's name with its unit, if it has one."""
-    return metric_name(metric) + (f" ({UNITS[metric]})" if metric in UNITS else "")
-
-
-def metric_axis(metric: str) -> str:
+def metric_axis(key: str) -> str:
     """Return an axis label that says which direction is better."""
-    direction = HIGHER_IS_BETTER.get(metric)
-    arrow = {True: " (higher is better)", False: " (lower is better)", None: ""}[direction]
-    return with_unit(metric) + arrow
+    return CATALOGUE[key].axis_label if key in CATALOGUE else metric_name(key)
+
+
+def higher_is_better(key: str) -> bool | None:
+    """Return a metric's better direction; None where neither is better or it is unknown."""
+    return CATALOGUE[key].higher_is_better if key in CATALOGUE else None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunecal.calibration.catalogue import (
-    METRICS,
-)
+from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import plugins
 
 if TYPE_CHECKING:
@@ -58,8 +56,8 @@ def heading(column: str) -> str:
     if column in COLUMNS:
         return COLUMNS[column]
     changed = column.removesuffix("_delta")
-    if changed in METRICS:
-        return ("Δ " if changed != column else "") + METRICS[changed]
+    if changed in CATALOGUE:
+        return ("Δ " if changed != column else "") + CATALOGUE[changed].label
     return column.replace("_", " ").capitalize()
 
 

@@ -67,7 +67,7 @@ def _cell(row: dict[str, Any] | None, metric: str) -> str:
     if not row["p_holm"] < pooling.LEVEL:
         return f"<td>{row['value']:.3f}</td>"
     up = row["delta"] > 0
-    kind = "better" if up == catalogue.HIGHER_IS_BETTER[metric] else "worse"
+    kind = "better" if up == catalogue.higher_is_better(metric) else "worse"
     return (
         f'<td class="{kind}" title="{kind} than unpruned by {abs(row["delta"]):.3f}">'
         f"{row['value']:.3f} {'▲' if up else '▼'}</td>"

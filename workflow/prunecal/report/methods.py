@@ -7,7 +7,6 @@ run.
 
 import argparse
 import re
-from collections.abc import Callable
 from html import escape
 from inspect import cleandoc
 from pathlib import Path
@@ -16,9 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from prunecal import calibration
-from prunecal.calibration import crossfit, weighted
-from prunecal.calibration.catalogue import HIGHER_IS_BETTER, METRICS
+from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import cli, plugins
 from prunecal.report import single_questions
 from prunecal.report.provenance import decoder_shape, provenance_page, provenance_rows
@@ -39,47 +36,6 @@ from prunecal.study import cells, prompts
 from prunecal.study.settings import Study
 
 SECTIONS = re.compile(r"^(Args|Returns|Raises|Attributes|Yields|Example):$", re.MULTILINE)
-Definition = Callable[..., Any] | str
-MEAN = "Mean over rows of "
-DEFINITIONS: dict[str, Definition] = {
-    "accuracy": "Share of rows whose prediction, the option with the largest logit, is the label.",
-    "mean_confidence": MEAN + "the confidence.",
-    "overconfidence": MEAN + "confidence less correctness: mean confidence minus accuracy.",
-    "ece": calibration.expected_calibration_error,
-    "ece_over": "The part of ECE from bins in which mean confidence is above accuracy.",
-    "ece_under": "The part of ECE from bins in which mean confidence is below accuracy.",
-    "ece_debiased": weighted.debiased_ece,
-    "ece_yes": "ECE over the rows that are answered with Yes.",
-    "ece_no": "ECE over the rows that are answered with No.",
-    "ece_temperature": crossfit.cross_fitted_ece,
-    "ece_temperature_transfer": "As ECE after temperature scaling, but with the temperatures that "
-    "fit the unpruned model: what a deployment would use that prunes a recalibrated model.",
-    "temperature": calibration.temperature,
-    "ace": calibration.adaptive_calibration_error,
-    "mce": calibration.maximum_calibration_error,
-    "smece": calibration.smooth_calibration_error,
-    "brier": calibration.brier_score,
-    "brier_multiclass": calibration.brier_multiclass,
-    "brier_reliability": weighted.brier_decomposition,
-    "brier_resolution": weighted.brier_decomposition,
-    "brier_uncertainty": weighted.brier_decomposition,
-    "nll": calibration.negative_log_likelihood,
-    "auroc": calibration.auroc,
-    "aurc": calibration.aurc,
-    "e_aurc": calibration.e_aurc,
-    "augrc": calibration.augrc,
-    "risk_at_80_coverage": calibration.risk_at_coverage,
-    "coverage_at_5_risk": calibration.coverage_at_risk,
-    "yes_rate": "Share of rows that are answered with Yes.",
-    "margin": MEAN + "the largest logit less the second largest.",
-    "entropy": MEAN + "the entropy of the probabilities over the options, in nats.",
-    "evidence_coverage": _similarity.coverage,
-    "n_visual": "Visual tokens kept.",
-    "tokens_per_layer": "Visual tokens that a decoder layer computes on, on average over layers.",
-    "saliency_share": mechanisms.saliency_tables,
-    "mean_saliency": mechanisms.saliency_tables,
-    **{f"ece_{count}_bins": f"ECE in {count} bins." for count in weighted.CURVE_BINS},
-}
 TESTS = (
     bootstrap.clustered_bootstrap,
     bootstrap.image_folds,
@@ -235,12 +191,13 @@ def _confidence() -> str:
 def _metrics(metrics: list[str], study: Study) -> str:
     better = {True: "higher is better", False: "lower is better", None: ""}
     parts = []
-    for key in sorted(metrics, key=[*DEFINITIONS].index):
-        name = escape(METRICS.get(key, key))
-        side = better[HIGHER_IS_BETTER.get(key)]
+    for metric in (metric for key, metric in CATALOGUE.items() if key in metrics):
+        formula = f"<p><code>{escape(metric.formula)}</code></p>" if metric.formula else ""
+        source = f"<p><small>{escape(metric.source)}</small></p>" if metric.source else ""
         parts.append(
-            f"<dt>{name} <small><code>{escape(key)}</code> {side}</small></dt>"
-            f"<dd>{words(DEFINITIONS[key])}</dd>"
+            f"<dt>{escape(metric.label)} <small><code>{escape(metric.key)}</code> "
+            f"{better[metric.higher_is_better]}</small></dt>"
+            f"<dd>{words(metric.definition)}{formula}{source}</dd>"
         )
     start = f"<p>This study's ECE has {study.statistics.bins} bins.</p>"
     return f"{start}<dl>{''.join(parts)}</dl>"
