@@ -1,16 +1,21 @@
 """Verdicts on studies in which the truth is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from scipy.special import ndtr
+from scipy.stats import spearmanr
 
 from prunecal import claims
 from prunecal.core.errors import PrunecalError
-from prunecal.statistics.claim_tests import Claim, Expectation, evaluate, read_claims
-from prunecal.statistics.contrasts import Measured, matches
+from prunecal.statistics import contrasts
+from prunecal.statistics.claim_grammar import Claim, Expectation, read_claims
+from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.scores import Scores
+from prunecal.statistics.selectors import Measured, matches
 from prunecal.storage import files
 
 SHIPPED = Path(__file__).parents[2] / "reports" / "claims.yaml"
@@ -156,7 +161,7 @@ def test_one_case_among_many_needs_stronger_evidence(tmp_path):
     draws = value[..., None] + rng.normal(scale=0.01, size=(21, 1, 4000))
     arrays = {"value/ece": value, "draws/ece": draws.astype(np.float32)}
     facts = {"model": "m", "dataset": "d", "cells": cells, "metrics": ["ece"]}
-    facts["subsets"] = [{"name": "all", "n": 1, "n_images": 1}]
+    facts["subsets"] = [{"name": "all", "n": 100, "n_images": 20}]
     files.write_arrays(tmp_path / "s", arrays, facts)
     scores = Scores(tmp_path / "s")
     one = {"family": "scope", "budget": 3}
@@ -226,31 +231,122 @@ def test_selectors_name_cells_by_their_properties(selector, found):
     assert matches(cell("scope", 4, alpha=0.0), selector) is found
 
 
-def test_correlation_and_spread_agree_with_direct_computation(tmp_path):
-    from scipy.stats import spearmanr
-
-    from prunecal.statistics.contrasts import correlations, spreads, trends
-
-    rng = np.random.default_rng(3)
-    cells = [cell("scope", budget, alpha=a) for budget in BUDGETS for a in (0.0, 0.5, 1.0)]
-    grid = {name: rng.uniform(size=9) for name in ("ece", "accuracy", "evidence_coverage")}
+def grid_of(path, values, noise=1e-4):
+    """Write a study with a strategy per alpha and a cell per budget; values [budgets, alphas]."""
+    alphas = [float(alpha) for alpha in range(next(iter(values.values())).shape[1])]
+    cells = [cell("scope", budget, alpha=a) for budget in BUDGETS for a in alphas]
     where = {(c["strategy"], c["budget"]): i for i, c in enumerate(cells)}
     metrics = {
-        name: lambda c, values=values: values[where[c["strategy"], c["budget"]]]
-        for name, values in grid.items()
+        name: lambda c, table=table: table.flat[where[c["strategy"], c["budget"]]]
+        for name, table in values.items()
     }
-    measured = Measured(write(tmp_path / "s", cells, metrics), 0)
-    (found,) = correlations(measured, "evidence_coverage", {}, "accuracy", "ece")
+    return Measured(write(path, cells, metrics, noise=noise), 0)
+
+
+def test_contrasts_agree_with_direct_computation(tmp_path):
+    rng = np.random.default_rng(3)
+    grid = {name: rng.uniform(size=(3, 3)) for name in ("ece", "accuracy", "evidence_coverage")}
+    measured = grid_of(tmp_path / "s", grid, noise=1e-6)
+    (found,) = contrasts.correlations(measured, "evidence_coverage", {}, "accuracy", "ece")
     rho = [
-        abs(spearmanr(grid["evidence_coverage"], grid[name]).statistic)
+        abs(spearmanr(grid["evidence_coverage"].ravel(), grid[name].ravel()).statistic)
         for name in ("accuracy", "ece")
     ]
-    assert found.value == pytest.approx(rho[0] - rho[1])
-    table = grid["ece"].reshape(3, 3)  # budgets, strategies
-    (found,) = spreads(measured, "ece", {})
-    assert found.value == pytest.approx(table.mean(axis=0).std() - table.mean(axis=1).std())
-    for trend, row in zip(trends(measured, "ece", {}, "alpha"), table, strict=True):
-        assert trend.value == pytest.approx(np.polyfit([0, 0.5, 1], row, 1)[0])
+    assert found.value == pytest.approx(rho[0] - rho[1], abs=1e-6)
+    assert not found.doubt
+    for kind, direct in (
+        (contrasts.trends, lambda row: np.polyfit([0, 1, 2], row, 1)[0]),
+        (contrasts.ranges, np.ptp),
+    ):
+        cases = list(kind(measured, "ece", {}, "alpha"))
+        assert [case.value for case in cases] == pytest.approx([direct(row) for row in grid["ece"]])
+
+
+def test_the_spread_is_the_difference_of_the_variances_that_made_it():
+    """Additive tables exactly; under noise alone 0 on average, however many rows and columns."""
+    rng = np.random.default_rng(0)
+    rows, columns = rng.normal(size=6), rng.normal(size=4)
+    table = (rows[:, None] + columns)[..., None]
+    expected = rows.var(ddof=1) - columns.var(ddof=1)
+    assert contrasts.variance_components(table)[0] == pytest.approx(expected)
+    noise = contrasts.variance_components(rng.normal(size=(12, 4, 20_000)))
+    assert abs(noise.mean()) < 4 * noise.std() / np.sqrt(noise.size)
+
+
+def test_seeds_of_a_strategy_are_one_strategy_to_the_spread(tmp_path):
+    cells = [cell("random", budget, seed=s) for budget in BUDGETS for s in range(3)]
+    cells += [cell("saliency", budget) for budget in BUDGETS]
+    values = {("random", s): s / 10 for s in range(3)} | {("saliency", None): 0.4}
+    metrics = {"ece": lambda c: values[c["family"], c["parameters"].get("seed")] + c["budget"]}
+    (found,) = contrasts.spreads(Measured(write(tmp_path / "s", cells, metrics), 0), "ece", {})
+    assert "2 strategies" in found.words
+    assert found.value == pytest.approx(np.var([0.1, 0.4], ddof=1) - np.var(BUDGETS, ddof=1))
+
+
+def test_correlations_with_mostly_noise_decide_nothing(tmp_path):
+    rng = np.random.default_rng(1)
+    accuracy = np.arange(9.0).reshape(3, 3)
+    metrics = {"accuracy": accuracy, "evidence_coverage": accuracy, "ece": rng.normal(size=(3, 3))}
+    measured = grid_of(tmp_path / "s", metrics, noise=2.0)
+    (found,) = contrasts.correlations(measured, "evidence_coverage", {}, "accuracy", "ece")
+    assert "reliability of ECE" in found.doubt
+    case = replace(found, draws=np.full(9, 1.0), value=1.0)
+    assert Expectation("above", 0.0).test(case, 0.95) == "inconclusive"
+    assert Expectation("above", 0.0).test(replace(case, doubt=""), 0.95) == "supported"
+
+
+def test_a_curve_that_returns_to_its_start_has_a_range_though_no_slope(tmp_path):
+    values = np.tile([0.80, 0.75, 0.70, 0.75, 0.80], (3, 1))
+    measured = grid_of(tmp_path / "s", {"accuracy": values}, noise=0.002)
+    for case in contrasts.trends(measured, "accuracy", {}, "alpha"):
+        assert Expectation("within", 0.02).test(case, 0.95) == "supported"
+    for case in contrasts.ranges(measured, "accuracy", {}, "alpha"):
+        assert Expectation("below", 0.02).test(case, 0.95) == "contradicted"
+        low, high = case.interval(0.95)
+        assert 0.09 < low < 0.1 < high < 0.11
+
+
+def test_equal_cells_are_shown_to_lie_within_a_margin_as_often_as_two_one_sided_tests_allow():
+    """With margins of 2.5 standard errors; intervals of 95 % would fit in 41 % of studies."""
+    rng = np.random.default_rng(5)
+    estimates = rng.normal(size=2000)
+    draws = rng.normal(size=20_000)
+    share = np.mean(
+        [
+            Expectation("within", 2.5).test(contrasts.Contrast("", x, x + draws), 0.95)
+            == "supported"
+            for x in estimates
+        ]
+    )
+    assert share == pytest.approx(2 * ndtr(2.5 - 1.645) - 1, abs=0.03)
+
+
+def test_all_cases_of_a_claim_share_its_strict_level(tmp_path):
+    """2.4 standard errors contradict a claim of one case, not one of twenty on two data sets."""
+    rng = np.random.default_rng(0)
+    studied = []
+    for dataset in ("a", "b"):
+        cells = [cell("full", 64), *(cell("scope", budget) for budget in range(1, 11))]
+        value = np.array([0.5, *[0.5 + 2.4 * 0.01 * np.sqrt(2)] * 10])[:, None]
+        draws = value[..., None] + rng.normal(scale=0.01, size=(11, 1, 4000))
+        arrays = {"value/ece": value, "draws/ece": draws.astype(np.float32)}
+        facts = {"model": "m", "dataset": dataset, "cells": cells, "metrics": ["ece"]}
+        facts["subsets"] = [{"name": "all", "n": 100, "n_images": 20}]
+        files.write_arrays(tmp_path / dataset, arrays, facts)
+        studied.append(Scores(tmp_path / dataset))
+    lower = Claim(id="X", statement="x", conditions=[condition()])
+    assert evaluate(lower, studied)["verdict"] == "inconclusive"
+    alone = condition(of={"family": "scope", "budget": 3})
+    lower = Claim(id="X", statement="x", dataset=["a"], conditions=[alone])
+    assert evaluate(lower, studied)["verdict"] == "contradicted"
+
+
+def test_few_images_test_no_claim(tmp_path):
+    scores = small(tmp_path / "s", {1: -0.5})
+    scores.subsets[0]["n_images"] = 19
+    found = judge(scores, condition())
+    assert found["verdict"] == "not tested"
+    assert "19 images, 20 are needed" in found["evidence"]["words"][0]
 
 
 def test_ambiguous_reference_is_an_error_that_names_the_cells(tmp_path):

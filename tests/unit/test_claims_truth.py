@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from prunecal import score
-from prunecal.statistics import claim_tests
-from prunecal.statistics.claim_tests import Claim, evaluate
+from prunecal.statistics import claim_grammar
+from prunecal.statistics.claim_grammar import Claim
+from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.scores import Scores
 from prunecal.storage import files
 
@@ -87,4 +88,4 @@ def test_equal_cells_are_told_apart_in_nothing(scores):
 
 
 def test_claims_module_lists_what_a_condition_can_measure():
-    assert all(kind in claim_tests.__doc__ for kind in claim_tests.KINDS)
+    assert all(kind in claim_grammar.__doc__ for kind in claim_grammar.KINDS)

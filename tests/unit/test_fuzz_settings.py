@@ -17,7 +17,8 @@ from helpers.fuzzing import YAML, damaged, fuzzed, json_text, one_of, result_or_
 from prunecal.compare_studies import read_sides
 from prunecal.infer import Job
 from prunecal.sources import model_folder
-from prunecal.statistics.claim_tests import evaluate, read_claims
+from prunecal.statistics.claim_grammar import read_claims
+from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 from prunecal.study import cells

@@ -1,4 +1,4 @@
-"""Stage "claims": test a study against the claims, see `prunecal.statistics.claim_tests`.
+"""Stage "claims": test a study against the claims, see `prunecal.statistics.claim_grammar`.
 
 python -m prunecal.claims --claims FILE --scores FILE … --output OUT.json
 """
@@ -7,10 +7,8 @@ import argparse
 from pathlib import Path
 
 from prunecal.core import cli
-from prunecal.statistics.claim_tests import (
-    evaluate,
-    read_claims,
-)
+from prunecal.statistics.claim_grammar import read_claims
+from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 

@@ -22,7 +22,7 @@ from prunecal.report.provenance import decoder_shape, provenance_page, provenanc
 from prunecal.statistics import (
     accuracy_matched,
     bootstrap,
-    claim_tests,
+    claim_grammar,
     comparisons,
     contrasts,
     mechanisms,
@@ -108,7 +108,7 @@ def page(study: Study, metrics: list[str]) -> str:
         ("Metrics", _metrics(metrics, study)),
         ("Intervals and tests", words(bootstrap) + _listed(TESTS)),
         ("What explains a change", _listed(EXPLANATIONS)),
-        ("Claims", words(claim_tests)),
+        ("Claims", words(claim_grammar)),
         ("Single questions", words(single_questions)),
     ]
     body = "".join(f"<h2>{title}</h2>\n{text}\n" for title, text in parts)

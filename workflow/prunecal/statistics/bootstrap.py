@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 from prunecal.calibration._checks import checked, checked_bins
 from prunecal.calibration.weighted import (
@@ -120,3 +121,23 @@ def interval(draws: NDArray, level: float = 0.95) -> NDArray:
         if len(defined):
             end[:] = np.quantile(defined, tails)
     return ends.T.reshape(2, *draws.shape[:-1])
+
+
+def normal_interval(value: ArrayLike, draws: NDArray, level: float = 0.95) -> NDArray:
+    """Return value -+ z times the draws' standard deviation over the last axis, float64 [2, …].
+
+    NaN draws are left out; NaN where fewer than two are defined.
+    """
+    error = standard_error(draws)
+    z = ndtri(0.5 + level / 2)
+    return np.stack([value - z * error, value + z * error])
+
+
+def standard_error(draws: NDArray) -> NDArray:
+    """Return the standard deviation over the last axis without NaN draws, float64 […]."""
+    defined = np.isfinite(draws)
+    count = defined.sum(axis=-1)
+    filled = np.where(defined, draws, 0.0)
+    mean = filled.sum(axis=-1) / np.maximum(count, 1)
+    square = np.where(defined, (filled - mean[..., None]) ** 2, 0.0).sum(axis=-1)
+    return np.where(count > 1, np.sqrt(square / np.maximum(count - 1, 1)), np.nan)

@@ -2,78 +2,74 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from prunecal.calibration.catalogue import metric_name
-from prunecal.core.errors import PrunecalError, brief, nearest
-from prunecal.statistics.scores import Scores
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.statistics.bootstrap import interval, normal_interval
+from prunecal.statistics.selectors import Measured, Selector, property_of
 
-Selector = Mapping[str, Any]
+FEWEST_CELLS = 4  # ranks of fewer say little
+LEAST_RELIABILITY = 0.5  # of a metric over cells: below it, differences are mostly noise
+SEED = "seed"
 
 
-class Contrast(NamedTuple):
-    """One measured case of a condition."""
+@dataclass(frozen=True)
+class Contrast:
+    """One measured case of a condition.
+
+    Attributes:
+        words: what was measured.
+        value: on the rows as they are.
+        draws: on each resample of images, float64 [R].
+        doubt: why no verdict can rest on it; empty where one can.
+    """
 
     words: str
     value: float
-    draws: NDArray  # float64 [R]
+    draws: NDArray
+    doubt: str = ""
 
+    def interval(self, level: float, cases: int = 1) -> tuple[float, float]:
+        """Return the interval of this case alone, or at the strict level of one among `cases`.
 
-class Measured:
-    """Values and draws of one subset of a score file.
-
-    Args:
-        scores: a model on a data set.
-        subset: index of the subset.
-    """
-
-    def __init__(self, scores: Scores, subset: int):
-        self.cells = scores.cells
-        self._scores, self._subset = scores, subset
-
-    def table(self, metric: str) -> NDArray:
-        """Return the value and then the draws of each cell, float64 [cells, 1 + R].
-
-        Raises:
-            PrunecalError: the score file has no such metric.
+        Alone it is the percentile interval. The strict level 1 - (1 - level) / cases is beyond
+        what the tails of a few thousand draws can tell, so there it is the normal interval.
         """
-        known = self._scores.facts["metrics"]
-        if metric not in known:
-            raise PrunecalError(
-                f"metric {brief(metric)} is unknown{nearest(metric, known)}; "
-                f"known: {', '.join(known)}"
-            )
-        value = self._scores.value(metric)[:, self._subset, None]
-        return np.concatenate([value, self._scores.draws(metric)[:, self._subset]], axis=1)
-
-    def select(self, selector: Selector) -> list[int]:
-        """Return the cells that a selector names."""
-        return [i for i, cell in enumerate(self.cells) if matches(cell, selector)]
+        if cases == 1:
+            low, high = interval(self.draws, level)
+        else:
+            low, high = normal_interval(self.value, self.draws, 1 - (1 - level) / cases)
+        return float(low), float(high)
 
 
-def property_of(cell: Mapping[str, Any], key: str) -> Any:
-    """Return a cell's strategy, family, budget or parameter; None if it has no such parameter."""
-    return cell[key] if key in ("strategy", "family", "budget") else cell["parameters"].get(key)
+@dataclass(frozen=True)
+class Range(Contrast):
+    """The largest value less the smallest over some cells.
 
+    Its interval holds the ranges that no pair of cells speaks against: the upper end is the largest
+    |difference| that any pair allows, the lower end the largest that some pair shows, each pair at
+    the level that all pairs share (Bonferroni).
 
-def matches(cell: Mapping[str, Any], selector: Selector) -> bool:
-    """Tell whether a cell has every property of a selector.
-
-    A property is a value, a list of values, or `{not: value or list}`, which asks for a cell that
-    has the property with another value.
+    Attributes:
+        table: the value, then the draws of each cell, float64 [cells, 1 + R].
     """
-    for key, wanted in selector.items():
-        found = property_of(cell, key)
-        negated = isinstance(wanted, Mapping)
-        values = wanted["not"] if negated else wanted
-        listed = found in (values if isinstance(values, list) else [values])
-        if found is None or listed == negated:
-            return False
-    return True
+
+    table: NDArray = field(default_factory=lambda: np.empty((0, 1)))
+
+    def interval(self, level: float, cases: int = 1) -> tuple[float, float]:
+        """Return the interval of the range, see the class."""
+        first, second = np.triu_indices(len(self.table), 1)
+        pairs = self.table[first] - self.table[second]
+        shared = 1 - (1 - level) / (cases * len(pairs))
+        low, high = normal_interval(pairs[:, 0], pairs[:, 1:], shared)
+        shown = np.maximum(np.maximum(low, -high), 0.0)
+        return float(shown.max()), float(np.maximum(np.abs(low), np.abs(high)).max())
 
 
 def differences(
@@ -116,12 +112,34 @@ def differences(
 def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterator[Contrast]:
     """Yield per budget the least-squares slope of a metric over a parameter's values.
 
-    Budgets with fewer than two values of the parameter are passed over.
+    Raises:
+        PrunecalError: a value is not a number.
+    """
+    table = measured.table(metric)
+    for budget, cells, x in _sweeps(measured, of, along):
+        row = x @ table[cells] / (x @ x)
+        words = f"slope of {metric_name(metric)} over {along} at {budget} tokens"
+        yield Contrast(words, float(row[0]), row[1:])
+
+
+def ranges(measured: Measured, metric: str, of: Selector, along: str) -> Iterator[Contrast]:
+    """Yield per budget the largest less the smallest value of a metric over a parameter's values.
 
     Raises:
-        PrunecalError: a value is no number.
+        PrunecalError: a value is not a number.
     """
-    table, by_budget = measured.table(metric), defaultdict(list)
+    table = measured.table(metric)
+    for budget, cells, _ in _sweeps(measured, of, along):
+        row = np.ptp(table[cells], axis=0)
+        words = f"range of {metric_name(metric)} over {along} at {budget} tokens"
+        yield Range(words, float(row[0]), row[1:], table=table[cells])
+
+
+def _sweeps(
+    measured: Measured, of: Selector, along: str
+) -> Iterator[tuple[int, list[int], NDArray]]:
+    """Yield each budget with at least two values of a parameter: its cells, its centred values."""
+    by_budget = defaultdict(list)
     for index in measured.select(of):
         if property_of(measured.cells[index], along) is not None:
             by_budget[measured.cells[index]["budget"]].append(index)
@@ -129,37 +147,58 @@ def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterato
         values = [property_of(measured.cells[i], along) for i in cells]
         if not all(isinstance(value, int | float) for value in values):
             raise PrunecalError(
-                f"no slope along {brief(along)} can be measured: its values are no numbers"
+                f"{brief(along)} has values that are not numbers; name a numeric parameter in "
+                "`along`"
             )
         x = np.array(values, dtype=np.float64)
         centred = x - x.mean()
         if centred.any():
-            row = centred @ table[cells] / (centred @ centred)
-            words = f"slope of {metric_name(metric)} over {along} at {budget} tokens"
-            yield Contrast(words, float(row[0]), row[1:])
+            yield budget, cells, centred
 
 
 def spreads(measured: Measured, metric: str, of: Selector) -> Iterator[Contrast]:
     """Yield how much more a metric varies between strategies than between budgets.
 
-    The standard deviation over strategies of the mean over budgets, less that over budgets of the
-    mean over strategies, on the strategies that have every budget of the selected cells; nothing if
-    fewer than two strategies or budgets remain.
+    The variance component of strategies less that of budgets, by the method of moments for a
+    two-way layout (MS_strategy - MS_rest) / budgets - (MS_budget - MS_rest) / strategies (Searle,
+    Casella and McCulloch, Variance Components, 1992, chapter 4). Noise that is alike in all cells
+    drops out of it. Seeds of one strategy are averaged, and only strategies that have every budget
+    count; nothing if fewer than two strategies or budgets remain.
     """
-    place = {
-        (measured.cells[i]["strategy"], measured.cells[i]["budget"]): i for i in measured.select(of)
-    }
-    budgets = sorted({budget for _, budget in place})
-    names = sorted({name for name, _ in place})
-    whole = [name for name in names if all((name, budget) in place for budget in budgets)]
+    cells = defaultdict(list)
+    for index in measured.select(of):
+        cell = measured.cells[index]
+        unseeded = tuple(sorted((k, v) for k, v in cell["parameters"].items() if k != SEED))
+        cells[(cell["family"], unseeded), cell["budget"]].append(index)
+    strategies = list(dict.fromkeys(strategy for strategy, _ in cells))
+    budgets = sorted({budget for _, budget in cells})
+    whole = [one for one in strategies if all((one, budget) in cells for budget in budgets)]
     if len(whole) > 1 and len(budgets) > 1:
-        grid = measured.table(metric)[[[place[name, b] for b in budgets] for name in whole]]
-        row = grid.mean(axis=1).std(axis=0) - grid.mean(axis=0).std(axis=0)
+        table = measured.table(metric)
+        grid = np.stack(
+            [[table[cells[one, budget]].mean(axis=0) for budget in budgets] for one in whole]
+        )
+        row = variance_components(grid)
         words = (
-            f"spread of {metric_name(metric)} over {len(whole)} strategies minus its spread over "
-            f"{len(budgets)} budgets"
+            f"variance of {metric_name(metric)} between {len(whole)} strategies minus its "
+            f"variance between {len(budgets)} budgets"
         )
         yield Contrast(words, float(row[0]), row[1:])
+
+
+def variance_components(grid: NDArray) -> NDArray:
+    """Return the variance component of rows less that of columns, float64 [R], see `spreads`.
+
+    Args:
+        grid: float64 [rows, columns, R].
+    """
+    rows, columns = grid.shape[:2]
+    mean, by_row, by_column = grid.mean(axis=(0, 1)), grid.mean(axis=1), grid.mean(axis=0)
+    rest = ((grid - by_row[:, None] - by_column + mean) ** 2).sum(axis=(0, 1))
+    rest /= (rows - 1) * (columns - 1)
+    of_rows = columns * ((by_row - mean) ** 2).sum(axis=0) / (rows - 1)
+    of_columns = rows * ((by_column - mean) ** 2).sum(axis=0) / (columns - 1)
+    return (of_rows - rest) / columns - (of_columns - rest) / rows
 
 
 def correlations(
@@ -167,20 +206,55 @@ def correlations(
 ) -> Iterator[Contrast]:
     """Yield how much more closely a metric follows `near` than `far` over the selected cells.
 
-    The absolute rank correlation (Spearman) with `near` less that with `far`; nothing for fewer
-    than four cells, where ranks say little, or where a metric does not vary.
+    The absolute rank correlation (Spearman) with `near` less that with `far`, each divided by the
+    square root of that metric's reliability, since the noisier of two metrics correlates less with
+    anything (Spearman 1904, correction for attenuation). Where a reliability is below
+    `LEAST_RELIABILITY`, no verdict can rest on the difference. Nothing for fewer than four cells,
+    or where a metric does not vary.
     """
     cells = measured.select(of)
-    if len(cells) >= 4:
-        tables = [measured.table(name)[cells] for name in (metric, near, far)]
-        if all(np.ptp(table[:, 0]) > 0 for table in tables):
-            close, distant = (np.abs(rank_correlation(tables[0], other)) for other in tables[1:])
-            row = close - distant
-            words = (
-                f"rank correlation of {metric_name(metric)} with {metric_name(near)} minus that "
-                f"with {metric_name(far)} over {len(cells)} cells (absolute values)"
-            )
-            yield Contrast(words, float(row[0]), row[1:])
+    if len(cells) < FEWEST_CELLS:
+        return
+    followed, *others = (measured.table(name)[cells] for name in (metric, near, far))
+    if any(np.ptp(table[:, 0]) == 0 for table in (followed, *others)):
+        return
+    close, distant = (_disattenuated(followed, other) for other in others)
+    least, name = min(
+        (reliability(table)[0], name) for table, name in zip(others, (near, far), strict=True)
+    )
+    doubt = ""
+    if least < LEAST_RELIABILITY:
+        doubt = f"reliability of {metric_name(name)} over cells {least:.2f}"
+    row = close - distant
+    words = (
+        f"rank correlation of {metric_name(metric)} with {metric_name(near)} minus that with "
+        f"{metric_name(far)} over {len(cells)} cells (absolute values, corrected for attenuation)"
+    )
+    yield Contrast(words, float(row[0]), row[1:], doubt)
+
+
+def reliability(table: NDArray) -> NDArray:
+    """Return the share of a metric's variance over cells that is not noise, float64 [1 + R].
+
+    Noise is the mean variance of the cells' draws about their common mean; a draw holds the noise
+    of the sample and its own.
+
+    Args:
+        table: the value, then the draws of each cell, float64 [cells, 1 + R].
+    """
+    centred = table - table.mean(axis=0)
+    noise = np.nanvar(centred[:, 1:], axis=1, ddof=1).mean()
+    times = np.where(np.arange(table.shape[1]) == 0, 1.0, 2.0)
+    return 1 - times * noise / centred.var(axis=0, ddof=1)
+
+
+def _disattenuated(followed: NDArray, noisy: NDArray) -> NDArray:
+    """Return the absolute rank correlation freed of the noise of `noisy`, float64 [1 + R].
+
+    A draw whose reliability is nearly 0 is bounded, so that it cannot decide by itself.
+    """
+    share = np.clip(reliability(noisy), 0.05, 1.0)
+    return np.minimum(np.abs(rank_correlation(followed, noisy)) / np.sqrt(share), 1.5)
 
 
 def rank_correlation(x: NDArray, y: NDArray) -> NDArray:
