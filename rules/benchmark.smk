@@ -67,9 +67,12 @@ rule benchmark:
         "../envs/conda.yaml"
     params:
         folder=subpath(output.table, parent=True),
-        code=source_digest("prunecal.figures.speed"),
+        code=source_digest("prunecal.figures.speed", "prunecal.report.latex"),
+        look=LOOK,
     message:
         "Draw the benchmark"
     shell:
         "python -m prunecal.figures.speed --benchmark {input} --table {output.table} "
-        "--folder {params.folder} --log {log}"
+        "--folder {params.folder} --log {log} "
+        "&& python -m prunecal.report.latex --tables {output.table} --folder {params.folder} "
+        "--log {log}"

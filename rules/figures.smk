@@ -5,7 +5,9 @@ from prunecal.calibration.catalogue import metric_name
 
 FIGURES = f"{AGGREGATES}/figures"
 FIGURE_LOGS = Path("logs", STUDY.study, "figures")
-LOOK = file_digest(Path(workflow.basedir, "reports", "prunecal.mplstyle"))
+LOOK = file_digest(WORKFLOW / "prunecal" / "figures" / "prunecal.mplstyle")
+ASSETS = WORKFLOW / "prunecal" / "report" / "assets"
+PAGES = [file_digest(path) for path in sorted(ASSETS.iterdir())]
 BUDGET_FIGURES = {  # metric: category
     "accuracy": "1. Headline",
     "ece": "1. Headline",

@@ -122,6 +122,7 @@ rule examples:
     params:
         crop=[name for name, model in MODELS.items() if model.image == "crop"],
         code=source_digest("prunecal.report.single_questions"),
+        look=PAGES,
     message:
         "Show the questions whose confidence changes most"
     shell:
@@ -162,6 +163,7 @@ rule methods:
     conda:
         "../envs/conda.yaml"
     params:
+        look=PAGES,
         code=source_digest(
             "prunecal.report.methods",
             *(

@@ -80,6 +80,7 @@ rule tables:
         "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.report.tables"),
+        look=PAGES,
     message:
         "Write the tables"
     shell:
@@ -140,7 +141,7 @@ rule summary:
         "../envs/conda.yaml"
     params:
         code=source_digest("prunecal.report.first_page"),
-        look=file_digest(Path(workflow.basedir, "reports", "report.css")),
+        look=PAGES,
     message:
         "Write the report's first page"
     shell:
@@ -158,7 +159,7 @@ rule html_report:
             *Path("reports").glob("*.rst"),
             *Path("reports", "captions").glob("*.rst"),
         ],
-        stylesheet="reports/report.css",
+        stylesheet=relpath(ASSETS / "report.css"),
         study=f"{AGGREGATES}/study.json",
     output:
         REPORT,

@@ -35,7 +35,7 @@ rule compare_studies:
         studies=[str(side) for side in SIDES],
         level=STUDY.statistics.level,
         code=source_digest("prunecal.compare_studies"),
-        look=LOOK,
+        look=[LOOK, *PAGES],
         folder=subpath(output[0], parent=True),
     message:
         "Compare the studies {params.studies}"

@@ -9,9 +9,9 @@ import pytest
 
 from helpers import synthetic_results
 from helpers.stages import define, run, write_first_page
-from prunecal import compare_studies
 from prunecal.figures import pooling
-from prunecal.report import single_questions, tables
+from prunecal.report import html, single_questions, tables
+from prunecal.report.studies import findings
 from prunecal.storage import files
 
 EVIL = "</td></script><script>alert('x')</script><img src=x onerror=\"alert(1)\"><!-- &lt;&amp ' \""
@@ -124,7 +124,10 @@ def test_a_page_has_the_same_elements_whatever_its_texts_hold(make, plain, evil,
 def test_the_table_of_all_cells_has_the_same_elements(column, plain):
     metrics = pooling.read(plain / "metrics.parquet")
     changed = metrics.assign(**{column: metrics[column] + EVIL})
-    expected, found = (Page(tables.page(frame)) for frame in (metrics, changed))
+    expected, found = (
+        Page(html.render("cells", title="All cells", **tables.every_cell(frame)))
+        for frame in (metrics, changed)
+    )
     assert found.elements == expected.elements
     assert EVIL in found.text
 
@@ -133,8 +136,10 @@ def test_the_comparison_of_two_studies_has_the_same_elements():
     row = {"effect": "pruning", "metric": "ece", "p_holm": 0.01, "share": 0.5, "paired": True}
     row |= dict.fromkeys(("in_a", "in_b", "interaction", "ci_low", "ci_high"), 0.1)
     pages = [
-        Page(compare_studies.page([row | dict.fromkeys(("a", "b", "strategy"), text)], b"<svg/>"))
-        for text in ("x", EVIL)
+        Page(
+            html.render("studies", title="Two", findings=findings([row | names]), figure=b"<svg/>")
+        )
+        for names in (dict.fromkeys(("a", "b", "strategy"), text) for text in ("x", EVIL))
     ]
     assert pages[0].elements == pages[1].elements
     assert EVIL in pages[1].text

@@ -20,7 +20,7 @@ from prunecal import claims, compare, score
 from prunecal.storage import files
 
 TRUTHS = ("calibrated", "overconfident", "accuracy", "fitting")
-OVER = "Overconfidence, mean confidence less accuracy,"
+OVER = "Overconfidence, mean confidence minus accuracy,"
 ALONE = "if accuracy alone had changed and every answer had kept its confidence"
 IMAGES, PER_IMAGE = 250, 8
 N = IMAGES * PER_IMAGE
@@ -142,7 +142,7 @@ def test_overconfidence_is_named_and_not_blamed_on_accuracy(page):
     assert "ECE is higher in 2, lower in 0 and not distinguishable in 0." in said
     assert "Accuracy is higher in 0, lower in 0 and not distinguishable in 2." in said
     assert f"{OVER} is higher in 2, lower in 0 and not distinguishable in 0." in said
-    assert f"Of the 2 with higher ECE, 2 rise more and 0 less than {ALONE}; 0 cannot" in said
+    assert f"Of the 2 with higher ECE, 2 rise more and 0 less than {ALONE}; 0 are not" in said
     assert "above the unpruned model's: " in said
     assert verdict(page, "overconfident", "ece").endswith("supported")
 
@@ -151,7 +151,7 @@ def test_a_loss_of_accuracy_alone_is_called_so(page):
     said = finding(page, "accuracy")
     assert "ECE is higher in 2, lower in 0 and not distinguishable in 0." in said
     assert "Accuracy is higher in 0, lower in 2 and not distinguishable in 0." in said
-    assert f"Of the 2 with higher ECE, 0 rise more and 0 less than {ALONE}; 2 cannot" in said
+    assert f"Of the 2 with higher ECE, 0 rise more and 0 less than {ALONE}; 2 are not" in said
     assert "below the unpruned model's." in said
     assert verdict(page, "accuracy", "accuracy").endswith("contradicted")
 
@@ -175,8 +175,8 @@ def test_marks_of_the_table_agree_with_the_words(page):
 
 
 def test_a_difference_that_is_not_found_may_be_too_small_to_find(page):
-    assert "What is not distinguishable need not be equal." in page
-    shown = re.search(r"can show is ([\d.]+) on accuracy, toy-llava", page)
+    assert "Not distinguishable does not mean equal." in page
+    shown = re.search(r"can detect is ([\d.]+) on accuracy, toy-llava", page)
     assert 0.002 < float(shown[1]) < 0.05
 
 

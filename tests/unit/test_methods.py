@@ -1,16 +1,16 @@
 """The methods page holds every definition that is used; provenance says what each cell cost."""
 
 import json
-from html import escape
 
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 from helpers import synthetic_results
 from helpers.stages import define
 from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import plugins
-from prunecal.report import methods, provenance
+from prunecal.report import html, methods, provenance
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 from prunecal.strategies import scope
@@ -35,7 +35,9 @@ def test_every_metric_that_is_scored_has_a_definition(results):
 
 def test_every_registered_strategy_and_definition_can_be_shown():
     names = plugins.names("strategies")
-    page = methods.page(load_study(synthetic_results.study(names, [4])), sorted(CATALOGUE))
+    study = load_study(synthetic_results.study(names, [4]))
+    values = methods.page_values(study, sorted(CATALOGUE))
+    page = html.render("methods", title="Methods", **values)
     for name in names:
         assert f"<h3>{plugins.load('strategies', name).LABEL}</h3>" in page
     for metric in CATALOGUE.values():
@@ -54,11 +56,11 @@ def test_page_holds_the_docstrings_as_they_stand(results, tmp_path):
 
 def test_texts_are_escaped_and_lists_are_lists():
     text = "First `x < y`.\n\n- one <b>\n- two\n  lines\n\nArgs:\n    hidden: yes"
-    assert methods.words(text) == (
+    assert html.prose(text) == (
         "<p>First <code>x &lt; y</code>.</p><ul><li>one &lt;b&gt;</li><li>two lines</li></ul>"
     )
     with pytest.raises(ValueError, match="has no docstring"):
-        methods.words(lambda: None)
+        html.prose(lambda: None)
 
 
 def test_page_repeats_byte_for_byte(results, tmp_path):
@@ -70,7 +72,7 @@ def test_provenance_has_a_row_per_cell(results, tmp_path):
     page = (tmp_path / "provenance.html").read_text(encoding="utf-8")
     assert page.count("<tr><td>") == 2 * 4
     assert "8 cells, inferred in 12 seconds" in page  # 1.5 each
-    assert "<th>Device</th><td>cpu</td>" in page
+    assert '<th scope="row">Device</th><td>cpu</td>' in page
     assert "torch " in page
     paths = sorted(results.glob("*/*/*/*/predictions.parquet"))
     rows = provenance.provenance_rows(paths, {})
@@ -85,7 +87,8 @@ def test_provenance_has_a_row_per_cell(results, tmp_path):
 
 def test_provenance_is_escaped():
     row = dict.fromkeys(("model", "dataset", "strategy", "budget", "seconds", "device"))
-    page = provenance.provenance_page([row | {"model": "<b>m", "device": "<i>d"}])
+    values = provenance.page_values([row | {"model": "<b>m", "device": "<i>d"}])
+    page = html.render("provenance", title="Provenance", **values)
     assert "&lt;b&gt;m" in page
     assert "<b>" not in page
     assert "<i>" not in page

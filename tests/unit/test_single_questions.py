@@ -96,7 +96,7 @@ def test_page_shows_each_strategy_at_the_budget_of_the_change(results, tmp_path)
     for card in cards:
         assert card.count("<tr") == 1 + 5  # head, unpruned, saliency, two of SCOPE, FastV
         assert card.count("<svg") == 3  # FastV chooses inside the decoder
-        assert card.count("class=largest") == 1
+        assert card.count('class="largest"') == 1
     sizes = [abs(float(size)) for size in re.findall(r"\. ([+-]\d\.\d+) by ", page)]
     assert sizes == sorted(sizes, reverse=True)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures.naming import strategy_name
-from prunecal.report.studies import PRUNING, findings, page
+from prunecal.report.studies import PRUNING, findings
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import REFERENCE, Scores, read_scores
@@ -240,7 +240,7 @@ def _rows(
 def main(arguments: argparse.Namespace) -> None:
     """Write interactions.csv, the same as LaTeX, the figure and the page."""
     from prunecal.figures import interaction, style
-    from prunecal.report import latex
+    from prunecal.report import html, latex
 
     if len(arguments.studies) != 2:
         raise PrunecalError(
@@ -253,10 +253,11 @@ def main(arguments: argparse.Namespace) -> None:
     latex.convert(arguments.folder / "interactions.csv", arguments.folder)
     style.use()
     style.save(interaction.draw(rows), arguments.folder, "interactions")
-    text = page(rows, (arguments.folder / "interactions.svg").read_bytes())
-    with files.atomic(arguments.folder / "comparison.html") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    for sides, sentences in findings(rows).items():
+    words = findings(rows)
+    picture = (arguments.folder / "interactions.svg").read_bytes()
+    page = arguments.folder / "comparison.html"
+    html.write(page, "studies", title="Two studies side by side", findings=words, figure=picture)
+    for sides, sentences in words.items():
         cli.log.info("%s", " ".join([sides, *sentences]))
 
 

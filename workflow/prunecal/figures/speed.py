@@ -14,7 +14,6 @@ import pandas as pd
 
 from prunecal.core import cli
 from prunecal.figures import style
-from prunecal.report import latex
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -47,12 +46,11 @@ TABLE = [
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draw the figure and write the table, as CSV and as LaTeX beside it."""
+    """Draw the figure and write the table."""
     found = files.read_json(arguments.benchmark)
     measured = pd.DataFrame(found["rows"])
     with files.atomic(arguments.table) as temporary:
         measured[TABLE].to_csv(temporary, index=False, float_format="%.4g")
-    latex.convert(arguments.table, arguments.table.parent)
     style.use()
     style.save(draw(rates(measured), found["about"]["device"]), arguments.folder, "speed")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.colors import to_hex, to_rgb
 
-from prunecal.caching.fingerprint import ROOT
 from prunecal.core import plugins
 from prunecal.figures import naming
 from prunecal.storage import files
@@ -36,7 +35,7 @@ FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, 
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 REFERENCE = "full"
 INTERVALS = "intervals over resampled images; of several seeds, their range"
-FILE = ROOT.parent / "reports" / "prunecal.mplstyle"
+SHEET = "prunecal.figures.prunecal"  # prunecal.mplstyle beside this file
 
 
 @dataclass(frozen=True)
@@ -139,11 +138,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def use() -> None:
-    """Set matplotlib to draw into files, in the style of reports/prunecal.mplstyle."""
+    """Set matplotlib to draw into files, in the style of prunecal.mplstyle."""
     from matplotlib import style
 
     mpl.use("Agg")
-    style.use(str(FILE))
+    style.use(SHEET)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -1,16 +1,13 @@
-"""The words of the report's first page: what was asked and found, and what that does not say."""
+"""The sentences of the report's first page: findings, and the limits of what they say."""
 
 from __future__ import annotations
 
-from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecal.figures import pooling
 from prunecal.figures.style import styles
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from prunecal.study.cells import Study
@@ -22,28 +19,7 @@ QUESTION = (
 )
 
 
-def scope(study: Study) -> str:
-    """Say in one paragraph of which models the page speaks."""
-    trained = [model.name for model in study.models if model.train]
-    others = [model.name for model in study.models if not model.train]
-    spoken = escape(" and ".join([*trained, *others]))
-    data = escape(" and ".join(dataset.name for dataset in study.datasets))
-    text = (
-        f"Everything on this page speaks of <strong>{spoken}</strong> on {data}, and of it alone."
-    )
-    if trained:
-        small = escape(" and ".join(trained))
-        text += (
-            f" {small} is a small model that this workflow trains from scratch within minutes: its "
-            "verdicts show that the study works and how such effects look; they say nothing about "
-            "large models."
-        )
-    return f'<p class="scope">{text}</p>'
-
-
-def together(
-    metrics: pd.DataFrame, comparisons: pd.DataFrame, matched: pd.DataFrame
-) -> pd.DataFrame:
+def join(metrics: pd.DataFrame, comparisons: pd.DataFrame, matched: pd.DataFrame) -> pd.DataFrame:
     """Join the page's metrics with their differences from the unpruned model, seeds pooled.
 
     Args:
@@ -52,8 +28,8 @@ def together(
         matched: matched.csv: the change of ECE beyond that of accuracy.
 
     Returns:
-        The columns of `frames.pool_seeds`, and delta and p_holm, missing where not compared; beyond
-        and beyond_p of the rows of ECE: its change beyond that of accuracy and Holm's p.
+        The columns of `pooling.pool_seeds`; delta and p_holm, missing where not compared; and
+        beyond and beyond_p of the rows of ECE: its change beyond that of accuracy and Holm's p.
     """
     looks = styles(metrics)
     keys = ["model", "dataset", "metric", "series", "budget"]
@@ -68,43 +44,48 @@ def together(
     return joined.assign(task=task).sort_values(["task", "place", "budget"], kind="stable")
 
 
-def findings(table: pd.DataFrame) -> list[str]:
-    """Say per data set what the table shows, as a paragraph and a list of HTML.
+def findings(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Say per data set and model what the table shows.
 
     Args:
-        table: from `together`.
+        table: from `join`.
+
+    Returns:
+        dataset, model, accuracy and ece of the unpruned model, pairs (of strategy and budget that
+        are compared with it) and sentences, none where nothing is pruned.
     """
-    found = []
+    results = []
     for task in pooling.tasks(table):
         here = pooling.of_task(table, task)
         every = [here[here["metric"] == metric] for metric in TOLD]
         full = [pooling.reference(cells)["value"].iloc[0] for cells in every]
         accuracy, ece, over = map(pooling.pruned, every)
-        start = (
-            f"<strong>{escape(task[1])}</strong>, {escape(task[0])}: unpruned, accuracy is "
-            f"{full[0]:.3f} and ECE {full[1]:.3f}."
+        sentences = []
+        if not ece.empty:
+            low = ece.nsmallest(1, "value").iloc[0]
+            smallest = pooling.budgets(here)[0]
+            best = accuracy[accuracy["budget"] == smallest].nlargest(1, "value").iloc[0]
+            sentences = [
+                f"ECE is {_counted(ece)}.",
+                f"Accuracy is {_counted(accuracy)}.",
+                f"Overconfidence, mean confidence minus accuracy, is {_counted(over)}.",
+                *_explained(ece),
+                f"The lowest ECE of a pruned model is {low['value']:.3f}, {_compared(low)}: "
+                f"{low['series']} at {low['budget']} tokens.",
+                f"At the smallest budget, {smallest} tokens, {best['series']} keeps the "
+                f"highest accuracy, {best['value']:.3f}, {_compared(best)}.",
+            ]
+        results.append(
+            {
+                "dataset": task[1],
+                "model": task[0],
+                "accuracy": full[0],
+                "ece": full[1],
+                "pairs": len(ece),
+                "sentences": sentences,
+            }
         )
-        if ece.empty:
-            found.append(f"<p>{start} No strategy drops tokens here.</p>")
-            continue
-        low = ece.nsmallest(1, "value").iloc[0]
-        smallest = pooling.budgets(here)[0]
-        best = accuracy[accuracy["budget"] == smallest].nlargest(1, "value").iloc[0]
-        items = [
-            f"ECE is {_counted(ece)}.",
-            f"Accuracy is {_counted(accuracy)}.",
-            f"Overconfidence, mean confidence less accuracy, is {_counted(over)}.",
-            *_explained(ece),
-            f"The lowest ECE of a pruned model is {low['value']:.3f}, {_beside(low)}: "
-            f"{escape(low['series'])} at {low['budget']} tokens.",
-            f"At the smallest budget, {smallest} tokens, {escape(best['series'])} keeps the "
-            f"highest accuracy, {best['value']:.3f}, {_beside(best)}.",
-        ]
-        found.append(
-            f"<p>{start} Against it, of {len(ece)} pairs of strategy and budget (Holm, p &lt; "
-            f"{pooling.LEVEL:g}):</p><ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
-        )
-    return found
+    return results
 
 
 def _counted(cells: pd.DataFrame) -> str:
@@ -118,27 +99,27 @@ def _counted(cells: pd.DataFrame) -> str:
 def _explained(ece: pd.DataFrame) -> list[str]:
     """Say whether changes of ECE are more than those of accuracy would bring alone."""
     differs, off = ece["p_holm"] < pooling.LEVEL, ece["beyond_p"] < pooling.LEVEL
-    said = []
+    sentences = []
     for way, sign, verb in (("higher", 1, "rise"), ("lower", -1, "fall")):
-        chosen = differs & (sign * ece["delta"] > 0)
-        more, less = ((chosen & off & (side * ece["beyond"] > 0)).sum() for side in (sign, -sign))
-        if chosen.any():
-            said.append(
-                f"Of the {chosen.sum()} with {way} ECE, {more} {verb} more and {less} less than if "
-                "accuracy alone had changed and every answer had kept its confidence; "
-                f"{chosen.sum() - more - less} cannot be told from that."
+        changed = differs & (sign * ece["delta"] > 0)
+        more, less = ((changed & off & (side * ece["beyond"] > 0)).sum() for side in (sign, -sign))
+        if changed.any():
+            sentences.append(
+                f"Of the {changed.sum()} with {way} ECE, {more} {verb} more and {less} less than "
+                "if accuracy alone had changed and every answer had kept its confidence; "
+                f"{changed.sum() - more - less} are not distinguishable from that."
             )
-    return said
+    return sentences
 
 
-def _beside(row: pd.Series) -> str:
-    """Say where a cell stands beside the unpruned model."""
+def _compared(row: pd.Series) -> str:
+    """Say how a cell compares with the unpruned model."""
     if row["p_holm"] < pooling.LEVEL:
         return f"{'above' if row['delta'] > 0 else 'below'} the unpruned model's"
     return "not distinguishable from the unpruned model's"
 
 
-def limits(study: Study, detectable: pd.DataFrame) -> str:
+def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
     """List what the numbers do not say.
 
     Args:
@@ -149,28 +130,20 @@ def limits(study: Study, detectable: pd.DataFrame) -> str:
     ece = detectable[(detectable["subset"] == pooling.HEADLINE_SUBSET)]
     ece = ece[(ece["metric"] == "ece") & ece["minimum_detectable"].notna()]
     smallest = ", ".join(
-        f"{row.minimum_detectable:.3f} on {escape(row.dataset)}, {escape(row.model)}"
-        for row in ece.itertuples()
+        f"{row.minimum_detectable:.3f} on {row.dataset}, {row.model}" for row in ece.itertuples()
     )
     power = (
-        f" The smallest change of ECE that this data can show is {smallest} (two-sided, 5 %, power "
-        "80 %, before Holm’s correction)."
+        f" The smallest change of ECE that this data can detect is {smallest} (two-sided, 5 %, "
+        "power 80 %, before Holm’s correction)."
     )
-    items = [
-        f"What is not distinguishable need not be equal.{power if smallest else ''}",
+    return [
+        f"Not distinguishable does not mean equal.{power if smallest else ''}",
         "Confidence is the softmax over the first-token logits of the answer options; free-form "
         "answers are not tested.",
         f"Intervals ({100 * statistics.level:g} %) come from {statistics.resamples} resamples of "
-        "images, all questions of an image together. They speak of other images like these, not of "
-        "other models, trainings or data sets.",
+        "images, all questions of an image together. They generalise to other images like these, "
+        "not to other models, trainings or data sets.",
         f"ECE uses {statistics.bins} equal-width bins and is biased upwards in small samples, "
         "more so in resamples: its interval may lie above its value.",
-        "Random is drawn as the mean over its seeds with their range, which is no interval.",
+        "Random is shown as the mean over its seeds with their range, which is not an interval.",
     ]
-    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
-
-
-def source(sentence: str, *files: Path) -> str:
-    """Say in which files numbers stand; each `{}` of the sentence takes one."""
-    shown = (f"<code>{escape(str(path))}</code>" for path in files)
-    return f'<p class="source">{escape(sentence).format(*shown)}</p>'

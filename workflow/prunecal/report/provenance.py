@@ -1,13 +1,11 @@
 """What each cell cost and what made it; what a decoder computes on visual tokens."""
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from prunecal.core.redaction import expanded
-from prunecal.figures.naming import heading
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 
@@ -110,37 +108,15 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
     return rows
 
 
-def provenance_page(rows: list[dict[str, Any]]) -> str:
-    """Return the rows of `provenance_rows` as a page of HTML, what all share above the table."""
+def page_values(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the page of provenance shows: what all cells share apart from the rest."""
     shared = [key for key in rows[0] if key not in CELL and len({row[key] for row in rows}) == 1]
-    columns = [key for key in rows[0] if key not in shared]
-    facts = "".join(
-        f"<tr><th>{escape(heading(key))}</th><td>{_text(rows[0][key])}</td></tr>"
-        for key in shared
-        if rows[0][key] is not None
-    )
-    head = "".join(f'<th scope="col">{escape(heading(key))}</th>' for key in columns)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{_text(row[key])}</td>' for key in columns)}</tr>" for row in rows
-    )
-    seconds = sum(row["seconds"] or 0 for row in rows)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Provenance</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><style>'
-        "body { font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1a1a1a } "
-        ".scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8rem 0; "
-        "font-variant-numeric: tabular-nums } th, td { padding: .2rem .6rem; text-align: left; "
-        "border-bottom: 1px solid #ddd } td { white-space: nowrap } </style></head><body>\n"
-        f"<h1>Provenance</h1>\n<p>{len(rows)} cells, inferred in {seconds:.0f} seconds.</p>\n"
-        f'<h2>What all cells share</h2>\n<div class="scroll" tabindex="0"><table>{facts}</table>'
-        f'</div>\n<h2>Cell by cell</h2>\n<div class="scroll" tabindex="0"><table><thead><tr>{head}'
-        f"</tr></thead><tbody>\n{body}</tbody></table></div></body></html>\n"
-    )
-
-
-def _text(value: Any) -> str:
-    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return "" if value is None else escape(shown)
+    return {
+        "rows": rows,
+        "shared": shared,
+        "columns": [key for key in rows[0] if key not in shared],
+        "seconds": sum(row["seconds"] or 0 for row in rows),
+    }
 
 
 def _config_path(source: dict[str, Any], manifest: Path) -> Path | None:

@@ -19,7 +19,7 @@ from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import cell_selection, naming, style
 from prunecal.figures.kept_tokens import square
-from prunecal.report.single_questions_page import page
+from prunecal.report import html
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Answered(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A chosen question and the cell that changes its confidence most."""
+    """A question and the cell that changes its confidence most."""
 
     question: int  # row of the data set
     cell: int  # row of the table of cells
@@ -58,16 +58,16 @@ def read_answers(path: Path) -> Answered:
 def largest_changes(
     confidence: NDArray, reference: int, same: list[Any], count: int
 ) -> list[Change]:
-    """Choose questions by their largest change of confidence, the largest first.
+    """Select questions by their largest change of confidence, the largest first.
 
     Args:
         confidence: float [cells, n].
         reference: row of the unpruned model.
         same: per question what it asks; of equal ones the first counts.
-        count: how many to choose.
+        count: how many to select.
     """
     change = confidence - confidence[reference]
-    first = np.array(list({asked: index for index, asked in reversed([*enumerate(same)])}.values()))
+    first = np.array(list({key: index for index, key in reversed([*enumerate(same)])}.values()))
     first.sort()
     cell = np.abs(change[:, first]).argmax(axis=0)
     size = change[cell, first]
@@ -100,12 +100,12 @@ def picture_uri(content: bytes, mode: str) -> str:
     from PIL import Image
 
     image = Image.fromarray(square(content, mode))
-    found = []
+    encoded = []
     for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 82})):
         held = io.BytesIO()
         image.save(held, kind, **options)
-        found.append((len(held.getvalue()), kind, held.getvalue()))
-    _, kind, smallest = min(found)
+        encoded.append((len(held.getvalue()), kind, held.getvalue()))
+    _, kind, smallest = min(encoded)
     return f"data:image/{kind};base64,{base64.b64encode(smallest).decode()}"
 
 
@@ -124,11 +124,11 @@ class Task:
         self.rankings = rankings
         self.answers = [read_answers(cell["path"]) for cell in self.cells]
         first = self.cells[0]
-        for cell, found in zip(self.cells, self.answers, strict=True):
-            if len(found.answer) != len(self.questions):
+        for cell, answered in zip(self.cells, self.answers, strict=True):
+            if len(answered.answer) != len(self.questions):
                 raise PrunecalError(
-                    f"{cell['path']} has {len(found.answer)} answers for {len(self.questions)} "
-                    f"questions of {first['dataset']}; infer again"
+                    f"{cell['path']} has {len(answered.answer)} answers for {len(self.questions)} "
+                    f"questions of {first['dataset']}; delete it and run snakemake again"
                 )
         unpruned = [i for i, cell in enumerate(self.cells) if cell["family"] == style.REFERENCE]
         if not unpruned:
@@ -138,21 +138,33 @@ class Task:
         self.reference = unpruned[0]
 
     def changes(self, count: int) -> list[Change]:
-        """Choose the questions."""
-        confidence = np.stack([found.confidence for found in self.answers])
+        """Select the questions."""
+        confidence = np.stack([answered.confidence for answered in self.answers])
         same = [(one["image_id"], one["text"], tuple(one["options"])) for one in self.questions]
         return largest_changes(confidence, self.reference, same, count)
 
-    def rows(self, change: Change) -> list[dict[str, Any]]:
-        """Return what each strategy says at the change's budget, the unpruned model first."""
+    def card(self, change: Change) -> dict[str, Any]:
+        """Return what the page shows of a question."""
+        cell, question = self.cells[change.cell], self.questions[change.question]
+        start = question["text"].splitlines()[0][:90] if question["text"] else ""
+        where = (cell["dataset"], cell["model"], question["subset"], question["image_id"])
+        return {
+            "title": f"{change.size:+.2f} by {cell['name']} at {cell['budget']} tokens: {start}",
+            "question": question,
+            "place": " · ".join(where),
+            "rows": self._rows(change),
+        }
+
+    def _rows(self, change: Change) -> list[dict[str, Any]]:
+        """Return what each strategy answers at the change's budget, the unpruned model first."""
         budget, question = self.cells[change.cell]["budget"], self.questions[change.question]
-        shown = []
-        for index, (cell, found) in enumerate(zip(self.cells, self.answers, strict=True)):
+        rows = []
+        for index, (cell, answered) in enumerate(zip(self.cells, self.answers, strict=True)):
             if cell["budget"] == budget or index == self.reference:
-                answer = int(found.answer[change.question])
+                answer = int(answered.answer[change.question])
                 before = self.answers[self.reference].confidence[change.question]
-                confidence = float(found.confidence[change.question])
-                shown.append(
+                confidence = float(answered.confidence[change.question])
+                rows.append(
                     {
                         "name": cell["name"],
                         "answer": question["options"][answer],
@@ -164,7 +176,7 @@ class Task:
                         "budget": cell["budget"],
                     }
                 )
-        return shown
+        return rows
 
     def _dropped(self, cell: Mapping[str, Any], image: str) -> tuple[int, str] | None:
         """Return the grid's side and the path of the dropped patches."""
@@ -178,29 +190,32 @@ class Task:
 
 
 def read_tasks(arguments: argparse.Namespace) -> list[Task]:
-    """Read what was given, by model and data set."""
+    """Read the cells, questions and rankings of each model and data set."""
     cells = cell_selection.catalogue(arguments.predictions)
     bare = cells.drop(columns="path")
-    found, looks = naming.strategies(bare), style.styles(bare)
-    kinds: dict[str, list[dict[str, Any]]] = {}
-    for family, parameters in found.values():
-        kinds.setdefault(family, []).append(parameters)
-    called = {label: naming.strategy_name(*found[label], kinds[found[label][0]]) for label in found}
+    strategies, looks = naming.strategies(bare), style.styles(bare)
+    siblings: dict[str, list[dict[str, Any]]] = {}
+    for family, parameters in strategies.values():
+        siblings.setdefault(family, []).append(parameters)
+    names = {
+        label: naming.strategy_name(family, parameters, siblings[family])
+        for label, (family, parameters) in strategies.items()
+    }
     cells = cells.assign(
-        name=[called[label] for label in cells["strategy"]],
+        name=[names[label] for label in cells["strategy"]],
         place=[looks[label].place for label in cells["strategy"]],
     ).sort_values(["place", "strategy", "budget"], kind="stable")
     questions = {path.parent.name: path for path in arguments.questions}
     tasks = []
     for (model, dataset), here in cells.groupby(["model", "dataset"], sort=True):
         columns = ["image_id", "subset", "text", "options", "label"]
-        asked = files.read_table(questions[dataset], columns).to_pandas()
+        table = files.read_table(questions[dataset], columns).to_pandas()
         rankings = {
             path.parent.name: path
             for path in arguments.rankings
             if path.parts[-4:-2] == (model, dataset)
         }
-        tasks.append(Task(here, asked, rankings))
+        tasks.append(Task(here, table, rankings))
     return tasks
 
 
@@ -208,23 +223,21 @@ def main(arguments: argparse.Namespace) -> None:
     """Write the page."""
     tasks = read_tasks(arguments)
     share = -(-arguments.count // len(tasks))
-    chosen = [task.changes(share) for task in tasks]
-    pictures: dict[str, dict[str, str]] = {}
+    changes = [(task, change) for task in tasks for change in task.changes(share)]
+    changes.sort(key=lambda pair: -abs(pair[1].size))
+    cards = [task.card(change) for task, change in changes]
     for path in arguments.images:
-        dataset = path.parent.name
-        wanted: dict[str, str] = {}
-        for task, found in zip(tasks, chosen, strict=True):
-            if task.cells[0]["dataset"] == dataset:
-                mode = "crop" if task.cells[0]["model"] in arguments.crop else "pad"
-                wanted |= {task.questions[one.question]["image_id"]: mode for one in found}
         table = files.read_table(path, ["image_id", "bytes"])
-        place = {image: row for row, image in enumerate(table.column("image_id").to_pylist())}
-        pictures[dataset] = {
-            image: picture_uri(table.column("bytes")[place[image]].as_py(), mode)
-            for image, mode in wanted.items()
-        }
-    with files.atomic(arguments.output) as temporary:
-        temporary.write_text(page(tasks, pictures, chosen), encoding="utf-8")
+        row = {image: number for number, image in enumerate(table.column("image_id").to_pylist())}
+        for (task, _), card in zip(changes, cards, strict=True):
+            cell = task.cells[0]
+            if cell["dataset"] == path.parent.name:
+                content = table.column("bytes")[row[card["question"]["image_id"]]].as_py()
+                mode = "crop" if cell["model"] in arguments.crop else "pad"
+                card["picture"] = picture_uri(content, mode)
+    html.write(
+        arguments.output, "single_questions", title="The largest changes of confidence", cards=cards
+    )
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

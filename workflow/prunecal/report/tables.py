@@ -8,13 +8,13 @@ python -m prunecal.report.tables --metrics metrics.parquet --comparisons compari
 from __future__ import annotations
 
 import argparse
-import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecal.calibration import catalogue
 from prunecal.core import cli
 from prunecal.figures import naming, pooling
+from prunecal.report import html
 from prunecal.report.latex import longtable
 from prunecal.storage import files
 
@@ -26,59 +26,6 @@ KEYS = ["model", "dataset", "strategy", "budget"]
 CASE = [
     "model", "dataset", "subset", "quantity", "value", "ci_low", "ci_high", "expect", "verdict",
 ]  # fmt: skip
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>All cells</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1a1a1a; background: #fff }}
-input {{ font: inherit; padding: .3rem .5rem; width: min(100%, 30rem); box-sizing: border-box }}
-.scroll {{ overflow-x: auto }}
-table {{ border-collapse: collapse; margin-top: .8rem; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .2rem .6rem; border-bottom: 1px solid #ddd; white-space: nowrap }}
-th button {{ font: inherit; font-weight: 600; background: none; border: 0; cursor: pointer }}
-td.number {{ text-align: right }}
-small {{ color: #595959 }}
-</style></head><body>
-<h1>All cells</h1>
-<p>A row per strategy, budget and subset of the questions (“all” pools the rows as the benchmark
-defines them, “unique” the distinct pairs of image and question), with their intervals. Click a
-heading to sort. The numbers are the rows of metrics.csv.</p>
-<label>Search <input type="search" id="search" placeholder="for example: scope unique 16"></label>
-<p id="count" role="status"></p>
-<div class="scroll" tabindex="0"><table id="cells"><thead><tr>{head}</tr></thead><tbody>
-{body}
-</tbody></table></div>
-<script>
-const rows = [...document.querySelectorAll("tbody tr")], body = document.querySelector("tbody");
-const count = document.getElementById("count"), search = document.getElementById("search");
-function filter() {{
-  const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
-  let shown = 0;
-  for (const row of rows) {{
-    const text = row.textContent.toLowerCase();
-    row.hidden = !words.every(word => text.includes(word));
-    shown += !row.hidden;
-  }}
-  count.textContent = `${{shown}} of ${{rows.length}} rows`;
-}}
-document.querySelectorAll("th button").forEach((button, column) => {{
-  button.addEventListener("click", () => {{
-    const down = button.parentNode.getAttribute("aria-sort") === "ascending";
-    document.querySelectorAll("th").forEach(head => head.removeAttribute("aria-sort"));
-    button.parentNode.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = row => row.children[column].textContent;
-    const order = (a, b) => {{
-      const [x, y] = [key(a), key(b)], [m, n] = [parseFloat(x), parseFloat(y)];
-      return isNaN(m) || isNaN(n) ? x.localeCompare(y) : m - n;
-    }};
-    rows.sort((a, b) => down ? order(b, a) : order(a, b));
-    body.append(...rows);
-  }});
-}});
-search.addEventListener("input", filter);
-filter();
-</script></body></html>
-"""
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -93,9 +40,9 @@ def main(arguments: argparse.Namespace) -> None:
     for file, frame in written.items():
         with files.atomic(file) as path:
             frame.to_csv(path, index=False)
-    for path, text in ((arguments.latex, latex(table)), (arguments.page, page(metrics))):
-        with files.atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with files.atomic(arguments.latex) as temporary:
+        temporary.write_text(latex(table), encoding="utf-8")
+    html.write(arguments.page, "cells", title="All cells", **every_cell(metrics))
 
 
 def headline_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -195,31 +142,29 @@ def latex(table: pd.DataFrame) -> str:
     return longtable(shown, "headline.csv", star)
 
 
-def page(metrics: pd.DataFrame) -> str:
-    """Return an HTML page with a row per cell and subset, searchable and sortable offline."""
+def every_cell(metrics: pd.DataFrame) -> dict[str, list]:
+    """Return the headings and rows of the page of all cells.
+
+    Returns:
+        heads: of the columns; rows: per cell and subset its names, and per metric a number and its
+        interval, empty where there is none.
+    """
     keys = ["model", "dataset", "subset", "strategy", "budget"]
     measured = list(dict.fromkeys(metrics["metric"]))
-    body = []
-    for key, rows in metrics.groupby(keys, sort=False):
-        cells = [f"<td>{html.escape(str(part))}</td>" for part in key]
-        by_metric = rows.set_index("metric")[["value", "ci_low", "ci_high"]]
+    rows = []
+    for names, group in metrics.groupby(keys, sort=False):
+        by_metric = group.set_index("metric")[["value", "ci_low", "ci_high"]]
         by_metric = by_metric.reindex(measured).itertuples(index=False, name=None)
-        cells += [f'<td class="number">{_with_interval(*numbers)}</td>' for numbers in by_metric]
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    titles = [*map(naming.heading, keys), *map(catalogue.metric_name, measured)]
-    head = "".join(
-        f'<th scope="col"><button>{html.escape(title)}</button></th>' for title in titles
-    )
-    return PAGE.format(head=head, body="\n".join(body))
+        rows.append((names, [_with_interval(*numbers) for numbers in by_metric]))
+    heads = [*map(naming.heading, keys), *map(catalogue.metric_name, measured)]
+    return {"heads": heads, "rows": rows}
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
+def _with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     if value != value:
-        return ""
+        return "", ""
     number = f"{value:g}" if value == int(value) else f"{value:.4f}"
-    return (
-        number if low != low or low == high else f"{number} <small>[{low:.3f}, {high:.3f}]</small>"
-    )
+    return number, "" if low != low or low == high else f"[{low:.3f}, {high:.3f}]"
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -1,0 +1,97 @@
+"""The report's pages: one Jinja environment in which every text is escaped.
+
+Templates, style sheets and scripts are data of the package, in report/assets.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import cache
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from prunecal.figures.naming import heading
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jinja2 import Environment
+
+SECTIONS = re.compile(r"^(Args|Returns|Raises|Attributes|Yields|Example):$", re.MULTILINE)
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of all templates."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("prunecal.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"heading": heading, "entry": entry, "prose": prose, "svg_uri": svg_uri}
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page; strings among the values are text, whatever they hold."""
+    return environment().get_template(f"{template}.html.j2").render(values)
+
+
+def write(path: Path, template: str, **values: Any) -> None:
+    """Write a page."""
+    text = render(template, **values)
+    with files.atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def entry(value: Any) -> str:
+    """Return a value as a table shows it: floats with 4 digits, nothing where it is missing."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(entry, value)) + "]"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry(part)}" for key, part in value.items())
+    return "" if value is None else str(value)
+
+
+def svg_uri(content: bytes) -> str:
+    """Return an SVG as a data URI, in which scripts do not run: a page needs no other file."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+
+
+def prose(thing: Any) -> Markup:
+    """Return a text, or that of a docstring before its sections, as paragraphs and lists.
+
+    Raises:
+        ValueError: there is no docstring.
+    """
+    text = thing if isinstance(thing, str) else thing.__doc__
+    if not text:
+        raise ValueError(f"{thing!r} has no docstring, so its definition cannot be shown")
+    text = SECTIONS.split(cleandoc(text), maxsplit=1)[0]
+    parts = [part for part in text.strip().split("\n\n") if part.strip()]
+    return Markup("").join(map(_paragraph, parts))
+
+
+def _paragraph(text: str) -> Markup:
+    if all(line.startswith(("- ", "  ")) for line in text.splitlines()):
+        items = re.split(r"^- ", text, flags=re.MULTILINE)[1:]
+        return Markup("<ul>%s</ul>") % Markup("").join(
+            Markup("<li>%s</li>") % _inline(one) for one in items
+        )
+    return Markup("<p>%s</p>") % _inline(text)
+
+
+def _inline(text: str) -> Markup:
+    """Set what stands between backticks as code; the rest is escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split())))))
