@@ -18,13 +18,14 @@ class Hub:
 
     A fault is "cut" (half of the body, then the line drops), "short" (half of it, said to be all),
     "altered" (one byte flipped), "cut again" and so on (the same, every time); `status` is
-    an HTTP status for every request.
+    an HTTP status for every request, `page` the body of every answer.
     """
 
     def __init__(self, repo: str, kind: str, files: dict[str, bytes]):
         self.repo, self.kind, self.files = repo, kind, files
         self.faults: dict[str, str] = {}
         self.status: int | None = None
+        self.page: bytes | None = None
         self.asked: list[str] = []  # paths of all requests
         self.got: list[str] = []  # files that were asked for
 
@@ -33,6 +34,8 @@ class Hub:
         self.asked.append(path)
         if self.status:
             return self.status, {}, b"", b""
+        if self.page:
+            return 200, {}, self.page, self.page
         prefix = "" if self.kind == "model" else "datasets/"
         for revision in (SHA, "main"):
             if path == f"/api/{self.kind}s/{self.repo}/revision/{revision}":

@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def locks(tmp_path, monkeypatch):
     monkeypatch.setattr(device, "_held", held)
     yield held
     for file in held:
-        file.close()
+        os.close(file)
 
 
 @pytest.fixture
@@ -84,6 +86,40 @@ def test_jobs_on_one_host_get_distinct_gpus_and_a_dead_jobs_gpu_is_free(tmp_path
     two.end()
     three.end()
     assert (first, second, third) == ("cuda:0", "cuda:1", "cuda:0")
+
+
+@pytest.fixture
+def shared():
+    """Return a folder as /tmp is; pytest's own are for their owner alone."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root can become other users")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_jobs_of_two_users_get_distinct_gpus(shared, locks, monkeypatch, umask):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(shared))
+    before, devices = os.umask(umask), []
+    try:
+        for user in (12001, 12002, 12001):
+            os.seteuid(user)
+            devices.append(device._free_device(2))
+            os.seteuid(0)
+    finally:
+        os.seteuid(0)
+        os.umask(before)
+    assert devices == [0, 1, os.getpid() % 2]
+
+
+def test_a_lock_file_that_is_a_link_is_not_followed(locks, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    target = tmp_path / "victim"
+    (tmp_path / "prunecal-gpu--0.lock").symlink_to(target)
+    assert device._free_device(1) == os.getpid() % 1
+    assert not target.exists()
 
 
 def test_more_jobs_than_gpus_share_them(locks, monkeypatch):

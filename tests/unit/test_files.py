@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,28 @@ TABLE = pa.table({"a": [1, 2, 3], "b": [[1.5], [], [2.5, 3.5]]})
 FACTS = {"z": {"b": 1, "a": [None, "ü\n\x07"]}, "alpha": 0.5, "seed": None, "ids": ["x", "y"]}
 
 
+@pytest.fixture(params=[0o002, 0o022, 0o077], ids=oct)
+def umask(request):
+    """Run as a user with some umask."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_files_and_folders_follow_the_umask(tmp_path, umask):
+    folder = tmp_path / "new"
+    files.write_json(folder / "a.json", 1)
+    files.write_table(folder / "b.parquet", TABLE, {})
+    files.write_arrays(folder / "c.safetensors", {"x": np.ones(3)}, {})
+    files.write_json(folder / "a.json", 2)  # replaced
+    (folder / "d.csv").write_text("1")
+    files.record(folder / "d.csv")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert len(modes) == 8  # each with its checksum
+    assert modes == dict.fromkeys(modes, 0o666 & ~umask)
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
 def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path):
     path = tmp_path / "deep" / "file.txt"
     with files.atomic(path) as temporary:
@@ -24,7 +47,6 @@ def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path):
         temporary.write_text("whole")
     assert path.read_text() == "whole"
     assert sorted(one.name for one in path.parent.iterdir()) == [".file.txt.sha256", "file.txt"]
-    assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

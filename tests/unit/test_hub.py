@@ -122,6 +122,45 @@ def test_a_hub_in_trouble_is_named_with_its_status(remote):
         hub.fetch(REPO, SHA, "model", PATTERNS)
 
 
+def test_a_hub_that_refuses_more_requests_is_named(remote):
+    remote.status = 429
+    with pytest.raises(PrunecalError, match=r"HTTP 429.*wait some minutes, or set HF_TOKEN"):
+        hub.fetch(REPO, SHA, "model", PATTERNS)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository_is_named_with_the_token_that_opens_it(remote, status):
+    remote.status = status
+    with pytest.raises(PrunecalError, match=rf"gives no model {REPO}.*HTTP {status}.*HF_TOKEN"):
+        hub.fetch(REPO, SHA, "model", PATTERNS)
+
+
+def test_a_page_instead_of_the_hubs_answer_is_a_hub_out_of_reach(remote):
+    remote.page = b"<html>Please sign in to this network</html>"
+    with pytest.raises(PrunecalError, match=f"{REPO} at revision {SHA} cannot be fetched"):
+        hub.fetch(REPO, SHA, "model", PATTERNS)
+
+
+def test_half_a_cache_offline_names_the_file_that_it_lacks(remote, monkeypatch):
+    path = hub.fetch(REPO, "main", "model", PATTERNS) / "model.safetensors"
+    path.resolve().unlink()
+    path.unlink()
+    with pytest.raises(PrunecalError, match=r"lacks model.safetensors.*snakemake prefetch"):
+        hub.locate(REPO, SHA, "model", PATTERNS)
+    remote.status = 503
+    message = f"model {REPO} at revision main cannot be fetched .it lacks model.safetensors.*503"
+    with pytest.raises(PrunecalError, match=message):
+        hub.fetch(REPO, "main", "model", PATTERNS)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    huggingface_hub.close_session()
+    try:
+        with pytest.raises(PrunecalError, match=r"lacks model.safetensors.*unset HF_HUB_OFFLINE"):
+            hub.fetch(REPO, SHA, "model", PATTERNS)
+    finally:
+        monkeypatch.undo()
+        huggingface_hub.close_session()
+
+
 def test_a_hub_out_of_reach_is_an_error_that_names_the_remedy(tmp_path, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused

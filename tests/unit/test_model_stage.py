@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from helpers.loopback_hub import SHA, Hub, serve, use
 from prunecal import model, recipes
 from prunecal.core.errors import PrunecalError
 from prunecal.sources import model_folder
+from prunecal.sources.weights import checked
 from prunecal.sources.weights import folder as find_weights
 from prunecal.storage import files
 
@@ -21,6 +24,8 @@ REPO = "someone/small-llava"
 WEIGHTS = save({"w": np.arange(100, dtype=np.float32)})
 FILES = {
     "config.json": b'{"model_type": "llava", "text_config": {"model_type": "llama"}}',
+    "preprocessor_config.json": b'{"size": 56}',
+    "tokenizer.json": b'{"version": "1.0"}',
     "tokenizer_config.json": b"{}",
     "model.safetensors": WEIGHTS,
 }
@@ -41,15 +46,16 @@ def obtain(tmp_path: Path, source: dict, weights: Path | None = None) -> dict:
     out = tmp_path / "manifest.json"
     params = json.dumps({"family": "llava", **source})
     model.main(argparse.Namespace(model="m", params=params, manifest=out, weights=weights))
-    return files.read_json(out)
+    return files.read_object(out)
 
 
 def test_a_local_folder_gives_a_manifest_without_its_path(folder, tmp_path):
     described = obtain(tmp_path, {"path": str(folder)})
     assert [file["name"] for file in described["files"]] == sorted(FILES)
-    assert described["files"][1]["size"] == len(WEIGHTS)
+    sizes = {file["name"]: file["size"] for file in described["files"]}
+    assert sizes["model.safetensors"] == len(WEIGHTS)
     assert str(tmp_path) not in json.dumps(described)
-    assert find_weights({"path": str(folder)}, described) == folder
+    assert find_weights({"path": str(folder)}) == folder
 
 
 def test_a_repository_gives_the_same_files_and_is_found_again_offline(
@@ -65,7 +71,7 @@ def test_a_repository_gives_the_same_files_and_is_found_again_offline(
     assert described["digest"] == local["digest"]
     assert (described["repo"], described["revision"]) == (REPO, SHA)
     assert set(remote.got) == set(FILES)
-    found = find_weights(source, described)
+    found = find_weights(source)
     assert (found / "model.safetensors").read_bytes() == WEIGHTS
 
 
@@ -80,6 +86,8 @@ def train(params, folder):
         (folder / "config.json").write_text("half")
         raise RuntimeError("out of memory")
     (folder / "config.json").write_text('{"model_type": "llava"}')
+    (folder / "processor_config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
     save_file({"w": np.zeros(params.steps, dtype=np.float32)}, folder / "model.safetensors")
     return pd.DataFrame({"step": [0]})
 """
@@ -103,10 +111,11 @@ def test_a_recipe_trains_into_the_weights_folder_and_replaces_what_was_there(tmp
     (weights / "stale.safetensors").write_bytes(b"old")
     source = {"train": {"recipe": "toy", "steps": 3}}
     described = obtain(tmp_path, source, weights)
-    assert [file["name"] for file in described["files"]] == ["config.json", "model.safetensors"]
+    names = ["config.json", "model.safetensors", "processor_config.json", "tokenizer.json"]
+    assert [file["name"] for file in described["files"]] == names
     assert described["train"] == source["train"]
-    assert find_weights(source, described, weights) == weights
-    assert sorted(path.name for path in weights.iterdir()) == ["config.json", "model.safetensors"]
+    assert find_weights(source, weights) == weights
+    assert sorted(path.name for path in weights.iterdir()) == names
 
 
 @pytest.mark.usefixtures("toy")
@@ -183,6 +192,13 @@ INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.s
             "config.json asks for code of its own",
         ),
         (replaced(tokenizer_config__json=b'{"auto_map": {}}'), "tokenizer_config.json asks for"),
+        (replaced(tokenizer__json=None), r"has no tokenizer \(tokenizer.json\); copy or"),
+        (replaced(preprocessor_config__json=None), "has no image processor .*; copy or download"),
+        (replaced(adapter_config__json=b"{}"), "holds an adapter .* merged into"),
+        (
+            replaced(config__json=b'{"model_type": "llava", "quantization_config": {"bits": 4}}'),
+            "config.json says that the weights are quantised .* give the original weights",
+        ),
     ],
 )
 def test_a_folder_that_cannot_or_must_not_be_loaded_is_named(tmp_path, files, message):
@@ -211,20 +227,74 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         obtain(tmp_path, {"path": str(tmp_path / "nowhere")})
 
 
-@pytest.mark.parametrize(
-    ("change", "message", "sizes_only"),
-    [
-        (lambda path: path.unlink(), "is missing", True),
-        (lambda path: path.write_bytes(WEIGHTS[:-1]), f"has {len(WEIGHTS) - 1} bytes", True),
-        (lambda path: path.write_bytes(b"x" + WEIGHTS[1:]), "differs from its checksum", False),
-    ],
-)
-def test_a_model_that_is_no_longer_its_manifest_is_named(folder, change, message, sizes_only):
-    described = model_folder.describe(folder, "llava", {})
-    model_folder.verify(folder, described)
+def load(source, described, read=lambda: None):
+    """Do what the stages that load a model do."""
+    with checked(source, described):
+        read()
+
+
+CHANGES = {
+    "missing": (Path.unlink, "is missing"),
+    "cut off": (lambda path: path.write_bytes(WEIGHTS[:-1]), f"has {len(WEIGHTS) - 1} bytes"),
+    "altered": (lambda path: path.write_bytes(b"x" + WEIGHTS[1:]), "differs from its checksum"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_model_that_is_no_longer_its_manifest_is_named_before_it_is_loaded(
+    folder, tmp_path, change, message
+):
+    source = {"path": str(folder)}
+    described = obtain(tmp_path, source)
+    load(source, described)
     change(folder / "model.safetensors")
-    with pytest.raises(PrunecalError, match=f"model.safetensors {message}.*stage again"):
-        model_folder.verify(folder, described, sizes_only=sizes_only)
+    with pytest.raises(PrunecalError, match=f"model.safetensors {message}.*`snakemake repair`"):
+        load(source, described)
+
+
+def test_a_file_that_was_added_is_named(folder, tmp_path):
+    described = obtain(tmp_path, {"path": str(folder)})
+    (folder / "added_tokens.json").write_text("{}")
+    with pytest.raises(PrunecalError, match=r"added_tokens.json was added: the model is not the"):
+        load({"path": str(folder)}, described)
+
+
+def test_weights_that_change_while_they_are_loaded_are_named(folder, tmp_path):
+    described = obtain(tmp_path, {"path": str(folder)})
+
+    def replace():
+        shutil.copy2(folder / "model.safetensors", folder / "other")
+        (folder / "other").replace(folder / "model.safetensors")
+
+    with pytest.raises(PrunecalError, match="model.safetensors changed while it was loaded"):
+        load({"path": str(folder)}, described, replace)
+
+
+LINKS = [
+    ("tokenizer.json", "outside.json", "is a link to .*outside.json, outside of the model's fold"),
+    ("tokenizer.json", "gone.json", "is a link to .*gone.json, outside of the model's folder"),
+    ("model.safetensors", "/dev/zero", "is a link to /dev/zero, outside"),
+    ("processor_config.json", "model/missing.json", "is a link to .*, which is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "message"), LINKS)
+def test_a_link_out_of_a_models_folder_or_to_nothing_is_refused(
+    folder, tmp_path, name, target, message
+):
+    (tmp_path / "outside.json").write_text("{}")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / target)
+    with pytest.raises(PrunecalError, match=f"{name} {message}"):
+        obtain(tmp_path, {"path": str(folder)})
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "vocab.txt"])
+def test_a_pipe_in_a_models_folder_is_refused_and_not_waited_for(folder, tmp_path, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(PrunecalError, match=f"{name} is not a regular file|has no {name}"):
+        obtain(tmp_path, {"path": str(folder)})
 
 
 def test_a_fault_ends_with_one_sentence_and_the_traceback_in_the_log(request, folder, tmp_path):

@@ -32,10 +32,11 @@ def main(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     where = device.pick(arguments.device, arguments.threads)
     described = files.read_object(arguments.manifest)
-    folder = weights.folder(json.loads(arguments.source), described, arguments.weights)
     family = plugins.load("models", settings["family"])
     files.made_with(family.__name__)
-    llava = family.load(folder, settings, where)
+    source = json.loads(arguments.source)
+    with weights.checked(source, described, arguments.weights) as folder:
+        llava = family.load(folder, settings, where)
     ids, features, saliency = [], [], []
     table = files.read_table(arguments.images, ["image_id", "bytes"])
     batches = cli.progress(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prunecal.engine.session import Answers, Session
+    from prunecal.storage.schemas import Facts
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,18 @@ class Job:
         return json.loads(self.arguments.settings)
 
     @cached_property
+    def manifest(self) -> Facts:
+        """What the model is made of; read once, so that the key is of what is loaded."""
+        return files.read_object(self.arguments.manifest)
+
+    @cached_property
     def shared_facts(self) -> dict[str, Any]:
         """What determines all cells' content, apart from the cell itself."""
         arguments = self.arguments
-        manifest = files.read_object(arguments.manifest)
         questions = files.read_facts(arguments.questions)
         return {
-            "model_digest": manifest["digest"],
-            "model_revision": manifest.get("revision"),
+            "model_digest": self.manifest["digest"],
+            "model_revision": self.manifest.get("revision"),
             "dataset_revision": questions["revision"],
             "batch_tokens": arguments.batch_tokens,
             **self.settings,
@@ -75,9 +80,9 @@ class Job:
 
         arguments = self.arguments
         where = device.pick(arguments.device, arguments.threads)
-        described = files.read_object(arguments.manifest)
-        folder = weights.folder(json.loads(arguments.source), described, arguments.weights)
-        llava = plugins.load("models", self.settings["family"]).load(folder, self.settings, where)
+        source, family = json.loads(arguments.source), self.settings["family"]
+        with weights.checked(source, self.manifest, arguments.weights) as folder:
+            llava = plugins.load("models", family).load(folder, self.settings, where)
         return Session(llava, self.questions, arguments.features, arguments.batch_tokens)
 
 

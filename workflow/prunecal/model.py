@@ -9,15 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prunecal.core import cli
 from prunecal.sources import model_folder
 from prunecal.sources.weights import obtain
 from prunecal.storage import files
-
-if TYPE_CHECKING:
-    pass
+from prunecal.storage.digest_cache import NAME, DigestCache
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -25,7 +22,9 @@ def main(arguments: argparse.Namespace) -> None:
     source = json.loads(arguments.params)
     place = obtain(source, arguments.weights)
     origin = {key: source[key] for key in ("repo", "revision", "train") if source.get(key)}
-    described = model_folder.describe(place, source["family"], origin)
+    arguments.manifest.parent.mkdir(parents=True, exist_ok=True)
+    known = DigestCache(arguments.manifest.with_name(NAME))
+    described = model_folder.describe(place, source["family"], origin, known.digest)
     files.write_json(arguments.manifest, described)
     size = sum(file["size"] for file in described["files"])
     cli.log.info("%s: %d files, %.1f MB", arguments.model, len(described["files"]), size / 1e6)

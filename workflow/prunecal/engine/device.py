@@ -14,15 +14,15 @@ from prunecal.core.errors import PrunecalError
 if TYPE_CHECKING:
     import torch
 
-_held = []  # open lock files: a device stays this process's own until the process ends
+_held: list[int] = []  # open lock files: a device stays this process's own until the process ends
 
 
 def pick(wanted: str, threads: int) -> torch.device:
     """Return the device to run on, and keep PyTorch to `threads` CPU threads.
 
-    Jobs on one host get distinct GPUs where there are enough: each locks the first free one until
-    its process ends, however it ends. (A cluster gives each job its own through
-    CUDA_VISIBLE_DEVICES.)
+    Jobs on one host, of all its users, get distinct GPUs where there are enough: each locks the
+    first free one until its process ends, however it ends. (A cluster gives each job its own
+    through CUDA_VISIBLE_DEVICES.)
 
     Args:
         wanted: "cpu", "cuda", or "auto" for a GPU if there is one.
@@ -68,13 +68,29 @@ def _free_device(count: int) -> int:
     """Lock and return the first GPU that no other job holds; share them in turn if all are held."""
     seen = re.sub(r"[^\w,-]", "_", os.environ.get("CUDA_VISIBLE_DEVICES", ""))  # MIG names hold /
     for index in range(count):
-        path = Path(tempfile.gettempdir(), f"prunecal-gpu-{os.getuid()}-{seen}-{index}.lock")
-        file = path.open("w")
+        file = _opened(Path(tempfile.gettempdir(), f"prunecal-gpu-{seen}-{index}.lock"))
+        if file is None:
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(file)
             continue
         _held.append(file)
         return index
     return os.getpid() % count
+
+
+def _opened(path: Path) -> int | None:
+    """Open a lock file that all users of a host share; None if another user hides it."""
+    for flags in (0, os.O_CREAT | os.O_EXCL, 0):  # the last if another job has just made it
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o444)
+        except (FileNotFoundError, FileExistsError):
+            continue
+        except OSError:
+            return None
+        if flags:
+            os.fchmod(file, 0o444)  # whatever the umask: an empty file, that others lock as well
+        return file
+    return None

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError
+from prunecal.models._checkpoint import load_weights, readable
 from prunecal.study.prompts import IMAGE, conversation
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ class Llava:
 
     Raises:
         PrunecalError: the folder's model has another number of visual tokens than the settings
-            say, or takes other features from its tower than LLaVA-1.5.
+            say, takes other features from its tower than LLaVA-1.5, or does not hold what the
+            model is made of (see `_checkpoint`).
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], device: torch.device) -> None:
-        import torch
         from transformers import (
             AutoImageProcessor,
             AutoTokenizer,
@@ -44,20 +45,17 @@ class Llava:
 
         from prunecal.engine.decoder import Decoder
 
-        config = LlavaConfig.from_pretrained(folder, local_files_only=True)
-        _check_config(folder, config, settings["visual_tokens"])
-        self.settings, self.device = settings, device
-        self.model = LlavaForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=getattr(torch, settings["dtype"]),
-            attn_implementation="sdpa",
-            local_files_only=True,
-            use_safetensors=True,
-        )
-        self.model.to(device).eval().requires_grad_(requires_grad=False)
         own = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs it
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, **own)
-        self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
+        with readable(folder, "configuration"):
+            config = LlavaConfig.from_pretrained(folder, local_files_only=True)
+        _check_config(folder, config, settings["visual_tokens"])
+        with readable(folder, "tokenizer's files"):
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, **own)
+        with readable(folder, "image processor's files"):
+            self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
+        self.settings, self.device = settings, device
+        self.model = load_weights(LlavaForConditionalGeneration, folder, config, settings["dtype"])
+        self.model.to(device).requires_grad_(requires_grad=False)
         self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
 
     def pixels(self, images: Sequence[Image]) -> Tensor:

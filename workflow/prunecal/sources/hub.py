@@ -11,29 +11,38 @@ import hashlib
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from prunecal.core import disk_errors
 from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError
-from prunecal.sources import safe_paths
 from prunecal.storage.checksums import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from huggingface_hub.hf_api import RepoFile
+    from collections.abc import Iterator
 
 ATTEMPTS = 3
 Kind = Literal["model", "dataset"]
 
 
+class Repository(NamedTuple):
+    """A repository of the Hub at a revision, and glob patterns of its files (all by default)."""
+
+    name: str
+    revision: str
+    kind: Kind
+    patterns: list[str] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} at revision {self.revision}"
+
+
 def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = None) -> Path:
     """Download what is not in the cache yet and return the folder that holds the repository.
 
-    Every file is held against the size and checksum that the Hub lists for it; one that differs
-    is deleted and fetched again. Without the Hub a complete cached copy will do, held against the
-    checksums under which the cache stored its files.
+    Every file is held against the checksum that the Hub lists for it; one that differs is deleted
+    and fetched again. Without the Hub a complete cached copy will do, held against the checksums
+    under which the cache stored its files.
 
     Args:
         repo: for example "llava-hf/llava-1.5-7b-hf".
@@ -46,36 +55,35 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
             that fits or one whose name leads out of its folder, or gave a damaged file three times;
             or the cache's disk is full.
     """
-    listing = _listing(repo, revision, kind, patterns)
-    if listing is not None and not listing:
-        raise PrunecalError(
-            f"{kind} {repo} at revision {revision} has no file that fits {patterns}; "
-            f"{_remedy('correct `repo:` and `revision:`')}"
-        )
+    from huggingface_hub import constants
+
+    source = Repository(repo, revision, kind, patterns)
     for _ in range(ATTEMPTS):
         try:
-            folder = _snapshot(repo, revision, kind, patterns, offline=listing is None)
-        except (*_transient_errors(), ValueError) as error:  # the last for names that lead out
+            folder = _snapshot(source, offline=constants.HF_HUB_OFFLINE)
+            damaged, online = _damaged(folder, source)
+        except _errors() as error:
+            if sentence := _explained(error, source):
+                raise PrunecalError(sentence) from error
             fault = _describe(error)
         else:
-            damaged = _damaged(folder, listing)
             if not damaged:
                 return folder
-            fault = f"{damaged[0]} differs from its checksum"
-            for name in damaged:
-                blob = (folder / name).resolve()
+            fault = f"{damaged[0].name} differs from its checksum"
+            for path in damaged:
+                blob = path.resolve()
                 if folder.resolve().parents[1] in blob.parents:  # in the cache of this repository
                     blob.unlink(missing_ok=True)
-                (folder / name).unlink(missing_ok=True)  # the link to it
-        if listing is None:
-            raise PrunecalError(
-                f"the cached copy of {kind} {repo} at revision {revision} is damaged ({fault}) and "
-                f"the Hub cannot be reached; {_remedy('go online to fetch it again')}"
-            )
-        log.warning("%s at revision %s: %s; fetching it again", repo, revision, fault)
+                path.unlink(missing_ok=True)  # the link to it
+            if not online:
+                raise PrunecalError(
+                    f"the cached copy of {source} is damaged ({fault}) and the Hub cannot be "
+                    f"reached; {_remedy('go online to fetch it again')}"
+                )
+        log.warning("%s: %s; fetching it again", source, fault)
     raise PrunecalError(
-        f"{kind} {repo} at revision {revision} did not arrive whole in {ATTEMPTS} attempts: "
-        f"{fault}; {_remedy('try again later')}"
+        f"{source} did not arrive whole in {ATTEMPTS} attempts: {fault}; "
+        f"{_remedy('try again later')}"
     )
 
 
@@ -85,117 +93,114 @@ def locate(repo: str, revision: str, kind: Kind, patterns: list[str] | None = No
     Raises:
         PrunecalError: it is not, or not whole, in the cache.
     """
+    source = Repository(repo, revision, kind, patterns)
     try:
-        return _snapshot(repo, revision, kind, patterns, offline=True)
+        return _snapshot(source, offline=True)
     except FileNotFoundError as error:
         raise PrunecalError(
-            f"{kind} {repo} at revision {revision} is not in the Hub's cache on this machine; run "
-            f"its stage again to fetch it, with the same HF_HOME"
+            f"{source} is not in the Hub's cache on this machine{_missing(error)}; run "
+            "`snakemake prefetch` to fetch it, with the same HF_HOME"
         ) from error
 
 
-def _snapshot(
-    repo: str, revision: str, kind: Kind, patterns: list[str] | None, *, offline: bool
-) -> Path:
+def _snapshot(source: Repository, *, offline: bool) -> Path:
     from huggingface_hub import constants, snapshot_download
 
-    _speak_through_our_log()
+    logging.getLogger("huggingface_hub").handlers = log.handlers  # an address may hold a login
     with disk_errors.writing(Path(constants.HF_HUB_CACHE)), _no_endless_resume():
         folder = snapshot_download(
-            repo,
-            repo_type=kind,
-            revision=revision,
-            allow_patterns=patterns,
+            source.name,
+            repo_type=source.kind,
+            revision=source.revision,
+            allow_patterns=source.patterns,
             local_files_only=offline,
+        )
+    if not _files(Path(folder), source):
+        raise PrunecalError(
+            f"{source} has no file that fits {source.patterns}; "
+            f"{_remedy('correct `repo:` and `revision:`')}"
         )
     return Path(folder)
 
 
-def _listing(
-    repo: str, revision: str, kind: Kind, patterns: list[str] | None
-) -> dict[str, RepoFile] | None:
-    """Ask the Hub for the files of a repository; None if it is out of reach but they are cached."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.hf_api import RepoFile
-    from huggingface_hub.utils import HFValidationError, filter_repo_objects
+def _files(folder: Path, source: Repository) -> list[Path]:
+    from huggingface_hub.utils import filter_repo_objects
 
-    _speak_through_our_log()
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return [folder / name for name in filter_repo_objects(names, allow_patterns=source.patterns)]
+
+
+def _damaged(folder: Path, source: Repository) -> tuple[list[Path], bool]:
+    """Return the files that differ from their checksum, and whether the Hub was asked for those."""
+    from huggingface_hub import HfApi
+
+    paths = _files(folder, source)
     try:
-        tree = HfApi().list_repo_tree(repo, repo_type=kind, revision=revision, recursive=True)
-        files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
-        _refuse_ways_out(f"{kind} {repo} at revision {revision}", files)
-        return {name: files[name] for name in filter_repo_objects(files, allow_patterns=patterns)}
-    except HFValidationError as error:
-        raise PrunecalError(f"`repo: {repo}`: {error}") from error
-    except (*_transient_errors(), ValueError) as error:
-        status = _status(error)
-        if status in (401, 403, 404):
-            remedy = _remedy("correct `repo:` and `revision:` (HF_TOKEN opens gated ones)")
-            raise PrunecalError(
-                f"{constants.ENDPOINT} gives no {kind} {repo} at revision {revision} "
-                f"(HTTP {status}); {remedy}"
-            ) from error
-        with contextlib.suppress(FileNotFoundError):
-            folder = _snapshot(repo, revision, kind, patterns, offline=True)
-            log.info("the Hub cannot be reached; taking %s from the cache %s", repo, folder)
-            return None
-        raise PrunecalError(
-            f"{kind} {repo} at revision {revision} cannot be fetched: {constants.ENDPOINT} cannot "
-            f"be reached ({_describe(error)}); {_remedy('check the network and HF_ENDPOINT')}"
-        ) from error
+        verified = HfApi().verify_repo_checksums(
+            source.name, repo_type=source.kind, revision=source.revision
+        )
+    except _errors() as error:
+        log.info("the Hub cannot be reached (%s); taking %s", _describe(error), folder)
+        return [path for path in paths if not _has_the_content_of_its_name(path)], False
+    differing = {folder / mismatch["path"] for mismatch in verified.mismatches}
+    return [path for path in paths if path in differing], True
 
 
-def _refuse_ways_out(where: str, names: Iterable[str]) -> None:
-    for name in names:
-        if not safe_paths.is_inside(name):
-            raise PrunecalError(
-                f"{where} lists the file {name!r}, whose name leads out of its folder; nothing was "
-                f"fetched: use another repository or mirror"
-            )
+def _has_the_content_of_its_name(path: Path) -> bool:
+    """Hold a file against its blob's name in the cache: SHA-256 if large, else git's SHA-1."""
+    name = path.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", name):
+        return file_digest(path) == name
+    if re.fullmatch("[0-9a-f]{40}", name):
+        content = path.read_bytes()
+        header = b"blob %d\0" % len(content)
+        return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == name
+    return True  # a mirror that names files otherwise tells no checksum
 
 
-def _speak_through_our_log() -> None:
-    """Let what the Hub's client says go where ours goes: its addresses may hold a login."""
-    logging.getLogger("huggingface_hub").handlers = log.handlers
+def _errors() -> tuple[type[Exception], ...]:
+    from huggingface_hub.errors import HTTPError  # of the HTTP client that this version uses
+
+    # RuntimeError is of hf_xet, ValueError of names that lead out of the cache's folder
+    return OSError, HTTPError, RuntimeError, ValueError
+
+
+def _explained(error: Exception, source: Repository) -> str | None:
+    """Return what to do about an error, or None if another attempt may help."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    status = _status(error) or _status(error.__cause__)
+    if isinstance(error, HFValidationError):
+        return f"`repo: {source.name}`: {error}"
+    if status in (401, 403, 404):
+        remedy = _remedy("correct `repo:` and `revision:` (HF_TOKEN opens gated ones)")
+        return f"{constants.ENDPOINT} gives no {source} (HTTP {status}); {remedy}"
+    if status == 429:
+        remedy = _remedy("wait some minutes, or set HF_TOKEN, and run again")
+        return f"{constants.ENDPOINT} refuses more requests for {source} (HTTP 429); {remedy}"
+    if re.match("Invalid (filename|pointer path)", str(error)):  # one that leads out of its folder
+        return f"{source}: {_describe(error)}; use another repository or mirror"
+    if isinstance(error, LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
+        remedy = _remedy("unset HF_HUB_OFFLINE to fetch it")
+        return f"{source} is not in the Hub's cache{_missing(error)}; {remedy}"
+    if isinstance(error, LocalEntryNotFoundError | ValueError):  # or no JSON: a captive portal
+        remedy = _remedy("check the network and HF_ENDPOINT")
+        return (
+            f"{source} cannot be fetched{_missing(error)}: {constants.ENDPOINT} cannot be reached "
+            f"({_describe(error)}); {remedy}"
+        )
+    return None
+
+
+def _missing(error: Exception) -> str:
+    """Return which files a cached copy lacks, in brackets, if the library says so."""
+    names = re.search(r"file\(s\) are missing \(([^)]*)\)", str(error))
+    return f" (it lacks {names[1]})" if names else ""
 
 
 def _remedy(first: str) -> str:
     return f"{first}, or put the files in a local folder and give it as `path:` instead of `repo:`"
-
-
-def _damaged(folder: Path, listing: Mapping[str, RepoFile] | None) -> list[str]:
-    """Return the names of the files that are missing, cut off or altered."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    names = listing or [path.relative_to(folder).as_posix() for path in found]
-    return [name for name in sorted(names) if not _whole(folder / name, (listing or {}).get(name))]
-
-
-def _whole(path: Path, entry: RepoFile | None) -> bool:
-    """Tell whether a file is what the Hub lists or, unlisted, what the cache's blob is named for.
-
-    Both name large files by their SHA-256 and small ones by git's SHA-1 over a header and content.
-    """
-    if not path.is_file():
-        return False
-    size = path.stat().st_size
-    expected = path.resolve().name
-    if entry is not None:
-        if size != entry.size:
-            return False
-        expected = entry.lfs.sha256 if entry.lfs else entry.blob_id
-    if re.fullmatch("[0-9a-f]{64}", expected):
-        return file_digest(path) == expected
-    if re.fullmatch("[0-9a-f]{40}", expected):
-        with path.open("rb") as file:
-            header = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-            return hashlib.file_digest(file, lambda: header).hexdigest() == expected
-    return True  # a mirror that names files otherwise tells no checksum
-
-
-def _transient_errors() -> tuple[type[Exception], ...]:
-    from huggingface_hub.errors import HTTPError  # of the HTTP client that this version uses
-
-    return OSError, HTTPError, RuntimeError  # the last from hf_xet
 
 
 def _status(error: BaseException | None) -> int | None:

@@ -9,24 +9,36 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core import plugins
 from prunecal.core.cli import log, progress
 from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.sources import safe_paths
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.files import canonical_json, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+ADAPTER = "adapter_config.json"
+REQUIRED = {
+    "tokenizer": ("tokenizer.json",),
+    "image processor": ("preprocessor_config.json", "processor_config.json"),
+}
 INDEX = "model.safetensors.index.json"
 
 
-def describe(folder: Path, family: str, source: Mapping[str, Any]) -> dict[str, Any]:
+def describe(
+    folder: Path,
+    family: str,
+    source: Mapping[str, Any],
+    digest: Callable[[Path], str] = file_digest,
+) -> dict[str, Any]:
     """Return the manifest of a model folder, the same wherever the folder lies.
 
     Args:
         folder: a model in the Hub's layout, saved by `save_pretrained`.
         family: the file of `prunecal/models` that is to run it.
         source: where it came from, without local paths, for example its repo and revision.
+        digest: returns a file's SHA-256.
 
     Returns:
         `source` and, beside it, `family`, `files` (name, size in bytes, sha256; sorted by name)
@@ -36,22 +48,37 @@ def describe(folder: Path, family: str, source: Mapping[str, Any]) -> dict[str, 
         PrunecalError: as `check`.
     """
     check(folder, family)
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for pattern in PATTERNS
-        for path in folder.glob(pattern)
-        if path.is_file()
-    )
+    paths = _members(folder)
     files = [
-        {
-            "name": name,
-            "size": (folder / name).stat().st_size,
-            "sha256": file_digest(folder / name),
-        }
-        for name in progress(names, total=len(names), what="checksums", unit="file")
+        {"name": path.name, "size": path.stat().st_size, "sha256": digest(path)}
+        for path in progress(paths, total=len(paths), what="checksums", unit="file")
     ]
-    digest = hashlib.sha256(canonical_json(files).encode()).hexdigest()
-    return {**source, "family": family, "files": files, "digest": digest}
+    whole = hashlib.sha256(canonical_json(files).encode()).hexdigest()
+    return {**source, "family": family, "files": files, "digest": whole}
+
+
+def _members(folder: Path) -> list[Path]:
+    """List the files that are part of the model, sorted by name.
+
+    Raises:
+        PrunecalError: one is not a regular file, or a link out of the folder or to nothing.
+    """
+    paths = sorted(path for pattern in PATTERNS for path in folder.glob(pattern))
+    homes = [safe_paths.real(folder)]
+    if folder.parent.name == "snapshots":  # of the Hub's cache, which links to its blobs
+        homes.append(safe_paths.real(folder.parents[1] / "blobs"))
+    for path in paths:
+        target = safe_paths.real(path)
+        if target.parent not in homes:
+            fault = f"is a link to {target}, outside of the model's folder"
+        elif not target.exists():
+            fault = f"is a link to {target}, which is missing"
+        elif not target.is_file():
+            fault = "is not a regular file"
+        else:
+            continue
+        raise PrunecalError(f"{path} {fault}; put the model's own file there")
+    return paths
 
 
 def check(folder: Path, family: str) -> None:
@@ -59,8 +86,9 @@ def check(folder: Path, family: str) -> None:
 
     Raises:
         PrunecalError: no folder, no or unreadable config.json, a model_type that the family
-            cannot run, code of the model's own, no weights, pickled weights only, or
-            weights cut off.
+            cannot run, code of the model's own, quantised weights, an adapter, no tokenizer or
+            image processor, no weights, pickled weights only, weights cut off, or a file that is a
+            link out of the folder.
     """
     if not folder.is_dir():
         raise PrunecalError(f"{folder} is not a folder; give the model's folder as `path:`")
@@ -69,8 +97,9 @@ def check(folder: Path, family: str) -> None:
             f"{folder} has no config.json; give a folder in the Hub's layout, as "
             f"`save_pretrained` writes it"
         )
+    paths = _members(folder)
     config = read_json(folder / "config.json")
-    for path in sorted(folder.glob("*config.json")):
+    for path in (path for path in paths if path.name.endswith("config.json")):
         if "auto_map" in _keys(read_json(path)):
             raise PrunecalError(
                 f"{path} asks for code of its own (auto_map); such code is never run "
@@ -85,34 +114,48 @@ def check(folder: Path, family: str) -> None:
             f"{family} cannot run; supported are {every}: correct `family:` or the model's source, "
             f"or add a family to prunecal/models"
         )
+    if config.get("quantization_config"):
+        raise PrunecalError(
+            f"{folder / 'config.json'} says that the weights are quantised (quantization_config), "
+            "which is not supported; give the original weights"
+        )
+    if (folder / ADAPTER).is_file():
+        raise PrunecalError(
+            f"{folder} holds an adapter ({ADAPTER}), which is not applied; give a model that it "
+            "was merged into (peft's `merge_and_unload`)"
+        )
     _check_weights(folder)
+    for part, names in REQUIRED.items():
+        if not any((folder / name).is_file() for name in names):
+            raise PrunecalError(
+                f"{folder} has no {part} ({' or '.join(names)}); copy or download it again, or "
+                "write it with transformers' `save_pretrained`"
+            )
 
 
-def verify(folder: Path, manifest: Mapping[str, Any], *, sizes_only: bool = False) -> None:
-    """Hold a model folder against its manifest.
+def faults(
+    folder: Path, manifest: Mapping[str, Any], digest: Callable[[Path], str] = file_digest
+) -> Iterator[tuple[Path, str]]:
+    """Yield the files in which a model folder differs from its manifest, and how.
 
     Args:
         folder: the model's folder.
         manifest: what `describe` returned for it.
-        sizes_only: leave the checksums out; takes no time however large the model.
-
-    Raises:
-        PrunecalError: a file is missing or differs.
+        digest: returns a file's SHA-256.
     """
     for file in manifest["files"]:
         path = folder / file["name"]
         if not path.is_file():
-            fault = "is missing"
+            yield path, "is missing"
         elif path.stat().st_size != file["size"]:
-            fault = f"has {path.stat().st_size} bytes instead of {file['size']}"
-        elif not sizes_only and file_digest(path) != file["sha256"]:
-            fault = "differs from its checksum"
-        else:
-            continue
-        raise PrunecalError(
-            f"{path} {fault}; the model is not the one that its manifest describes: restore the "
-            f"file, or delete the manifest and run the model's stage again"
-        )
+            yield path, f"has {path.stat().st_size} bytes instead of {file['size']}"
+        elif digest(path) != file["sha256"]:
+            yield path, "differs from its checksum"
+    listed = {file["name"] for file in manifest["files"]}
+    for pattern in PATTERNS:
+        for path in sorted(folder.glob(pattern)):
+            if path.name not in listed:
+                yield path, "was added"
 
 
 def _check_weights(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,12 +16,14 @@ from prunecal.core.parameters import sentence
 from prunecal.core.redaction import expanded
 from prunecal.sources import hub, model_folder
 from prunecal.storage import files
+from prunecal.storage.digest_cache import NAME, DigestCache, identity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
     from prunecal.core.parameters import Parameters
+    from prunecal.storage.schemas import Facts
 
 
 def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
@@ -56,30 +59,56 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
     return weights
 
 
-def folder(
-    source: Mapping[str, Any], described: Mapping[str, Any], weights: Path | None = None
-) -> Path:
-    """Find the weights again in a later stage, without network, and check their sizes.
+@contextlib.contextmanager
+def checked(
+    source: Mapping[str, Any], described: Facts, weights: Path | None = None
+) -> Iterator[Path]:
+    """Find a model's folder again, without network, and see to it that what is loaded is listed.
+
+    Every file is held against the manifest's SHA-256 before the block, and after it against what
+    it was before. Digests are remembered beside the manifest (see `storage.digest_cache`).
 
     Args:
         source: the same as for `obtain`.
-        described: the model's manifest.
+        described: the model's manifest, as `read_object` returns it.
         weights: the folder of a trained model.
 
+    Yields:
+        The folder, to be loaded within the block.
+
     Raises:
-        PrunecalError: the folder is gone, or a file is missing or has another size.
+        PrunecalError: the folder is gone, or a file is missing, differs or was added.
+    """
+    place = folder(source, weights)
+    known = DigestCache(described.path.with_name(NAME))
+    listed = [place / file["name"] for file in described["files"]]
+    before = {path: identity(path) for path in listed if path.is_file()}
+    for path, fault in model_folder.faults(place, described, known.digest):
+        raise PrunecalError(
+            f"{path} {fault}: the model is not the one that {described.path} describes; restore "
+            "the file, or run `snakemake repair` and then `snakemake` again"
+        )
+    yield place
+    for path in listed:
+        if not path.is_file() or identity(path) != before[path]:
+            raise PrunecalError(f"{path} changed while it was loaded; run `snakemake` again")
+
+
+def folder(source: Mapping[str, Any], weights: Path | None = None) -> Path:
+    """Return the folder of a model that `obtain` returned before, without network.
+
+    Raises:
+        PrunecalError: the Hub's cache does not hold the model, or a trained one's folder is not
+            given.
     """
     match _kind(source):
         case "repo":
-            place = hub.locate(source["repo"], source["revision"], "model", model_folder.PATTERNS)
+            return hub.locate(source["repo"], source["revision"], "model", model_folder.PATTERNS)
         case "path":
-            place = expanded(Path(source["path"]))
-        case _ if weights is not None:
-            place = weights
-        case _:
-            raise PrunecalError("a model that was trained is found by its folder: give its weights")
-    model_folder.verify(place, described, sizes_only=True)
-    return place
+            return expanded(Path(source["path"]))
+    if weights is None:
+        raise PrunecalError("a model that was trained is found by its folder: give its weights")
+    return weights
 
 
 def _kind(source: Mapping[str, Any]) -> str:
@@ -96,9 +125,10 @@ def _train(recipe: ModuleType, params: Parameters, weights: Path) -> None:
     ) as scratch:
         trained = Path(scratch) / "model"
         trained.mkdir()
+        shared = trained.stat().st_mode & 0o666  # as the umask has it
         recipe.train(params, trained)
         if weights.exists():
             shutil.rmtree(weights)
         for file in trained.iterdir():
-            file.chmod(0o644)  # safetensors writes 0600, which would hide weights from the group
+            file.chmod(shared)  # safetensors writes 0600, which would hide weights from the group
         trained.rename(weights)

@@ -8,8 +8,8 @@ import contextlib
 import json
 import os
 import platform
+import secrets
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -81,12 +81,13 @@ def atomic(path: Path | str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=part_prefix(path), suffix=PART, dir=path.parent)
-    os.close(handle)
-    temporary, note = Path(name), Path(f"{name}.checksum")
+    temporary = path.with_name(f"{part_prefix(path)}{secrets.token_hex(4)}{PART}")
+    note = temporary.with_name(f"{temporary.name}.checksum")
+    temporary.touch(exist_ok=False)
+    mode = temporary.stat().st_mode  # as the umask and the folder's defaults have it
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the group
+        temporary.chmod(mode)  # safetensors puts a file of mode 0600 in its place
         sums = f"{file_digest(temporary)}  {path.name}\n"
         note.write_text(sums + _code(), encoding="utf-8")
         temporary.replace(path)  # renamed once both are written: no file without its checksum
