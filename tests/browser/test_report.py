@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers import synthetic_results
-from helpers.chromium import Browser, program
+from helpers import chromium, synthetic_results
+from helpers.programs import require
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [
@@ -35,8 +35,13 @@ LARGEST = 15e6  # bytes of a report
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    program()
+def program():
+    """Chromium's path; every other fixture asks for it first."""
+    return require("chromium", "chromium", "chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def folder(program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     settings = synthetic_results.study(STRATEGIES, [4, 8])
     synthetic_results.write_sources(synthetic_results.write(folder, settings))
@@ -52,9 +57,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with Browser() as opened:
-        yield opened
+def browser(program):
+    with chromium.browser(program) as page:
+        yield page
 
 
 @pytest.fixture

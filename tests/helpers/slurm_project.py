@@ -24,15 +24,8 @@ class SlurmProject(Project):
     def start(self, *arguments: str, study: str = STUDY) -> subprocess.Popen:
         """Start Snakemake on the login node, as the documentation tells users to."""
         command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
-        return subprocess.Popen(
-            [*command, *FAST, *arguments, "--configfile", study],
-            cwd=self.folder,
-            env=self.cluster.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        command += [*FAST, *arguments, "--configfile", study]
+        return self.popen(command, self.cluster.environment)
 
     def hold(self) -> Path:
         """Let the second of the two scope cells wait as long as a file exists; return the file."""

@@ -1,8 +1,10 @@
 """A copy of the project with a small study, in which tests run Snakemake for real."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +23,17 @@ FONTS = str(Path.home() / ".cache" / "matplotlib")  # found once, not anew for e
 NUMBERS = (".parquet", ".safetensors", ".csv", ".json")
 
 
+def heed_interrupts() -> None:
+    """Undo, in a child process, that a script's background jobs ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Project:
     """A folder with the project's code, a small study and its results."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.started: list[subprocess.Popen] = []
 
     @classmethod
     def create(cls, folder: Path) -> "Project":
@@ -52,15 +60,23 @@ class Project:
         """Start Snakemake in a process group of its own."""
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", study]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.Popen(
-            [*command, "--cores", str(cores)],
+        environment = os.environ | self.marks() | {"PATH": path, "MPLCONFIGDIR": FONTS}
+        return self.popen([*command, "--cores", str(cores)], environment)
+
+    def popen(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+        """Start a command in the folder, in a process group of its own."""
+        process = subprocess.Popen(
+            command,
             cwd=self.folder,
-            env=os.environ | self.marks() | {"PATH": path, "MPLCONFIGDIR": FONTS},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
+        self.started.append(process)
+        return process
 
     def marks(self) -> dict[str, str]:
         """Return what no file may hold (see test_secrets.py): where home is, and a token."""
@@ -69,7 +85,11 @@ class Project:
     def run(self, *arguments: str, fails: bool = False, **options) -> str:
         """Run Snakemake, expect success or failure, and return what it said."""
         process = self.start(*arguments, **options)
-        said, _ = process.communicate(timeout=600)
+        try:
+            said, _ = process.communicate(timeout=600)
+        except BaseException:  # it has a session of its own, which Ctrl-C does not reach
+            self.kill()
+            raise
         assert (process.returncode != 0) == fails, said
         return said
 
@@ -136,3 +156,12 @@ class Project:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found
+
+    def kill(self) -> None:
+        """Kill and reap whatever a failed test left running in this folder."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for process in self.started:
+            with process:
+                process.kill()

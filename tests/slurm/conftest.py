@@ -1,7 +1,5 @@
 """One SLURM for all tests, and small studies that run on it."""
 
-import os
-import shutil
 import subprocess
 import threading
 import time
@@ -9,6 +7,7 @@ import time
 import pytest
 
 from helpers import slurm_cluster
+from helpers.programs import require
 from helpers.slurm_cluster import wait_for
 from helpers.slurm_project import INFERENCE, SlurmProject
 from helpers.small_project import Project
@@ -16,10 +15,7 @@ from helpers.small_project import Project
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    if not shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin"):
-        missing = "NOT TESTED: SLURM is not installed (apt-get install slurm-wlm)"
-        assert "CI" not in os.environ, missing
-        pytest.skip(missing)
+    require("slurm-wlm", "slurmctld")
     with slurm_cluster.running(tmp_path_factory.mktemp("slurm") / "cluster") as running:
         yield running
 
@@ -59,8 +55,7 @@ def project(submitted, tmp_path):
     copy.cluster = finished.cluster
     yield copy
     (folder / "hold").unlink(missing_ok=True)
-    for process in copy.processes():
-        process.kill()
+    copy.kill()
     if jobs := copy.cluster.jobs("RUNNING", "PENDING"):
         copy.cluster.call("scancel", *jobs)
         wait_for(lambda: not copy.cluster.jobs("RUNNING", "COMPLETING"), 30, "jobs to end")

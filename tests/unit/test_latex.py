@@ -1,14 +1,13 @@
 """Tables for papers: complete, in readers' words, and LaTeX whatever the texts hold."""
 
-import os
 import re
-import shutil
 import subprocess
 
 import pandas as pd
 import pytest
 
 from helpers import synthetic_results
+from helpers.programs import require
 from helpers.stages import define, explain, run, tabulate
 from prunecal.calibration import catalogue
 from prunecal.core.errors import PrunecalError
@@ -80,14 +79,16 @@ def test_every_table_has_a_well_formed_twin(folder):
     assert len(list(folder.glob("*.tex"))) == 8
 
 
-@pytest.mark.skipif(
-    shutil.which("pdflatex") is None and "CI" not in os.environ, reason="pdflatex is not on PATH"
-)
-def test_tables_compile_and_fit_the_page(folder, tmp_path):
+@pytest.fixture
+def pdflatex():
+    return require("texlive-latex-recommended", "pdflatex")
+
+
+def test_tables_compile_and_fit_the_page(pdflatex, folder, tmp_path):
     texts = [path.read_text() for path in sorted(folder.glob("*.tex"))]
     texts.append(latex.longtable(pd.DataFrame({"subset": [HOSTILE, "x"], "rho": [1, 2]}), "x"))
     (tmp_path / "all.tex").write_text(document(texts))
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     for _ in range(3):  # longtable settles its columns' widths over several runs
         made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert made.returncode == 0, made.stdout

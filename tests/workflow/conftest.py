@@ -23,7 +23,9 @@ def project(finished):
     """Return the finished study at the path at which it ran, undisturbed by other tests."""
     folder, copy = finished
     subprocess.run(["cp", "-a", copy, folder], check=True)  # keeps times, as a user's folder does
-    yield Project(folder)
+    project = Project(folder)
+    yield project
+    project.kill()
     shutil.rmtree(folder)
 
 
