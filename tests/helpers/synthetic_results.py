@@ -19,6 +19,7 @@ from prunecal.study.cells import cells, load_study
 
 MODEL = "toy-llava"
 DATASETS = ("toy-pope", "toy-sqa")
+IMAGES, EACH = 24, 10  # images enough for tests of differences, and questions about each
 TOKENS = 36
 BUDGETS = (4, 8, 16)
 HOSTILE = "<script>console.error('run')</script><b>Is</b> there a $7$ & an $8?"
@@ -94,7 +95,7 @@ def metrics(settings):
                     base.setdefault(metric, value)
                     wide = 0.012 if metric != "accuracy" else 0.02
                     delta = value - base[metric]
-                    counts = {"n": 240, "n_images": 12}
+                    counts = {"n": 240, "n_images": IMAGES}
                     low, high = value - wide, value + wide
                     rows.append(
                         {**shared, "value": value, "ci_low": low, "ci_high": high, **counts}
@@ -107,7 +108,7 @@ def metrics(settings):
                             "ci_low": delta - wide,
                             "ci_high": delta + wide,
                             "p": p,
-                            "p_holm": min(1.0, 10 * p),
+                            "p_adjusted": min(1.0, 10 * p),
                             **counts,
                         }
                     )
@@ -125,7 +126,7 @@ def matched(compared):
     beyond = ece + accuracy
     columns = {"accuracy_delta": accuracy, "ece_delta": ece, "expected": -accuracy}
     columns |= {"beyond": beyond, "ci_low": beyond - 0.01, "ci_high": beyond + 0.01}
-    columns |= dict.fromkeys(("p", "p_holm"), np.exp(-abs(beyond) / 0.01))
+    columns |= dict.fromkeys(("p", "p_adjusted"), np.exp(-abs(beyond) / 0.01))
     return pd.DataFrame(columns).reset_index()
 
 
@@ -136,7 +137,7 @@ def cell_facts(cell, dataset):
     return {"cell": where | {key: getattr(cell, key) for key in keys}}
 
 
-def answers(cell, dataset, images=12, each=20, seed=0):
+def answers(cell, dataset, images=IMAGES, each=EACH, seed=0):
     """Return a cell's made-up predictions as an Arrow table."""
     generator = np.random.default_rng([seed, cell.budget, *map(ord, cell.strategy + dataset)])
     accuracy, over = quality(cell, dataset)
@@ -217,8 +218,8 @@ def write_sources(results, resamples=50):
     generator = np.random.default_rng(3)
     for dataset in DATASETS:
         place = results / MODEL / dataset
-        saliency = generator.random((12, TOKENS), dtype=np.float32)
-        facts = {"image_id": [f"image-{number}" for number in range(12)]}
+        saliency = generator.random((IMAGES, TOKENS), dtype=np.float32)
+        facts = {"image_id": [f"image-{number}" for number in range(IMAGES)]}
         files.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
         run(
             score,
@@ -257,7 +258,7 @@ def _write_frame(path, frame):
 
 def _write_dataset(folder):
     generator = np.random.default_rng(1)
-    ids = [f"image-{number}" for number in range(12)]
+    ids = [f"image-{number}" for number in range(IMAGES)]
     pictures = []
     for _ in ids:
         held = io.BytesIO()
@@ -265,12 +266,12 @@ def _write_dataset(folder):
         Image.fromarray(smooth).resize((96, 72), Image.Resampling.BICUBIC).save(held, "PNG")
         pictures.append(held.getvalue())
     files.write_table(folder / "images.parquet", pa.table({"image_id": ids, "bytes": pictures}), {})
-    rows = len(ids) * 20
+    rows = len(ids) * EACH
     options = ["Yes", "No"] if folder.name == "toy-pope" else ["A", "B", "C"]
     table = pa.table(
         {
             "question_id": [f"{folder.name}-{row}" for row in range(rows)],
-            "image_id": [ids[row // 20] for row in range(rows)],
+            "image_id": [ids[row // EACH] for row in range(rows)],
             "subset": [("random", "popular")[row % 2] for row in range(rows)],
             "text": [HOSTILE] * rows,
             "options": pa.array([options] * rows, pa.list_(pa.string())),
@@ -282,11 +283,11 @@ def _write_dataset(folder):
 
 def _write_ranking(path, cell):
     generator = np.random.default_rng(list(map(ord, cell.strategy)))
-    order = np.stack([generator.permutation(TOKENS) for _ in range(12)]).astype(np.int16)
+    order = np.stack([generator.permutation(TOKENS) for _ in range(IMAGES)]).astype(np.int16)
     if cell.family == "full":
-        order = np.tile(np.arange(TOKENS, dtype=np.int16), (12, 1))
+        order = np.tile(np.arange(TOKENS, dtype=np.int16), (IMAGES, 1))
     facts = {
-        "image_id": [f"image-{number}" for number in range(12)],
+        "image_id": [f"image-{number}" for number in range(IMAGES)],
         "family": cell.family,
         "parameters": dict(cell.parameters),
     }

@@ -9,10 +9,10 @@ import pytest
 from prunecal import compare
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.scores import read_scores
-from prunecal.statistics.significance import holm, two_sided_p
+from prunecal.statistics.significance import step_down, unadjusted_p
 from prunecal.storage import files
 
-SUBSETS = [{"name": "all", "n": 30, "n_images": 10}, {"name": "unique", "n": 20, "n_images": 10}]
+SUBSETS = [{"name": "all", "n": 30, "n_images": 25}, {"name": "unique", "n": 20, "n_images": 25}]
 CELLS = [
     {"strategy": "full", "family": "full", "parameters": {}, "budget": 16},
     {"strategy": "random-seed0", "family": "random", "parameters": {"seed": 0}, "budget": 4},
@@ -56,7 +56,7 @@ def test_tables_have_the_columns_and_rows_that_others_rely_on(tmp_path):
     keys = ["model", "dataset", "subset", "strategy", "family", "alpha", "exact", "seed"]
     keys += ["budget", "metric"]
     assert list(metrics) == [*keys, "value", "ci_low", "ci_high", "n", "n_images"]
-    numbers = ["delta", "ci_low", "ci_high", "p", "p_holm"]
+    numbers = ["delta", "ci_low", "ci_high", "p", "p_adjusted"]
     assert list(comparisons) == [*keys, *numbers, "n", "n_images"]
     assert len(metrics) == 2 * 3 * 2 * 2
     assert len(comparisons) == 2 * 2 * 2 * 1
@@ -87,8 +87,10 @@ def test_numbers_are_those_of_the_draws(tmp_path):
     ends = row[["ci_low", "ci_high"]].to_numpy()[0]
     np.testing.assert_allclose(ends, np.quantile(draws[1, 1], [0.025, 0.975]))
     difference = draws[1:] - draws[0]
-    p = two_sided_p(difference)
-    adjusted = holm(p.ravel()).reshape(p.shape)  # all cells and subsets are one family
+    change = value[1:] - value[0]
+    families = [(change[:, j], difference[:, j]) for j in range(2)]  # a subset each
+    p = np.stack([unadjusted_p(*family) for family in families], axis=1)
+    adjusted = np.stack([step_down(*family) for family in families], axis=1)
     by_place = comparisons.set_index(["strategy", "subset"])
     for i, strategy in enumerate(("random-seed0", "scope-alpha0.5")):
         for j, subset in enumerate(("all", "unique")):
@@ -97,7 +99,7 @@ def test_numbers_are_those_of_the_draws(tmp_path):
             expected = np.quantile(difference[i, j], [0.025, 0.975])
             np.testing.assert_allclose([row["ci_low"], row["ci_high"]], expected)
             assert row["p"] == p[i, j]
-            assert row["p_holm"] == adjusted[i, j]
+            assert row["p_adjusted"] == adjusted[i, j]
             assert row["n"] == SUBSETS[j]["n"]
 
 
@@ -128,7 +130,7 @@ def test_undefined_metric_is_null_and_leaves_the_others_alone(tmp_path):
     metrics, comparisons = run(tmp_path, path)
     row = metrics.query("strategy == 'random-seed0' and subset == 'all' and metric == 'ece'")
     assert row[["value", "ci_low", "ci_high"]].isna().all(axis=None)
-    missing = comparisons[["delta", "ci_low", "ci_high", "p", "p_holm"]].isna()
+    missing = comparisons[["delta", "ci_low", "ci_high", "p", "p_adjusted"]].isna()
     assert missing.to_numpy().sum(axis=0).tolist() == [1] * 5
 
 
@@ -185,3 +187,57 @@ def test_stage_needs_neither_torch_nor_transformers():
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def with_images(path, images, values=None):
+    """Write scores of a subset of that many images; with one, every resample is the sample."""
+    write_scores(path, metrics=("accuracy", "ece"))
+    file = files.open_arrays(path)
+    arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
+    if values is not None:
+        arrays["value/accuracy"][:] = values
+        arrays["draws/accuracy"][:] = values
+    facts = dict(files.array_facts(file))
+    facts["subsets"] = [subset | {"n_images": images} for subset in SUBSETS]
+    files.write_arrays(path, arrays, facts)
+    return path
+
+
+def test_one_image_gives_neither_interval_nor_test(tmp_path):
+    metrics, comparisons = run(tmp_path, with_images(tmp_path / "s", 1))
+    assert metrics[["ci_low", "ci_high"]].isna().all(axis=None)
+    assert comparisons[["ci_low", "ci_high", "p", "p_adjusted"]].isna().all(axis=None)
+    assert metrics["value"].notna().all()
+    assert comparisons["delta"].notna().all()
+
+
+def test_few_images_give_intervals_but_no_p_values(tmp_path):
+    metrics, comparisons = run(tmp_path, with_images(tmp_path / "s", 19))
+    assert metrics[["ci_low", "ci_high"]].notna().all(axis=None)
+    assert comparisons[["p", "p_adjusted"]].isna().all(axis=None)
+    with (tmp_path / "detectable.csv").open() as lines:
+        assert {row["minimum_detectable"] for row in csv.DictReader(lines)} == {""}
+    _, comparisons = run(tmp_path, with_images(tmp_path / "s", 20))
+    assert comparisons[["p", "p_adjusted"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("images", [20, 400])
+def test_a_cell_without_errors_is_not_certain_to_have_none(tmp_path, images):
+    """The bound is the share of images without errors that shows none with probability 0.025."""
+    metrics, _ = run(tmp_path, with_images(tmp_path / "s", images, values=1.0))
+    accuracy = metrics[metrics["metric"] == "accuracy"]
+    assert (accuracy["ci_high"] == 1).all()
+    np.testing.assert_allclose(accuracy["ci_low"] ** images, 0.025)
+    metrics, _ = run(tmp_path, with_images(tmp_path / "s", images, values=0.0))
+    accuracy = metrics[metrics["metric"] == "accuracy"]
+    assert (accuracy["ci_low"] == 0).all()
+    np.testing.assert_allclose((1 - accuracy["ci_high"]) ** images, 0.025)
+
+
+def test_rounding_puts_no_value_outside_its_interval(tmp_path):
+    value = 0.843927
+    assert float(np.float32(value)) != value
+    metrics, _ = run(tmp_path, with_images(tmp_path / "s", 30, values=value))
+    accuracy = metrics[metrics["metric"] == "accuracy"]
+    assert (accuracy["ci_low"] <= value).all()
+    assert (accuracy["ci_high"] >= value).all()

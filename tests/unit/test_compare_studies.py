@@ -78,12 +78,12 @@ def test_known_interactions_are_found(tmp_path):
     assert float(pruning["share"]) == 0.25
     slope = case(rows, "slope over alpha")
     assert float(slope["interaction"]) == pytest.approx(0.03)
-    assert float(slope["p_holm"]) < 0.05
+    assert float(slope["p_adjusted"]) < 0.05
     assert "slope over alpha of ECE differs in 1 of 1 cases" in page
     assert "paired on the same images" in page
     paper = (tmp_path / "out" / "interactions.tex").read_text()
     assert paper.count("slope over alpha & ") == len(METRICS)
-    assert r"& In A & In B & A $-$ B & p & p (Holm)" in paper
+    assert r"& In A & In B & A $-$ B & p & p (adjusted)" in paper
 
 
 def test_equal_effects_do_not_differ(tmp_path):

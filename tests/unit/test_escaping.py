@@ -133,7 +133,7 @@ def test_the_table_of_all_cells_has_the_same_elements(column, plain):
 
 
 def test_the_comparison_of_two_studies_has_the_same_elements():
-    row = {"effect": "pruning", "metric": "ece", "p_holm": 0.01, "share": 0.5, "paired": True}
+    row = {"effect": "pruning", "metric": "ece", "p_adjusted": 0.01, "share": 0.5, "paired": True}
     row |= dict.fromkeys(("in_a", "in_b", "interaction", "ci_low", "ci_high"), 0.1)
     pages = [
         Page(

@@ -348,7 +348,7 @@ def test_headline_table_holds_each_cell_once(measured, compared):
         (compared["budget"] == 16) & (compared["metric"] == "ece") & (compared["subset"] == "all")
     )
     assert row["ece_delta"] == compared[here]["delta"].item()
-    assert row["ece_p_holm"] == compared[here]["p_holm"].item()
+    assert row["ece_p_adjusted"] == compared[here]["p_adjusted"].item()
     unpruned = table[table["strategy"] == "Unpruned"]
     assert unpruned["ece_delta"].isna().all()
 

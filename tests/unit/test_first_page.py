@@ -44,7 +44,7 @@ def test_a_question_without_a_subset_or_words_is_shown(tmp_path):
     files.write_table(path, table, files.read_facts(path))
     page = write_first_page(results, tmp_path).replace("\n", "")
     row = (
-        'toy-pope</th><td>240</td><td>12</td><td>12</td><td></td><td class="text"><br>Yes / No</td>'
+        'toy-pope</th><td>240</td><td>24</td><td>24</td><td></td><td class="text"><br>Yes / No</td>'
     )
     assert row in page
 
@@ -70,8 +70,8 @@ def test_findings_count_what_the_comparisons_say(table):
         sentence = " ".join(finding["sentences"])
         ece = pooling.pruned(pooling.of_task(table, task))
         ece = ece[ece["metric"] == "ece"]
-        higher = sum(row.p_holm < 0.05 and row.delta > 0 for row in ece.itertuples(index=False))
-        lower = sum(row.p_holm < 0.05 and row.delta < 0 for row in ece.itertuples(index=False))
+        higher = sum(row.p_adjusted < 0.05 and row.delta > 0 for row in ece.itertuples(index=False))
+        lower = sum(row.p_adjusted < 0.05 and row.delta < 0 for row in ece.itertuples(index=False))
         unclear = len(ece) - higher - lower
         assert f"ECE is higher in {higher}, lower in {lower} and not" in sentence
         assert f"distinguishable in {unclear}." in sentence
@@ -79,15 +79,15 @@ def test_findings_count_what_the_comparisons_say(table):
 
 
 def test_marks_follow_direction_and_significance():
-    row = {"value": 0.2, "delta": 0.1, "p_holm": 0.01}
+    row = {"value": 0.2, "delta": 0.1, "p_adjusted": 0.01}
     number = first_page_tables.number
     assert number(row, "ece") == ("0.200 ▲", "worse", "worse than unpruned by 0.100")
     assert number(row, "accuracy").side == "better"
     assert number(row | {"delta": -0.1}, "accuracy") == (
         "0.200 ▼", "worse", "worse than unpruned by 0.100",
     )  # fmt: skip
-    assert number(row | {"p_holm": 0.06}, "ece") == ("0.200", "", "")
-    assert number(row | {"p_holm": float("nan")}, "ece") == ("0.200", "", "")
+    assert number(row | {"p_adjusted": 0.06}, "ece") == ("0.200", "", "")
+    assert number(row | {"p_adjusted": float("nan")}, "ece") == ("0.200", "", "")
     assert number(None, "ece") == ("", "", "")
 
 

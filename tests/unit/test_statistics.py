@@ -9,8 +9,14 @@ from prunecal import calibration
 from prunecal.calibration._checks import padded
 from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
 from prunecal.calibration.weighted import CHUNK, Sample, mean_metrics, ranked_metrics
-from prunecal.statistics.bootstrap import clustered_bootstrap, image_folds, image_weights, interval
-from prunecal.statistics.significance import holm, minimum_detectable, two_sided_p
+from prunecal.statistics.bootstrap import (
+    clustered_bootstrap,
+    image_folds,
+    image_weights,
+    interval,
+    normal_interval,
+)
+from prunecal.statistics.significance import minimum_detectable, smallest_margin, unadjusted_p
 
 PLAIN = {
     "accuracy": lambda _, correct: correct.mean(),
@@ -156,27 +162,29 @@ def test_interval_leaves_undefined_draws_out():
     assert np.isnan([low[1], high[1]]).all()
 
 
-def test_p_value_counts_draws_past_zero():
-    assert two_sided_p(np.arange(1, 100)) == 0
-    assert two_sided_p(np.arange(100)) == pytest.approx(2 / 100)
-    assert two_sided_p(-np.arange(100)) == pytest.approx(2 / 100)
-    assert two_sided_p(np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8])) == pytest.approx(2 / 9)
-    assert two_sided_p(np.zeros(9)) == 1
-    assert np.isnan(two_sided_p(np.full(3, np.nan)))
-
-
 def test_p_value_is_uniform_without_a_difference():
     rng = np.random.default_rng(0)
-    draws = rng.normal(size=(4000, 1)) + rng.normal(size=(4000, 199))
-    share = (two_sided_p(draws) <= 0.1).mean()
+    delta = rng.normal(size=4000)
+    draws = delta[:, None] + rng.normal(size=(4000, 199))
+    share = (unadjusted_p(delta, draws) <= 0.1).mean()
     assert share == pytest.approx(0.1, abs=0.02)
 
 
-def test_holm_is_the_textbook_step_down():
-    # sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, then 0.04 raised to its predecessor
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-    np.testing.assert_allclose(holm([0.2, np.nan, 0.9]), [0.4, np.nan, 0.9])
-    np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
+def test_normal_interval_leaves_undefined_draws_out():
+    draws = np.array([[1.0, 2, 3, np.nan], [1.0, np.nan, np.nan, np.nan]])
+    low, high = normal_interval(np.array([5.0, 5.0]), draws)
+    assert (low[0], high[0]) == pytest.approx((5 - 1.959964, 5 + 1.959964))
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_equal_cells_are_shown_within_the_smallest_margin_with_eighty_percent_power():
+    rng = np.random.default_rng(1)
+    error = 0.3
+    margin = float(smallest_margin(rng.normal(scale=error, size=20_000)))
+    estimates = rng.normal(scale=error, size=20_000)
+    above, below = estimates + 1.645 * error < margin, estimates - 1.645 * error > -margin
+    assert above.mean() == pytest.approx(0.8, abs=0.01)  # each of the two one-sided tests
+    assert below.mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_minimum_detectable_difference_is_found_with_eighty_percent_power():

@@ -2,7 +2,7 @@
 
 Writes metrics, comparisons (each as .parquet and .csv) and detectable.csv to a folder. metrics: one
 row per model, dataset, subset, strategy, budget and metric, with value, ci_low, ci_high, n and
-n_images. comparisons: the same for every pruned cell, with delta, ci_low, ci_high, p and p_holm
+n_images. comparisons: the same for every pruned cell, with delta, ci_low, ci_high, p and p_adjusted
 against the unpruned model on the same resamples. Both have the columns family and one per strategy
 parameter, null where it does not apply. detectable: the smallest difference that data of this size
 can show, and the number of resamples, per model, dataset, subset and metric.
@@ -19,13 +19,13 @@ import pyarrow.csv
 from prunecal.core import cli
 from prunecal.statistics.comparisons import (
     KEYS,
-    Rows,
     comparison_rows,
     detectable_rows,
     metric_rows,
     parameter_names,
 )
 from prunecal.statistics.scores import read_scores
+from prunecal.statistics.tables import Rows
 from prunecal.storage import files
 
 
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     comparisons = [row for scores in studied for row in comparison_rows(scores, level)]
     for name, rows, numbers in (
         ("metrics", metrics, ("value", "ci_low", "ci_high")),
-        ("comparisons", comparisons, ("delta", "ci_low", "ci_high", "p", "p_holm")),
+        ("comparisons", comparisons, ("delta", "ci_low", "ci_high", "p", "p_adjusted")),
     ):
         table = _table(rows, parameters, numbers)
         files.write_table(arguments.folder / f"{name}.parquet", table, facts)

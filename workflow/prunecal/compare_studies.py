@@ -28,14 +28,14 @@ from prunecal.report.studies import PRUNING, findings
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import REFERENCE, Scores, read_scores
-from prunecal.statistics.significance import holm, two_sided_p
+from prunecal.statistics.significance import step_down, unadjusted_p
 from prunecal.statistics.tables import Rows, write_csv
 from prunecal.storage import files
 
 METRICS = ("accuracy", "ece", "brier", "aurc")
 COLUMNS = [
     "a", "b", "metric", "effect", "strategy", "share", "in_a", "in_b", "interaction", "ci_low",
-    "ci_high", "p", "p_holm", "paired",
+    "ci_high", "p", "p_adjusted", "paired",
 ]  # fmt: skip
 Key = tuple[str, float]  # strategy, share of the visual tokens
 
@@ -178,7 +178,7 @@ def shared(a: Side, b: Side) -> list[Key]:
 def interactions(a: Side, b: Side, level: float) -> Rows:
     """Return a row per metric and effect that both sides have.
 
-    Holm's family is a pair of sides, a metric and a kind of effect.
+    The family of tests is a pair of sides, a metric and a kind of effect.
 
     Raises:
         PrunecalError: the sides share no pruned cell.
@@ -214,8 +214,8 @@ def _rows(
         drawn_b = drawn_b[:, np.random.default_rng(draws).permutation(draws)]
     drawn = in_a[:, 1 : 1 + draws] - drawn_b
     low, high = interval(drawn, level)
-    p = two_sided_p(drawn)
-    adjusted = holm(p)
+    interaction = in_a[:, 0] - in_b[:, 0]
+    p, adjusted = unadjusted_p(interaction, drawn), step_down(interaction, drawn)
     return [
         {
             "a": a.name,
@@ -226,11 +226,11 @@ def _rows(
             "share": share,
             "in_a": in_a[i, 0],
             "in_b": in_b[i, 0],
-            "interaction": in_a[i, 0] - in_b[i, 0],
+            "interaction": interaction[i],
             "ci_low": low[i],
             "ci_high": high[i],
             "p": p[i],
-            "p_holm": adjusted[i],
+            "p_adjusted": adjusted[i],
             "paired": paired,
         }
         for i, (strategy, share) in enumerate(keys)

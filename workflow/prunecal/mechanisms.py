@@ -39,12 +39,12 @@ def main(arguments: argparse.Namespace) -> None:
 COLUMNS = {
     "mechanisms": ["model", "dataset", "strategy", "family", "budget"],
     "correlations": [
-        "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high", "p",
-        "p_holm", "cells", "resamples",
+        "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high",
+        "cells", "resamples",
     ],
     "matched": [
         "model", "dataset", "strategy", "family", "budget", "accuracy_delta", "ece_delta",
-        "expected", "beyond", "ci_low", "ci_high", "p", "p_holm",
+        "expected", "beyond", "ci_low", "ci_high", "p", "p_adjusted",
     ],
 }  # fmt: skip
 

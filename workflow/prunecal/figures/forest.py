@@ -68,7 +68,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         f"Change of {catalogue.metric_name(metric)} from the unpruned model{side[better]}"
     )
     marks = [
-        Line2D([], [], marker="o", color="0.3", label=f"differs (Holm, p < {pooling.LEVEL:g})"),
+        Line2D([], [], marker="o", color="0.3", label=f"differs (adjusted p < {pooling.LEVEL:g})"),
         Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="may be chance"),
         Line2D([], [], color="0.3", linewidth=2, label=style.INTERVALS),
     ]
@@ -92,7 +92,7 @@ def _draw_panel(
             color=look.colour,
             markersize=7,
             markeredgewidth=1.3,
-            markerfacecolor=look.colour if cell.p_holm < pooling.LEVEL else "white",
+            markerfacecolor=look.colour if cell.p_adjusted < pooling.LEVEL else "white",
         )
 
 

@@ -34,7 +34,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             ends = min(every), max(every)
             axes.plot(ends, ends, color="black", linestyle="--", linewidth=1, zorder=1)
             for row in here:
-                sure = row["p_holm"] < pooling.LEVEL
+                sure = row["p_adjusted"] < pooling.LEVEL
                 axes.plot(row["in_a"], row["in_b"], "o", color="#0072b2", markersize=6,
                           markerfacecolor="#0072b2" if sure else "white", zorder=2)  # fmt: skip
             axes.set_title(f"Δ {catalogue.metric_name(metric)}")
@@ -43,7 +43,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     marks = [
         Line2D([], [], color="black", linestyle="--", label="the same change in both"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2",
-               label=f"differs (Holm, p < {pooling.LEVEL:g})"),
+               label=f"differs (adjusted p < {pooling.LEVEL:g})"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2", markerfacecolor="white",
                label="may be chance"),
     ]  # fmt: skip

@@ -36,7 +36,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for axes, task in zip(grid.flat, found, strict=False):
         here = pooling.of_task(matched, task)
         _draw_panel(axes, here, looks)
-        sure = here[here["p_holm"] < pooling.LEVEL]["beyond"]
+        sure = here[here["p_adjusted"] < pooling.LEVEL]["beyond"]
         counts = f"{(sure > 0).sum()} above the line, {(sure < 0).sum()} below, of {len(here)}"
         axes.set_title(f"{pooling.task_title(task, found)}: {counts}", fontsize=10)
         axes.set_xlabel("Δ Accuracy from the unpruned model (higher is better)")
@@ -52,7 +52,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     dot = {"linestyle": "", "marker": "o", "color": "0.3"}
     marks += [
         Line2D([], [], color="black", linestyle="--", label="accuracy alone: same confidences"),
-        Line2D([], [], **dot, label=f"off it (Holm, p < {pooling.LEVEL:g})"),
+        Line2D([], [], **dot, label=f"off it (adjusted p < {pooling.LEVEL:g})"),
         Line2D([], [], **dot, markerfacecolor="white", label="may be chance"),
     ]
     figure.legend(handles=marks, loc="outside right center")
@@ -81,6 +81,6 @@ def _draw_panel(axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Style]) 
             color=look.colour,
             markersize=6,
             markeredgewidth=1.2,
-            markerfacecolor=look.colour if cell.p_holm < pooling.LEVEL else "white",
+            markerfacecolor=look.colour if cell.p_adjusted < pooling.LEVEL else "white",
             zorder=3,
         )

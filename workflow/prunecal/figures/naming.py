@@ -20,8 +20,9 @@ COLUMNS = {  # of tables, where the key itself would not do
     "n_images": "Images",
     "rho": "Spearman's ρ",
     "p": "p",
-    "p_holm": "p (Holm)",
+    "p_adjusted": "p (adjusted)",
     "minimum_detectable": "Smallest detectable difference",
+    "smallest_margin": "Smallest margin that can be shown",
     "expected": "Δ ECE by accuracy alone",
     "beyond": "Δ ECE beyond it",
     "share": "Share of tokens",
@@ -48,7 +49,7 @@ SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
 
 CELL_COLUMNS = ("model", "dataset", "subset", "strategy", "family", "budget", "metric")
 
-NUMBER_COLUMNS = ("value", "delta", "ci_low", "ci_high", "p", "p_holm", "n", "n_images")
+NUMBER_COLUMNS = ("value", "delta", "ci_low", "ci_high", "p", "p_adjusted", "n", "n_images")
 
 
 def heading(column: str) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 GROUP = ["model", "dataset", "subset", "metric", "budget", "series"]
 HEADLINE_SUBSET = "all"
-LEVEL = 0.05  # of the family-wise error rate that Holm's correction holds
+LEVEL = 0.05  # of the family-wise error rate that the step-down controls
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def pool_seeds(
     several = pooled["seeds"] > 1
     pooled.loc[several, "low"] = groups[column].min()[several]
     pooled.loc[several, "high"] = groups[column].max()[several]
-    for name in {"p", "p_holm"} & set(frame.columns):
+    for name in {"p", "p_adjusted"} & set(frame.columns):
         pooled[name] = groups[name].max()
     return pooled.reset_index().sort_values(["place", "budget"], kind="stable", ignore_index=True)
 

@@ -28,7 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
 
     study = load_study(files.read_json(arguments.study))
     metrics, comparisons = pooling.read(arguments.metrics), pooling.read(arguments.comparisons)
-    kinds = {"budget": int} | dict.fromkeys(("beyond", "ci_low", "ci_high", "p", "p_holm"), float)
+    numbers = ("beyond", "ci_low", "ci_high", "p", "p_adjusted")
+    kinds = {"budget": int} | dict.fromkeys(numbers, float)
     exact = {"keep_default_na": False, "na_values": [""]}  # a subset may well be called "NA"
     names = dict.fromkeys(("model", "dataset", "subset", "strategy"), str)
     matched = pd.read_csv(arguments.matched, dtype=kinds | names, **exact)

@@ -61,7 +61,7 @@ def number(row: dict[str, Any] | None, metric: str) -> Number:
     """Return one number, marked if it differs from the unpruned model's."""
     if row is None:
         return Number("")
-    if not row["p_holm"] < pooling.LEVEL:
+    if not row["p_adjusted"] < pooling.LEVEL:
         return Number(f"{row['value']:.3f}")
     up = row["delta"] > 0
     side = "better" if up == catalogue.higher_is_better(metric) else "worse"

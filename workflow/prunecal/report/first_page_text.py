@@ -28,16 +28,17 @@ def join(metrics: pd.DataFrame, comparisons: pd.DataFrame, matched: pd.DataFrame
         matched: matched.csv: the change of ECE beyond that of accuracy.
 
     Returns:
-        The columns of `pooling.pool_seeds`; delta and p_holm, missing where not compared; and
-        beyond and beyond_p of the rows of ECE: its change beyond that of accuracy and Holm's p.
+        The columns of `pooling.pool_seeds`; delta and p_adjusted, missing where not compared; and
+        beyond and beyond_p of the rows of ECE: its change beyond that of accuracy and its p-value.
     """
     looks = styles(metrics)
     keys = ["model", "dataset", "metric", "series", "budget"]
     values = pooling.pool_seeds(pooling.headline(metrics, TOLD), looks)
     deltas = pooling.pool_seeds(pooling.headline(comparisons, TOLD), looks, column="delta")
     rests = matched.assign(subset=pooling.HEADLINE_SUBSET, metric="ece")
-    rests = pooling.pool_seeds(rests, looks, column="beyond").rename(columns={"p_holm": "beyond_p"})
-    joined = values.merge(deltas[[*keys, "delta", "p_holm"]], on=keys, how="left")
+    rests = pooling.pool_seeds(rests, looks, column="beyond")
+    rests = rests.rename(columns={"p_adjusted": "beyond_p"})
+    joined = values.merge(deltas[[*keys, "delta", "p_adjusted"]], on=keys, how="left")
     joined = joined.merge(rests[[*keys, "beyond", "beyond_p"]], on=keys, how="left")
     order = pooling.tasks(metrics)
     task = [order.index(pair) for pair in zip(joined["model"], joined["dataset"], strict=True)]
@@ -90,7 +91,7 @@ def findings(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _counted(cells: pd.DataFrame) -> str:
     """Say in how many cells a metric differs from the unpruned model's, and which way."""
-    differs = cells["p_holm"] < pooling.LEVEL
+    differs = cells["p_adjusted"] < pooling.LEVEL
     higher, lower = ((differs & side).sum() for side in (cells["delta"] > 0, cells["delta"] < 0))
     unclear = len(cells) - higher - lower
     return f"higher in {higher}, lower in {lower} and not distinguishable in {unclear}"
@@ -98,7 +99,7 @@ def _counted(cells: pd.DataFrame) -> str:
 
 def _explained(ece: pd.DataFrame) -> list[str]:
     """Say whether changes of ECE are more than those of accuracy would bring alone."""
-    differs, off = ece["p_holm"] < pooling.LEVEL, ece["beyond_p"] < pooling.LEVEL
+    differs, off = ece["p_adjusted"] < pooling.LEVEL, ece["beyond_p"] < pooling.LEVEL
     sentences = []
     for way, sign, verb in (("higher", 1, "rise"), ("lower", -1, "fall")):
         changed = differs & (sign * ece["delta"] > 0)
@@ -114,7 +115,7 @@ def _explained(ece: pd.DataFrame) -> list[str]:
 
 def _compared(row: pd.Series) -> str:
     """Say how a cell compares with the unpruned model."""
-    if row["p_holm"] < pooling.LEVEL:
+    if row["p_adjusted"] < pooling.LEVEL:
         return f"{'above' if row['delta'] > 0 else 'below'} the unpruned model's"
     return "not distinguishable from the unpruned model's"
 
@@ -134,7 +135,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
     )
     power = (
         f" The smallest change of ECE that this data can detect is {smallest} (two-sided, 5 %, "
-        "power 80 %, before Holm’s correction)."
+        "power 80 %, before the adjustment for many tests)."
     )
     return [
         f"Not distinguishable does not mean equal.{power if smallest else ''}",

@@ -34,9 +34,9 @@ TESTS = (
     bootstrap.clustered_bootstrap,
     bootstrap.image_folds,
     bootstrap.interval,
-    significance.two_sided_p,
-    significance.holm,
+    significance.step_down,
     significance.minimum_detectable,
+    significance.smallest_margin,
     comparisons.comparison_rows,
 )
 EXPLANATIONS = (

@@ -16,11 +16,11 @@ def findings(rows: Rows) -> dict[str, list[str]]:
     case = itemgetter("a", "b", "effect", "metric")
     for (a, b, effect, metric), group in itertools.groupby(sorted(rows, key=case), key=case):
         cases, name = list(group), metric_name(metric)
-        sure = [row for row in cases if row["p_holm"] < LEVEL]
+        sure = [row for row in cases if row["p_adjusted"] < LEVEL]
         what = (
             f"The change of {name} by pruning" if effect == PRUNING else f"The {effect} of {name}"
         )
-        sentence = f"{what} differs in {len(sure)} of {len(cases)} cases (Holm, p < {LEVEL:g})"
+        sentence = f"{what} differs in {len(sure)} of {len(cases)} cases (adjusted p < {LEVEL:g})"
         if sure:
             largest = max(sure, key=lambda row: abs(row["interaction"]))
             numbers = [largest[name] for name in ("in_a", "in_b", "interaction")]

@@ -54,7 +54,7 @@ def headline_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataF
 
     Returns:
         A row per model, data set, strategy (its name for readers; seeds pooled) and budget; per
-        metric M the columns M, M_low, M_high, M_delta, M_delta_low, M_delta_high and M_p_holm,
+        metric M the columns M, M_low, M_high, M_delta, M_delta_low, M_delta_high and M_p_adjusted,
         missing where a cell has no comparison.
     """
     from prunecal.figures.style import styles
@@ -66,11 +66,11 @@ def headline_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataF
     deltas = deltas.rename(columns={"series": "strategy"})
     deltas = deltas.rename(columns={"low": "delta_low", "high": "delta_high"})
     together = values.merge(
-        deltas[[*KEYS, "metric", "delta", "delta_low", "delta_high", "p_holm"]],
+        deltas[[*KEYS, "metric", "delta", "delta_low", "delta_high", "p_adjusted"]],
         on=[*KEYS, "metric"],
         how="left",
     )
-    parts = ["value", "low", "high", "delta", "delta_low", "delta_high", "p_holm"]
+    parts = ["value", "low", "high", "delta", "delta_low", "delta_high", "p_adjusted"]
     wide = together.pivot(index=[*KEYS, "place", "family"], columns="metric", values=parts)
     order = [(part, metric) for metric in METRICS for part in parts]
     wide = wide.reindex(columns=order)
@@ -135,10 +135,10 @@ def latex(table: pd.DataFrame) -> str:
     shown = table[KEYS].copy()
     for metric in METRICS:
         shown[metric] = table[metric]
-        stars = table[f"{metric}_p_holm"].lt(pooling.LEVEL).map({True: "*", False: ""})
+        stars = table[f"{metric}_p_adjusted"].lt(pooling.LEVEL).map({True: "*", False: ""})
         deltas = table[f"{metric}_delta"].map("{:+.4f}".format).str.replace("-", "−") + stars
         shown[f"{metric}_delta"] = deltas.where(table[f"{metric}_delta"].notna())
-    star = f"* differs from the unpruned model: p < {pooling.LEVEL:g} by Holm's correction"
+    star = f"* differs from the unpruned model: adjusted p < {pooling.LEVEL:g}"
     return longtable(shown, "headline.csv", star)
 
 

@@ -8,22 +8,20 @@ from prunecal.statistics.bootstrap import (
     interval,
 )
 from prunecal.statistics.significance import (
-    holm,
     minimum_detectable,
+    smallest_margin,
     step_down,
-    two_sided_p,
     unadjusted_p,
 )
 
 __all__ = [
     "Bootstrap",
     "clustered_bootstrap",
-    "holm",
     "image_folds",
     "image_weights",
     "interval",
     "minimum_detectable",
+    "smallest_margin",
     "step_down",
-    "two_sided_p",
     "unadjusted_p",
 ]

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from prunecal.calibration.weighted import BinSums
 from prunecal.statistics.bootstrap import interval
+from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import Scores
-from prunecal.statistics.significance import holm, two_sided_p
+from prunecal.statistics.significance import FEWEST_IMAGES, step_down, unadjusted_p
 from prunecal.statistics.tables import Rows
 
 Tables = Mapping[str, NDArray]  # metric: the value, then the draws, float64 [cells, 1 + R]
@@ -35,7 +36,7 @@ def expected_change(unpruned: BinSums, accuracy_change: NDArray) -> NDArray:
 def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float) -> Rows:
     """Return a row per pruned cell: its change of ECE and what accuracy explains of it.
 
-    Holm's family is a model on a data set.
+    The family of tests is a model on a data set.
     """
     rows, rests = [], []
     for index, cell in enumerate(scores.cells):
@@ -53,9 +54,13 @@ def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float
             | {"beyond": rests[-1][0], "ci_low": low, "ci_high": high}
         )
     if rows:
-        p = two_sided_p(np.stack(rests)[:, 1:])
-        for row, one, adjusted in zip(rows, p, holm(p), strict=True):
-            row |= {"p": one, "p_holm": adjusted}
+        measured = np.stack(rests)
+        family = measured[:, 0], measured[:, 1:]
+        p = np.full((2, len(rows)), np.nan)
+        if scores.subsets[scores.subset(POOLED)]["n_images"] >= FEWEST_IMAGES:
+            p[:] = unadjusted_p(*family), step_down(*family)
+        for row, alone, adjusted in zip(rows, *p, strict=True):
+            row |= {"p": alone, "p_adjusted": adjusted}
     return rows
 
 

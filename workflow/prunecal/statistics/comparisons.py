@@ -1,4 +1,4 @@
-"""Differences of each cell from the unpruned model, on the same resamples."""
+"""Every metric with its interval, and its difference from the unpruned model with its test."""
 
 from typing import Any
 
@@ -8,26 +8,37 @@ from numpy.typing import NDArray
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import Scores
-from prunecal.statistics.significance import holm, minimum_detectable, two_sided_p
+from prunecal.statistics.significance import (
+    FEWEST_IMAGES,
+    minimum_detectable,
+    smallest_margin,
+    step_down,
+    unadjusted_p,
+)
+from prunecal.statistics.tables import Rows
 
 DESIGN = ("n_visual", "tokens_per_layer")  # set by the design: nothing to test
-
-
 KEYS = ("model", "dataset", "subset", "strategy", "family")
-
-
-RESERVED = {*KEYS, "budget", "metric", "value", "delta", "ci_low", "ci_high", "p", "p_holm"}
-
-
-Rows = list[dict[str, Any]]
+RESERVED = {*KEYS, "budget", "metric", "value", "delta", "ci_low", "ci_high", "p", "p_adjusted"}
 
 
 def metric_rows(scores: Scores, level: float) -> Rows:
-    """Return a row per cell, subset and metric with its percentile interval."""
+    """Return a row per cell, subset and metric with its percentile interval.
+
+    One image gives no interval. Where all or no answers are right, the resamples of accuracy cannot
+    vary; its interval then reaches to the share of images that could, by chance, all be without (or
+    with) an error: an exact binomial bound (Clopper and Pearson 1934) that counts an image as one
+    observation.
+    """
     rows = []
+    images = _images(scores)
     for metric in scores.facts["metrics"]:
         value = scores.value(metric)
-        low, high = interval(scores.draws(metric), level)
+        low, high = _interval(value, scores.draws(metric), level, images)
+        if metric == "accuracy":
+            bound = ((1 - level) / 2) ** (1 / images)
+            low = np.where((value == 1) & (images > 1), bound, low)
+            high = np.where((value == 0) & (images > 1), 1 - bound, high)
         rows += [
             _keys(scores, cell, subset, metric)
             | {"value": value[at], "ci_low": low[at], "ci_high": high[at]}
@@ -40,22 +51,26 @@ def metric_rows(scores: Scores, level: float) -> Rows:
 def comparison_rows(scores: Scores, level: float) -> Rows:
     """Return a row per pruned cell, subset and metric: its difference from the unpruned model.
 
-    Holm's family is a model, a data set and a metric: all strategies, budgets and subsets. A
-    p-value of 0 stays 0: it says that no draw reached zero, not more (see `two_sided_p`).
+    `p` is the p-value of the difference alone, `p_adjusted` that within its family of tests: all
+    strategies and budgets of one model, data set, metric and subset (see `step_down`). The family
+    of subset "all" is the primary one; those of other subsets are exploratory. One image gives no
+    interval, and fewer than `FEWEST_IMAGES` give no p-values.
     """
     rows = []
+    images = _images(scores)
+    pruned = np.arange(len(scores.cells)) != scores.reference
     for metric in scores.facts["metrics"]:
         if metric in DESIGN:
             continue
         value, draws = scores.value(metric), _differences(scores, metric)
         delta = value - value[scores.reference]
-        low, high = interval(draws, level)
-        p = two_sided_p(draws)
-        p[np.isnan(delta)] = np.nan
-        pruned = np.arange(len(p)) != scores.reference
-        adjusted = np.full(p.shape, np.nan)
-        adjusted[pruned] = holm(p[pruned].ravel()).reshape(p[pruned].shape)
-        numbers = {"delta": delta, "ci_low": low, "ci_high": high, "p": p, "p_holm": adjusted}
+        low, high = _interval(delta, draws, level, images)
+        p, adjusted = np.full((2, *delta.shape), np.nan)
+        for subset in np.flatnonzero(images >= FEWEST_IMAGES):
+            family = delta[pruned, subset], draws[pruned, subset]
+            p[pruned, subset] = unadjusted_p(*family)
+            adjusted[pruned, subset] = step_down(*family)
+        numbers = {"delta": delta, "ci_low": low, "ci_high": high, "p": p, "p_adjusted": adjusted}
         rows += [
             _keys(scores, cell, subset, metric)
             | {name: table[at] for name, table in numbers.items()}
@@ -67,21 +82,33 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
 
 
 def detectable_rows(scores: Scores) -> Rows:
-    """Return a row per subset and metric: the median over cells of what could be detected."""
+    """Return a row per subset and metric: medians over cells of what this study could show.
+
+    `minimum_detectable` is the smallest difference that would be found, `smallest_margin` the
+    smallest margin within which equal cells would be shown to lie, each with 80 % power.
+    """
     rows = []
     for metric in scores.facts["metrics"]:
         if metric in DESIGN:
             continue
-        size = minimum_detectable(np.delete(_differences(scores, metric), scores.reference, axis=0))
+        draws = np.delete(_differences(scores, metric), scores.reference, axis=0)
+        sizes = {
+            "minimum_detectable": minimum_detectable(draws),
+            "smallest_margin": smallest_margin(draws),
+        }
         for index, subset in enumerate(scores.subsets):
-            defined = size[np.isfinite(size[:, index]), index]
+            medians = {}
+            for name, size in sizes.items():
+                defined = size[np.isfinite(size[:, index]), index]
+                enough = len(defined) and subset["n_images"] >= FEWEST_IMAGES
+                medians[name] = np.median(defined) if enough else None
             rows.append(
                 {
                     "model": scores.facts["model"],
                     "dataset": scores.facts["dataset"],
                     "subset": subset["name"],
                     "metric": metric,
-                    "minimum_detectable": np.median(defined) if len(defined) else None,
+                    **medians,
                     "resamples": scores.facts["resamples"][metric],
                     **_counts(subset),
                 }
@@ -99,6 +126,21 @@ def parameter_names(studied: list[Scores]) -> list[str]:
     for name in sorted(names & RESERVED):
         raise PrunecalError(f"a strategy's parameter {name!r} is also a column; rename it")
     return sorted(names)
+
+
+def _images(scores: Scores) -> NDArray:
+    """Return the number of images of each subset, int [subsets]."""
+    return np.array([subset["n_images"] for subset in scores.subsets])
+
+
+def _interval(value: NDArray, draws: NDArray, level: float, images: NDArray) -> NDArray:
+    """Return the percentile interval of [cells, subsets]; none where a subset has one image.
+
+    Draws are float32: an end that differs from the value by less than their rounding is the value.
+    """
+    ends = interval(draws, level)
+    ends = np.where(np.isclose(ends, value, rtol=1e-6, atol=1e-7), value, ends)
+    return np.where(images > 1, ends, np.nan)
 
 
 def _differences(scores: Scores, metric: str) -> NDArray:

@@ -14,7 +14,6 @@ from prunecal.statistics.bootstrap import image_weights, interval
 from prunecal.statistics.contrasts import Measured, rank_correlation
 from prunecal.statistics.predictions import POOLED, Cell, read_cell
 from prunecal.statistics.scores import Scores
-from prunecal.statistics.significance import holm, two_sided_p
 from prunecal.statistics.tables import Rows
 from prunecal.storage import files
 
@@ -94,8 +93,8 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
 
     Groups are all cells that have the metric, the unpruned model among them, and the pruned cells
     of each budget. A group of fewer than four cells, or in which a metric does not vary, has no
-    row. Interval and test are over resamples of images, for these strategies and budgets; Holm's
-    family is a metric of a model on a data set: all its groups and what it is correlated with.
+    row. The interval is over resamples of images, for these strategies and budgets. There is no
+    p-value: that the rank correlation of these very cells is 0 is of no interest.
     """
     rows = []
     for group, members in _groups(scores):
@@ -121,15 +120,10 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
                     "rho": rho[0],
                     "ci_low": low,
                     "ci_high": high,
-                    "p": float(two_sided_p(rho[1:])),
                     "cells": len(cells),
                     "resamples": draws - 1,
                 }
             )
-    for metric in {row["metric"] for row in rows}:
-        family = [row for row in rows if row["metric"] == metric]
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = float(adjusted)
     return rows
 
 

@@ -216,8 +216,8 @@ def subsets(rows: dict[str, list[Any]], questions: Path | None) -> dict[str, NDA
 
     Args:
         rows: as in `Cell`.
-        questions: questions.parquet, which tells which (image, question) pairs are the same;
-            without it there is no "unique".
+        questions: questions.parquet, which tells which (image, question) pairs are the same.
+            Without it, or where no pair is there twice, there is no "unique".
 
     Raises:
         PrunecalError: a subset has one of the two reserved names, or a question is not in the file.
@@ -229,8 +229,8 @@ def subsets(rows: dict[str, list[Any]], questions: Path | None) -> dict[str, NDA
             raise PrunecalError(f"a subset is called {name!r}, which is reserved; rename it")
     found = {name: np.flatnonzero(labels == name) for name in names}
     found[POOLED] = np.arange(len(labels))
-    if questions is not None:
-        found[DISTINCT] = _distinct(rows, questions)
+    if questions is not None and len(distinct := _distinct(rows, questions)) < len(labels):
+        found[DISTINCT] = distinct
     return found
 
 
