@@ -356,7 +356,7 @@ def test_headline_table_holds_each_cell_once(measured, compared):
 def test_table_of_data_sets_counts_questions(results):
     paths = [results / "datasets" / name / "questions.parquet" for name in ("toy-pope", "toy-sqa")]
     first, second = tables.datasets_table(paths).to_dict("records")
-    counts = {"rows": 240, "distinct": 12, "n_images": 12, "subsets": "random, popular"}
+    counts = {"rows": 240, "distinct": 24, "n_images": 24, "subsets": "random, popular"}
     assert first == {
         "dataset": "toy-pope",
         **counts,
