@@ -1,1 +1,1 @@
-"""How fast the engine is beside the ways in which pruned models are evaluated today."""
+"""Compare the speed of the engine with the usual ways to evaluate pruned models."""

@@ -1,9 +1,9 @@
-"""Measure the engine beside one question at a time and beside plain batches.
+"""Compare the speed of the engine with one question at a time and with plain batches.
 
-    python -m prunecal.benchmark --out benchmarks/NAME.json   the true 7B shape on a GPU, a mid-size
-                                                              one on a CPU
+    python -m prunecal.benchmark --out benchmarks/NAME.json   the 7B shape on a GPU, a mid-size one
+                                                              on a CPU
 
-All ways run in one process, in turn, round by round, and medians are reported with the machine.
+All methods run in one process, alternating in every round; medians are reported with the machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Measure every shape, load and budget; write one JSON file."""
+    """Measure every shape, workload and budget; write one JSON file."""
     import torch
 
     where = devices.pick(arguments.device, arguments.threads)
@@ -84,7 +84,7 @@ def _budgets(llava: Llava) -> tuple[int, int]:
 
 
 def _questions(name: str, load: str, images: int) -> pd.DataFrame:
-    """Return a load: `images` images of POPE-like, four times as many of ScienceQA-like."""
+    """Return a workload of `images` images, four times as many if it is ScienceQA-like."""
     from prunecal.benchmark.workloads import EMBEDDED_LOADS, LOADS
 
     known = EMBEDDED_LOADS if name == "embedded" else LOADS
@@ -94,7 +94,7 @@ def _questions(name: str, load: str, images: int) -> pd.DataFrame:
 def _measure(
     llava: Llava, questions: pd.DataFrame, budget: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Time all ways on one load, round by round, and compare their logits."""
+    """Time all methods on one workload, round by round, and compare their logits."""
     import numpy as np
     import torch
 
@@ -123,8 +123,7 @@ def _measure(
         plain.batch(range(2))
         for _ in range(arguments.rounds):
             seconds["matmul"].append(_matmul(llava))
-            asked = rng.choice(len(questions), arguments.single, replace=False).tolist()
-            for row in asked:
+            for row in rng.choice(len(questions), arguments.single, replace=False).tolist():
                 took, compared[row] = _timed(llava, lambda row=row: plain.one_at_a_time(row))
                 seconds["one_at_a_time"].append(took)
             batch = rng.choice(len(questions), 8, replace=False).tolist()
@@ -247,8 +246,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--loads", nargs="+", default=["POPE-like", "ScienceQA-like"])
     parser.add_argument("--weights", type=Path, help="folder of the embedded model")
-    parser.add_argument("--images", type=int, default=4, help="images; ScienceQA-like has 4 times")
-    parser.add_argument("--single", type=int, default=4, help="questions asked singly per round")
+    parser.add_argument(
+        "--images", type=int, default=4, help="images; ScienceQA-like has four times as many"
+    )
+    parser.add_argument(
+        "--single", type=int, default=4, help="questions asked one at a time per round"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--device", default="auto")

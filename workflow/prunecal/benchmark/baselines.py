@@ -1,4 +1,4 @@
-"""The three ways to answer a question about an image with some of its visual tokens."""
+"""The usual ways to answer questions about an image from some of its visual tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Plain:
     budget: int
 
     def one_at_a_time(self, row: int) -> Tensor:
-        """Answer one question by `generate`, its image encoded for it alone; option logits."""
+        """Return option logits of one question by `generate`, which encodes the image again."""
         inputs = self._inputs([row])
         output = self.llava.model.generate(
             **inputs,
@@ -46,7 +46,7 @@ class Plain:
         return output.logits[0][0, self._options(row)].float().cpu()
 
     def batch(self, rows: Sequence[int]) -> list[Tensor]:
-        """Answer several questions by one left-padded `forward`; option logits."""
+        """Return option logits of several questions by one left-padded `forward`."""
         output = self.llava.model(**self._inputs(rows), logits_to_keep=1)
         return [
             output.logits[at, -1, self._options(row)].float().cpu() for at, row in enumerate(rows)
@@ -54,9 +54,9 @@ class Plain:
 
     def _inputs(self, rows: Sequence[int]) -> dict[str, Tensor]:
         model, device = self.llava.model, self.llava.device
-        asked = self.questions.iloc[list(rows)]
-        images = [int(name.removeprefix("image")) for name in asked["image_id"]]
-        before, after = self.llava.tokenize(list(asked["text"]))
+        questions = self.questions.iloc[list(rows)]
+        images = [int(name.removeprefix("image")) for name in questions["image_id"]]
+        before, after = self.llava.tokenize(list(questions["text"]))
         visual = self.llava.settings["visual_tokens"]
         kept = min(self.budget, visual)
         prompts = [[*before, *[model.config.image_token_id] * kept, *text] for text in after]
@@ -88,14 +88,14 @@ def encode(llava: Llava, pixels: Tensor, batch: int = 8) -> tuple[Tensor, Tensor
 
 
 def needed_flops(shape: dict[str, int], prompts: Sequence[tuple[int, int, Sequence[int]]]) -> float:
-    """Return the multiply-add FLOPs that answering some prompts with shared prefixes needs.
+    """Return the multiply-add FLOPs needed to answer prompts with shared prefixes.
 
-    Padding, repeated questions and masked attention are not counted; nor are the last layer's
-    states that no answer reads.
+    Padding, repeated questions, masked attention and unused states of the last layer are not
+    counted.
 
     Args:
         shape: width, intermediate, layers and key_value width of the decoder.
-        prompts: per image, system tokens S, tokens of the shared prefix, tokens of each rest.
+        prompts: per image, system tokens S, tokens of the shared prefix, tokens of each remainder.
     """
     width, layers = shape["width"], shape["layers"]
     keys_values = 2 * 2 * width * shape["key_value"]

@@ -1,10 +1,10 @@
-"""Measure SCOPE's selection beside its definition written as a plain loop, on the CPU.
+"""Compare the speed of SCOPE's selection with its definition as a plain loop, on the CPU.
 
     python -m prunecal.benchmark.ranking --out benchmarks/ranking.json
 
-32 images of 576 tokens of width 1024 are ranked to K = 192 for alpha = 0 and alpha = 1. Both ways
-run in turn, round by round; medians are written, with the largest share of the best gain that any
-step of either order missed, replayed in float64.
+32 images of 576 tokens of width 1024 are ranked to K = 192 for alpha = 0 and alpha = 1. Both
+methods alternate in every round; medians are written, with the largest relative shortfall from the
+best gain in any step of either ranking, recomputed in float64.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ALPHAS = (0.0, 1.0)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Time both ways on two kinds of features and write one JSON file."""
+    """Time both methods on two kinds of features and write one JSON file."""
     import torch
 
     from prunecal.strategies import rank_many
@@ -79,7 +79,7 @@ def main(arguments: argparse.Namespace) -> None:
 def plain_loop(
     features: Tensor, saliency: Tensor, budget: int, alpha: float, gap_power: float = 1.0
 ) -> Tensor:
-    """Compute every gain in every step, as SCOPE's definition reads.
+    """Select tokens by computing every gain in every step, as SCOPE is defined.
 
     Args:
         features: float32 [B, N, D].
@@ -113,7 +113,7 @@ def plain_loop(
 def worst_regret(
     order: Tensor, features: Tensor, saliency: Tensor, alpha: float, gap_power: float = 1.0
 ) -> float:
-    """Replay an order [B, K] in float64: the largest share of the best gain that a step missed."""
+    """Return the largest relative shortfall from the best gain in any step of a ranking [B, K]."""
     import torch
 
     directions = torch.nn.functional.normalize(features.double(), dim=-1)
@@ -134,7 +134,7 @@ def worst_regret(
 
 
 def _features(images: int) -> dict[str, Tensor]:
-    """Return features without structure, and around 24 centres an image as real tokens are."""
+    """Return unstructured features, and features around 24 centres per image as real ones are."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,8 @@
 """Time the score stage on a synthetic study of POPE's size.
 
 500 images, three subsets of 3,000 questions that share their yes-questions, 60 cells of random
-logits by default. Appends to a JSON list, so that slow runs stay in sight: wall and processor time
-of the whole stage in a process of its own, the sum of the peak memories of its processes (an upper
+logits by default. Appends to a JSON list, so that slow runs are kept too: wall and processor time
+of the whole stage in its own process, the sum of the peak memories of its processes (an upper
 bound: shared pages count in each), and the machine.
 """
 
@@ -30,17 +30,17 @@ SUBSETS = ("random", "popular", "adversarial")
 
 def write_study(folder: Path, cells: int) -> list[Path]:
     """Write questions.parquet and the predictions of cells; return the paths of the latter."""
-    place = [(s, i, q) for s in SUBSETS for i in range(IMAGES) for q in range(PER_IMAGE)]
-    asked = [f"{i} {q}" if q < PER_IMAGE // 2 else f"{s} {i} {q}" for s, i, q in place]
+    keys = [(s, i, q) for s in SUBSETS for i in range(IMAGES) for q in range(PER_IMAGE)]
+    texts = [f"{i} {q}" if q < PER_IMAGE // 2 else f"{s} {i} {q}" for s, i, q in keys]
     rows = {
-        "question_id": [f"{s}-{i}-{q}" for s, i, q in place],
-        "image_id": [f"image{i}" for _, i, _ in place],
-        "subset": [s for s, _, _ in place],
+        "question_id": [f"{s}-{i}-{q}" for s, i, q in keys],
+        "image_id": [f"image{i}" for _, i, _ in keys],
+        "subset": [s for s, _, _ in keys],
     }
-    questions = pa.table({"question_id": rows["question_id"], "text": asked})
+    questions = pa.table({"question_id": rows["question_id"], "text": texts})
     files.write_table(folder / "questions.parquet", questions, {})
-    _, same = np.unique(asked, return_inverse=True)
-    label = np.array([0 if q < PER_IMAGE // 2 else 1 for _, _, q in place])
+    _, same = np.unique(texts, return_inverse=True)
+    label = np.array([0 if q < PER_IMAGE // 2 else 1 for _, _, q in keys])
     paths = []
     for number in range(cells):
         generator = np.random.default_rng(number)
@@ -49,11 +49,11 @@ def write_study(folder: Path, cells: int) -> list[Path]:
         table = pa.table(
             {
                 **rows,
-                "options": [["Yes", "No"]] * len(place),
+                "options": [["Yes", "No"]] * len(keys),
                 "label": pa.array(label, pa.int8()),
                 "logits": pa.array(logits.tolist(), pa.list_(pa.float32())),
-                "n_visual": pa.array(np.full(len(place), 64), pa.int32()),
-                "coverage": pa.array(generator.uniform(size=len(place)), pa.float32()),
+                "n_visual": pa.array(np.full(len(keys), 64), pa.int32()),
+                "coverage": pa.array(generator.uniform(size=len(keys)), pa.float32()),
             }
         )
         strategy = "random" if number else "full"
@@ -86,7 +86,7 @@ def measure(cells: int, resamples: int, threads: int) -> dict[str, object]:
         seconds, used = time.perf_counter() - start, _processor_seconds() - used
     if process.returncode:
         raise PrunecalError(
-            f"prunecal.score ended with status {process.returncode}; run it on the study by hand"
+            f"prunecal.score exited with status {process.returncode}; run the stage by hand"
         )
     return {
         "seconds": round(seconds, 1),
@@ -96,37 +96,37 @@ def measure(cells: int, resamples: int, threads: int) -> dict[str, object]:
 
 
 def _processor_seconds() -> float:
-    """Return the processor time of all processes that this one has started and that have ended."""
+    """Return the processor time of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _peaks(pid: int) -> dict[int, int]:
-    """Return the peak resident memory so far of a process and its descendants, kB by process id."""
-    found = {}
+    """Return the peak resident memory of a process and its descendants, kB by process id."""
+    peaks = {}
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     except (FileNotFoundError, ProcessLookupError):  # it has just ended
-        return found
+        return peaks
     for line in status.splitlines():
         if line.startswith("VmHWM"):
-            found[pid] = int(line.split()[1])
+            peaks[pid] = int(line.split()[1])
     for child in children:
-        found |= _peaks(int(child))
-    return found
+        peaks |= _peaks(int(child))
+    return peaks
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure and write the record."""
-    asked = {key: getattr(arguments, key) for key in ("cells", "resamples", "threads")}
-    found = measure(**asked)
+    size = {key: getattr(arguments, key) for key in ("cells", "resamples", "threads")}
+    costs = measure(**size)
     record = {
         "command": "python -m prunecal.benchmark.scoring "
-        + " ".join(f"--{key} {value}" for key, value in asked.items()),
+        + " ".join(f"--{key} {value}" for key, value in size.items()),
         "rows": len(SUBSETS) * IMAGES * PER_IMAGE,
-        **asked,
-        **found,
+        **size,
+        **costs,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "python": platform.python_version(),
         "load_before": [round(load, 2) for load in arguments.load],

@@ -1,6 +1,6 @@
-"""What is measured: model shapes with random weights, and questions as the benchmarks ask them.
+"""Workloads: model shapes with random weights, and questions like those of the benchmarks.
 
-Speed does not depend on the weights' values, so a shape stands for every model of that shape.
+Speed does not depend on the values of the weights, so a shape represents all models of that shape.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POPE = (
 
 @dataclass(frozen=True)
 class Shape:
-    """A LLaVA's sizes: vision tower (ViT over 336 pixels, patches of 14), then the decoder."""
+    """Sizes of a LLaVA: vision tower (ViT, 336 pixels, patches of 14), then decoder."""
 
     vision_width: int
     vision_layers: int
@@ -48,7 +48,7 @@ SHAPES = {
 
 
 class RandomLlava(Llava):
-    """A model of a shape with random weights, and a tokenizer that gives a word one token."""
+    """A model with random weights, and a tokenizer that makes one token of each word."""
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
         import torch
@@ -112,19 +112,19 @@ class RandomLlava(Llava):
 
 
 def pope_like(images: int) -> pd.DataFrame:
-    """Return 18 polls an image of which 10 or 11 are distinct, as in POPE (18 and 10.25)."""
+    """Return 18 polls per image, of which 10 or 11 are distinct, as in POPE (18 and 10.25)."""
     rows = []
     for image in range(images):
         rng = np.random.default_rng(image)
         distinct = [f"thing{number}" for number in rng.choice(80, 10 + (image % 4 == 0), False)]
-        asked = distinct[:3] * 2 + distinct
-        asked += distinct[3 : 3 + 18 - len(asked)]
-        rows += [(f"image{image}", POPE.format(thing), ["Yes", "No"]) for thing in asked]
+        things = distinct[:3] * 2 + distinct
+        things += distinct[3 : 3 + 18 - len(things)]
+        rows += [(f"image{image}", POPE.format(thing), ["Yes", "No"]) for thing in things]
     return _frame(rows)
 
 
 def scienceqa_like(images: int) -> pd.DataFrame:
-    """Return one question an image, 40 to 110 words long, with two to five lettered choices."""
+    """Return one question per image, 40 to 110 words long, with two to five lettered choices."""
     rows = []
     for image in range(images):
         rng = np.random.default_rng(image)
@@ -134,13 +134,13 @@ def scienceqa_like(images: int) -> pd.DataFrame:
 
 
 def embedded(loader: str) -> Callable[[int], pd.DataFrame]:
-    """Return a load of the embedded study's own questions: its model knows no other words."""
+    """Return a workload of the embedded study's questions: its model knows no other words."""
 
     def load(images: int) -> pd.DataFrame:
         dataset = plugins.load("datasets", loader)
-        asked = dataset.load(dataset.Params(images=images)).questions
-        numbers = pd.factorize(asked["image_id"])[0]
-        columns = (map("image{}".format, numbers), asked["text"], asked["options"])
+        questions = dataset.load(dataset.Params(images=images)).questions
+        numbers = pd.factorize(questions["image_id"])[0]
+        columns = (map("image{}".format, numbers), questions["text"], questions["options"])
         return _frame(list(zip(*columns, strict=True)))
 
     return load

@@ -1,1 +1,1 @@
-"""The embedded study's images and questions: scans of handwritten digits on canvases."""
+"""Images and questions of the embedded study: scans of handwritten digits on canvases."""

@@ -1,8 +1,8 @@
-"""Canvases: real handwritten digits, several to an image, over a textured ground.
+"""Canvases: images of several real handwritten digits on a textured background.
 
 The digits are the 1,797 scans of 8 x 8 pixels that scikit-learn ships (UCI, Optical Recognition of
-Handwritten Digits). Training and test canvases draw from disjoint scans. A canvas is a function of
-(split, seed, index) alone, so neither order nor number of canvases changes any of them.
+Handwritten Digits). Training and test canvases use disjoint sets of scans. A canvas depends only on
+(split, seed, index), not on the order or number of canvases.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 SIDE = 120  # pixels per side of a canvas
 PATCH = 12  # pixels per side of a visual token's patch, so 10 x 10 tokens
 GRID = SIDE // PATCH
-BACKGROUND = len(NAMES)  # the patch label of no digit
+BACKGROUND = len(NAMES)  # label of a patch without a digit
 
 TEST_SCANS = 597
 FEWEST, MOST = 4, 9  # digits on a canvas
 FREQUENCY = (0.16, 0.14, 0.13, 0.12, 0.10, 0.09, 0.08, 0.07, 0.06, 0.05)  # of zero to nine
-SUCCESSION = 0.35  # chance that a digit is its neighbour's successor: gives co-occurrence
-SIZES = (11, 15)  # pixels per side of a digit, both included
-JITTER = 2  # pixels that a digit may lie off a patch's centre each way, mostly less
+SUCCESSION = 0.35  # probability that a digit is the previous one's successor: co-occurrence
+SIZES = (11, 15)  # smallest and largest side of a digit in pixels
+JITTER = 2  # largest offset of a digit from a patch's centre in pixels; smaller is likelier
 CONTRAST = (0.3, 0.75)
 GROUND = (0.2, 0.5)
-TEXTURE = 0.04  # standard deviation of the blotches; the grain has 0.7 of it
+TEXTURE = 0.04  # standard deviation of the blotches; that of the grain is 0.7 times this
 BLOTCH = 2 * PATCH  # pixels per side
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A digit on a canvas: its class, the scan drawn, and its square in pixels."""
+    """A digit on a canvas: its class, its scan, and its square in pixels."""
 
     value: int
     scan: int
@@ -65,7 +65,7 @@ class Canvas:
 
     @property
     def patches(self) -> np.ndarray:
-        """The class at each patch's centre or BACKGROUND, int64 [GRID * GRID]."""
+        """The class of the digit centred in each patch, or BACKGROUND, int64 [GRID * GRID]."""
         labels = np.full(GRID * GRID, BACKGROUND)
         for digit in self.digits:
             labels[digit.patch] = digit.value
@@ -89,9 +89,9 @@ def make_canvas(split: Split, seed: int, index: int) -> Canvas:
     """Draw one canvas.
 
     Args:
-        split: whether its scans are those for training or those for test.
+        split: whether to use the scans for training or those for testing.
         seed: seed of the whole set, at least 0.
-        index: number of the canvas in the set, at least 0.
+        index: index of the canvas in the set, at least 0.
     """
     rng = stream(split, seed, index, "drawing")
     values, ground = _values(rng), _ground(rng)
@@ -133,7 +133,7 @@ def _pool(split: Split, value: int) -> np.ndarray:
 
 
 def _values(rng: np.random.Generator) -> list[int]:
-    """Draw a canvas's digits, common ones more often, successors together, two to seven classes."""
+    """Draw the digits of a canvas: frequent ones more often, successors together."""
     values = [_common(rng)]
     for _ in range(rng.integers(FEWEST, MOST + 1) - 1):
         follows = rng.random() < SUCCESSION
@@ -146,7 +146,7 @@ def _common(rng: np.random.Generator) -> int:
 
 
 def _cells(rng: np.random.Generator, count: int) -> list[np.ndarray]:
-    """Draw patches, as (row, column), no two of which touch, not even at a corner."""
+    """Draw patches as (row, column), no two of which touch, even at a corner."""
     cells: list[np.ndarray] = []
     for patch in rng.permutation(GRID * GRID):
         cell = np.array(divmod(int(patch), GRID))
@@ -158,7 +158,7 @@ def _cells(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
-    """Draw the empty canvas: an even grey, blotches, and a finer grain."""
+    """Draw the empty canvas: uniform grey, blotches, and a finer grain."""
     blotches = rng.normal(0, TEXTURE, (SIDE // BLOTCH, SIDE // BLOTCH))
     grain = rng.normal(0, 0.7 * TEXTURE, (SIDE, SIDE))
     return rng.uniform(*GROUND) + np.kron(blotches, np.ones((BLOTCH, BLOTCH))) + grain

@@ -1,6 +1,6 @@
 """Multiple-choice questions about canvases, in the form of ScienceQA (arXiv 2209.09513).
 
-Two to five lettered choices; each kind of question is a subject; some come with a hint.
+Questions have two to five lettered choices, and some have a hint; each kind is a subject.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HINT = "handwritten digits are in the image."
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its lettered options and the index of the right one."""
+    """A question, its lettered options and the index of the correct one."""
 
     subject: str
     text: str
@@ -33,7 +33,7 @@ class Question:
 
 
 def ask(subject: str, canvas: Canvas, rng: np.random.Generator) -> Question:
-    """Ask one question about a canvas; the right answer is any letter with equal chance."""
+    """Ask one question about a canvas; every letter is equally likely to be correct."""
     present = sorted(canvas.present)
     absent = [digit for digit in range(len(NAMES)) if digit not in canvas.present]
     if subject == "presence":

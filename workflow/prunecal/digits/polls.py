@@ -1,6 +1,6 @@
-"""Polls about canvases, as POPE asks them (arXiv 2305.10355): is there such a thing in the image?
+"""Polls about canvases in the form of POPE (arXiv 2305.10355): is there a ... in the image?
 
-Ten digits allow too few polls per image, so there are three kinds of category: one digit ("a
+Ten digits would give too few polls per image, so there are three kinds of categories: one digit ("a
 seven"), either of two ("a seven or a nine"), both of two ("both a seven and a nine").
 """
 
@@ -23,19 +23,19 @@ SUBSETS = ("random", "popular", "adversarial")
 
 @dataclass(frozen=True)
 class Category:
-    """What a poll asks for: one digit, either of two, or both."""
+    """The object of a poll: one digit, either of two, or both."""
 
     kind: Literal["one", "either", "both"]
     digits: tuple[int, ...]
 
     def holds(self, present: Collection[int]) -> bool:
-        """Whether an image with these digits has the category."""
-        seen = [digit in present for digit in self.digits]
-        return any(seen) if self.kind == "either" else all(seen)
+        """Return whether an image with these digits contains the category."""
+        contained = [digit in present for digit in self.digits]
+        return any(contained) if self.kind == "either" else all(contained)
 
     @property
     def text(self) -> str:
-        """What the user says."""
+        """The text of the question."""
         nouns = [f"{'an' if digit == 8 else 'a'} {NAMES[digit]}" for digit in self.digits]
         form = {"one": "{}", "either": "{} or {}", "both": "both {} and {}"}[self.kind]
         return pope_text(f"Is there {form.format(*nouns)} in the image?")
@@ -50,18 +50,18 @@ KIND = np.array([category.kind for category in CATEGORIES])
 
 
 def truth(canvases: Sequence[Canvas]) -> np.ndarray:
-    """Return which category each canvas has, bool [canvases, categories]."""
-    shown = [canvas.present for canvas in canvases]
-    return np.array([[category.holds(present) for category in CATEGORIES] for present in shown])
+    """Return which categories each canvas contains, bool [canvases, categories]."""
+    digits = [canvas.present for canvas in canvases]
+    return np.array([[category.holds(present) for category in CATEGORIES] for present in digits])
 
 
 @dataclass(frozen=True)
 class Census:
-    """How often categories occur on a set of canvases, and how often with each digit.
+    """Counts of categories on a set of canvases, overall and together with each digit.
 
     Attributes:
-        popularity: canvases that have the category, int [categories].
-        together: canvases that have the category and the digit, int [categories, digits].
+        popularity: canvases that contain the category, int [categories].
+        together: canvases that contain the category and the digit, int [categories, digits].
     """
 
     popularity: np.ndarray
@@ -69,7 +69,7 @@ class Census:
 
     @classmethod
     def of(cls, holds: np.ndarray) -> Census:
-        """Count over canvases whose categories are `holds`, as `truth` gives it."""
+        """Count over canvases whose categories are `holds`, as returned by `truth`."""
         counted = holds.astype(int)
         return cls(counted.sum(axis=0), counted.T @ counted[:, KIND == "one"])
 
@@ -77,15 +77,15 @@ class Census:
 def choose(
     holds: np.ndarray, census: Census, rng: np.random.Generator
 ) -> tuple[list[int], dict[str, list[int]]]:
-    """Choose one canvas's polls, one of each kind to be answered Yes, and per subset one to No.
+    """Choose a canvas's polls: of each kind one with the answer Yes, and one with No per subset.
 
-    As in POPE, the subsets share the yes-questions and differ in the no-questions: of the absent
-    categories the most frequent one (popular), the one that most often occurs with the digits
-    present (adversarial), or any (random). No category is asked for twice, so a canvas has twelve
+    As in POPE, the subsets share the yes-questions and differ in the no-questions, which ask for an
+    absent category: the most frequent one (popular), the one that most often occurs with the digits
+    present (adversarial), or any (random). No category occurs twice, so a canvas has twelve
     distinct polls.
 
     Args:
-        holds: which categories the canvas has, bool [categories].
+        holds: which categories the canvas contains, bool [categories].
         census: counts over the whole data set.
         rng: the canvas's own stream.
 
@@ -110,7 +110,7 @@ def choose(
 
 
 def sample(holds: np.ndarray, per_kind: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Draw polls for training: of each kind, `per_kind` to be answered Yes and as many No.
+    """Draw polls for training: of each kind, `per_kind` with the answer Yes and as many with No.
 
     Returns:
         Pairs of text and answer.
@@ -118,6 +118,6 @@ def sample(holds: np.ndarray, per_kind: int, rng: np.random.Generator) -> list[t
     return [
         (CATEGORIES[index].text, answer)
         for kind in KINDS
-        for answer, wanted in zip(OPTIONS, (True, False), strict=True)
-        for index in rng.choice(np.flatnonzero((kind == KIND) & (holds == wanted)), per_kind)
+        for answer, present in zip(OPTIONS, (True, False), strict=True)
+        for index in rng.choice(np.flatnonzero((kind == KIND) & (holds == present)), per_kind)
     ]

@@ -1,4 +1,4 @@
-"""A micro-batch on the device: planned rows, their visual tokens, and how they are run."""
+"""A micro-batch on the device: packed rows with their visual tokens."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class Batch:
         rows: packed rows; columns 0 to V - 1 are the visual tokens, then the text.
         visual: V, visual tokens per row.
         question_row: int64 [Q], the row of each question, row by row.
-        question_answer: int64 [Q], which of its row's answers each question's is.
-        longest: tokens of the longest question's text; known here, so that no device is asked.
+        question_answer: int64 [Q], each question's index among the answers of its row.
+        longest: tokens of the longest question's text; an int, so that reading it never waits for
+            the device.
     """
 
     rows: Rows
@@ -50,10 +51,10 @@ def assemble(
     text_start: int,
     decoder: Decoder,
 ) -> Batch:
-    """Put a planned micro-batch on the device.
+    """Assemble a planned micro-batch on the device.
 
     Args:
-        planned: rows of the plan, of one batch.
+        planned: the rows of one batch of the plan.
         visual: [B, V, H], projected visual tokens of each row, in raster order.
         positions: int64 [B, V], their position ids.
         text_start: position id of the first text token after the image.

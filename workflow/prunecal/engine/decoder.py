@@ -1,9 +1,9 @@
 """A Llama-like decoder, run layer by layer on packed rows.
 
 The layers are the model's own modules (transformers' Llama, or any decoder with the same module
-names); only the loop over them is ours, because three things are needed that `forward` does not
-offer: rows in which several questions share one prefix, the attention of one layer's last query
-without a full attention matrix, and a set of tokens that changes between layers.
+names). Only the loop over them is our own, because `forward` lacks three features: rows in which
+several questions share one prefix, the attention of one layer's last query without the full
+attention matrix, and a set of tokens that changes between layers.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Rows:
     Attributes:
         states: [B, T, H], embeddings or hidden states.
         positions: int64 [B, T], position ids.
-        blocks: int64 [B, T]; 0 is seen by all that comes later in the row, block b > 0 by block b
-            alone, -1 is padding.
-        answers: int64 [B, A], columns whose final state is wanted; rows with fewer repeat one.
+        blocks: int64 [B, T]; all later tokens of the row attend to block 0, only tokens of block b
+            attend to block b > 0, and -1 is padding.
+        answers: int64 [B, A], columns whose final states are returned; rows with fewer repeat one.
     """
 
     states: Tensor
@@ -40,10 +40,10 @@ class Rows:
 
 
 class Decoder:
-    """The language model's half of a multimodal LLM.
+    """The language model of a multimodal LLM.
 
     Args:
-        backbone: a LlamaModel or alike: `embed_tokens`, `layers`, `norm`, `rotary_emb`.
+        backbone: a LlamaModel, or a module with its `embed_tokens`, `layers`, `norm`, `rotary_emb`.
         head: the language-model head, a linear map without bias.
     """
 
@@ -77,16 +77,16 @@ class Decoder:
         """Run layers `first` to `last` (exclusive; all by default).
 
         Args:
-            rows: what enters layer `first`.
+            rows: the input of layer `first`.
             past: keys and values of a shared text before the rows, for every layer.
             first: first layer.
-            last: layer to stop before. When it is the model's end, only the answers' states are
-                computed in the last layer.
+            last: layer to stop before. If it is the number of layers, the last layer computes only
+                the states of the answers.
             score: also return the attention of the answers' queries in layer `last` - 1.
             keep: list to which each layer's keys and values are appended.
 
         Returns:
-            States [B, T, H] before layer `last`, or [B, A, H] at the answers at the model's end;
+            States [B, T, H] before layer `last`, or [B, A, H] of the answers after the last layer;
             and the scores, float32 [B, A, S + T]: attention after softmax, mean over heads.
         """
         depth = len(self.layers)
@@ -112,11 +112,14 @@ class Decoder:
                 seen, q_cos, q_sin = (_pick_heads(part, rows.answers) for part in (mask, cos, sin))
             queries = _rotate(_heads(attention.q_proj(normed), attention), q_cos, q_sin)
             if score and number == last - 1:
-                asked = _pick_heads(queries, rows.answers)
-                scores = _attention(asked, keys, _pick_heads(mask, rows.answers), attention.scaling)
+                last_queries, last_mask = (
+                    _pick_heads(part, rows.answers) for part in (queries, mask)
+                )
+                scores = _attention(last_queries, keys, last_mask, attention.scaling)
             stretch = STRETCH if seen is mask else len(seen[0, 0])  # few answers, in any order
             mixed = _attend(queries, keys, values, seen, attention.scaling, stretch)
-            # in place where a tensor is ours: after the products, memory traffic costs most
+            # in place where no one else holds the tensor: after the matrix products, memory traffic
+            # costs most
             states = attention.o_proj(mixed.transpose(1, 2).flatten(2)).add_(states)
             normed, mlp = layer.post_attention_layernorm(states), layer.mlp
             gate = mlp.act_fn(mlp.gate_proj(normed))
@@ -124,7 +127,7 @@ class Decoder:
         return states, scores
 
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Return float32 logits [..., V] of final-layer states [..., H], for some tokens or all."""
+        """Return float32 logits [..., V] of final states [..., H], of some tokens or of all."""
         weight = self.head.weight if tokens is None else self.head.weight[tokens]
         return self.backbone.norm(states).float() @ weight.float().T
 
@@ -146,13 +149,13 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _attend(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float, stretch: int
 ) -> Tensor:
-    """Return attention's output [B, heads, Q, d], a stretch of queries at a time.
+    """Return the attention output [B, heads, Q, d], computed for a stretch of queries at a time.
 
-    No query of a row sees a key behind its own place, so each stretch takes the keys up to its end:
-    with many stretches, half of the products that one call would make and then mask.
+    Attention is causal, so each stretch needs only the keys up to its end: many stretches compute
+    half of the products that a single call would compute and then mask.
 
     Args:
-        queries: [B, heads, Q, d], those of the last Q keys if there are several stretches.
+        queries: [B, heads, Q, d], at the last Q keys if there are several stretches.
         keys: [B, heads, S + T, d].
         values: [B, heads, S + T, d].
         mask: additive, [B, 1, Q, S + T].
@@ -192,7 +195,7 @@ def _pick_heads(states: Tensor, columns: Tensor) -> Tensor:
 
 
 def _mask(blocks: Tensor, system: int, dtype: torch.dtype) -> Tensor:
-    """Return the additive attention mask [B, 1, T, S + T]; every token sees at least itself."""
+    """Return the additive attention mask [B, 1, T, S + T]; every token attends to itself."""
     length = blocks.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=blocks.device).tril()
     before, after = blocks[:, None, :], blocks[:, :, None]

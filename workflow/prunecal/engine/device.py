@@ -1,4 +1,4 @@
-"""Which processor a job computes on."""
+"""The device that a job computes on."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from prunecal.core.errors import PrunecalError
 if TYPE_CHECKING:
     import torch
 
-_held: list[int] = []  # open lock files: a device stays this process's own until the process ends
+_held: list[int] = []  # open lock files: a GPU is reserved until the process ends
 
 
-def pick(wanted: str, threads: int) -> torch.device:
-    """Return the device to run on, and keep PyTorch to `threads` CPU threads.
+def pick(setting: str, threads: int) -> torch.device:
+    """Return the device to run on, and limit PyTorch to `threads` CPU threads.
 
-    Jobs on one host, of all its users, get distinct GPUs where there are enough: each locks the
-    first free one until its process ends, however it ends. (A cluster gives each job its own
-    through CUDA_VISIBLE_DEVICES.)
+    Jobs on one host, of all its users, get distinct GPUs if there are enough: each locks the first
+    free one until its process ends, by whatever cause. (A cluster assigns GPUs through
+    CUDA_VISIBLE_DEVICES.)
 
     Args:
-        wanted: "cpu", "cuda", or "auto" for a GPU if there is one.
-        threads: CPU threads; fixed by the config so that sums are taken in the same order.
+        setting: "cpu", "cuda", or "auto" for a GPU if there is one.
+        threads: CPU threads; set by the config so that the order of summation is fixed.
 
     Raises:
-        PrunecalError: "cuda" is wanted and no GPU is seen.
+        PrunecalError: the setting is "cuda" and PyTorch sees no GPU.
     """
     import torch
 
@@ -38,7 +38,7 @@ def pick(wanted: str, threads: int) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False  # the patch embedding is a convolution
     count = torch.cuda.device_count()
-    if wanted == "cpu" or (wanted == "auto" and not count):
+    if setting == "cpu" or (setting == "auto" and not count):
         return torch.device("cpu")
     if not count:
         raise PrunecalError(
@@ -58,15 +58,15 @@ def name(device: torch.device) -> str:
 
 
 def send(tensor: torch.Tensor, where: torch.device) -> torch.Tensor:
-    """Return a tensor on the device; a GPU fetches it by itself while earlier work goes on."""
+    """Return a tensor on the device; the copy to a GPU overlaps with earlier work."""
     if where.type == "cuda":
-        tensor = tensor.contiguous().pin_memory()  # from other memory the copy is waited for
+        tensor = tensor.contiguous().pin_memory()  # else the copy blocks
     return tensor.to(where, non_blocking=True)
 
 
 def _free_device(count: int) -> int:
-    """Lock and return the first GPU that no other job holds; share them in turn if all are held."""
-    seen = re.sub(r"[^\w,-]", "_", os.environ.get("CUDA_VISIBLE_DEVICES", ""))  # MIG names hold /
+    """Lock and return the first GPU that no other job holds; if all are held, share one."""
+    seen = re.sub(r"[^\w,-]", "_", os.environ.get("CUDA_VISIBLE_DEVICES", ""))  # MIG has /
     for index in range(count):
         file = _opened(Path(tempfile.gettempdir(), f"prunecal-gpu-{seen}-{index}.lock"))
         if file is None:
@@ -82,7 +82,7 @@ def _free_device(count: int) -> int:
 
 
 def _opened(path: Path) -> int | None:
-    """Open a lock file that all users of a host share; None if another user hides it."""
+    """Open a lock file that all users of a host share; None if its owner denies reading it."""
     for flags in (0, os.O_CREAT | os.O_EXCL, 0):  # the last if another job has just made it
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o444)

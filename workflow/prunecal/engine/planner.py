@@ -1,9 +1,9 @@
-"""From a cell's questions to micro-batches: who shares a prefix, who shares a matrix product.
+"""Plan micro-batches: which questions share a prefix, and which images share a batch.
 
-Knows nothing of models or tensors. One image is one row of a batch: its visual tokens, then the
-text with which all its questions begin, then each question's rest as a block that sees the prefix
-and itself. So an image's prefix is computed once however many questions it has, and no key or value
-is ever copied per question.
+Independent of models and tensors. One image is one row of a batch: its visual tokens, then the text
+that all its questions begin with, then the rest of each question as a block that attends to the
+prefix and to itself. An image's prefix is thus computed once, however many questions it has, and no
+key or value is copied per question.
 """
 
 from collections import defaultdict
@@ -15,13 +15,13 @@ PADDING = 0.1  # largest share of padding tokens in a micro-batch
 
 @dataclass(frozen=True)
 class Row:
-    """An image and those of its questions that are computed together.
+    """An image and the questions about it that are computed together.
 
     Attributes:
         image: index of the image.
         questions: indices of its questions, one block each.
         tokens: token ids of the text: the shared beginning, then each question's rest.
-        offsets: each text token's distance from the first text token of its own prompt.
+        offsets: position of each text token relative to the first text token of its prompt.
         blocks: 0 for the shared beginning, 1 + i for the rest of `questions[i]`.
         answers: per question, the index in `tokens` of its last token, which predicts the answer.
     """
@@ -35,17 +35,17 @@ class Row:
 
     @property
     def shared(self) -> int:
-        """Number of text tokens with which all the row's questions begin."""
+        """Number of text tokens that all questions of the row begin with."""
         return self.blocks.count(0)
 
 
 def make_row(image: int, questions: Sequence[int], texts: Sequence[Sequence[int]]) -> Row:
     """Pack some questions of one image; `texts` holds every question's tokens after the image."""
-    chosen = [texts[question] for question in questions]
-    shared = _common_prefix(chosen)
-    tokens, offsets, blocks = list(chosen[0][:shared]), list(range(shared)), [0] * shared
+    own = [texts[question] for question in questions]
+    shared = _common_prefix(own)
+    tokens, offsets, blocks = list(own[0][:shared]), list(range(shared)), [0] * shared
     answers = []
-    for block, text in enumerate(chosen, start=1):
+    for block, text in enumerate(own, start=1):
         tokens += text[shared:]
         offsets += range(shared, len(text))
         blocks += [block] * (len(text) - shared)
@@ -57,18 +57,18 @@ def make_row(image: int, questions: Sequence[int], texts: Sequence[Sequence[int]
 def plan(
     images: Sequence[int], texts: Sequence[Sequence[int]], visual: int, batch_tokens: int
 ) -> list[list[Row]]:
-    """Cut a cell's questions into micro-batches.
+    """Divide a cell's questions into micro-batches.
 
     Args:
         images: per question, the index of its image.
         texts: per question, its token ids after the image; none may be empty.
-        visual: visual tokens that each row carries.
-        batch_tokens: largest number of tokens in a micro-batch, padding included; a row that is
-            larger on its own is cut into several, down to one question.
+        visual: visual tokens per row.
+        batch_tokens: largest number of tokens in a micro-batch, padding included; a row that alone
+            exceeds it is split, down to single questions.
 
     Returns:
-        Micro-batches of rows of similar length. Together they hold every question once. The plan
-        depends on the arguments alone.
+        Micro-batches of rows of similar length, which together hold every question once. The plan
+        depends only on the arguments.
     """
     by_image = defaultdict(list)
     for question, image in enumerate(images):
@@ -83,7 +83,7 @@ def plan(
 
 
 def halves(batch: Sequence[Row], texts: Sequence[Sequence[int]]) -> list[list[Row]]:
-    """Cut a micro-batch that was too large for the memory in two; [] if it cannot be cut."""
+    """Split a micro-batch that did not fit into memory in two; [] if it cannot be split."""
     if len(batch) > 1:
         middle = len(batch) // 2
         return [list(batch[:middle]), list(batch[middle:])]
@@ -108,7 +108,7 @@ def _rows_of_image(
 
 
 def _batches(rows: list[Row], visual: int, batch_tokens: int) -> Iterator[list[Row]]:
-    """Group rows, shortest first, while they fit the budget and pad little."""
+    """Group rows, shortest first, within the limits on tokens and padding."""
     batch, filled = [], 0
     for row in rows:
         length = visual + len(row.tokens)
@@ -123,7 +123,7 @@ def _batches(rows: list[Row], visual: int, batch_tokens: int) -> Iterator[list[R
 
 
 def _common_prefix(texts: Sequence[Sequence[int]]) -> int:
-    """Count the tokens with which all texts begin, leaving each at least its last token."""
+    """Count the tokens that all texts begin with, leaving each at least its last token."""
     longest = min(len(text) for text in texts) - 1
     first = texts[0]
     for at in range(longest):

@@ -1,8 +1,8 @@
 """A small LLaVA that answers questions about handwritten digits, trained from scratch in minutes.
 
-Four phases: the tower learns to name what each patch shows; the decoder learns to answer polls,
-then every question, about noisy words in place of visual tokens; projector and decoder learn to
-answer about images.
+Training has four phases: the tower learns to name the content of each patch; the decoder learns to
+answer polls, then all questions, about noisy words in place of visual tokens; projector and decoder
+learn to answer questions about images.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Params(Parameters):
     image_steps: int = Field(200, ge=1, description="steps of 16 images, all questions")
 
 
-FITTED = 128  # canvases to which the symbols' noise is fitted
-WHITENED = 512  # canvases from which the first filters come
+FITTED = 128  # canvases on which the symbols' noise is estimated
+WHITENED = 512  # canvases that the initial patch filters whiten
 
 
 def train(params: Params, folder: Path) -> pd.DataFrame:
     """Train the model and save weights, tokenizer, processor and learning curve.
 
-    The weights depend on the settings and on the machine's arithmetic alone: not on the number of
-    cores, nor on torch's thread settings.
+    The weights depend only on the settings and on the machine's arithmetic, not on the number of
+    cores or on torch's thread settings.
 
     Args:
         params: settings.

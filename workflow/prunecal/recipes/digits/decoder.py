@@ -1,9 +1,9 @@
-"""The phases after the tower's: the decoder learns to answer, first about words, then about images.
+"""Training of the decoder, first on words, then on images.
 
 In the symbolic phases the visual tokens are noisy word embeddings, which teaches the decoder to
-look things up before it must read a real projector; this stands in for language pre-training.
-Polls come first: multiple choice is learnt much faster by a decoder that can look things up.
-Then projector and decoder learn on the features of the frozen tower.
+look up information before it has to read a real projector; this replaces language pre-training.
+Polls come first: a decoder that can look up information learns multiple choice much faster.
+Then projector and decoder are trained on the features of the frozen tower.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def train_on_symbols(
     """Train the decoder on noisy words in place of visual tokens.
 
     Args:
-        phase: its length and rates.
+        phase: the phase's length and learning rates.
         model: the model, changed in place.
-        words: tokens of what a patch can show, background last.
-        exam: asks the questions.
-        features: the tower's features of some training canvases, to which the noise is fitted.
-        patches: what their patches show.
-        seed: seed of the recipe and number of the phase.
+        words: token ids of the digits and, last, of the background.
+        exam: generates the questions.
+        features: the tower's features of some training canvases, on which the noise is estimated.
+        patches: the classes of their patches.
+        seed: seed of the recipe and index of the phase.
         workers: two threads.
 
     Returns:
@@ -101,7 +101,7 @@ def _fit(projected: Tensor, meant: Tensor) -> tuple[float, float]:
 
 
 def _symbols(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """Return what each symbolic token shows: each digit of the canvas once or twice, anywhere."""
+    """Return the class of each symbolic token: each digit once or twice, shuffled."""
     values = [digit.value for digit in canvas.digits]
     values = np.repeat(values, rng.integers(1, 3, len(values)))
     shown = np.full(SYMBOLS, BACKGROUND)
@@ -127,7 +127,7 @@ def _answer(
         position_ids=positions,
         use_cache=False,
     ).last_hidden_state
-    logits = model.lm_head(states[torch.arange(B)[:, None], shared + packed.asked])
+    logits = model.lm_head(states[torch.arange(B)[:, None], shared + packed.ends])
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), packed.answers.flatten())
     right = (logits.argmax(dim=-1) == packed.answers).float()
     metrics = {"loss": loss.item(), "polls right": right[:, packed.is_poll].mean().item()}

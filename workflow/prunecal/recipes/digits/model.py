@@ -1,4 +1,4 @@
-"""The untrained LLaVA for digits: tokenizer, processor, and a model with well-chosen first weights.
+"""The untrained LLaVA for digits: tokenizer, processor, and a well-initialised model.
 
 The architecture is LLaVA-1.5's (CLIP tower with CLS, features of the penultimate layer, two-layer
 projector, Llama decoder) at a size that trains in minutes.
@@ -23,13 +23,13 @@ TEMPLATE = "vicuna_v1"
 WIDTH = 128
 LAYERS = 4  # of the tower and of the decoder
 HEADS = 4
-MEAN, SD = 0.4, 0.25  # of the pixels, by which the processor normalises
-WORDS = (*NAMES, "background")  # what a patch can show, in the decoder's words
+MEAN, SD = 0.4, 0.25  # of the pixels, used by the processor for normalisation
+WORDS = (*NAMES, "background")  # the contents of a patch as words of the decoder
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", IMAGE)
 
 
 def build_processor() -> LlavaProcessor:
-    """Return a processor that makes GRID * GRID placeholders of each `<image>`."""
+    """Return a processor that replaces each `<image>` by GRID * GRID placeholders."""
     from transformers import LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -74,7 +74,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _phrases() -> list[str]:
-    """Return what recurs in the prompts: their head, their tails, and parts of the questions."""
+    """Return phrases that recur in the prompts: their start, their ends, parts of the questions."""
     poll = conversation(TEMPLATE, pope_text("in the image?"))
     choices = conversation(TEMPLATE, scienceqa_text("", ["", ""]))
     head, _, poll_tail = poll.partition(IMAGE)
@@ -96,15 +96,15 @@ def _phrases() -> list[str]:
 def build_model(
     tokenizer: PreTrainedTokenizerFast, pixels: Tensor, patches: Tensor
 ) -> LlavaForConditionalGeneration:
-    """Return an untrained model, drawn from torch's random state.
+    """Return an untrained model, initialised from torch's random state.
 
     Three choices shorten training: sine and cosine positions over the grid, patch filters that
     whiten the training patches, and an output layer that starts as the scaled word embeddings.
 
     Args:
-        tokenizer: gives the vocabulary.
+        tokenizer: defines the vocabulary.
         pixels: some training images, [B, 3, SIDE, SIDE].
-        patches: what each of their patches shows, int64 [B, GRID * GRID].
+        patches: the class of each of their patches, int64 [B, GRID * GRID].
     """
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
     from transformers import LlavaForConditionalGeneration as Model
@@ -158,7 +158,7 @@ def _positions() -> Tensor:
 def _filters(pixels: Tensor, patches: Tensor) -> Tensor:
     """Return randomly rotated whitening filters, [WIDTH, 3, PATCH, PATCH].
 
-    They whiten the principal components of patches of which half show a digit.
+    They whiten the principal components of patches, half of which contain a digit.
     """
     cut = nn.functional.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
     shown = patches.flatten() < BACKGROUND
@@ -173,11 +173,11 @@ def _filters(pixels: Tensor, patches: Tensor) -> Tensor:
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """Return what the processor makes of canvases: float [B, 3, SIDE, SIDE] from uint8."""
+    """Return canvases as the processor returns them: float [B, 3, SIDE, SIDE] from uint8."""
     scaled = (pixels.float() / 255 - MEAN) / SD
     return scaled[:, None].expand(-1, 3, -1, -1)
 
 
 def word_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Return the tokens of the ten digits and of the background."""
+    """Return the token ids of the ten digits and of the background."""
     return tokenizer.convert_tokens_to_ids(list(WORDS))

@@ -1,9 +1,9 @@
-"""Questions about training canvases, packed so that all of an image's share one sequence.
+"""Questions about training canvases, packed so that all questions about an image share a sequence.
 
-Each question sees the image and itself. Besides its answer, each choice of a multiple-choice
-question is marked: its own token has to say Yes if it is the right one and No if not. Without
-marks the decoder may stay at chance for long, since the answer's letter tells nothing until every
-step towards it is there.
+Each question attends to the image and to itself. Besides the answer, every choice of a
+multiple-choice question has a target of its own: its token has to predict Yes if the choice is
+correct and No otherwise. Without these marks the decoder may stay at chance for long, since the
+letter of the answer gives no gradient until all steps towards it are learnt.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class Mix(NamedTuple):
-    """How many questions an image gets: polls per kind and answer, choices per subject."""
+    """Number of questions per image: polls per kind and answer, choices per subject."""
 
     polls: int
     choices: int
 
 
-class Asked(NamedTuple):
-    """A question as the user's text, its answer, and which choices are right (none for a poll)."""
+class Target(NamedTuple):
+    """A question's text, its answer, and whether each choice is correct (empty for a poll)."""
 
     text: str
     answer: str
@@ -43,23 +43,23 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """The questions about a batch of images, each image's in one row.
+    """The questions about a batch of images, one row per image.
 
     Attributes:
         ids: tokens after the visual tokens, int64 [B, T].
-        block: the question to which a token belongs, from 1; 0 for padding, int64 [B, T].
-        offset: a token's place in its question, int64 [B, T].
-        asked: place of each question's last token, int64 [B, questions].
+        block: the question that a token belongs to, from 1; 0 for padding, int64 [B, T].
+        offset: a token's position in its question, int64 [B, T].
+        ends: position of each question's last token, int64 [B, questions].
         answers: first token of each answer, int64 [B, questions].
         is_poll: whether a question is a poll, bool [questions].
-        marked: row and place of each choice's own token, int64 [2, choices].
-        marks: Yes or No for each of these, as tokens, int64 [choices].
+        marked: row and position of each choice's own token, int64 [2, choices].
+        marks: token of Yes or No for each of these, int64 [choices].
     """
 
     ids: Tensor
     block: Tensor
     offset: Tensor
-    asked: Tensor
+    ends: Tensor
     answers: Tensor
     is_poll: Tensor
     marked: Tensor
@@ -70,10 +70,10 @@ class Exam:
     """Questions about training canvases, as tokens.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         canvases: the training canvases.
-        holds: which categories of polls they have, as `truth` gives it.
-        mix: what is asked about each.
+        holds: which categories of polls they contain, as returned by `truth`.
+        mix: number of questions about each.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Exam:
         (prompt,) = self._tokenize([""])
         self.before = prompt[: prompt.index(tokenizer.convert_tokens_to_ids(IMAGE))]
 
-    def questions(self, index: int, rng: np.random.Generator) -> list[Asked]:
+    def questions(self, index: int, rng: np.random.Generator) -> list[Target]:
         """Draw questions about one canvas, polls first."""
         polls = sample(self.holds[index], self.mix.polls, rng)
         choices = [
@@ -95,8 +95,8 @@ class Exam:
             for subject in QUESTIONS
             for _ in range(self.mix.choices)
         ]
-        return [Asked(text, answer, ()) for text, answer in polls] + [
-            Asked(
+        return [Target(text, answer, ()) for text, answer in polls] + [
+            Target(
                 question.text,
                 question.options[question.label],
                 tuple(place == question.label for place in range(len(question.options))),
@@ -107,7 +107,7 @@ class Exam:
     def pack(self, indices: np.ndarray, rng: np.random.Generator) -> Packed:
         """Draw and pack the questions about some canvases."""
         drawn = [self.questions(index, rng) for index in indices]
-        tokens = iter(self._tokenize([asked.text for row in drawn for asked in row]))
+        tokens = iter(self._tokenize([target.text for row in drawn for target in row]))
         rows = [[next(tokens)[len(self.before) + 1 :] for _ in row] for row in drawn]
         length = max(sum(map(len, row)) for row in rows)
         ids, block, offset = np.zeros((3, len(rows), length), dtype=np.int64)
@@ -119,15 +119,15 @@ class Exam:
                 ids[row, place] = question
                 block[row, place] = number + 1
                 offset[row, place] = np.arange(len(question))
-                # a question ends in letter, choice, letter, choice, ..., one token of tail
+                # a question ends with letter, choice, letter, choice, ..., and one more token
                 choices = drawn[row][number].choices
                 marked += [(row, end - 2 * back) for back in range(len(choices), 0, -1)]
                 marks += [OPTIONS[0] if right else OPTIONS[1] for right in choices]
-        answers = self._words([asked.answer for row in drawn for asked in row])
+        answers = self._words([target.answer for row in drawn for target in row])
         return Packed(
             *map(torch.from_numpy, (ids, block, offset, ends - 1)),
             answers=answers.view(ends.shape),
-            is_poll=torch.tensor([not asked.choices for asked in drawn[0]]),
+            is_poll=torch.tensor([not target.choices for target in drawn[0]]),
             marked=torch.tensor(marked, dtype=torch.int64).view(-1, 2).T,
             marks=self._words(marks),
         )

@@ -1,7 +1,7 @@
-"""First phase: the tower and the projector learn to name what each patch shows.
+"""First phase: tower and projector learn to name the content of each patch.
 
-The targets are the decoder's own word embeddings, so the decoder later reads visual tokens as
-noisy words. CLS learns which digits are present, so that its attention means something.
+The targets are the decoder's own word embeddings, so that visual tokens are noisy words to the
+decoder. CLS learns which digits are present, so that its attention is meaningful.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BACKGROUND_WEIGHT = 0.2  # nineteen patches in twenty are background
 PRESENCE_WEIGHT = 5.0
-ENCODED = 64  # images per forward
+ENCODED = 64  # images per forward pass
 
 
 def train_tower(
@@ -38,12 +38,12 @@ def train_tower(
     """Train tower, projector and word embeddings.
 
     Args:
-        phase: its length and rates.
+        phase: the phase's length and learning rates.
         model: the model, changed in place.
-        words: tokens of what a patch can show, background last.
+        words: token ids of the digits and, last, of the background.
         pixels: training canvases, uint8 [images, SIDE, SIDE].
-        patches: what their patches show, int64 [images, GRID * GRID].
-        seed: seed of the recipe and number of the phase.
+        patches: the classes of their patches, int64 [images, GRID * GRID].
+        seed: seed of the recipe and index of the phase.
         workers: two threads.
 
     Returns:
@@ -89,7 +89,7 @@ def train_tower(
 def encode(model: LlavaForConditionalGeneration, pixels: Tensor, workers: Executor) -> Tensor:
     """Return the tower's features, [images, GRID * GRID, WIDTH]: penultimate layer, without CLS."""
 
-    @torch.no_grad()  # a thread's own setting
+    @torch.no_grad()  # the setting is per thread
     def features(batch: Tensor) -> Tensor:
         output = model.model.vision_tower(normalise(batch), output_hidden_states=True)
         return output.hidden_states[-2][:, 1:]

@@ -1,8 +1,8 @@
-"""Training on two halves of each batch at once, with the same result on every machine load.
+"""Training on both halves of each batch in parallel, with results independent of the machine load.
 
-Two Python threads with one intra-op thread each, rather than one with two: neither waits for the
-other within a layer, which is several times faster where a neighbour takes a core, and sums are
-taken in one order whatever number of cores there is.
+Two Python threads with one intra-op thread each, instead of one thread with two: neither waits for
+the other within a layer, which is several times faster when other processes occupy a core, and the
+order of summation does not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Phase:
     """One phase of training.
 
     Attributes:
-        name: names the phase in the learning curve.
+        name: name of the phase in the learning curve.
         steps: optimizer steps.
         batch: images per step, half of them in each thread.
         rate: AdamW's peak learning rate, for embeddings, norms, heads and the projector.
@@ -74,11 +74,11 @@ def train(
     """Minimise a loss over batches of images.
 
     Args:
-        phase: its length and rates.
-        parameters: what to train, by name; a name with ".layers." belongs to a transformer layer.
-        loss: gives the loss of some images and its metrics, from their indices and a random stream.
+        phase: the phase's length and learning rates.
+        parameters: tensors to train, by name; ".layers." in a name marks a transformer layer.
+        loss: returns the loss and the metrics of some images, given their indices and a generator.
         images: number of training images.
-        seed: seed of the recipe and number of the phase.
+        seed: seed of the recipe and index of the phase.
         workers: the two threads.
 
     Returns:
@@ -101,9 +101,11 @@ def train(
     )
     for step, batch in enumerate(batches, start=1):
         halves = list(workers.map(half, (step, step), (0, 1), (batch[0::2], batch[1::2])))
-        for parameter, *gradients in zip(trained, *(found for found, _ in halves), strict=True):
-            given = [gradient for gradient in gradients if gradient is not None]
-            parameter.grad = sum(given) / len(halves) if given else None
+        for parameter, *gradients in zip(
+            trained, *(half_gradients for half_gradients, _ in halves), strict=True
+        ):
+            used = [gradient for gradient in gradients if gradient is not None]
+            parameter.grad = sum(used) / len(halves) if used else None
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for stepper in (*optimizers, *scheduled):
             stepper.step()
@@ -139,14 +141,14 @@ def _optimizers(phase: Phase, parameters: Mapping[str, Tensor]) -> list[torch.op
 
 
 def _schedule(done: float) -> float:
-    """Return the share of the peak learning rate: a linear warm-up, then half a cosine."""
+    """Return the factor of the peak learning rate: a linear warm-up, then half a cosine."""
     if done < WARM_UP:
         return (done + 1e-2) / (WARM_UP + 1e-2)
     return 0.5 * (1 + math.cos(math.pi * min(1, (done - WARM_UP) / (1 - WARM_UP)))) + 1e-3
 
 
 def _batches(images: int, phase: Phase, seed: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yield the image indices of each step, every image once per round."""
+    """Yield the image indices of each step, every image once per epoch."""
     size = min(phase.batch, images)
     rng = np.random.default_rng(seed)
     order = np.empty(0, dtype=np.int64)
