@@ -38,7 +38,7 @@ MODELS = {model.name: model for model in STUDY.models}
 DATASETS = {dataset.name: dataset for dataset in STUDY.datasets}
 CELLS = {name: cells(STUDY, model) for name, model in MODELS.items()}
 STRATEGIES = {cell.strategy: cell for found in CELLS.values() for cell in found}
-RANKED = {name: cell for name, cell in STRATEGIES.items() if cell.place == "vision"}
+RANKED = {name: cell for name, cell in STRATEGIES.items() if cell.prunes == "before_llm"}
 PAIRS = [(model, dataset) for model in MODELS for dataset in DATASETS]
 
 
@@ -233,7 +233,7 @@ def model_code(name):
 
 def infer_code(model, chosen):
     """Fingerprint the code that infers these cells."""
-    inside = {cell.family for cell in chosen if cell.place == "decoder"}
+    inside = {cell.family for cell in chosen if cell.prunes == "inside_llm"}
     modules = [module_name("strategies", name) for name in sorted(inside)]
     return source_digest("prunecal.infer", family_module(model), *modules)
 

@@ -196,7 +196,7 @@ def write(folder, settings=None):
                 place / str(cell.budget) / "provenance.json",
                 {**files.provenance(), "device": "cpu", "seconds": 1.5, "peak_memory_mb": 700},
             )
-            if cell.place == "vision":
+            if cell.prunes == "before_llm":
                 _write_ranking(place / "ranking.safetensors", cell)
     weights = results / "models" / MODEL / "weights"
     weights.mkdir(parents=True)

@@ -351,7 +351,7 @@ def test_several_sweeps_of_one_strategy_are_crossed():
         "positions": "original",
         "selection_dtype": "float32",
     }
-    assert [cell.place for cell in found] == ["vision"] * 4
+    assert [cell.prunes for cell in found] == ["before_llm"] * 4
 
 
 def test_a_share_is_of_each_models_own_tokens():

@@ -42,7 +42,7 @@ def features(llava, tmp_path_factory):
 def run(session, family, budget, **parameters):
     strategy = plugins.load("strategies", family)
     params = strategy.Params(**parameters)
-    if strategy.PLACE == "decoder":
+    if strategy.PRUNES == "inside_llm":
         return session.run(strategy, params, budget, None, None)
     order = order_of(session, family, budget, parameters)
     coverage = np.zeros(3, np.float32)

@@ -1,3 +1,5 @@
+"""Plugins are found by name, inside and outside this repository, and checked when loaded."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -8,18 +10,94 @@ from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, nearest
 
 FOLDERS = ["strategies", "datasets", "models", "recipes"]
+MINE = '''"""Mine: the first tokens."""
+
+from prunecal.core.parameters import Parameters
+
+LABEL = "Mine"
+PRUNES = "before_llm"
+
+
+class Params(Parameters):
+    """Nothing to set."""
+
+
+def rank(images, budget, params):
+    import torch
+
+    return torch.arange(budget).repeat(len(images.features), 1)
+'''
+INSIDE = '''"""Mine, inside."""
+
+from prunecal.core.parameters import Parameters
+
+LABEL, PRUNES = "Mine", "inside_llm"
+Params = Parameters
+
+
+def infer(decoder, batch, past, budget, params): ...
+def coverage(features, batch, kept): ...
+def tokens_per_layer(visual_tokens, budget, depth, params): ...
+'''
+FAMILY = '''"""A family."""
+
+LABEL, MODEL_TYPES = "Other", ("other",)
+
+
+class Model:
+    settings, device, decoder = {}, None, None
+
+    def __init__(self, folder, settings, device): ...
+    def encode(self, images): ...
+    def project(self, features): ...
+    def tokenize(self, texts): ...
+    def option_tokens(self, text, options): ...
+
+
+load = Model
+'''
+
+
+def install(folder, distribution, points, modules):
+    """Lay out a small distribution as pip does: its modules and its .dist-info folder."""
+    for name, text in modules.items():
+        path = folder.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    info = folder / f"{distribution}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    lines = [f"[{group}]\n{name} = {value}\n" for group, name, value in points]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install a distribution with one plugin of a kind; return the plugin's name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def installed(text, kind="strategies", name="mine", value=None):
+        module = f"outside_{tmp_path.name.replace('-', '_')}"
+        points = [(f"prunecal.{kind}", name, value or f"{module}.plugin")]
+        install(tmp_path, "prunecal-outside", points, {f"{module}.plugin": text})
+        return name
+
+    yield installed
+    for name in [name for name in sys.modules if name.startswith("outside_")]:
+        del sys.modules[name]
+    plugins._load.cache_clear()
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folders_plugins_are_its_files(folder):
-    found = Path(plugins.__file__).parents[1].joinpath(folder).glob("[!_]*")
-    expected = sorted(path.stem.replace("_", "-") for path in found)
+    files = Path(plugins.__file__).parents[1].joinpath(folder).glob("[!_]*")
+    expected = sorted(path.stem.replace("_", "-") for path in files)
     assert plugins.names(folder) == expected
     assert expected
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_plugin_is_loaded_by_its_name(folder):
+def test_every_plugin_is_loaded_by_its_name_and_follows_its_protocol(folder):
     for name in plugins.names(folder):
         module = plugins.load(folder, name)
         assert module.__name__ == plugins.module_name(folder, name)
@@ -58,7 +136,7 @@ def test_a_name_far_from_all_gets_no_suggestion():
 
 def test_a_new_file_is_a_new_plugin(tmp_path):
     (tmp_path / "prunecal" / "strategies").mkdir(parents=True)
-    (tmp_path / "prunecal" / "strategies" / "my_own.py").write_text('"""Mine."""\nLABEL = "Mine"\n')
+    (tmp_path / "prunecal" / "strategies" / "my_own.py").write_text(MINE)
     code = (
         "import sys, prunecal.strategies as folder\n"
         "folder.__path__.append(sys.argv[1] + '/prunecal/strategies')\n"
@@ -68,3 +146,120 @@ def test_a_new_file_is_a_new_plugin(tmp_path):
     )
     workflow = Path(plugins.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, tmp_path], cwd=workflow, check=True)
+
+
+def test_a_plugin_of_an_installed_distribution_is_one_of_the_plugins(installed):
+    import torch
+
+    from prunecal.strategies import rank
+
+    installed(MINE)
+    assert "mine" in plugins.names("strategies")
+    assert "mine" not in plugins.names("datasets")
+    assert plugins.load("strategies", "mine").LABEL == "Mine"
+    features = torch.ones(2, 5, 3)
+    assert rank("mine", features, torch.ones(2, 5), 3).tolist() == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([("scope", "outside.plugin")], "strategy 'scope', a name that prunecal.strategies.scope"),
+        ([("mine", "a.b"), ("mine", "c.d")], "strategy 'mine', a name that a.b has; rename it"),
+        ([("mine", "a.b:Class")], "strategy 'mine' as 'a.b:Class'; have it give a name of"),
+        ([("../mine", "a.b")], "strategy '../mine' as 'a.b'; have it give a name of lower-case"),
+        ([("my_own", "a.b")], "strategy 'my_own' as 'a.b'; have it give a name of lower-case"),
+    ],
+)
+def test_a_name_that_is_taken_or_malformed_is_refused(tmp_path, monkeypatch, points, message):
+    monkeypatch.syspath_prepend(tmp_path)
+    for number, (name, value) in enumerate(points):
+        install(tmp_path, f"outside{number}", [("prunecal.strategies", name, value)], {})
+    with pytest.raises(PrunecalError) as caught:
+        plugins.names("strategies")
+    start = f"the distribution 'outside{len(points) - 1}' declares the "
+    assert str(caught.value).startswith(start + message)
+
+
+def test_a_plugin_whose_module_is_gone_is_refused(installed):
+    installed(MINE, value="no_such_module.plugin")
+    with pytest.raises(PrunecalError, match="'mine' cannot be imported from no_such_module.plugin"):
+        plugins.load("strategies", "mine")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "old", "new", "message"),
+    [
+        ("strategies", MINE, "def rank(", "def sort(", "lacks rank(images, budget, params); de"),
+        ("strategies", MINE, 'LABEL = "Mine"', "", "lacks LABEL; define it as str"),
+        ("strategies", MINE, '"Mine"', "3", "has LABEL = 3; make it str"),
+        ("strategies", MINE, "before_llm", "vision", "has PRUNES = 'vision'; make it Literal['be"),
+        ("strategies", MINE, "(Parameters)", "", "has Params = <class 'outside_"),
+        (
+            "strategies",
+            MINE,
+            "rank(images, budget, params)",
+            "rank(features, saliency, budget)",
+            "has rank(features, saliency, budget); define it as rank(images, budget, params)",
+        ),
+        (
+            "strategies",
+            MINE,
+            "rank(images, budget, params)",
+            "rank(images, budget, params, more)",
+            "has rank(images, budget, params, more); define it as rank(images, budget, params)",
+        ),
+        (
+            "strategies",
+            MINE + "\n\ndef rank_many(images, variants): ...\n",
+            "",
+            "",
+            "has rank_many(images, variants); define it as rank_many(images, budget, variants)",
+        ),
+        ("strategies", INSIDE, "def infer", "def answer", "lacks infer(decoder, batch, past, bu"),
+        ("strategies", INSIDE, "batch, kept", "kept", "has coverage(features, kept); define it"),
+        ("datasets", MINE, "", "", "lacks load(params); define it"),
+        ("recipes", MINE, "", "", "lacks train(params, folder); define it"),
+        ("models", FAMILY, '("other",)', '"other"', "has MODEL_TYPES = 'other'; make it tuple"),
+        ("models", FAMILY, "folder, settings, device", "folder", "has load(folder); define it as"),
+    ],
+)
+def test_a_plugin_that_does_not_follow_its_protocol_is_refused_when_it_is_loaded(
+    installed, kind, text, old, new, message
+):
+    assert old in text
+    name = installed(text.replace(old, new) if old else text, kind)
+    with pytest.raises(PrunecalError) as caught:
+        plugins.load(kind, name)
+    assert f"{plugins.KINDS[kind]} 'mine' (" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_further_parameters_with_defaults_are_allowed(installed):
+    name = installed(MINE.replace("budget, params)", "budget, params, debug=False)"))
+    assert plugins.load("strategies", name).LABEL == "Mine"
+
+
+@pytest.mark.parametrize("text", [INSIDE])
+def test_a_strategy_that_prunes_inside_the_model_needs_no_ranking(installed, text):
+    assert plugins.load("strategies", installed(text)).PRUNES == "inside_llm"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("def project(self, features)", "def projected(self)", "lacks project(features); define"),
+        ("tokenize(self, texts)", "tokenize(self)", "has tokenize(); define it as tokenize(texts)"),
+        ("settings, device, decoder = {}, None, None", "", "lacks settings; define it"),
+    ],
+)
+def test_a_model_that_lacks_a_part_is_refused_before_it_answers(
+    installed, tmp_path, old, new, message
+):
+    from prunecal.models import load_model
+
+    assert old in FAMILY
+    name = installed(FAMILY.replace(old, new or "pass"), "models", "other")
+    with pytest.raises(PrunecalError) as caught:
+        load_model(name, tmp_path, {}, None)
+    assert str(caught.value).startswith(f"the model of family 'other' {message}")

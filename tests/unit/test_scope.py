@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prunecal.benchmark.ranking import plain_loop, worst_regret
 from prunecal.core.errors import PrunecalError
-from prunecal.strategies import rank, scope
+from prunecal.strategies import Images, rank, scope
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 INPUTS = np.load(VECTORS / "selection_inputs.npz")
@@ -117,7 +117,7 @@ def test_variants_that_share_similarities_equal_those_ranked_alone():
         for power in (1.0, 2.0)
         for alpha in (0.0, 1.0)
     ]
-    together = scope.rank_many(features, saliency, 32, variants)
+    together = scope.rank_many(Images(features, saliency), 32, variants)
     for order, params in zip(together, variants, strict=True):
         alone = rank("scope", features, saliency, 32, **params.model_dump())
         assert torch.equal(order, alone)

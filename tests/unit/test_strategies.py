@@ -18,7 +18,7 @@ from prunecal.strategies._similarity import (
 VISION = [
     name
     for name in plugins.names("strategies")
-    if plugins.load("strategies", name).PLACE == "vision"
+    if plugins.load("strategies", name).PRUNES == "before_llm"
 ]
 IMAGES, TOKENS, WIDTH = 5, 37, 11
 IDS = ["COCO_1", "COCO_2", "a", "b", "ü"]

@@ -14,6 +14,7 @@ from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import device
 from prunecal.engine.arguments import add_model_arguments
+from prunecal.models import load_model
 from prunecal.sources import image_files, weights
 from prunecal.storage import files
 
@@ -32,11 +33,10 @@ def main(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     where = device.pick(arguments.device, arguments.threads)
     described = files.read_object(arguments.manifest)
-    family = plugins.load("models", settings["family"])
-    files.made_with(family.__name__)
+    files.made_with(plugins.module_name("models", settings["family"]))
     source = json.loads(arguments.source)
     with weights.checked(source, described, arguments.weights) as folder:
-        llava = family.load(folder, settings, where)
+        model = load_model(settings["family"], folder, settings, where)
     ids, features, saliency = [], [], []
     table = files.read_table(arguments.images, ["image_id", "bytes"])
     batches = cli.progress(
@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
                 image_files.decoded(arguments.images, row["image_id"], row["bytes"])
                 for row in batch
             ]
-            tokens, attention = llava.encode(images)
+            tokens, attention = model.encode(images)
             features.append(tokens.cpu())
             saliency.append(attention.cpu())
     features, saliency = torch.cat(features), torch.cat(saliency)

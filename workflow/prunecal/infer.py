@@ -22,6 +22,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.datasets import COLUMNS
 from prunecal.engine import device
 from prunecal.engine.arguments import add_model_arguments
+from prunecal.models import load_model
 from prunecal.sources import weights
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
@@ -82,8 +83,8 @@ class Job:
         where = device.pick(arguments.device, arguments.threads)
         source, family = json.loads(arguments.source), self.settings["family"]
         with weights.checked(source, self.manifest, arguments.weights) as folder:
-            llava = plugins.load("models", family).load(folder, self.settings, where)
-        return Session(llava, self.questions, arguments.features, arguments.batch_tokens)
+            model = load_model(family, folder, self.settings, where)
+        return Session(model, self.questions, arguments.features, arguments.batch_tokens)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -113,7 +114,7 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
     }
     order = coverage = None
     made_from = {**job.inputs, lineage.CODE: lineage.cell_code(job.settings["family"], cell)}
-    if strategy.PLACE == "vision":
+    if strategy.PRUNES == "before_llm":
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
         order, coverage = lineage.ranking(ranking, cell["budget"])
         made_from[lineage.RANKING] = lineage.ranking_digest(order, coverage)

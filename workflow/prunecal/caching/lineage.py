@@ -35,7 +35,7 @@ class Foreign(NamedTuple):
 def cell_code(model_family: str, cell: Mapping[str, Any]) -> str:
     """Fingerprint the code that infers a cell, given its strategy's `family`."""
     modules = [CELLS, plugins.module_name("models", model_family)]
-    if plugins.load("strategies", cell["family"]).PLACE != "vision":
+    if plugins.load("strategies", cell["family"]).PRUNES == "inside_llm":
         modules.append(plugins.module_name("strategies", cell["family"]))
     return source_digest(*modules)
 

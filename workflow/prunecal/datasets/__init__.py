@@ -1,18 +1,20 @@
-"""Data sets: one file each, found by its name (see prunecal.core.plugins).
+"""Data sets: how questions and images are read, one file each (see prunecal.core.plugins).
 
-A file gives `LABEL` (its name in figures), `Params` (its settings) and `load(params) -> Dataset`.
+A loader is a module that follows `DatasetLoader`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.parameters import Parameters
 from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import ModuleType
 
     import pandas as pd
 
@@ -37,6 +39,21 @@ class Dataset:
     questions: pd.DataFrame
     images: Iterable[tuple[str, bytes]]
     revision: str
+
+
+class DatasetLoader(Protocol):
+    """What the module of a data set loader offers."""
+
+    LABEL: str  # the data set's name in figures and tables
+    Params: type[Parameters]  # its settings
+
+    def load(self, params: Any) -> Dataset:
+        """Read the data set."""
+
+
+def protocol(_: ModuleType) -> type:
+    """Return the protocol that every data set loader has to follow."""
+    return DatasetLoader
 
 
 def check(name: str, questions: pd.DataFrame) -> None:

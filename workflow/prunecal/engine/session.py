@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from prunecal.engine.interfaces import VisionLanguageModel
     from prunecal.engine.planner import Row
 
 
@@ -59,7 +60,7 @@ class Session:
     """
 
     def __init__(
-        self, model: Any, questions: pd.DataFrame, features: Path, batch_tokens: int
+        self, model: VisionLanguageModel, questions: pd.DataFrame, features: Path, batch_tokens: int
     ) -> None:
         self.model, self.device, self.batch_tokens = model, model.device, batch_tokens
         file = files.open_arrays(features, framework="pt")
@@ -116,7 +117,7 @@ class Session:
             raise PrunecalError(
                 "the ranking is of other images or tokens than the features; rerank"
             )
-        run_batch = self._vision_batch if strategy.PLACE == "vision" else self._decoder_batch
+        run_batch = self._vision_batch if strategy.PRUNES == "before_llm" else self._decoder_batch
         kept = None if order is None else torch.from_numpy(order).long().sort(dim=1).values
         visual = self.visual_tokens if order is None else budget
         pending = plan(self.images.tolist(), self.texts, visual, self.batch_tokens)[::-1]
@@ -230,7 +231,7 @@ class Session:
         return vocabulary, [columns[options] for _, _, options in distinct]
 
     def _tokens_per_layer(self, strategy: ModuleType, params: Any, budget: int) -> float:
-        if strategy.PLACE == "vision":
+        if strategy.PRUNES == "before_llm":
             return float(budget)
         depth = len(self.model.decoder.layers)
         return strategy.tokens_per_layer(self.visual_tokens, budget, depth, params)

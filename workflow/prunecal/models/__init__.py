@@ -1,1 +1,57 @@
-"""Model families: one file each, found by its name (see prunecal.core.plugins)."""
+"""Model families: how models are run, one file each (see prunecal.core.plugins).
+
+A family is a module that follows `ModelFamily`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prunecal.core import plugins
+from prunecal.core.protocols import refuse_unlike
+from prunecal.engine.interfaces import VisionLanguageModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import ModuleType
+
+    import torch
+
+__all__ = ["ModelFamily", "VisionLanguageModel", "load_model", "protocol"]
+
+
+class ModelFamily(Protocol):
+    """What the module of a model family offers."""
+
+    LABEL: str  # its name in prose
+    MODEL_TYPES: tuple[str, ...]  # the `model_type` in config.json of models that it can run
+
+    def load(
+        self, folder: Path, settings: Mapping[str, Any], device: torch.device
+    ) -> VisionLanguageModel:
+        """Load a model.
+
+        Args:
+            folder: weights, configuration, tokenizer and image processor in the Hub's layout.
+            settings: `visual_tokens`, `template`, `image` and `dtype` of the model's settings.
+            device: where to run.
+        """
+
+
+def protocol(_: ModuleType) -> type:
+    """Return the protocol that every model family has to follow."""
+    return ModelFamily
+
+
+def load_model(
+    family: str, folder: Path, settings: Mapping[str, Any], device: torch.device
+) -> VisionLanguageModel:
+    """Load a model by its family's name and check that it offers what the stages need.
+
+    Raises:
+        PrunecalError: the family is unknown or lacks something, or cannot load the folder.
+    """
+    model = plugins.load("models", family).load(folder, settings, device)
+    refuse_unlike(f"the model of family {family!r}", model, VisionLanguageModel)
+    return model

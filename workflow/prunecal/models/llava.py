@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlavaConfig
 
+LABEL = "LLaVA-1.5"
 MODEL_TYPES = ("llava",)
 
 

@@ -91,7 +91,7 @@ def _strategies(study: Study) -> list[dict[str, Any]]:
     strategies = []
     for family, values in given.items():
         module = plugins.load("strategies", family)
-        where = "inside" if module.PLACE == "decoder" else "before"
+        where = "inside" if module.PRUNES == "inside_llm" else "before"
         strategies.append(
             {
                 "label": module.LABEL,

@@ -1,15 +1,20 @@
-"""Strategies: how visual tokens are put in order, each in a file of its own."""
+"""Strategies: how visual tokens are ranked and dropped, one file each (see prunecal.core.plugins).
+
+A strategy is a module that follows `VisionStrategy` or `DecoderStrategy`.
+"""
 
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import ValidationError
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
-from prunecal.core.parameters import sentence
+from prunecal.core.parameters import Parameters, sentence
+from prunecal.engine.interfaces import PrunesInside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,15 +22,70 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from prunecal.core.parameters import Parameters
+
+@dataclass(frozen=True)
+class Images:
+    """What a strategy is told about the images whose tokens it ranks.
+
+    Attributes:
+        features: float32 [B, N, D], the vision tower's token features.
+        saliency: float32 [B, N], attention from CLS to each token.
+        ids: the images' ids; None where the caller has none.
+    """
+
+    features: Tensor
+    saliency: Tensor
+    ids: list[str] | None = None
+
+
+class Strategy(Protocol):
+    """What every strategy has."""
+
+    LABEL: str  # its name in figures and tables
+    Params: type[Parameters]  # its settings
+    PRUNES: Literal["before_llm", "inside_llm"]
+
+
+class VisionStrategy(Strategy, Protocol):
+    """A strategy that ranks an image's visual tokens before the language model sees them."""
+
+    PRUNES: Literal["before_llm"]
+
+    def rank(self, images: Images, budget: int, params: Any) -> Tensor:
+        """Return the tokens to keep, int64 [B, budget] in order of selection, of B images.
+
+        The ranking for a smaller budget must be a prefix, and no image's ranking may depend on the
+        other images of the batch.
+        """
+
+
+class RanksTogether(VisionStrategy, Protocol):
+    """A vision strategy that shares work between several settings."""
+
+    def rank_many(self, images: Images, budget: int, variants: Any) -> list[Tensor]:
+        """Return what `rank` returns for each of the settings."""
+
+
+class DecoderStrategy(Strategy, PrunesInside, Protocol):
+    """A strategy that drops visual tokens inside the language model, per question."""
+
+    PRUNES: Literal["inside_llm"]
+
+
+def protocol(plugin: ModuleType) -> type:
+    """Return the protocol that a strategy has to follow."""
+    prunes = getattr(plugin, "PRUNES", None)
+    if prunes == "before_llm":
+        return RanksTogether if hasattr(plugin, "rank_many") else VisionStrategy
+    return DecoderStrategy if prunes == "inside_llm" else Strategy
 
 
 def rank(
     strategy: str, features: Tensor, saliency: Tensor, budget: int, **params: object
 ) -> Tensor:
-    """Put each image's visual tokens in the order in which a strategy keeps them.
+    """Rank each image's visual tokens in the order in which a strategy keeps them.
 
-    Orders are nested: the order for a smaller budget is a prefix.
+    Rankings are nested: that for a smaller budget is a prefix.
 
     Args:
         strategy: name of a strategy that ranks vision features, for example "scope".
@@ -54,10 +114,10 @@ def rank_many(
     variants: Sequence[Mapping[str, object]],
     image_ids: list[str] | None = None,
 ) -> list[Tensor]:
-    """Put tokens in order by several settings of one strategy, which share what they can.
+    """Rank tokens by several settings of one strategy, which share what they can.
 
-    What is shared is up to the strategy: one with a `rank_many` of its own is given all settings
-    at once.
+    What is shared is up to the strategy: one with a `rank_many` of its own gets all settings at
+    once.
 
     Args:
         strategy: as for `rank`.
@@ -76,15 +136,15 @@ def rank_many(
     import torch
 
     module = plugins.load("strategies", strategy)
-    if module.PLACE != "vision":
+    if module.PRUNES != "before_llm":
         raise PrunecalError(f"{strategy}: ranks tokens inside the language model, not features")
     settings = [_settings(strategy, module, variant) for variant in variants]
     budget = _check(strategy, features, saliency, budget, image_ids)
-    features, saliency = features.float(), saliency.float()
+    images = Images(features.float(), saliency.float(), image_ids)
     with torch.no_grad():
         if hasattr(module, "rank_many"):
-            return module.rank_many(features, saliency, budget, settings)
-        return [module.rank(features, saliency, budget, params, image_ids) for params in settings]
+            return module.rank_many(images, budget, settings)
+        return [module.rank(images, budget, params) for params in settings]
 
 
 def _settings(strategy: str, module: ModuleType, params: Mapping[str, object]) -> Parameters:

@@ -1,4 +1,4 @@
-"""What all strategies that rank vision features have in common."""
+"""The settings that all strategies share which prune before the language model."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from prunecal.core.parameters import Parameters
 
 
-class VisionStrategy(Parameters):
+class VisionParams(Parameters):
     """Settings of every strategy that drops visual tokens before the language model."""
 
     positions: Literal["compact", "original"] = Field(

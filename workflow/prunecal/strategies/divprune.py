@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.strategies._similarity import cosine_similarity
-from prunecal.strategies._vision import VisionStrategy
+from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from prunecal.strategies import Images
+
 LABEL = "DivPrune"
-PLACE = "vision"
+PRUNES = "before_llm"
 
 
-class Params(VisionStrategy):
+class Params(VisionParams):
     """DivPrune has no settings of its own."""
 
 
-def rank(
-    features: Tensor, saliency: Tensor, budget: int, params: Params, image_ids: list[str] | None
-) -> Tensor:
+def rank(images: Images, budget: int, params: Params) -> Tensor:
     """Order tokens by their cosine distance to the closest token selected so far, largest first.
 
     The first token is the one farthest from its nearest neighbour; ties go to the lowest index.
@@ -32,24 +32,21 @@ def rank(
     again; here the lowest unselected index follows, so that K tokens are always K.
 
     Args:
-        features: float32 [B, N, D].
-        saliency: ignored.
+        images: B images of N tokens.
         budget: tokens to select, 1 to N.
-        params: ignored.
-        image_ids: ignored.
+        params: it has none of its own.
 
     Returns:
         int64 [B, budget] in order of selection.
     """
-    del saliency, params, image_ids
     import torch
 
-    similarity = cosine_similarity(features)
+    similarity = cosine_similarity(images.features)
     B, N, _ = similarity.shape
-    every = torch.arange(B, device=features.device)
+    every = torch.arange(B, device=similarity.device)
     # the most similar token is the token itself, the second its nearest neighbour
     closest = similarity.topk(min(2, N), dim=-1).values[:, :, -1]
-    taken = torch.zeros(B, N, dtype=torch.bool, device=features.device)
+    taken = torch.zeros(B, N, dtype=torch.bool, device=similarity.device)
     order = []
     for step in range(budget):
         chosen = (1 - closest).masked_fill(taken, -torch.inf).argmax(dim=1)

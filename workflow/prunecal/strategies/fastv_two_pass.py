@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecal.strategies import fastv
+from prunecal.strategies._fastv import FastVParams, coverage, rows_of_questions, select
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from prunecal.engine.batch import Batch
     from prunecal.engine.decoder import Decoder, Past
 
+__all__ = ["Params", "coverage", "infer", "tokens_per_layer"]
+
 LABEL = "FastV, two passes"
-PLACE = "decoder"
-coverage = fastv.coverage
+PRUNES = "inside_llm"
 
 
-class Params(fastv.Params):
+class Params(FastVParams):
     """FastV's scores, but dropped tokens are gone from the first layer on."""
 
     positions: Literal["compact", "original"] = Field(
@@ -35,7 +36,6 @@ class Params(fastv.Params):
 
 def tokens_per_layer(visual_tokens: int, budget: int, depth: int, params: Params) -> float:
     """Return the mean number of visual tokens per decoder layer in the pass that answers."""
-    del visual_tokens, depth, params
     return float(budget)
 
 
@@ -46,8 +46,8 @@ def infer(
 
     Arguments, returns and errors are those of `fastv.infer`.
     """
-    _, kept = fastv.select(decoder, batch, past, budget, params.layer)
-    pruned = fastv.rows_of_questions(batch, batch.rows.states, kept)
+    _, kept = select(decoder, batch, past, budget, params.layer)
+    pruned = rows_of_questions(batch, batch.rows.states, kept)
     if params.positions == "compact":
         visual, dropped = kept.shape[1], batch.visual - kept.shape[1]
         positions = pruned.positions.clone()

@@ -9,19 +9,18 @@ from prunecal.core.parameters import Parameters
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from prunecal.strategies import Images
+
 LABEL = "Unpruned"
-PLACE = "vision"
+PRUNES = "before_llm"
 
 
 class Params(Parameters):
     """The unpruned model has nothing to set."""
 
 
-def rank(
-    features: Tensor, saliency: Tensor, budget: int, params: Params, image_ids: list[str] | None
-) -> Tensor:
-    """Return raster order, whatever the features [B, N, D] hold: int64 [B, budget]."""
-    del saliency, params, image_ids
+def rank(images: Images, budget: int, params: Params) -> Tensor:
+    """Return raster order, the same for all images: int64 [B, budget]."""
     import torch
 
-    return torch.arange(budget, device=features.device).repeat(len(features), 1)
+    return torch.arange(budget, device=images.features.device).repeat(len(images.features), 1)

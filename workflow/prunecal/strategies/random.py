@@ -1,4 +1,4 @@
-"""A random order of tokens, the baseline that every selection rule has to beat."""
+"""A random ranking of tokens, the baseline that every selection rule has to beat."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from prunecal.core.errors import PrunecalError
-from prunecal.strategies._vision import VisionStrategy
+from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from prunecal.strategies import Images
+
 LABEL = "Random"
-PLACE = "vision"
+PRUNES = "before_llm"
 
 
-class Params(VisionStrategy):
+class Params(VisionParams):
     """Settings of the random baseline."""
 
     seed: int = Field(
@@ -30,9 +32,7 @@ class Params(VisionStrategy):
     )
 
 
-def rank(
-    features: Tensor, saliency: Tensor, budget: int, params: Params, image_ids: list[str] | None
-) -> Tensor:
+def rank(images: Images, budget: int, params: Params) -> Tensor:
     """Permute each image's tokens by a generator keyed by (seed, image id) alone.
 
     Batch order and batch composition never matter, and smaller budgets are prefixes.
@@ -43,18 +43,17 @@ def rank(
     Raises:
         PrunecalError: no image ids were given.
     """
-    del saliency
     import numpy as np
     import torch
 
-    if image_ids is None:
+    if images.ids is None:
         raise PrunecalError("random: image_ids is missing; pass one id for each image")
-    number_of_tokens = features.shape[1]
+    number_of_tokens = images.features.shape[1]
     keys = np.stack(
-        [_generator(params.seed, image).random_raw(number_of_tokens) for image in image_ids]
+        [_generator(params.seed, image).random_raw(number_of_tokens) for image in images.ids]
     )
     order = keys.argsort(axis=-1, kind="stable")[:, :budget]
-    return torch.from_numpy(order.astype(np.int64)).to(features.device)
+    return torch.from_numpy(order.astype(np.int64)).to(images.features.device)
 
 
 def _generator(seed: int, image_id: str) -> np.random.PCG64:

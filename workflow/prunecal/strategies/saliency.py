@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.strategies._vision import VisionStrategy
+from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from prunecal.strategies import Images
+
 LABEL = "Saliency"
-PLACE = "vision"
+PRUNES = "before_llm"
 
 
-class Params(VisionStrategy):
+class Params(VisionParams):
     """Saliency has no settings of its own."""
 
 
-def rank(
-    features: Tensor, saliency: Tensor, budget: int, params: Params, image_ids: list[str] | None
-) -> Tensor:
-    """Order tokens by falling saliency [B, N], the lowest index first on a tie: [B, budget]."""
-    del features, params, image_ids
-    return saliency.argsort(dim=-1, descending=True, stable=True)[:, :budget].contiguous()
+def rank(images: Images, budget: int, params: Params) -> Tensor:
+    """Rank tokens by falling saliency, the lowest index first on a tie: int64 [B, budget]."""
+    return images.saliency.argsort(dim=-1, descending=True, stable=True)[:, :budget].contiguous()

@@ -9,20 +9,22 @@ from pydantic import Field
 
 from prunecal.core.errors import PrunecalError
 from prunecal.strategies._similarity import cosine_similarity
-from prunecal.strategies._vision import VisionStrategy
+from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
+    from prunecal.strategies import Images
+
 LABEL = "SCOPE"
-PLACE = "vision"
+PRUNES = "before_llm"
 CANDIDATES = 4  # gains computed first in each step
 ROWS = 512  # gains computed at a time: 512 rows of 576 float32 still fit a core's cache
 
 
-class Params(VisionStrategy):
+class Params(VisionParams):
     """Settings of SCOPE."""
 
     alpha: float = Field(
@@ -46,22 +48,16 @@ class Params(VisionStrategy):
     )
 
 
-def rank(
-    features: Tensor, saliency: Tensor, budget: int, params: Params, image_ids: list[str] | None
-) -> Tensor:
-    """Order tokens by SCOPE; see `rank_many`."""
-    del image_ids
-    return rank_many(features, saliency, budget, [params])[0]
+def rank(images: Images, budget: int, params: Params) -> Tensor:
+    """Rank tokens by SCOPE; see `rank_many`."""
+    return rank_many(images, budget, [params])[0]
 
 
-def rank_many(
-    features: Tensor, saliency: Tensor, budget: int, variants: Sequence[Params]
-) -> list[Tensor]:
-    """Order tokens by several settings of SCOPE that share the similarities.
+def rank_many(images: Images, budget: int, variants: Sequence[Params]) -> list[Tensor]:
+    """Rank tokens by several settings of SCOPE that share the similarities.
 
     Args:
-        features: float32 [B, N, D].
-        saliency: float32 [B, N], not negative.
+        images: B images of N tokens, whose saliency is not negative.
         budget: tokens to select, 1 to N.
         variants: settings.
 
@@ -73,22 +69,23 @@ def rank_many(
     """
     import torch
 
-    if any(params.alpha for params in variants) and bool((saliency < 0).any()):
+    if any(params.alpha for params in variants) and bool((images.saliency < 0).any()):
         raise PrunecalError("scope: saliency is negative; give attention weights, or set alpha=0")
     groups: dict[tuple[str, float], list[int]] = {}
     for position, params in enumerate(variants):
         groups.setdefault((params.selection_dtype, params.gap_power), []).append(position)
+    saliency = images.saliency.double()
     similarities: dict[str, Tensor] = {}
     orders: dict[int, Tensor] = {}
     for (dtype, gap_power), members in groups.items():
         if dtype not in similarities:
-            similarities[dtype] = cosine_similarity(features, getattr(torch, dtype))
+            similarities[dtype] = cosine_similarity(images.features, getattr(torch, dtype))
         # pow in float64, rounded once: the same weights on every device
-        weights = torch.cat([saliency.double() ** variants[member].alpha for member in members])
+        weights = torch.cat([saliency ** variants[member].alpha for member in members])
         similarity = similarities[dtype]
         with _one_thread():
             selected = select(similarity, weights.to(similarity.dtype), budget, gap_power)
-        orders.update(zip(members, selected.split(len(features)), strict=True))
+        orders.update(zip(members, selected.split(len(saliency)), strict=True))
     return [orders[position] for position in range(len(variants))]
 
 

@@ -39,9 +39,9 @@ class Cell:
         }
 
     @property
-    def place(self) -> str:
-        """Where tokens are dropped: "vision" (before the LLM) or "decoder" (inside it)."""
-        return plugins.load("strategies", self.family).PLACE
+    def prunes(self) -> str:
+        """Where tokens are dropped: "before_llm" or "inside_llm"."""
+        return plugins.load("strategies", self.family).PRUNES
 
 
 def load_study(settings: Mapping[str, Any]) -> Study:

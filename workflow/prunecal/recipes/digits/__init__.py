@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+LABEL = "Digits LLaVA"
+
 
 class Params(Parameters):
     """Settings of the training."""
