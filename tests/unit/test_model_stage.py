@@ -76,6 +76,8 @@ def test_a_repository_gives_the_same_files_and_is_found_again_offline(
 
 
 TOY = """
+LABEL = "Toy"
+
 from prunecal.core.parameters import Parameters
 from safetensors.numpy import save_file
 import numpy as np, pandas as pd

@@ -65,21 +65,22 @@ def load(folder: str, name: str) -> ModuleType:
         PrunecalError: no plugin has that name, it cannot be imported, or it does not follow the
             protocol of its kind.
     """
-    return _load(folder, name, module_name(folder, name))
-
-
-@functools.cache
-def _load(folder: str, name: str, module: str) -> ModuleType:
-    what = f"{KINDS[folder]} {name!r}"
+    module = module_name(folder, name)
     try:
         plugin = importlib.import_module(module)
     except ImportError as error:
         raise PrunecalError(
-            f"{what} cannot be imported from {module} ({error}); reinstall its distribution"
+            f"the {KINDS[folder]} {name!r} cannot be imported from {module} ({error}); reinstall "
+            "its distribution"
         ) from error
-    protocol = importlib.import_module(f"prunecal.{folder}").protocol
-    refuse_unlike(f"{what} ({plugin.__file__})", plugin, protocol(plugin))
+    _check(folder, name, plugin)
     return plugin
+
+
+@functools.cache
+def _check(folder: str, name: str, plugin: ModuleType) -> None:
+    protocol = importlib.import_module(f"prunecal.{folder}").protocol
+    refuse_unlike(f"the {KINDS[folder]} {name!r} ({plugin.__file__})", plugin, protocol(plugin))
 
 
 def _modules(folder: str) -> dict[str, str]:
