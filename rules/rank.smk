@@ -1,6 +1,6 @@
 # One order of visual tokens per image and strategy; every budget is a prefix of it. A job covers
 # the strategies of one family: a sweep shares its similarities and pays for one start. On the CPU,
-# so that an order never depends on where it was made.
+# with exact sums, so that a ranking never depends on the machine (docs/engine.md).
 
 for family in dict.fromkeys(cell.family for cell in RANKED.values()):
     swept = [name for name, cell in RANKED.items() if cell.family == family]

@@ -54,3 +54,17 @@ def test_every_token_is_the_farthest_from_those_before_it(budget):
         for step in range(1, budget):
             nearest = distance[order[:step]].min(axis=0)
             assert nearest[order[step]] >= (1 - 1e-5) * nearest.max()
+
+
+def test_an_order_does_not_depend_on_the_order_of_additions():
+    # The first token is one of the two farthest from all others, often each other's nearest: a tie.
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn(200, 12, 48, generator=generator)
+    order = rank("divprune", features, torch.ones(200, 12), 12)
+    mixed = features[:, :, torch.randperm(48, generator=generator)]
+    assert torch.equal(order, rank("divprune", mixed, torch.ones(200, 12), 12))
+    unit = torch.nn.functional.normalize(features.double(), dim=2)
+    nearest = (unit @ unit.transpose(1, 2)).topk(2, dim=2).values[:, :, 1]
+    ties = (nearest - nearest.amin(dim=1, keepdim=True) < 1e-12).double()
+    assert (ties.sum(dim=1) > 1).any()
+    assert order[:, 0].tolist() == ties.argmax(dim=1).tolist()

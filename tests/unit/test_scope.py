@@ -1,6 +1,9 @@
 """SCOPE against the official function's numbers and against the definition, written directly."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from prunecal.benchmark.ranking import plain_loop, worst_regret
 from prunecal.core.errors import PrunecalError
-from prunecal.strategies import Images, rank, scope
+from prunecal.strategies import Images, rank, rank_many, scope
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 INPUTS = np.load(VECTORS / "selection_inputs.npz")
@@ -93,6 +96,79 @@ def test_random_features_pass_the_float64_replay(seed, tokens, width, gap_power,
     saliency = torch.rand(4, tokens, generator=generator)
     order = rank("scope", features, saliency, (tokens + 1) // 2, alpha=alpha, gap_power=gap_power)
     assert worst_regret(order, features, saliency, alpha, gap_power) < 1e-4
+
+
+def structural_ties():
+    """Return features with positive cosines: late tokens gain from each other in pairs, and tie."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(24, 100, 48, generator=generator) + 0.6, torch.ones(24, 100)
+
+
+def test_ties_at_alpha_0_go_to_the_lowest_index_as_in_whole_numbers():
+    features, saliency = structural_ties()
+    order = rank("scope", features, saliency, 100, alpha=0.0)
+    unit = features.double().numpy()
+    unit /= np.linalg.norm(unit, axis=2, keepdims=True)
+    ties = 0
+    for row, tokens in zip(order.tolist(), unit, strict=True):
+        similarity = np.round(np.tril(tokens @ tokens.T) * 2**23).astype(np.int64)
+        similarity += np.tril(similarity, -1).T
+        covered = np.zeros(100, dtype=np.int64)
+        left = list(range(100))
+        for token in row:
+            gains = np.maximum(similarity[left] - covered, 0).sum(axis=1)
+            assert token == left[int(gains.argmax())]  # the first of several
+            ties += (gains == gains.max()).sum() > 1
+            left.remove(token)
+            covered = np.maximum(covered, similarity[token])
+    assert ties > 100
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"alpha": 0.0},
+        {"alpha": 1.0},
+        {"alpha": 0.0, "gap_power": 2.0},
+        {"alpha": 0.0, "gap_power": 1.7},
+        {"alpha": 0.0, "selection_dtype": "float16"},
+    ],
+)
+def test_a_ranking_does_not_depend_on_the_order_of_additions(params):
+    features, saliency = structural_ties()
+    order = rank("scope", features, saliency, 100, **params)
+    mixed = features[:, :, torch.randperm(48, generator=torch.Generator().manual_seed(0))]
+    if "selection_dtype" in params:  # norms in half precision are not exact
+        mixed = features
+    assert torch.equal(order, rank("scope", mixed, saliency, 100, **params))
+    alone = [
+        rank("scope", features[i : i + 1], saliency[i : i + 1], 100, **params) for i in range(24)
+    ]
+    assert torch.equal(order, torch.cat(alone))
+
+
+def test_a_ranking_is_the_same_by_other_instructions_of_the_cpu(tmp_path):
+    features, saliency = structural_ties()
+    variants = [{"alpha": 0.0}, {"alpha": 0.5}, {"alpha": 0.0, "gap_power": 3.0}]
+    script = (
+        "import json, sys, numpy, torch\n"
+        "from prunecal.strategies import rank_many\n"
+        "inputs = map(torch.from_numpy, numpy.load(sys.argv[1]).values())\n"
+        "orders = rank_many('scope', *inputs, 100, json.loads(sys.argv[2]))\n"
+        "numpy.savez(sys.argv[3], *orders)\n"
+    )
+    inputs, result = tmp_path / "inputs.npz", tmp_path / "result.npz"
+    np.savez(inputs, features, saliency)
+    plain = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+    plain |= {"OPENBLAS_CORETYPE": "Prescott", "OMP_NUM_THREADS": "2"}
+    subprocess.run(
+        [sys.executable, "-c", script, str(inputs), json.dumps(variants), str(result)],
+        env={**os.environ, **plain},
+        check=True,
+    )
+    expected = rank_many("scope", features, saliency, 100, variants)
+    for order, other in zip(expected, np.load(result).values(), strict=True):
+        assert order.tolist() == other.tolist()
 
 
 def test_exhausted_coverage_goes_on_with_the_lowest_unselected_index():

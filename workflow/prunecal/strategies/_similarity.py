@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+UNIT = 2**23  # fixed point: a similarity of 1, and still exact as float32
+ROWS = 144  # rows of a similarity matrix computed at a time
 
-def cosine_similarity(features: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+
+def cosine_similarity(features: Tensor) -> Tensor:
     """Return S_ij = cos(i, j) between the tokens of each image.
 
     A token of norm zero has similarity 0 to every token, itself included. One matrix product per
@@ -21,20 +24,57 @@ def cosine_similarity(features: Tensor, dtype: torch.dtype | None = None) -> Ten
 
     Args:
         features: [B, N, D].
-        dtype: precision of the whole computation, float32 by default.
+
+    Returns:
+        float32 [B, N, N].
+    """
+    import torch
+
+    B, N, _ = features.shape
+    similarity = features.new_empty(B, N, N, dtype=torch.float32)
+    with torch.no_grad():
+        for image in range(B):
+            directions = _directions(features[image].float())
+            torch.mm(directions, directions.T, out=similarity[image])
+    return similarity
+
+
+def exact_similarity(features: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return cosine similarities that are the same bits on every CPU, BLAS and device.
+
+    A float32 product depends on the order in which a BLAS adds, so that two tokens whose gains are
+    equal in exact arithmetic compare either way. Here the product is float64, its error 1e-16, and
+    then rounded so much more coarsely that about one entry in 10^8 could ever round differently.
+    In fixed point sums of similarities are exact as well, in whatever order they are added. The
+    matrix is symmetric, and the diagonal is exactly 1 (0 for a token of norm zero).
+
+    Args:
+        features: [B, N, D].
+        dtype: int32, the default, for multiples of 1 / `UNIT`; or a half precision, to which the
+            tokens' directions and the products are rounded.
 
     Returns:
         [B, N, N] in `dtype`.
     """
     import torch
 
-    dtype = dtype or torch.float32
+    dtype = dtype or torch.int32
     B, N, _ = features.shape
-    similarity = torch.empty(B, N, N, dtype=dtype, device=features.device)
+    similarity = features.new_empty(B, N, N, dtype=dtype)
     with torch.no_grad():
         for image in range(B):
-            directions = _directions(features[image].to(dtype))
-            torch.mm(directions, directions.T, out=similarity[image])
+            if dtype.is_floating_point:
+                directions = _directions(features[image].to(dtype)).double()
+            else:
+                directions = _directions(features[image].double())
+            for start in range(0, N, ROWS):  # the lower triangle, a band of rows at a time
+                stop = start + ROWS
+                product = directions[start:stop] @ directions[:stop].T
+                if not dtype.is_floating_point:
+                    product = product.mul_(UNIT).round_()
+                similarity[image, start:stop, :stop] = product.to(dtype)
+            lower = similarity[image].tril_()
+            lower += lower.tril(-1).T
     return similarity
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.strategies._similarity import cosine_similarity
+from prunecal.strategies._similarity import UNIT, exact_similarity
 from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class Params(VisionParams):
 def rank(images: Images, budget: int, params: Params) -> Tensor:
     """Order tokens by their cosine distance to the closest token selected so far, largest first.
 
-    The first token is the one farthest from its nearest neighbour; ties go to the lowest index.
+    The first token is the one farthest from its nearest neighbour; ties go to the lowest index, on
+    every machine: similarities are exact (two tokens nearest to each other tie at the start).
     Where only copies of selected tokens are left, the official code selects one of its tokens
     again; here the lowest unselected index follows, so that K tokens are always K.
 
@@ -41,7 +42,7 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
     """
     import torch
 
-    similarity = cosine_similarity(images.features)
+    similarity = exact_similarity(images.features)
     B, N, _ = similarity.shape
     every = torch.arange(B, device=similarity.device)
     # the most similar token is the token itself, the second its nearest neighbour
@@ -49,9 +50,9 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
     taken = torch.zeros(B, N, dtype=torch.bool, device=similarity.device)
     order = []
     for step in range(budget):
-        chosen = (1 - closest).masked_fill(taken, -torch.inf).argmax(dim=1)
-        order.append(chosen)
-        taken[every, chosen] = True
-        to_chosen = similarity[every, chosen]
-        closest = to_chosen if step == 0 else torch.maximum(closest, to_chosen)
+        selected = (UNIT - closest).masked_fill(taken, -1).argmax(dim=1)
+        order.append(selected)
+        taken[every, selected] = True
+        to_selected = similarity[every, selected]
+        closest = to_selected if step == 0 else torch.maximum(closest, to_selected)
     return torch.stack(order, dim=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from prunecal.core.errors import PrunecalError
-from prunecal.strategies._similarity import cosine_similarity
+from prunecal.strategies._similarity import UNIT, exact_similarity
 from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 LABEL = "SCOPE"
 PRUNES = "before_llm"
 CANDIDATES = 4  # gains computed first in each step
-ROWS = 512  # gains computed at a time: 512 rows of 576 float32 still fit a core's cache
+ROWS = 512  # gains computed at a time: 512 rows of 576 numbers still fit a core's cache
+SUMMED = (2**31 - 1) // UNIT  # gaps of at most 1 whose sum an int32 holds
 
 
 class Params(VisionParams):
@@ -79,12 +80,16 @@ def rank_many(images: Images, budget: int, variants: Sequence[Params]) -> list[T
     orders: dict[int, Tensor] = {}
     for (dtype, gap_power), members in groups.items():
         if dtype not in similarities:
-            similarities[dtype] = cosine_similarity(images.features, getattr(torch, dtype))
+            fixed_point = dtype == "float32"
+            similarities[dtype] = exact_similarity(
+                images.features, torch.int32 if fixed_point else getattr(torch, dtype)
+            )
         # pow in float64, rounded once: the same weights on every device
         weights = torch.cat([saliency ** variants[member].alpha for member in members])
-        similarity = similarities[dtype]
         with _one_thread():
-            selected = select(similarity, weights.to(similarity.dtype), budget, gap_power)
+            selected = select(
+                similarities[dtype], weights.to(getattr(torch, dtype)), budget, gap_power
+            )
         orders.update(zip(members, selected.split(len(saliency)), strict=True))
     return [orders[position] for position in range(len(variants))]
 
@@ -96,12 +101,16 @@ def select(similarity: Tensor, weights: Tensor, budget: int, gap_power: float) -
     (sum_i max(0, S_ij - c_i)^p) * weight_j, the lowest index on a tie, and raises each c_i to
     S_ij where that is larger.
 
-    Since c only grows, gains only shrink, and round-to-nearest keeps it so: a gain computed in an
-    earlier step is an upper bound. So a step computes anew only the gains at the top until the
-    largest of all is one of them (lazy greedy, Minoux 1978), with the same result as computing all.
+    Ties are structural at p = 1 under equal weights: once two tokens gain from each other alone,
+    both gain 1 + S_jk - c_j - c_k. In fixed point these sums are exact, so that the lowest index
+    wins wherever the ranking is computed.
+
+    Since c only grows, gains only shrink: a gain computed in an earlier step is an upper bound. So
+    a step computes again only the gains at the top until the largest of all is one of them (lazy
+    greedy, Minoux 1978), with the same result as computing all.
 
     Args:
-        similarity: S, [B, N, N].
+        similarity: S, [B, N, N], from `exact_similarity`.
         weights: [R * B, N], not negative: R sets of weights for the same B images.
         budget: tokens to select, 1 to N.
         gap_power: p, above 0.
@@ -113,17 +122,22 @@ def select(similarity: Tensor, weights: Tensor, budget: int, gap_power: float) -
 
     B, N, _ = similarity.shape
     Q = len(weights)
-    rows = similarity.reshape(B * N, N)
-    covered = similarity.new_zeros(Q, N)
-    bounds = torch.stack([_closed(image.clone(), gap_power) for image in similarity])
-    bounds = bounds.repeat(Q // B, 1) * weights
+    if similarity.dtype == torch.int32:
+        weights = weights.double()
+    # Columns of zeros, which no gap ever comes from, so that rows divide into equal parts.
+    parts = -(-N // SUMMED)
+    width = parts * -(-N // parts)
+    rows = torch.nn.functional.pad(similarity.reshape(B * N, N), (0, width - N))
+    covered = rows.new_zeros(Q, width)
+    bounds = torch.cat([_closed(image.clone(), gap_power, parts) for image in rows.split(N)])
+    bounds = bounds.reshape(B, N).repeat(Q // B, 1) * weights
 
     def compute(tokens: Tensor) -> None:
-        """Compute gains anew, tokens being flat positions in [Q, N]."""
+        """Compute gains again, tokens being flat positions in [Q, N]."""
         for part in tokens.split(ROWS):
             gaps = rows.index_select(0, part % (B * N))
             gaps.sub_(covered.index_select(0, part // N))
-            gains = _closed(gaps, gap_power) * weights.take(part)
+            gains = _closed(gaps, gap_power, parts) * weights.take(part)
             # the minimum leaves selected tokens at -inf
             bounds.put_(part, torch.minimum(bounds.take(part), gains))
 
@@ -137,18 +151,29 @@ def select(similarity: Tensor, weights: Tensor, budget: int, gap_power: float) -
         rivals = (bounds >= best) & (bounds > 0)
         rivals.scatter_(1, first, value=False)
         compute(rivals.flatten().nonzero().squeeze(1))
-        chosen = torch.argmax(bounds, dim=1, out=order[:, step])
-        bounds.put_(starts + chosen, bounds.new_full((Q,), -torch.inf))
-        covered = torch.maximum(covered, rows.index_select(0, (starts + chosen) % (B * N)))
+        selected = torch.argmax(bounds, dim=1, out=order[:, step])
+        bounds.put_(starts + selected, bounds.new_full((Q,), -torch.inf))
+        covered = torch.maximum(covered, rows.index_select(0, (starts + selected) % (B * N)))
     return order
 
 
-def _closed(gaps: Tensor, gap_power: float) -> Tensor:
-    """Sum the positive part of gaps [..., N] to the power `gap_power`, in place."""
+def _closed(gaps: Tensor, gap_power: float, parts: int) -> Tensor:
+    """Sum the positive part of gaps [n, width] to the power `gap_power`, in place.
+
+    Returns:
+        [n]: the exact sum in units of the fixed point at power 1 and the float64 sum at others
+        (gaps int32), or the sum rounded once to the gaps' own half precision.
+    """
+    import torch
+
     gaps.clamp_(min=0)
+    if gaps.dtype == torch.int32 and gap_power == 1:
+        return gaps.unflatten(-1, (parts, -1)).sum(dim=-1, dtype=torch.int32).sum(dim=-1).double()
+    if gaps.dtype == torch.int32:
+        return (gaps.double() / UNIT).pow_(gap_power).sum(dim=-1)
     if gap_power != 1:
         gaps.pow_(gap_power)
-    return gaps.sum(dim=-1)
+    return gaps.sum(dim=-1, dtype=torch.float64).to(gaps.dtype)
 
 
 @contextmanager
