@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from helpers import synthetic_results
 from helpers.stages import explain
@@ -73,18 +73,19 @@ def test_rank_correlation_agrees_with_scipy():
 
 def test_correlations_are_those_of_the_written_cells(results):
     cells = [row for row in rows(results, "mechanisms") if row["dataset"] == "toy-sqa"]
+    cells = [row for row in cells if row["family"] != "full"]
     found = [row for row in rows(results, "correlations") if row["dataset"] == "toy-sqa"]
     by_pair = {(row["budget"], row["metric"], row["with"]): row for row in found}
-    whole = by_pair["all", "entropy", "ece"]
+    whole = by_pair["pooled", "entropy", "ece"]
     values = [[float(cell[name]) for cell in cells] for name in ("entropy", "ece")]
     assert float(whole["rho"]) == pytest.approx(spearmanr(*values).statistic)
-    assert int(whole["cells"]) == len(cells) == 11
-    ranked = by_pair["all", "saliency_share", "accuracy"]
-    assert int(ranked["cells"]) == 9
+    assert int(whole["cells"]) == len(cells) == 10
+    ranked = by_pair["pooled", "saliency_share", "accuracy"]
+    assert int(ranked["cells"]) == 8
     four = [cell for cell in cells if cell["budget"] == "4"]
     values = [[float(cell[name]) for cell in four] for name in ("accuracy", "ece")]
     assert float(by_pair["4", "accuracy", "ece"]["rho"]) == pytest.approx(spearmanr(*values)[0])
-    assert ("all", "yes_rate", "ece") not in by_pair  # toy-sqa asks nothing with Yes or No
+    assert ("pooled", "yes_rate", "ece") not in by_pair  # toy-sqa asks nothing with Yes or No
 
 
 @pytest.mark.parametrize("change", [-0.3, -0.05, 0.02])
@@ -175,29 +176,69 @@ def test_a_study_without_scores_of_the_unpruned_predictions_is_refused(results):
         statistics_of.measure(scores, statistics_of.Sources([], [], []))
 
 
-class FourCells:
-    """As much of a score file as correlations need: four cells, of which one is unpruned."""
+class FewCells:
+    """As much of a score file as correlations need: five strategies at each of four budgets."""
 
     facts = {"model": "m", "dataset": "d"}
-    cells = [{"budget": budget} for budget in (9, 1, 2, 3)]
+    cells = [
+        {"budget": 99, "family": "full", "parameters": {}},
+        *(
+            {"budget": budget, "family": f"f{number}", "parameters": {}}
+            for budget in (1, 2, 3, 4)
+            for number in range(5)
+        ),
+    ]
     reference = 0
 
 
-def test_correlations_have_intervals_over_images_and_no_p_values():
-    rng = np.random.default_rng(0)
-    ladder = np.arange(4.0)[:, None]
-    tables = {
-        "accuracy": ladder + np.zeros((4, 101)),
-        "ece": -ladder + np.zeros((4, 101)),
-        "margin": ladder + rng.normal(size=(4, 101)) * 2,
-        "entropy": ladder + np.zeros((4, 101)),
-    }
-    tables["margin"][:, :1] = ladder
-    rows = statistics_of.correlation_rows(FourCells(), tables, 0.95)
-    found = {(row["metric"], row["with"]): row for row in rows}
-    assert len(rows) == 5
+def constant(values):
+    return np.array([np.nan, *values])[:, None] + np.zeros((21, 101))
+
+
+def correlations_of(tables):
+    rows = statistics_of.correlation_rows(FewCells(), tables, 0.95)
     assert not any(key.startswith("p") for row in rows for key in row)
-    draws = [spearmanr(column, np.arange(4)).statistic for column in tables["margin"].T[1:]]
-    row = found["margin", "accuracy"]
+    return {(row["budget"], row["metric"], row["with"]): row for row in rows}
+
+
+def test_a_budget_that_moves_both_metrics_makes_no_correlation_within_budgets():
+    """Simpson: every budget falls, the pooled cells rise."""
+    number, budget = np.tile(np.arange(5.0), 4), np.repeat(np.arange(4.0), 5)
+    tables = {"accuracy": constant(budget * 10 + number), "entropy": constant(budget * 10 - number)}
+    rows = correlations_of(tables)
+    assert rows["pooled", "entropy", "accuracy"]["rho"] > 0.5
+    within = rows[statistics_of.CENTRED, "entropy", "accuracy"]
+    assert within["rho"] == pytest.approx(-1)
+    assert (within["cells"], within["strategies"]) == (20, 5)
+    for budget in ("1", "2", "3", "4"):
+        row = rows[budget, "entropy", "accuracy"]
+        assert (row["rho"], row["cells"]) == (pytest.approx(-1), 5)
+
+
+def test_correlations_within_budgets_are_partial_rank_correlations():
+    """Against the residuals of ranks regressed on the budget's indicator columns."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(2, 20))
+    rows = correlations_of({"accuracy": constant(y), "entropy": constant(x)})
+    design = np.repeat(np.eye(4), 5, axis=0)
+    residuals = []
+    for values in (x, y):
+        ranks = rankdata(values)
+        residuals.append(ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0])
+    expected = np.corrcoef(*residuals)[0, 1]
+    assert rows[statistics_of.CENTRED, "entropy", "accuracy"]["rho"] == pytest.approx(expected)
+
+
+def test_intervals_are_over_images_and_over_strategies():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 20))
+    tables = {"accuracy": constant(y), "margin": constant(x)}
+    tables["margin"][1:, 1:] += rng.normal(size=(20, 100)) * 0.5
+    row = correlations_of(tables)["pooled", "margin", "accuracy"]
+    draws = [spearmanr(column, y).statistic for column in tables["margin"][1:, 1:].T]
     ends = [row["ci_low"], row["ci_high"]]
     np.testing.assert_allclose(ends, np.quantile(draws, [0.025, 0.975]), atol=1e-12)
+    assert row["strategies_low"] < row["rho"] < row["strategies_high"]
+    exact = correlations_of({"accuracy": constant(y), "margin": constant(y)})
+    row = exact["pooled", "margin", "accuracy"]
+    assert row["strategies_low"] == row["strategies_high"] == pytest.approx(1)

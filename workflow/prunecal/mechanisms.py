@@ -14,6 +14,7 @@ from pathlib import Path
 from prunecal.core import cli
 from prunecal.statistics.accuracy_matched import matched_rows
 from prunecal.statistics.mechanisms import (
+    STRATEGY_ENDS,
     Sources,
     correlation_rows,
     measure,
@@ -40,7 +41,7 @@ COLUMNS = {
     "mechanisms": ["model", "dataset", "strategy", "family", "budget"],
     "correlations": [
         "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high",
-        "cells", "resamples",
+        *STRATEGY_ENDS, "cells", "strategies", "resamples",
     ],
     "matched": [
         "model", "dataset", "strategy", "family", "budget", "accuracy_delta", "ece_delta",

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from prunecal.calibration import catalogue
 from prunecal.figures import pooling, style
-from prunecal.statistics.mechanisms import EVERY, MECHANISMS, TARGETS
+from prunecal.statistics.mechanisms import (
+    CENTRED,
+    MECHANISMS,
+    POOLED_BUDGETS,
+    STRATEGY_ENDS,
+    TARGETS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +28,7 @@ def unpooled(name: str) -> str:
 
 
 def draw(correlations: pd.DataFrame) -> Figure:
-    """Draw the rank correlations over all cells, a panel per data set.
+    """Draw the rank correlations over the pruned cells, a panel per data set.
 
     Args:
         correlations: correlations.csv.
@@ -31,7 +37,8 @@ def draw(correlations: pd.DataFrame) -> Figure:
     from matplotlib.lines import Line2D
 
     chosen = correlations["metric"].isin((*MECHANISMS, "accuracy"))
-    shown = correlations[(correlations["budget"] == EVERY) & chosen]
+    shown = correlations[(correlations["budget"] == CENTRED) & chosen]
+    pooled = correlations[(correlations["budget"] == POOLED_BUDGETS) & chosen]
     if shown.empty:
         return style.nothing("The study has too few cells to rank: four are needed.")
     found = pooling.tasks(shown)
@@ -42,28 +49,48 @@ def draw(correlations: pd.DataFrame) -> Figure:
     )  # fmt: skip
     for axes, task in zip(grid.flat, found, strict=True):
         here = pooling.of_task(shown, task)
-        _draw_correlations(axes, here, order)
-        count = sorted({here["cells"].max(), here["cells"].min()})
-        axes.set_title(f"{pooling.task_title(task, found)}, {' to '.join(map(str, count))} cells")
-        axes.set_xlabel("Rank correlation over cells (Spearman's ρ)")
+        _draw_correlations(axes, here, pooling.of_task(pooled, task), order)
+        axes.set_title(f"{pooling.task_title(task, found)}\n{_counts(correlations, task)}")
+        axes.set_xlabel("Rank correlation within budgets (Spearman's ρ)")
     grid[0][0].set_yticks(range(len(order)), [catalogue.metric_name(name) for name in order])
     grid[0][0].set_ylim(len(order) - 0.4, -0.6)
     grid[0][0].set_xlim(-1.05, 1.05)
     handles, _ = grid[0][0].get_legend_handles_labels()
-    line = Line2D([], [], color="0.3", linewidth=2, label="interval over resampled images")
-    figure.legend(handles=[*handles, line], loc="outside lower center", ncols=3)
+    entries = [
+        Line2D([], [], color="0.3", linewidth=3, alpha=0.6, label="interval over images"),
+        Line2D([], [], color="0.3", linewidth=1, label="interval over strategies"),
+        Line2D([], [], color="0.3", linestyle="", marker="|", markersize=9, label="pooled budgets"),
+    ]
+    figure.legend(handles=[*handles, *entries], loc="outside lower center", ncols=3)
     figure.suptitle("What goes with accuracy, and what with ECE?")
     return figure
 
 
-def _draw_correlations(axes: Axes, rows: pd.DataFrame, order: list[str]) -> None:
+def _counts(correlations: pd.DataFrame, task: tuple[str, str]) -> str:
+    """Say how many cells and strategies the correlations of a task rest on."""
+    here = pooling.of_task(correlations, task)
+    here = here[here["metric"] == "accuracy"]
+    every = here[here["budget"] == CENTRED].iloc[0]
+    each = here[~here["budget"].isin([CENTRED, POOLED_BUDGETS])]["cells"]
+    a_budget = f", {' to '.join(map(str, sorted({each.min(), each.max()})))} a budget"
+    return (
+        f"{every['cells']} cells of {every['strategies']} strategies{a_budget if len(each) else ''}"
+    )
+
+
+def _draw_correlations(
+    axes: Axes, rows: pd.DataFrame, pooled: pd.DataFrame, order: list[str]
+) -> None:
     axes.axvline(0, color="black", linewidth=1)
     axes.grid(visible=False, axis="y")
     for number, target in enumerate(TARGETS):
         colour, marker = LOOKS[target]
         here = rows[rows["with"] == target]
         y = [order.index(metric) + 0.24 * number - 0.12 for metric in here["metric"]]
-        axes.hlines(y, here["ci_low"], here["ci_high"], color=colour, linewidth=2, alpha=0.6)
+        axes.hlines(y, here["ci_low"], here["ci_high"], color=colour, linewidth=3, alpha=0.6)
+        axes.hlines(y, *(here[end] for end in STRATEGY_ENDS), color=colour, linewidth=1)
+        flat = pooled[pooled["with"] == target].set_index("metric")["rho"]
+        axes.plot(flat.reindex(here["metric"]), y, "|", color=colour, markersize=9)
         label = f"with {catalogue.metric_name(target)}"
         axes.plot(here["rho"], y, marker, color=colour, markersize=7, label=label)
 

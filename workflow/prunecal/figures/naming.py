@@ -22,6 +22,8 @@ COLUMNS = {  # of tables, where the key itself would not do
     "p": "p",
     "p_adjusted": "p (adjusted)",
     "minimum_detectable": "Smallest detectable difference",
+    "strategies_low": "Over strategies, low",
+    "strategies_high": "Over strategies, high",
     "smallest_margin": "Smallest margin that can be shown",
     "expected": "Δ ECE by accuracy alone",
     "beyond": "Δ ECE beyond it",

@@ -17,6 +17,7 @@ from prunecal.statistics.selectors import Measured, Selector, property_of
 FEWEST_CELLS = 4  # ranks of fewer say little
 LEAST_RELIABILITY = 0.5  # of a metric over cells: below it, differences are mostly noise
 SEED = "seed"
+FLAT = 1e-9  # sums of squares of ranks below it are rounding
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,7 @@ def spreads(measured: Measured, metric: str, of: Selector) -> Iterator[Contrast]
     cells = defaultdict(list)
     for index in measured.select(of):
         cell = measured.cells[index]
-        unseeded = tuple(sorted((k, v) for k, v in cell["parameters"].items() if k != SEED))
-        cells[(cell["family"], unseeded), cell["budget"]].append(index)
+        cells[unseeded(cell), cell["budget"]].append(index)
     strategies = list(dict.fromkeys(strategy for strategy, _ in cells))
     budgets = sorted({budget for _, budget in cells})
     whole = [one for one in strategies if all((one, budget) in cells for budget in budgets)]
@@ -257,16 +257,32 @@ def _disattenuated(followed: NDArray, noisy: NDArray) -> NDArray:
     return np.minimum(np.abs(rank_correlation(followed, noisy)) / np.sqrt(share), 1.5)
 
 
-def rank_correlation(x: NDArray, y: NDArray) -> NDArray:
+def rank_correlation(x: NDArray, y: NDArray, given: NDArray | None = None) -> NDArray:
     """Return Spearman's rank correlation of the columns of two [cells, R] tables, float64 [R].
 
     Ties share their mean rank; NaN where one of the two does not vary.
+
+    Args:
+        x: one metric.
+        y: the other.
+        given: a group of each cell, [cells]; ranks are then taken less the mean rank of their
+            group, which makes it a partial rank correlation given the group.
     """
     x, y = (rankdata(table, axis=0) for table in (x, y))
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    groups = np.zeros(len(x), dtype=int) if given is None else given
+    for group in np.unique(groups):
+        members = groups == group
+        for ranks in (x, y):
+            ranks[members] -= ranks[members].mean(axis=0)
     scale = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     undefined = np.full(scale.shape, np.nan)
-    return np.divide((x * y).sum(axis=0), scale, out=undefined, where=scale > 0)
+    return np.divide((x * y).sum(axis=0), scale, out=undefined, where=scale > FLAT)
+
+
+def unseeded(cell: Mapping[str, Any]) -> str:
+    """Name a cell's strategy without its seed, so that strategies that differ in it are one."""
+    parameters = sorted((k, v) for k, v in cell["parameters"].items() if k != SEED)
+    return f"{cell['family']} {parameters}"
 
 
 def _name(cell: Mapping[str, Any]) -> str:

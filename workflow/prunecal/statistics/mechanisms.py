@@ -11,9 +11,10 @@ from prunecal.calibration.weighted import BinSums, Sample, bin_sums
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.accuracy_matched import Tables, keys_of
 from prunecal.statistics.bootstrap import image_weights, interval
-from prunecal.statistics.contrasts import Measured, rank_correlation
+from prunecal.statistics.contrasts import rank_correlation, unseeded
 from prunecal.statistics.predictions import POOLED, Cell, read_cell
 from prunecal.statistics.scores import Scores
+from prunecal.statistics.selectors import Measured
 from prunecal.statistics.tables import Rows
 from prunecal.storage import files
 
@@ -41,9 +42,9 @@ PAIRS = (
 
 
 LEAST_CELLS = 4  # ranks of fewer say little
-
-
-EVERY = "all"
+STRATEGY_RESAMPLES = 1000
+STRATEGY_ENDS = ("strategies_low", "strategies_high")
+CENTRED, POOLED_BUDGETS = "within budgets", "pooled"
 
 
 def saliency_tables(
@@ -89,14 +90,22 @@ def mechanism_rows(scores: Scores, tables: Tables, level: float) -> Rows:
 
 
 def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
-    """Return a row per group of cells and pair of metrics.
+    """Return a row per group of pruned cells and pair of metrics.
 
-    Groups are all cells that have the metric, the unpruned model among them, and the pruned cells
-    of each budget. A group of fewer than four cells, or in which a metric does not vary, has no
-    row. The interval is over resamples of images, for these strategies and budgets. There is no
-    p-value: that the rank correlation of these very cells is 0 is of no interest.
+    The first group, "within budgets", is of all pruned cells, their ranks less the mean rank of
+    their budget (a partial rank correlation given the budget): do strategies with more of one have
+    more of the other? "pooled" has the same cells without that correction, so a budget that moves
+    both makes a correlation; then comes each budget alone. A group of fewer than four cells, or in
+    which a metric does not vary, has no row.
+
+    The first interval is over resamples of images: these strategies, other images. The second is
+    over resamples of strategies, all budgets and seeds of one together: these images, other
+    strategies like these; NaN with fewer than four. There is no p-value: that the correlation of
+    these very cells is 0 is of no interest.
     """
     rows = []
+    budgets = np.array([cell["budget"] for cell in scores.cells])
+    strategies = np.array([unseeded(cell) for cell in scores.cells])
     for group, members in _groups(scores):
         for metric, target in PAIRS:
             if metric not in tables or target not in tables:
@@ -106,10 +115,12 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
             x, y = (tables[name][cells, :draws] for name in (metric, target))
             if len(cells) < LEAST_CELLS:
                 continue
-            rho = rank_correlation(x, y)
+            given = budgets[cells] if group == CENTRED else None
+            rho = rank_correlation(x, y, given)
             if np.isnan(rho[0]):
                 continue
             low, high = interval(rho[1:], level)
+            others = _over_strategies(x[:, 0], y[:, 0], strategies[cells], given)
             rows.append(
                 {
                     "model": scores.facts["model"],
@@ -120,7 +131,9 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
                     "rho": rho[0],
                     "ci_low": low,
                     "ci_high": high,
+                    **dict(zip(STRATEGY_ENDS, interval(others, level), strict=True)),
                     "cells": len(cells),
+                    "strategies": len(set(strategies[cells])),
                     "resamples": draws - 1,
                 }
             )
@@ -128,10 +141,26 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
 
 
 def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
-    yield EVERY, list(range(len(scores.cells)))
     pruned = [(i, cell["budget"]) for i, cell in enumerate(scores.cells) if i != scores.reference]
+    for group in (CENTRED, POOLED_BUDGETS):
+        yield group, [index for index, _ in pruned]
     for budget in sorted({budget for _, budget in pruned}):
-        yield str(budget), [index for index, found in pruned if found == budget]
+        yield str(budget), [index for index, one in pruned if one == budget]
+
+
+def _over_strategies(x: NDArray, y: NDArray, strategy: NDArray, given: NDArray | None) -> NDArray:
+    """Return the correlation on resamples of strategies, float64 [R]; NaN with fewer than four."""
+    names = np.unique(strategy)
+    if len(names) < LEAST_CELLS:
+        return np.full(STRATEGY_RESAMPLES, np.nan)
+    cells = [np.flatnonzero(strategy == name) for name in names]
+    rng = np.random.default_rng(0)
+    rho = np.empty(STRATEGY_RESAMPLES)
+    for at, drawn in enumerate(rng.integers(0, len(names), (STRATEGY_RESAMPLES, len(names)))):
+        chosen = np.concatenate([cells[name] for name in drawn])
+        budget = None if given is None else given[chosen]
+        rho[at] = rank_correlation(x[chosen, None], y[chosen, None], budget)[0]
+    return rho
 
 
 class Sources:
