@@ -14,6 +14,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.figures import explanations
 from prunecal.statistics import accuracy_matched
 from prunecal.statistics import mechanisms as statistics_of
+from prunecal.statistics.bootstrap import image_weights
 from prunecal.statistics.contrasts import rank_correlation
 from prunecal.statistics.scores import read_scores
 
@@ -242,3 +243,19 @@ def test_intervals_are_over_images_and_over_strategies():
     exact = correlations_of({"accuracy": constant(y), "margin": constant(y)})
     row = exact["pooled", "margin", "accuracy"]
     assert row["strategies_low"] == row["strategies_high"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_resampled_strategies_are_ranked_as_if_their_cells_were_written_again(centred):
+    rng = np.random.default_rng(2)
+    strategy = np.array(list("aaabbbccdddeee"))
+    budget = np.array([1, 2, 3, 1, 2, 3, 1, 2, 1, 2, 3, 1, 2, 3]) if centred else None
+    x, y = rng.integers(0, 6, (2, 14)).astype(float)  # with ties
+    drawn = statistics_of.over_strategies(x, y, strategy, budget, 50)
+    weights = image_weights(5, 50, seed=0)
+    for rho, weight in zip(drawn, weights.T, strict=True):
+        times = dict(zip("abcde", weight.astype(int), strict=True))
+        cells = np.repeat(np.arange(14), [times[name] for name in strategy])
+        again = None if budget is None else budget[cells]
+        expected = rank_correlation(x[cells, None], y[cells, None], again)[0]
+        assert rho == pytest.approx(expected, abs=1e-12, nan_ok=True)

@@ -11,7 +11,7 @@ from prunecal.calibration.weighted import BinSums, Sample, bin_sums
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.accuracy_matched import Tables, keys_of
 from prunecal.statistics.bootstrap import image_weights, interval
-from prunecal.statistics.contrasts import rank_correlation, unseeded
+from prunecal.statistics.contrasts import FLAT, rank_correlation, unseeded
 from prunecal.statistics.predictions import POOLED, Cell, read_cell
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
@@ -120,7 +120,7 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
             if np.isnan(rho[0]):
                 continue
             low, high = interval(rho[1:], level)
-            others = _over_strategies(x[:, 0], y[:, 0], strategies[cells], given)
+            others = over_strategies(x[:, 0], y[:, 0], strategies[cells], given, STRATEGY_RESAMPLES)
             rows.append(
                 {
                     "model": scores.facts["model"],
@@ -148,19 +148,39 @@ def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
         yield str(budget), [index for index, one in pruned if one == budget]
 
 
-def _over_strategies(x: NDArray, y: NDArray, strategy: NDArray, given: NDArray | None) -> NDArray:
-    """Return the correlation on resamples of strategies, float64 [R]; NaN with fewer than four."""
-    names = np.unique(strategy)
-    if len(names) < LEAST_CELLS:
-        return np.full(STRATEGY_RESAMPLES, np.nan)
-    cells = [np.flatnonzero(strategy == name) for name in names]
-    rng = np.random.default_rng(0)
-    rho = np.empty(STRATEGY_RESAMPLES)
-    for at, drawn in enumerate(rng.integers(0, len(names), (STRATEGY_RESAMPLES, len(names)))):
-        chosen = np.concatenate([cells[name] for name in drawn])
-        budget = None if given is None else given[chosen]
-        rho[at] = rank_correlation(x[chosen, None], y[chosen, None], budget)[0]
-    return rho
+def over_strategies(
+    x: NDArray, y: NDArray, strategy: NDArray, given: NDArray | None, resamples: int
+) -> NDArray:
+    """Return the rank correlation of cells on resamples of their strategies, float64 [resamples].
+
+    Args:
+        x: one metric, [cells].
+        y: the other, [cells].
+        strategy: name of each cell's strategy; all cells of one are drawn together.
+        given: as in `rank_correlation`.
+        resamples: how many; NaN in all of them with fewer than four strategies.
+    """
+    _, index = np.unique(strategy, return_inverse=True)
+    count = index.max() + 1
+    if count < LEAST_CELLS:
+        return np.full(resamples, np.nan)
+    # drawing a cell twice is the same as ranking and averaging with twice its weight
+    weight = image_weights(count, resamples, seed=0)[index]
+    groups = np.zeros(len(x), dtype=int) if given is None else given
+    ranks = []
+    for values in (x, y):
+        below = (values < values[:, None]) + 0.5 * (values == values[:, None])
+        rank = below @ weight
+        for group in np.unique(groups):
+            members = groups == group
+            total = weight[members].sum(axis=0)
+            rank[members] -= (weight[members] * rank[members]).sum(axis=0) / np.maximum(total, 1)
+        ranks.append(rank)
+    rank_x, rank_y = ranks
+    scale = np.sqrt((weight * rank_x**2).sum(axis=0) * (weight * rank_y**2).sum(axis=0))
+    together = (weight * rank_x * rank_y).sum(axis=0)
+    undefined = np.full(resamples, np.nan)
+    return np.divide(together, scale, out=undefined, where=scale > FLAT)
 
 
 class Sources:
