@@ -160,6 +160,7 @@ rule html_report:
             *Path("reports", "captions").glob("*.rst"),
         ],
         stylesheet=relpath(ASSETS / "report.css"),
+        docutils=relpath(Path(workflow.basedir, "reports", "docutils.conf")),
         study=f"{AGGREGATES}/study.json",
     output:
         REPORT,
@@ -173,6 +174,6 @@ rule html_report:
         "Put the report together: {output}"
     shell:
         # a second Snakemake that runs no job: it reads what this one has recorded
-        "snakemake results --snakefile {params.snakefile} --cores 1 --nolock "
+        "DOCUTILSCONFIG={input.docutils} snakemake results --snakefile {params.snakefile} --cores 1 --nolock "
         "--configfile {input.study} "
         "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1"

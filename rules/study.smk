@@ -18,7 +18,7 @@ rule study:
     conda:
         "../envs/conda.yaml"
     params:
-        settings=hidden(
+        settings=lambda wildcards: hidden(
             json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
         ),
     message:

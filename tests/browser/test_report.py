@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -31,6 +33,19 @@ RULES = [
     "html_report",
 ]
 STRATEGIES = ["full", {"strategy": "scope", "alpha": [0.0, 1.0]}, "saliency"]
+SECRET = "a-token-that-lies-in-a-file"
+TITLE = """A made-up study {{{{ braces }}}} {{}} {{title}} 100 % %s `link <javascript:alert(1)>`_
+
+.. raw:: html
+
+   <img src=x onerror="window.PWNED=1">
+
+.. include:: {0}
+
+.. csv-table::
+   :file: {0}
+
+"""
 LARGEST = 15e6  # bytes of a report
 
 
@@ -44,6 +59,8 @@ def program():
 def folder(program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     settings = synthetic_results.study(STRATEGIES, [4, 8])
+    (folder / "token").write_text(SECRET)
+    settings["title"] = TITLE.format(folder / "token")
     synthetic_results.write_sources(synthetic_results.write(folder, settings))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     shutil.copytree(ROOT / "reports", folder / "reports", ignore=shutil.ignore_patterns("*.html"))
@@ -77,6 +94,19 @@ def page(browser, folder):
 
 def test_report_is_small_enough_to_send(folder):
     assert (folder / "reports" / "report.html").stat().st_size < LARGEST
+
+
+def test_a_title_is_text_that_runs_and_reads_nothing(page, folder):
+    assert ".. raw:: html" in page.run("document.querySelector('.prose h1').innerText")
+    captions = page.run("Object.values(results).map(item => item.caption).join('')")
+    assert "PWNED" not in captions
+    assert "javascript:alert" not in captions
+    items = page.run("Object.values(results).map(item => item.data_uri)")
+    contents = [unquote(urlopen(uri).read().decode(errors="replace")) for uri in items]  # noqa: S310
+    assert any(".. include::" in content for content in contents)  # the first page
+    report = (folder / "reports" / "report.html").read_text(encoding="utf-8")
+    assert all(SECRET not in content for content in (report, *contents))
+    assert page.run("window.PWNED === undefined")
 
 
 def test_first_page_says_what_was_found_and_of_which_model(page):

@@ -18,11 +18,9 @@ EVIL = "</td></script><script>alert('x')</script><img src=x onerror=\"alert(1)\"
 SETTINGS = synthetic_results.study(
     ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}], [4, 8]
 )
-CAPTIONS = [
-    path
-    for path in sorted((Path(__file__).parents[2] / "reports" / "captions").glob("*.rst"))
-    if "{{" in path.read_text(encoding="utf-8")
-]
+REPORTS = Path(__file__).parents[2] / "reports"
+SEPARATORS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"  # each starts a line for str.splitlines
+DIRECTIVE = "\n\n.. raw:: html\n\n   <script>alert(1)</script>\n\n.. include:: /etc/passwd\n\n"
 
 
 class Page(HTMLParser):
@@ -145,18 +143,76 @@ def test_the_comparison_of_two_studies_has_the_same_elements():
     assert EVIL in pages[1].text
 
 
-@pytest.mark.parametrize("path", CAPTIONS, ids=lambda path: path.stem)
-def test_a_caption_of_the_report_has_the_same_elements(path):
+class Closed:
+    """Stands for the settings: whoever reads any of them fails."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"a caption reads {name!r} of the settings")
+
+    __getitem__ = __getattr__
+
+
+def published(name, monkeypatch, config=REPORTS / "docutils.conf", **values):
+    """Return a text of the report as Snakemake makes HTML of it, by the report's own settings."""
     from docutils.core import publish_parts
     from docutils.writers import get_writer_class
-    from jinja2 import Template
+    from jinja2 import Environment
 
-    pages = []
-    for text in ("x", EVIL):
-        given = dict.fromkeys(("model", "dataset", "strategy", "parameter"), text)
-        snakemake = SimpleNamespace(config={"title": text}, wildcards=SimpleNamespace(**given))
-        caption = Template(path.read_text(encoding="utf-8")).render(snakemake=snakemake)
-        writer = get_writer_class("html")()  # as Snakemake makes pages of them
-        pages.append(Page(publish_parts(caption, writer=writer)["body"]))
-    assert pages[0].elements == pages[1].elements
-    assert "<script>" in pages[1].text
+    if config:
+        monkeypatch.setenv("DOCUTILSCONFIG", str(config))
+    text = (REPORTS / name).read_text(encoding="utf-8")
+    environment = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701  Snakemake's own
+    text = environment.from_string(text).render(values)
+    return publish_parts(text, writer=get_writer_class("html")())["html_body"]
+
+
+@pytest.mark.parametrize("path", sorted((REPORTS / "captions").glob("*.rst")), ids=lambda p: p.stem)
+def test_a_caption_shows_names_alone_and_as_text(path, monkeypatch):
+    name = "a.b_c-_"  # letters, digits and these: all that names of models and data sets may hold
+    names = SimpleNamespace(**dict.fromkeys(("model", "dataset", "strategy", "parameter"), name))
+    snakemake = SimpleNamespace(config=Closed(), wildcards=names)
+    shown = published(f"captions/{path.name}", monkeypatch, snakemake=snakemake)
+    assert "system-message" not in shown
+    assert "<a " not in shown
+    assert ("wildcards" in path.read_text(encoding="utf-8")) == (name in Page(shown).text)
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_no_text_of_the_first_page_becomes_a_directive(separator, tmp_path, monkeypatch):
+    text = DIRECTIVE.replace("\n", separator)
+    path = tmp_path / "summary.html"
+    html.write(path, "studies", title=text, findings={text: [text]}, figure=b"<svg/>")
+    file = SimpleNamespace(target="summary.html", path=path)
+    shown = published("workflow.rst", monkeypatch, files=[file])
+    page = Page(shown)
+    kinds = [element[0] for element in page.elements]
+    assert "script" not in kinds
+    assert kinds.count("h2") == 1
+    assert page.text.count(".. include:: /etc/passwd") == 4  # title twice, heading, sentence
+    assert "system-message" not in shown
+    assert "root:" not in page.text
+
+
+def test_a_long_line_does_not_hide_the_first_page(tmp_path, monkeypatch):
+    path = tmp_path / "summary.html"
+    html.write(path, "studies", title="a" * 20_000, findings={}, figure=b"<svg/>" * 10_000)
+    file = SimpleNamespace(target="summary.html", path=path)
+    shown = published("workflow.rst", monkeypatch, files=[file])
+    assert "a" * 20_000 in shown
+    monkeypatch.delenv("DOCUTILSCONFIG")  # as `snakemake --report FILE` alone
+    html.write(path, "studies", title="short", findings={}, figure=b"<svg/>" * 10_000)
+    assert "<h1>short</h1>" in published("workflow.rst", monkeypatch, config=None, files=[file])
+
+
+def test_captions_can_insert_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCUTILSCONFIG", str(REPORTS / "docutils.conf"))
+    from docutils.core import publish_parts
+
+    (tmp_path / "secret.txt").write_text("a secret")
+    for directive in (
+        ".. include:: {}", ".. raw:: html\n   :file: {}", ".. csv-table::\n   :file: {}",
+        ".. literalinclude:: {}",
+    ):  # fmt: skip
+        text = directive.format(tmp_path / "secret.txt")
+        parts = publish_parts(text, writer="html", settings_overrides={"report_level": 5})
+        assert "a secret" not in parts["html_body"]

@@ -41,6 +41,28 @@ def home(tmp_path, monkeypatch):
         ("Bearer hf_" + "z" * 30, "Bearer ***"),
         ("https://ann:secret@hub.example/x", "https://***@hub.example/x"),
         ("ann@example.org, a hf_mark and https://hub.example/@x", None),
+        ("http://bob:Pa@SsW0rd/TAIL@127.0.0.1:9/x y@z", "http://***@127.0.0.1:9/x y@z"),
+        (
+            '\'http://u:ab/cdSECRET@host/\', "http://u:p@h","a@b"',
+            '\'http://***@host/\', "http://***@h","a@b"',
+        ),
+        ("http://u:it's@host http://u:\\\"x@host", "http://***@host http://***@host"),
+        ("proxy bob:secret@proxy.example:3128", "proxy ***@proxy.example:3128"),
+        ("to=http%3A%2F%2Fbob%3Asecret%40host", "to=http%3A%2F%2F***%40host"),
+        (
+            "https://h/x?token=abc&name=1&X-Amz-Signature=d#f",
+            "https://h/x?token=***&name=1&X-Amz-Signature=***#f",
+        ),
+        (
+            "https://h/x?api_key=abc; HF_TOKEN=tiny PASSWORD=b",
+            "https://h/x?api_key=***; HF_TOKEN=*** PASSWORD=***",
+        ),
+        (
+            "Authorization: Basic Ym9iOnNlY3JldA== and 'authorization': 'Bearer abcdefgh'",
+            "Authorization: Basic *** and 'authorization': 'Bearer ***'",
+        ),
+        ("batch_tokens=4096 visual_tokens=576 keys=3 a basic functions 12:30 a:b C:/x@y", None),
+        ("line 3: error:it @ 5, file.py:12 (x@y)", None),
     ],
 )
 def test_what_is_hidden_and_what_is_not(home, text, expected):

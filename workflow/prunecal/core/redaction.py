@@ -7,7 +7,26 @@ from pathlib import Path
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 SHORTEST = 8  # characters; a shorter value of those is no token, and may be part of any word
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")  # also one that the Hub's client found in a file
-LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# The rest of an address: no white space, and a quote only where no text could end with it; bounded,
+# so that a long text takes no long time.
+REST = r"""(?:\\.|[^\s"'<>\\]|["'](?![\s,;:)\]}]|$)){0,1000}"""
+LOGINS = re.compile(
+    # name:password, which may hold @ and /, is taken up to the last @; a bare name up to a slash
+    rf"(?<=://)(?:[^\s/@:\"'<>]*:{REST}|[^/@\s\"'<>]+)(?=@)"
+    r"|(?<=%3A%2F%2F)[^\s&\"'<>]{1,2000}?(?=%40)"  # the same, percent-encoded
+    r"|(?<![\w@:/.%+-])[\w.%+-]+:[^\s:/@\"'<>]+(?=@[\w.-]+)",  # without a scheme, as in proxies
+    re.IGNORECASE,
+)
+# Values of a query's secrets; of the plain words for them also elsewhere.
+SECRETS = re.compile(
+    r"(?<![?&;])(?<![\w-])((?:hf_?)?token|secret|passwd|password|api[_-]?key|access[_-]?(?:token|key))"
+    r"=(?!\*\*\*)[^\s&;#\"'<>]+"
+    r"|(?<=[?&;])([\w.-]*(?:token|key|secret|pass|pwd|auth|sig|credential)[\w.-]*)=(?!\*\*\*)[^\s&;#\"'<>]+",
+    re.IGNORECASE,
+)
+HEADERS = re.compile(
+    r"(\bauthorization\W{1,5}(?:bearer|basic|token)\s+|\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE
+)
 BEFORE = r"(?:(?<![\w.-])|(?<=\\[nrt]))"  # a path begins here; libraries show line ends as \n
 
 
@@ -17,7 +36,9 @@ def hidden(text: str) -> str:
         token = os.environ.get(name, "").strip()
         if len(token) >= SHORTEST:
             text = text.replace(token, "***")
-    text = LOGIN.sub("***", HUB_TOKEN.sub("***", text))
+    text = LOGINS.sub("***", HUB_TOKEN.sub("***", text))
+    text = SECRETS.sub(lambda match: f"{match[1] or match[2]}=***", text)
+    text = HEADERS.sub(r"\1***", text)
     for home in _homes():
         text = re.sub(rf"{BEFORE}{re.escape(home)}(?![\w.-])", "~", text)
     return text

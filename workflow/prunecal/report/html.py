@@ -65,8 +65,11 @@ def entry(value: Any) -> str:
 
 
 def svg_uri(content: bytes) -> str:
-    """Return an SVG as a data URI, in which scripts do not run: a page needs no other file."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+    """Return an SVG as a data URI, in which scripts do not run: a page needs no other file.
+
+    It has short lines: docutils refuses those of more than 10,000 characters.
+    """
+    return f"data:image/svg+xml;base64,{base64.encodebytes(content).decode()}"
 
 
 def prose(thing: Any) -> Markup:
