@@ -67,11 +67,12 @@ rule benchmark:
         "../envs/conda.yaml"
     params:
         folder=subpath(output.table, parent=True),
-        code=source_digest("prunecal.figures.speed", "prunecal.report.latex"),
+        code=code_record("prunecal.figures.speed", "prunecal.report.latex", page=True),
         look=LOOK,
     message:
         "Draw the benchmark"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.speed --benchmark {input} --table {output.table} "
         "--folder {params.folder} --log {log} "
         "&& python -m prunecal.report.latex --tables {output.table} --folder {params.folder} "

@@ -15,7 +15,7 @@ shell.prefix(
 
 from prunecal.study import resources
 from prunecal.study.cells import cells, load_study
-from prunecal.caching.fingerprint import source_digest
+from prunecal.caching.fingerprint import code_record
 from prunecal.core.errors import PrunecalError
 from prunecal.core.plugins import load, module_name
 from slurm_polling import bound_waits
@@ -228,14 +228,14 @@ def model_code(name):
     """Fingerprint the code that obtains a model."""
     recipe = (MODELS[name].train or {}).get("recipe")
     modules = [module_name("recipes", recipe)] if recipe else []
-    return source_digest("prunecal.model", *modules)
+    return code_record("prunecal.model", *modules)
 
 
 def infer_code(model, chosen):
     """Fingerprint the code that infers these cells."""
-    inside = {cell.family for cell in chosen if cell.prunes == "inside_llm"}
-    modules = [module_name("strategies", name) for name in sorted(inside)]
-    return source_digest("prunecal.infer", family_module(model), *modules)
+    families = sorted({cell.family for cell in chosen})
+    strategies = [module_name("strategies", name) for name in families]
+    return code_record("prunecal.infer", family_module(model), *strategies)
 
 
 def unpruned():

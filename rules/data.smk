@@ -23,13 +23,14 @@ rule data:
         settings=lambda wildcards: json.dumps(
             DATASETS[wildcards.dataset].params(), sort_keys=True
         ),
-        code=lambda wildcards: source_digest(
+        code=lambda wildcards: code_record(
             "prunecal.data",
             module_name("datasets", DATASETS[wildcards.dataset].loader),
         ),
     message:
         "Prepare the data set {wildcards.dataset}"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.data --dataset {wildcards.dataset} --loader {params.loader} "
         "--params {params.settings:q} --questions {output.questions} --images {output.images} "
         "--log {log}"

@@ -31,12 +31,13 @@ rule encode:
             f"--weights {Path(input.weights[0]).parent}" if input.weights else ""
         ),
         device=STUDY.inference.device,
-        code=lambda wildcards: source_digest(
+        code=lambda wildcards: code_record(
             "prunecal.encode", family_module(wildcards.model)
         ),
     message:
         "Encode the images of {wildcards.dataset} with {wildcards.model}"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.encode --manifest {input.manifest} {params.weights} "
         "--source {params.source:q} --settings {params.settings:q} --device {params.device} "
         "--threads {threads} --images {input.images} --out {output} --log {log}"

@@ -58,12 +58,13 @@ rule draw_budget:
         "../envs/conda.yaml"
     params:
         metrics=list(BUDGET_FIGURES),
-        code=source_digest("prunecal.figures.budget"),
+        code=code_record("prunecal.figures.budget", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw metrics against the budget"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.budget --metrics {input.metrics} --draw {params.metrics} "
         "--folder {params.folder} --log {log}"
 
@@ -86,12 +87,13 @@ rule draw_sweep:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.sweep"),
+        code=code_record("prunecal.figures.sweep", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw the sweep of {wildcards.parameter}"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.sweep --metrics {input.metrics} "
         "--parameter {wildcards.parameter} --folder {params.folder} --log {log}"
 
@@ -112,12 +114,13 @@ rule draw_pareto:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.pareto"),
+        code=code_record("prunecal.figures.pareto", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw accuracy against ECE"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.pareto --metrics {input.metrics} --folder {params.folder} --log {log}"
 
 
@@ -137,12 +140,13 @@ rule draw_forest:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.forest"),
+        code=code_record("prunecal.figures.forest", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw the differences from the unpruned model"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.forest --comparisons {input.comparisons} --metric ece "
         "--folder {params.folder} --log {log}"
 
@@ -166,12 +170,13 @@ rule draw_reliability:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.reliability"),
+        code=code_record("prunecal.figures.reliability", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw reliability diagrams"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.reliability --predictions {input.predictions} "
         "--folder {params.folder} --log {log}"
 
@@ -192,12 +197,13 @@ rule draw_risk_coverage:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.risk_coverage"),
+        code=code_record("prunecal.figures.risk_coverage", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw risk-coverage curves"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.risk_coverage --predictions {input.predictions} "
         "--folder {params.folder} --log {log}"
 
@@ -223,12 +229,13 @@ rule draw_kept_tokens:
             {cell.budget for cell in CELLS[wildcards.model] if cell.family != "full"}
         ),
         image=lambda wildcards: MODELS[wildcards.model].image,
-        code=source_digest("prunecal.figures.kept_tokens"),
+        code=code_record("prunecal.figures.kept_tokens", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw which tokens of {wildcards.dataset} each strategy keeps"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.kept_tokens --rankings {input.rankings} "
         "--budgets {params.budgets} --images {input.images} --image-mode {params.image} "
         "--model {wildcards.model} --dataset {wildcards.dataset} --folder {params.folder} --log {log}"
@@ -252,11 +259,12 @@ rule draw_learning_curve:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.figures.learning_curve"),
+        code=code_record("prunecal.figures.learning_curve", page=True),
         look=LOOK,
         folder=subpath(output[0], parent=True),
     message:
         "Draw how {wildcards.model} learned"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.learning_curve --curve {input.curve} "
         "--model {wildcards.model} --folder {params.folder} --log {log}"

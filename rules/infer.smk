@@ -57,6 +57,7 @@ for model, dataset in PAIRS:
             message:
                 f"Infer {len(chosen)} cells of {model} on {dataset}"
             shell:
+                "PRUNECAL_CODE={params.code:q} "
                 "python -m prunecal.infer {params.names} --manifest {input.manifest} "
                 "{params.weights} --source {params.source:q} --settings {params.settings:q} "
                 "--cells {params.cells:q} --questions {input.questions} "

@@ -57,11 +57,12 @@ rule mechanisms:
         "../envs/conda.yaml"
     params:
         level=STUDY.statistics.level,
-        code=source_digest("prunecal.mechanisms"),
+        code=code_record("prunecal.mechanisms"),
         folder=subpath(output[0], parent=True),
     message:
         "Ask what goes with accuracy and calibration"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.mechanisms --scores {input.scores} --unpruned {input.unpruned} "
         "--features {input.features} --rankings {input.rankings} --folder {params.folder} "
         "--level {params.level} --log {log}"
@@ -89,13 +90,14 @@ rule draw_explanations:
         "../envs/conda.yaml"
     params:
         bins=STUDY.statistics.bins,
-        code=source_digest("prunecal.figures.explanations"),
+        code=code_record("prunecal.figures.explanations", page=True),
         look=LOOK,
         tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
         folder=subpath(output[0], parent=True),
     message:
         "Draw what explains the changes of ECE"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.explanations --metrics {input.metrics} "
         "--tables {params.tables} --bins {params.bins} --folder {params.folder} --log {log}"
 
@@ -121,11 +123,12 @@ rule examples:
         "../envs/conda.yaml"
     params:
         crop=[name for name, model in MODELS.items() if model.image == "crop"],
-        code=source_digest("prunecal.report.single_questions"),
+        code=code_record("prunecal.report.single_questions", page=True),
         look=PAGES,
     message:
         "Show the questions whose confidence changes most"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.single_questions --predictions {input.predictions} "
         "--rankings {input.rankings} --questions {input.questions} --images {input.images} "
         "--crop {params.crop} --output {output} --log {log}"
@@ -164,16 +167,11 @@ rule methods:
         "../envs/conda.yaml"
     params:
         look=PAGES,
-        code=source_digest(
-            "prunecal.report.methods",
-            *(
-                module_name("strategies", name)
-                for name in {cell.family for cell in STRATEGIES.values()}
-            ),
-        ),
+        code=code_record("prunecal.report.methods", page=True),
     message:
         "Write down every definition, and what made each cell"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.methods --study {input.study} --metrics {input.metrics} "
         "--manifests {input.manifests} --predictions {input.predictions} "
         "--page {output.page} --provenance {output.provenance} --table {output.table} "

@@ -22,6 +22,7 @@ rule model:
     message:
         "Obtain the model {wildcards.model}"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
         "--manifest {output.manifest} --log {log}"
 
@@ -50,6 +51,7 @@ rule train:
     message:
         "Train the model {wildcards.model}"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
         "--manifest {output.manifest} --weights {params.folder} --log {log} "
         "&& python -m prunecal.verify {output.curve} --record"

@@ -31,9 +31,10 @@ for family in dict.fromkeys(cell.family for cell in RANKED.values()):
         params:
             family=family,
             variants=json.dumps([dict(RANKED[name].parameters) for name in swept]),
-            code=source_digest("prunecal.rank", module_name("strategies", family)),
+            code=code_record("prunecal.rank", module_name("strategies", family)),
         message:
             f"Rank the visual tokens of {{wildcards.dataset}} for {family}"
         shell:
+            "PRUNECAL_CODE={params.code:q} "
             "python -m prunecal.rank --family {params.family} --variants {params.variants:q} "
             "--features {input} --threads {threads} --out {output} --log {log}"

@@ -79,11 +79,12 @@ rule tables:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.report.tables"),
+        code=code_record("prunecal.report.tables", page=True),
         look=PAGES,
     message:
         "Write the tables"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.tables --metrics {input.metrics} "
         "--comparisons {input.comparisons} --claims {input.claims} "
         "--questions {input.questions} --csv {output.csv} --latex {output.latex} "
@@ -109,11 +110,12 @@ rule latex:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.report.latex"),
+        code=code_record("prunecal.report.latex", page=True),
         folder=subpath(output[0], parent=True),
     message:
         "Write the other tables as LaTeX"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.latex --tables {input} --folder {params.folder} --log {log}"
 
 
@@ -140,11 +142,12 @@ rule summary:
     conda:
         "../envs/conda.yaml"
     params:
-        code=source_digest("prunecal.report.first_page"),
+        code=code_record("prunecal.report.first_page", page=True),
         look=PAGES,
     message:
         "Write the report's first page"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.first_page --study {input.study} --metrics {input.metrics} "
         "--comparisons {input.comparisons} --matched {input.matched} "
         "--detectable {input.detectable} --claims {input.claims} "

@@ -26,10 +26,11 @@ rule score:
         resamples=STUDY.statistics.resamples,
         seed=STUDY.statistics.seed,
         bins=STUDY.statistics.bins,
-        code=source_digest("prunecal.score"),
+        code=code_record("prunecal.score"),
     message:
         "Score {wildcards.model} on {wildcards.dataset}"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.score --predictions {input.predictions} --questions {input.questions} "
         "--resamples {params.resamples} --seed {params.seed} --bins {params.bins} "
         "--threads {threads} --output {output} --log {log}"
@@ -63,10 +64,11 @@ rule compare:
     params:
         folder=subpath(output[0], parent=True),
         level=STUDY.statistics.level,
-        code=source_digest("prunecal.compare"),
+        code=code_record("prunecal.compare"),
     message:
         "Compare every cell with the unpruned model"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.compare --scores {input} --folder {params.folder} "
         "--level {params.level} --log {log}"
 
@@ -86,9 +88,10 @@ rule claims:
         "../envs/conda.yaml"
     params:
         level=STUDY.statistics.level,
-        code=source_digest("prunecal.claims"),
+        code=code_record("prunecal.claims", page=True),
     message:
         "Test the study against the claims"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.claims --claims {input.claims} --scores {input.scores} "
         "--level {params.level} --output {output} --log {log}"

@@ -34,11 +34,12 @@ rule compare_studies:
     params:
         studies=[str(side) for side in SIDES],
         level=STUDY.statistics.level,
-        code=source_digest("prunecal.compare_studies"),
+        code=code_record("prunecal.compare_studies", page=True),
         look=[LOOK, *PAGES],
         folder=subpath(output[0], parent=True),
     message:
         "Compare the studies {params.studies}"
     shell:
+        "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.compare_studies --studies {params.studies} --folder {params.folder} "
         "--level {params.level} --log {log}"

@@ -7,6 +7,7 @@ localrules:
     study,
     verify,
     repair,
+    repair_versions,
     prune,
 
 
@@ -48,6 +49,17 @@ rule repair:
         "Remove damaged results, so that the next run makes them again"
     shell:
         "python -m prunecal.verify results --repair --log {log}"
+
+
+rule repair_versions:
+    log:
+        "logs/repair.log",
+    conda:
+        "../envs/conda.yaml"
+    message:
+        "Remove the cells that other versions of torch or transformers made"
+    shell:
+        "python -m prunecal.verify results --other-versions --log {log}"
 
 
 rule prune:

@@ -1,3 +1,8 @@
+"""A digest changes when what a stage computes may change, and only then: shown on a small package.
+
+tests/unit/test_edits.py shows it on prunecal itself.
+"""
+
 import hashlib
 import os
 
@@ -6,49 +11,129 @@ import pytest
 from prunecal.caching import fingerprint
 from prunecal.storage.checksums import file_digest
 
-STAGE = '''"""A stage."""
-from pack import helper
-from pack.deep import twice
+FILES = {
+    "__init__": "",
+    "core/__init__": "",
+    "core/errors": "def cut(text):\n    return text[:200]\n",
+    "storage/__init__": "VERSION = 1\n",
+    "strategies/__init__": "",
+    "strategies/one": """LABEL = "One"
 
 
-def run(x):
+def rank(x):
+    return x
+
+
+def unused(x):
+    return x
+""",
+    "strategies/two": 'LABEL = "Two"\n\n\ndef rank(x):\n    return -x\n',
+    "plugins": "def load(folder, name):\n    return __import__(f'pack.{folder}.{name}')\n",
+    "stage": '''"""A stage."""
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+from pack import helper, plugins
+from pack.core.errors import cut
+from pack.deep import Model, Params, twice
+
+if TYPE_CHECKING:
+    from pack.annotated import Kind
+
+log = logging.getLogger("pack")
+
+
+def run(x: int, parameter: "Kind" = 3) -> float:
     """Run it."""
-    return twice(helper.half(x))  # a comment
-'''
-HELPER = "def half(x):\n    return x / 2\n"
-DEEP = "from pack.deeper import TWO\n\n\ndef twice(x):\n    return TWO * x\n"
+    strategy = plugins.load("strategies", "one")
+    what = f"run {strategy.LABEL}"
+    if x < 0:
+        reason = f"{cut(str(x))} is negative"
+        raise ValueError(f"{reason}; give a positive number")
+    count = len(str(x))
+    log.info("%s: %d digits", what, count)
+    assert x < 9, "too large"
+    total = 0.0
+    for step in progress(range(x), what=what, unit="step"):
+        total += twice(helper.half(step), Params())  # a comment
+    return strategy.rank(total) + Model(parameter).size(), strategy.LABEL
+
+
+def progress(items, **options):
+    return items
+
+
+def unused():
+    return 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A stage.")
+    parser.add_argument("--x", type=int, default=1, help="a number")
+    run(parser.parse_args().x)
+''',
+    "helper": "def half(x):\n    from pack.lazy import TWO\n\n    return x / TWO\n",
+    "lazy": "TWO = 2\nTHREE = 3\n",
+    "deep": """from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
+
+from pack.deeper import TABLE
+
+
+class Params(BaseModel):
+    factor: float = Field(2.0, ge=0, description="Factor.")
+
+
+@dataclass
+class Model:
+    width: int
+
+    def size(self) -> int:
+        return self.width
+
+    def other(self) -> int:
+        return 1
+
+
+def twice(x, params):
+    return TABLE["two"] * params.factor * x
+""",
+    "deeper": 'TABLE = {"two": 2}\n',
+    "annotated": "Kind = int\n",
+    "imported": "X = 1\n",
+}
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     folder = tmp_path / "pack"
-    folder.mkdir()
-    files = {
-        "__init__": "",
-        "stage": STAGE,
-        "helper": HELPER,
-        "deep": DEEP,
-        "deeper": "TWO = 2\n",
-        "unused": "X = 1\n",
-    }
-    for name, text in files.items():
-        (folder / f"{name}.py").write_text(text)
+    for name, text in FILES.items():
+        path = folder / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
-    fingerprint._parse.cache_clear()
     yield folder
-    fingerprint._parse.cache_clear()
+    forget()
 
 
-def stage_digest():
-    """Return the digest as a fresh process would."""
-    fingerprint._parse.cache_clear()
-    return fingerprint.source_digest("pack.stage")
+def forget():
+    """Forget what was read, as a fresh process would."""
+    for cached in (fingerprint._digest, fingerprint._path, fingerprint._beside):
+        cached.cache_clear()
+    fingerprint._modules.clear()
+
+
+def stage_digest(*plugins):
+    forget()
+    return fingerprint.source_digest("pack.stage", *plugins)
 
 
 def change(path, old, new):
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new, 1))
 
 
 @pytest.mark.parametrize(
@@ -57,16 +142,45 @@ def change(path, old, new):
         ("stage", "  # a comment", "  # another comment"),
         ("stage", '"""A stage."""', '"""Something else\n\n    at length."""'),
         ("stage", '    """Run it."""\n', ""),
-        ("stage", "twice(helper.half(x))", "twice(\n        helper.half(x),\n    )"),
+        ("stage", "helper.half(step), Params()", "\n            helper.half(step),\n Params(),"),
         ("helper", "def half", "\n\n\ndef half"),
-        ("deep", "    return", "    'Double it.'\n    return"),
-        ("unused", "X = 1", "X = 2"),
+        ("deeper", "TABLE", "'Numbers.'\nTABLE"),
+        ("stage", "; give a positive number", "; give another"),
+        ("stage", 'raise ValueError(f"{reason}; give a positive number")', "raise ValueError"),
+        ("stage", "give a positive number\")", 'give a positive number") from None'),
+        ("stage", 'reason = f"{cut(str(x))} is negative"', 'reason = "wrong"'),
+        ("stage", '    log.info("%s: %d digits", what, count)\n', ""),
+        ("stage", '"%s: %d digits", what, count', '"%d digits of %s", count, what'),
+        ("stage", "count = len(str(x))\n    log.info(\"%s: %d digits\", what, count)",
+         "digits = len(str(x))\n    log.warning(\"%s: %d digits\", what, digits)"),
+        ("stage", "    total = 0.0\n", "    total = 0.0\n    if x:\n        log.info('it')\n"),
+        ("stage", '"too large"', '"much too large"'),
+        ("stage", 'f"run {strategy.LABEL}"', 'f"running {strategy.LABEL}"'),
+        ("stage", 'unit="step"', 'unit="round"'),
+        ("stage", "x: int, parameter: \"Kind\" = 3) -> float", "x, parameter=3)"),
+        ("stage", "import Kind", "import Kind as Sort"),
+        ("stage", 'help="a number"', 'help="a whole number", metavar="X"'),
+        ("stage", 'description="A stage."', 'description="The stage."'),
+        ("stage", "def unused():\n    return 1", "def unused():\n    return 2"),
+        ("stage", "    for step in progress(range(x)", "    for at in progress(range(x)"),
+        ("annotated", "int", "float"),
+        ("strategies/one", 'LABEL = "One"', 'LABEL = "First"'),
+        ("strategies/one", "def unused(x):\n    return x", "def unused(x):\n    return 2 * x"),
+        ("deep", 'description="Factor."', 'description="A factor."'),
+        ("deep", "ge=0", "gt=0, le=9"),
+        ("deep", "width: int", "width: float"),
+        ("deep", "return 1", "return 2"),
+        ("lazy", "THREE = 3", "THREE = 4"),
+        ("core/errors", "200", "100"),
+        ("imported", "X = 1", "X = 2"),
     ],
-)
-def test_what_changes_no_meaning_keeps_the_digest(package, file, old, new):
-    before = stage_digest()
+)  # fmt: skip
+def test_what_changes_no_number_keeps_the_digest(package, file, old, new):
+    before = stage_digest("pack.strategies.one")
     change(package / f"{file}.py", old, new)
-    assert stage_digest() == before
+    if "for at" in new:
+        change(package / "stage.py", "helper.half(step)", "helper.half(at)")
+    assert stage_digest("pack.strategies.one") == before
 
 
 def test_a_touched_file_keeps_the_digest(package):
@@ -79,44 +193,113 @@ def test_a_touched_file_keeps_the_digest(package):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("stage", "twice(helper", "twice(-helper"),
-        ("helper", "/ 2", "/ 3"),
-        ("deep", "TWO * x", "TWO + x"),
-        ("deeper", "TWO = 2", "TWO = 2.0"),
-        ("__init__", "", "import os\n"),
-        ("helper", "def half(x)", "def half(x=1)"),
+        ("stage", "x < 0", "x < 1"),
+        ("stage", "raise ValueError", "raise TypeError"),
+        ("stage", 'raise ValueError(f"{reason}; give a positive number")', "x = 0"),
+        ("stage", "total += twice", "total -= twice"),
+        ("stage", "assert x < 9", "assert x < 8"),
+        ("stage", '"Kind" = 3', '"Kind" = 4'),
+        ("stage", "default=1", "default=2"),
+        ("stage", "type=int", "type=float"),
+        ("stage", "range(x)", "range(x + 1)"),
+        ("stage", "total = 0.0", "total = 0"),
+        ("stage", 'log.info("%s: %d digits", what, count)', 'log.info("%d", next(items))'),
+        ("stage", "return items", "return list(items)[1:]"),
+        ("helper", "/ TWO", "// TWO"),
+        ("lazy", "TWO = 2", "TWO = 2.0"),
+        ("deep", "Field(2.0", "Field(3.0"),
+        ("deep", "factor: float", "factor: int"),
+        ("deep", "class Params(BaseModel):", "class Params(BaseModel, frozen=True):"),
+        ("deep", "return self.width", "return self.width + 1"),
+        ("deep", "params.factor * x", "params.factor + x"),
+        ("deeper", '"two": 2', '"two": 3'),
+        ("strategies/one", "return x", "return x + 1"),
+        ("__init__", "", "import warnings\n\nwarnings.simplefilter('error')\n"),
+        ("deeper", "TABLE", "VERSION = 2\nTABLE"),
+        ("storage/__init__", "VERSION = 1", "VERSION = 2"),
     ],
 )
-def test_a_change_of_meaning_in_any_imported_module_changes_the_digest(package, file, old, new):
-    before = stage_digest()
+def test_what_may_change_a_number_changes_the_digest(package, file, old, new):
+    before = stage_digest("pack.strategies.one")
     change(package / f"{file}.py", old, new)
-    assert stage_digest() != before
+    assert stage_digest("pack.strategies.one") != before
 
 
 @pytest.mark.parametrize(
-    "line",
+    "code",
     [
-        "import pack.helper",
-        "from pack import helper as h",
-        "from pack.helper import half",
-        "from . import helper",
-        "from .helper import half",
-        "from pack.sub import helper",
-        "def f():\n    from pack import helper\n",
-        "if False:\n    import pack.helper\n",
+        "import pack.helper\npack.helper.half(1)",
+        "import pack.helper as h\nh.half(1)",
+        "from pack import helper as h\nh.half(1)",
+        "from pack.helper import half\nhalf(1)",
+        "from pack.helper import half as h\nh(1)",
+        "from . import helper\nhelper.half(1)",
+        "from .helper import half\nhalf(1)",
+        "from pack.helper import *\nhalf(1)",
+        "from pack.sub import helper\nhelper(1)",
+        "from pack.sub.inner import h\nh(1)",
+        "def f():\n    from pack import helper\n    return helper.half(1)\nf()",
+        "def f(module):\n    return module.half(1)\n\nfrom pack import helper\nf(helper)",
+        "from pack import helper\ngetattr(helper, 'half')(1)",
+        "from pack import helper\nNAMES = ['half']\n[getattr(helper, name) for name in NAMES]",
+        "try:\n    from pack.helper import half\nexcept ImportError:\n    half = abs\nhalf(1)",
+        "from pack import helper\nTABLE = {'a': helper.half}\nTABLE['a'](1)",
+        "from pack import helper\nhalf = lambda x, h=helper.half: h(x)\nhalf(1)",
+        "from pack.helper import half\n\nclass C:\n    def __call__(self):\n        half(1)\nC()()",
+        "from pack.helper import half\n\nclass C:\n    def m(self):\n        half(1)\nC().m()",
+        "from pack.helper import half\n\nclass C(list):\n    def hook(self):\n        half(1)\nC()",
+        "from pack.helper import half\n\n@print\ndef registered():\n    half(1)",
+        "import sys\nimport subprocess\nsubprocess.run([sys.executable, '-m', 'pack.helper'])",
+        "from pack import helper\nfor name in vars(helper):\n    print(name)",
     ],
 )
-def test_every_form_of_import_is_followed(package, line):
+def test_whatever_way_a_function_is_reached_it_counts(package, code):
     (package / "sub").mkdir()
     (package / "sub" / "__init__.py").write_text("from ..helper import half as helper\n")
-    (package / "stage.py").write_text(line)
+    (package / "sub" / "inner.py").write_text("from . import helper as h\n")
+    (package / "stage.py").write_text(code)
     before = stage_digest()
-    change(package / "helper.py", "/ 2", "/ 3")
+    change(package / "helper.py", "/ TWO", "// TWO")
+    assert stage_digest() != before
+
+
+def test_all_plugins_of_a_folder_count_unless_some_are_named(package):
+    every, one = stage_digest(), stage_digest("pack.strategies.one")
+    change(package / "strategies" / "two.py", "return -x", "return x")
+    assert stage_digest() != every
+    assert stage_digest("pack.strategies.one") == one
+
+
+def test_labels_and_descriptions_count_for_pages_alone(package):
+    def digests():
+        forget()
+        names = ("pack.stage", "pack.strategies.one")
+        return fingerprint.source_digest(*names), fingerprint.page_digest(*names)
+
+    for file, old, new in (
+        ("strategies/one", '"One"', '"First"'),
+        ("deep", '"Factor."', '"A factor."'),
+    ):
+        before = digests()
+        change(package / f"{file}.py", old, new)
+        numbers, page = digests()
+        assert numbers == before[0]
+        assert page != before[1]
+
+
+def test_a_file_beside_the_code_counts_where_it_is_named(package):
+    (package / "table.csv").write_text("1")
+    (package / "other.csv").write_text("1")
+    (package / "stage.py").write_text("open('table.csv')")
+    before = stage_digest()
+    (package / "other.csv").write_text("2")
+    assert stage_digest() == before
+    (package / "table.csv").write_text("2")
     assert stage_digest() != before
 
 
 def test_modules_that_import_each_other_have_a_digest(package):
-    change(package / "helper.py", "def half", "from pack import stage\n\n\ndef half")
+    change(package / "deeper.py", "TABLE", "from pack import stage\n\nTABLE")
     before = stage_digest()
     assert len(before) == 16
     change(package / "deeper.py", "2", "4")
@@ -124,12 +307,9 @@ def test_modules_that_import_each_other_have_a_digest(package):
 
 
 def test_several_modules_have_one_digest_whatever_their_order(package):
-    assert fingerprint.source_digest("pack.stage", "pack.unused") == fingerprint.source_digest(
-        "pack.unused", "pack.stage"
-    )
-    assert fingerprint.source_digest("pack.stage", "pack.unused") != fingerprint.source_digest(
-        "pack.stage"
-    )
+    names = ("pack.stage", "pack.imported")
+    assert fingerprint.source_digest(*names) == fingerprint.source_digest(*reversed(names))
+    assert fingerprint.source_digest(*names) != fingerprint.source_digest("pack.stage")
 
 
 def test_an_unknown_module_is_refused(package):
@@ -137,16 +317,19 @@ def test_an_unknown_module_is_refused(package):
         fingerprint.source_digest("pack.nowhere")
 
 
-def test_other_peoples_modules_are_left_out(package):
-    before = stage_digest()
-    (package / "stage.py").write_text(STAGE + "import json\n")
-    assert stage_digest() != before
-    assert set(fingerprint._parse("pack.stage")[1]) == {"pack", "pack.helper", "pack.deep"}
-
-
-def test_the_stages_follow_their_helpers():
-    followed = fingerprint._parse("prunecal.rank")[1]
-    assert {"prunecal.storage.files", "prunecal.core.plugins"} <= set(followed)
+@pytest.mark.parametrize("page", [False, True])
+def test_a_record_tells_whether_its_code_has_changed(package, page):
+    record = fingerprint.code_record("pack.stage", "pack.strategies.one", page=page)
+    assert not fingerprint.is_outdated(record)
+    change(package / "strategies" / "one.py", '"One"', '"First"')
+    forget()
+    assert fingerprint.is_outdated(record) == page
+    change(package / "lazy.py", "2", "3")
+    forget()
+    assert fingerprint.is_outdated(record)
+    (package / "stage.py").unlink()
+    forget()
+    assert fingerprint.is_outdated(record)
 
 
 def test_a_files_digest_is_its_sha256(tmp_path):

@@ -1,10 +1,8 @@
 """Verify names whole files that were made from other weights, inputs or code than are here."""
 
-import os
 import shutil
-import subprocess
-import sys
 from argparse import Namespace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +46,8 @@ def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
     made_from[lineage.CODE] = code or lineage.cell_code("llava", cell)
     ranking = task / cell["strategy"] / "ranking.safetensors"
     if ranking.exists():
-        made_from[lineage.RANKING] = lineage.ranking_digest(
-            *lineage.ranking(ranking, cell["budget"])
-        )
+        parts = lineage.ranking(ranking, cell["budget"])
+        made_from[lineage.RANKING] = lineage.ranking_digest(*parts, cell["budget"])
     note = {lineage.MADE_FROM: made_from, lineage.PREDICTIONS: file_digest(predictions)}
     files.write_json(folder / "provenance.json", note)
     return predictions
@@ -93,8 +90,8 @@ def test_a_changed_strategy_changes_the_code_of_its_own_cells_alone(monkeypatch,
 
     monkeypatch.setattr(lineage, "source_digest", digest)
     codes = [lineage.cell_code("llava", cell) for cell in (CELL, INSIDE)]
-    assert codes[0] == "prunecal.infer prunecal.models.llava"
-    assert codes[1] == f"{codes[0]} prunecal.strategies.fastv"
+    start = "prunecal.infer prunecal.models.llava prunecal.strategies"
+    assert codes == [f"{start}.saliency", f"{start}.fastv"]
 
 
 def test_features_and_cells_of_other_weights_are_named(results):
@@ -118,7 +115,7 @@ def test_a_cell_file_that_was_put_in_anothers_place_is_named(results, tmp_path):
     for path in (other, files.checksum_file(other)):
         shutil.copy(path, here)
     assert verify.damaged_files(results) == []
-    assert reasons(results) == {RANKED: "otherwise than provenance.json beside it says"}
+    assert reasons(results) == {RANKED: "otherwise than its provenance.json says"}
 
 
 @pytest.mark.parametrize("note", [{}, {"versions": {}}, None])
@@ -129,7 +126,7 @@ def test_a_cell_that_does_not_say_what_made_it_is_named(results, note):
         files.checksum_file(path).unlink()
     else:
         files.write_json(path, note)
-    assert reasons(results) == {RANKED: "otherwise than provenance.json beside it says"}
+    assert reasons(results) == {RANKED: "otherwise than its provenance.json says"}
 
 
 def test_cells_of_another_ranking_are_named_if_it_differs_within_their_budget(results):
@@ -157,51 +154,89 @@ def test_a_cell_of_a_strategy_that_is_gone_is_named(results):
     assert "the strategy 'gone' is unknown" in reasons(results)[UNRANKED]
 
 
-STAGE = """
-import sys
-from prunecal.storage import files
-files.made_with("prunecal.datasets.pope")
-files.write_json(sys.argv[1], [1])
-"""
-
-
 def test_files_of_a_stage_whose_code_or_plugin_changed_are_named(results, tmp_path, monkeypatch):
-    """The stage is a module of a copied package, run as the workflow runs stages."""
     package = tmp_path / "workflow" / "prunecal"
     shutil.copytree(Path(files.__file__).parents[1], package)
-    (package / "toy.py").write_text(STAGE)
     monkeypatch.setattr(fingerprint, "ROOT", package.parent)
-    path = results / "m" / "toy.json"
+    path = results / "m" / "d" / "other.json"
+
+    def forget():
+        fingerprint._digest.cache_clear()
+        fingerprint._path.cache_clear()
+        fingerprint._modules.clear()
 
     def write():
-        fingerprint._parse.cache_clear()
-        command = [sys.executable, "-m", "prunecal.toy", path]
-        subprocess.run(command, cwd=package.parent, env=bare_environment(), check=True)
+        """Write the file as a job does that a rule gave its code."""
+        forget()
+        code = fingerprint.code_record("prunecal.rank", "prunecal.strategies.scope")
+        with monkeypatch.context() as patch:
+            patch.setenv(files.CODE_VARIABLE, code)
+            files.write_json(path, [1])
 
-    def changed(name):
-        with (package / name).open("a") as file:
-            file.write("\nCHANGED = True\n")
-        fingerprint._parse.cache_clear()
-        return lineage._other_code(results, path)
+    def changed(name, old, new):
+        text = (package / name).read_text()
+        assert old in text
+        (package / name).write_text(text.replace(old, new))
+        forget()
+        return reasons(results).get("other.json")
 
     write()
-    assert files.code_of(path)[1] == ["prunecal.toy", "prunecal.datasets.pope"]
     assert files.undamaged(path)
-    assert lineage._other_code(results, path) is None
-    assert changed("datasets/scienceqa.py") is None
-    for name in ("datasets/pope.py", "toy.py", "core/disk_errors.py"):
-        assert changed(name) == "by other code than this checkout's"
+    assert changed("rank.py", "images at a time", "images together") is None
+    assert changed("strategies/random.py", "seed", "seeds") is None
+    for name, old, new in (
+        ("rank.py", "BATCH = 32", "BATCH = 16"),
+        ("strategies/scope.py", "CANDIDATES = 4", "CANDIDATES = 5"),
+    ):
+        assert changed(name, old, new) == "by other code than this checkout's"
         write()
-        assert lineage._other_code(results, path) is None
-    (package / "toy.py").unlink()
-    fingerprint._parse.cache_clear()
-    assert "code that is gone" in lineage._other_code(results, path)
-    fingerprint._parse.cache_clear()
+        assert reasons(results).get("other.json") is None
+    (package / "rank.py").unlink()
+    forget()
+    assert reasons(results)["other.json"] == "by other code than this checkout's"
+    forget()
 
 
-def bare_environment():
-    """Return the environment without a path to this checkout's package."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def write_versions(results, cell, torch_version):
+    path = results / "m" / "d" / cell["strategy"] / "2" / "provenance.json"
+    note = files.read_json(path) | {
+        "versions": {
+            "torch": torch_version,
+            "transformers": metadata.version("transformers"),
+        }
+    }
+    files.write_json(path, note)
+    stored = results / ".cells" / "ab" / cell["strategy"]
+    shutil.copytree(path.parent, stored)
+    return stored
+
+
+def test_l_versions_that_differ_are_named_and_their_cells_removed_on_request(results, caplog):
+    here = torch_here()
+    kept, removed = write_versions(results, CELL, here), write_versions(results, INSIDE, "2.0.0")
+    with caplog.at_level("INFO", logger="prunecal"):
+        verify.main(Namespace(results=results, repair=False, record=False, other_versions=False))
+        assert f"of 2 cells, 1 by torch 2.0.0 and 1 by torch {here} were made" in caplog.text
+        assert f"1 of 2 cells were made by others than torch {here}" in caplog.text
+        assert "transformers" not in caplog.text.partition("1 of 2 cells")[0]
+        verify.main(Namespace(results=results, repair=False, record=False, other_versions=True))
+    assert "removed 1 cells of other versions" in caplog.text
+    assert kept.exists()
+    assert (results / "m" / "d" / RANKED).exists()
+    assert not removed.exists()
+    assert not (results / "m" / "d" / UNRANKED).exists()
+    assert lineage.version_remarks(results) == []
+
+
+def test_l_cells_of_one_other_version_are_named_too(results):
+    for cell in (CELL, INSIDE):
+        write_versions(results, cell, "2.0.0")
+    (remark,) = lineage.version_remarks(results)
+    assert remark.startswith(f"2 of 2 cells were made by others than torch {torch_here()}")
+
+
+def torch_here():
+    return metadata.version("torch")
 
 
 def test_what_is_not_there_is_not_compared(results):
@@ -227,8 +262,10 @@ def test_verify_counts_both_kinds_and_repair_removes_the_damaged_alone(results, 
     message = "1 damaged files below .*`snakemake repair` removes them.* 1 files of another origin"
     with caplog.at_level("INFO", logger="prunecal"):
         with pytest.raises(PrunecalError, match=message):
-            verify.main(Namespace(results=results, repair=False, record=False))
-        verify.main(Namespace(results=results, repair=True, record=False))
+            verify.main(
+                Namespace(results=results, repair=False, record=False, other_versions=False)
+            )
+        verify.main(Namespace(results=results, repair=True, record=False, other_versions=False))
     assert f"{UNRANKED} was made by other code than this checkout's" in caplog.text
     assert "removed 1 files" in caplog.text
     assert not ranking.exists()

@@ -97,7 +97,7 @@ def test_damaged_weights_are_found_by_their_manifest_and_the_model_is_made_again
     assert verify.damaged_files(results) == []
     damage(model / "weights" / name)
     assert verify.damaged_files(results) == [model / "weights" / name]
-    verify.main(Namespace(results=results, repair=True, record=False))
+    verify.main(Namespace(results=results, repair=True, record=False, other_versions=False))
     assert not (model / "manifest.json").exists()
     assert not (model / "weights" / "model.safetensors").exists()
     assert verify.damaged_files(results) == []

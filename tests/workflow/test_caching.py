@@ -240,7 +240,11 @@ def test_j_damage_to_any_result_is_noticed(project):
 def test_j_whatever_was_removed_as_damaged_is_asked_for_anew(project, name, job):
     path = project.folder / "results" / name
     path.write_bytes(path.read_bytes()[:-1])
-    verify.main(argparse.Namespace(results=project.folder / "results", repair=True, record=False))
+    verify.main(
+        argparse.Namespace(
+            results=project.folder / "results", repair=True, record=False, other_versions=False
+        )
+    )
     assert job in project.plan()
 
 

@@ -34,7 +34,6 @@ GROUP_BYTES = 32_000_000  # images held in memory before they go to disk togethe
 def main(arguments: argparse.Namespace) -> None:
     """Write one data set's images, each decoded once to prove it readable, and its questions."""
     loader = plugins.load("datasets", arguments.loader)
-    files.made_with(loader.__name__)
     try:
         params = loader.Params(**json.loads(arguments.params))
     except ValidationError as error:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal.core import cli, plugins
+from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import device
 from prunecal.engine.arguments import add_model_arguments
@@ -33,7 +33,6 @@ def main(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     where = device.pick(arguments.device, arguments.threads)
     described = files.read_object(arguments.manifest)
-    files.made_with(plugins.module_name("models", settings["family"]))
     source = json.loads(arguments.source)
     with weights.checked(source, described, arguments.weights) as folder:
         model = load_model(settings["family"], folder, settings, where)

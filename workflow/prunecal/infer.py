@@ -105,7 +105,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
-    arguments = job.arguments
+    arguments, budget = job.arguments, cell["budget"]
     strategy = plugins.load("strategies", cell["family"])
     facts = {
         "cell": {"model": arguments.model, "dataset": arguments.dataset, **cell},
@@ -116,14 +116,15 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
     made_from = {**job.inputs, lineage.CODE: lineage.cell_code(job.settings["family"], cell)}
     if strategy.PRUNES == "before_llm":
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
-        order, coverage = lineage.ranking(ranking, cell["budget"])
-        made_from[lineage.RANKING] = lineage.ranking_digest(order, coverage)
+        orders, prefixes = lineage.ranking(ranking, budget)
+        made_from[lineage.RANKING] = lineage.ranking_digest(orders, prefixes, budget)
+        order, coverage = orders[:, :budget], prefixes[:, budget - 1]
     key, cells = cell_key({"facts": facts, **made_from}), CellStore(arguments.store)
     if not cells.has(key):
         # the model is loaded before the clock starts
         session, params = job.session, strategy.Params(**cell["parameters"])
         start = time.perf_counter()
-        answers = session.run(strategy, params, cell["budget"], order, coverage)
+        answers = session.run(strategy, params, budget, order, coverage)
         seconds = time.perf_counter() - start
         facts |= {"tokens_per_layer": answers.tokens_per_layer}
         known = {KEY_IN_PROVENANCE: key, lineage.MADE_FROM: made_from, "seconds": round(seconds, 3)}

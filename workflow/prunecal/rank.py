@@ -24,7 +24,6 @@ def main(arguments: argparse.Namespace) -> None:
     device.pick("cpu", arguments.threads)
     variants = json.loads(arguments.variants)
     strategy = plugins.load("strategies", arguments.family)
-    files.made_with(strategy.__name__)
     what = f"rank {strategy.LABEL}"
     file = files.open_arrays(arguments.features, framework="pt")
     ids = files.array_facts(file)["image_id"]

@@ -6,6 +6,7 @@ code that is here now, features and cells also against the weights and inputs (`
 """
 
 import argparse
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,10 +57,17 @@ def main(arguments: argparse.Namespace) -> None:
             _remove(path)
     if arguments.repair:
         cli.log.info("removed %d files", len(damaged))
+    if arguments.other_versions:
+        _remove_other_versions(arguments.results)
+    if arguments.repair or arguments.other_versions:
         return
     foreign = lineage.foreign_files(arguments.results, damaged)
     for path, reason in foreign:
         cli.log.warning("%s was made %s", path, reason)
+    for remark in lineage.version_remarks(arguments.results):
+        cli.log.warning(
+            "%s; `snakemake repair_versions` removes the cells of other versions", remark
+        )
     faults = []
     if damaged:
         faults.append(
@@ -85,10 +93,24 @@ def _remove(path: Path) -> None:
         files.checksum_file(path.parents[1] / "manifest.json").unlink(missing_ok=True)
 
 
+def _remove_other_versions(results: Path) -> None:
+    """Remove the cells that others than the installed versions made, out of the store too."""
+    cells = lineage.cells_of_other_versions(results)
+    for folder in [*cells, *lineage.cells_of_other_versions(results, lineage.STORED_BELOW)]:
+        shutil.rmtree(folder)
+    versions = " and ".join(lineage.LIBRARIES)
+    cli.log.info("removed %d cells of other versions of %s", len(cells), versions)
+
+
 if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("results", type=Path, help="folder to check, or the file to record")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--repair", action="store_true", help="remove damaged files")
     wish.add_argument("--record", action="store_true", help="write the checksum of one file")
+    wish.add_argument(
+        "--other-versions",
+        action="store_true",
+        help="remove the cells that others than the installed torch and transformers made",
+    )
     cli.run(main, parser.parse_args())

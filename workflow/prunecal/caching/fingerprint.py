@@ -1,25 +1,45 @@
-"""Fingerprints of code and of files, by which Snakemake decides what to run again.
+"""Fingerprints of code: a digest that changes when, and only when, a stage's numbers may.
 
-Standard library only: the Snakefile imports this on every start.
+Followed from a stage's `__main__` are the functions, classes, methods and constants that it names,
+in this package and in the plugins that it loads, each reduced to what can change a number
+(`caching.normal_form`). Plumbing rooms are not followed. What no digest sees is covered by hand: a
+module-level `VERSION` counts for every stage that imports its module, `storage.VERSION` for all.
+docs/caching.md says what that means for an edit.
+
+Nothing heavy is imported: the Snakefile needs this on every start.
 """
+
+from __future__ import annotations
 
 import ast
 import functools
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecal.caching.normal_form import UNCLEAR
+from prunecal.caching.source_units import PLUGINS, VERSION, Module
+from prunecal.core import plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder that is on the import path
+PLUMBING = ("core", "storage", "caching", "sources.hub", "sources.safe_paths")
+PAGE, NUMBERS = "page", "numbers"  # kinds of digests
+LABEL = "LABEL"  # a plugin's display name: shown by pages, never part of a number
+_modules: dict[str, Module] = {}  # read so far
+WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def source_digest(*modules: str) -> str:
-    """Fingerprint the meaning of modules and of all project modules that they import.
-
-    Syntax trees are hashed, docstrings left out, so a touched file, a comment or a reformat keeps
-    the digest, while a change in any imported helper, however deep, changes it.
+    """Fingerprint the code by which a stage computes numbers.
 
     Args:
-        *modules: dotted names, for example "prunecal.rank".
+        *modules: dotted names: the stage, and the plugins that this run of it loads. Of a folder of
+            plugins of which none is named, all count.
 
     Returns:
         16 hexadecimal digits.
@@ -27,46 +47,245 @@ def source_digest(*modules: str) -> str:
     Raises:
         ModuleNotFoundError: a module is not part of the project.
     """
-    pending, seen = list(modules), set()
-    while pending:
-        module = pending.pop()
-        if module not in seen:
-            seen.add(module)
-            pending += _parse(module)[1]
-    text = "\n".join(f"{module} {_parse(module)[0]}" for module in sorted(seen))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digest(tuple(sorted(modules)), texts=False)
 
 
-def _path(module: str) -> Path | None:
-    base = ROOT.joinpath(*module.split("."))
-    candidates = (base.with_suffix(".py"), base / "__init__.py")
-    return next((path for path in candidates if path.is_file()), None)
+def page_digest(*modules: str) -> str:
+    """Fingerprint the code by which a stage draws or writes: labels and descriptions count too.
+
+    Otherwise as `source_digest`.
+    """
+    return _digest(tuple(sorted(modules)), texts=True)
+
+
+def code_record(*modules: str, page: bool = False) -> str:
+    """Return a digest together with what it is of, which rules give their jobs to write down.
+
+    Args:
+        *modules: as for `source_digest`.
+        page: whether it is the digest of a page or a figure.
+    """
+    digest = page_digest(*modules) if page else source_digest(*modules)
+    return " ".join([digest, PAGE if page else NUMBERS, *modules])
+
+
+def is_outdated(record: str) -> bool:
+    """Tell whether the code of a `code_record` has changed since."""
+    digest, kind, *modules = record.split()
+    try:
+        return code_record(*modules, page=kind == PAGE).split()[0] != digest
+    except ModuleNotFoundError:  # the code is gone
+        return True
 
 
 @functools.cache
-def _parse(module: str) -> tuple[str, tuple[str, ...]]:
-    """Return the hash of a module's syntax tree and the project modules that it imports."""
-    path = _path(module)
-    if path is None:
-        raise ModuleNotFoundError(f"{module} is not a module below {ROOT}")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = {".".join(module.split(".")[:depth]) for depth in range(1, module.count(".") + 1)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imports |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            source = "." * node.level + (node.module or "")
-            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-            source = importlib.util.resolve_name(source, package)
-            # `from prunecal.storage import files` names a module, `… .files import x` an object
-            imports |= {f"{source}.{alias.name}" for alias in node.names} | {source}
-        _drop_docstring(node)
-    project = module.split(".")[0]
-    ours = sorted(name for name in imports if name.split(".")[0] == project and _path(name))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(ours)
+def _digest(modules: tuple[str, ...], *, texts: bool) -> str:
+    lines = sorted(_Walk(modules, texts=texts).lines)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _drop_docstring(node: ast.AST) -> None:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:] or [ast.Pass()]
+class _Walk:
+    """What is reached from some modules.
+
+    Attributes:
+        lines: one for each piece of code: where it stands, its name and the digest of its form.
+    """
+
+    def __init__(self, modules: tuple[str, ...], *, texts: bool) -> None:
+        self.lines: set[str] = set()
+        self._texts = texts
+        self._roots = {module.partition(".")[0] for module in modules}
+        self._plugins = [module for module in modules if _folder(module)]
+        self._opened: set[str] = set()
+        self._values: set[str] = set()  # modules of which any attribute may be used
+        self._attributes: set[str] = set()  # names of attributes of unknown values
+        self._classes: set[tuple[str, str]] = set()
+        self._seen: set[tuple[str, str]] = set()
+        self._pending: list[tuple[str, str]] = []
+        for root in self._roots:
+            if _path(f"{root}.storage"):
+                self._pending.append((f"{root}.storage", VERSION))
+        for module in modules:
+            self._start(module)
+        while self._pending:
+            self._take(*self._pending.pop())
+
+    def _start(self, module: str) -> None:
+        """Take in a module that is run, or a plugin of which any part may be used."""
+        if _path(module) is None:
+            raise ModuleNotFoundError(f"{module} is not a module below {ROOT}")
+        self._open(module)
+        if _folder(module):
+            self._use(module)
+        else:
+            code = self._module(module)
+            self._pending += [(module, name) for name in code.main or code.nodes]
+
+    def _open(self, module: str) -> None:
+        """Take in what runs when a module is imported."""
+        if module in self._opened or _is_plumbing(module):
+            return
+        self._opened.add(module)
+        if "." in module:
+            self._open(module.rpartition(".")[0])
+        code = self._module(module)
+        self._pending += [(module, name) for name in code.always]
+        for target in (*code.bindings.values(), *code.stars):
+            self._imports(target)
+
+    def _imports(self, target: str) -> list[str]:
+        """Take in the module that a dotted name begins with; return the names within it."""
+        parts = target.split(".")
+        if parts[0] not in self._roots:
+            return []
+        depth = next(d for d in range(len(parts), 0, -1) if _path(".".join(parts[:d])))
+        module = ".".join(parts[:depth])
+        self._open(module)
+        return [module, *parts[depth:]]
+
+    def _use(self, module: str) -> None:
+        """Take in a module whose attributes are used through a variable."""
+        if module in self._values or _is_plumbing(module):
+            return
+        self._open(module)
+        self._values.add(module)
+        for name in self._attributes:
+            self._name(module, name)
+
+    def _name(self, module: str, name: str) -> None:
+        """Reach a name of a module, wherever that has it from."""
+        code = self._module(module)
+        if name in code.nodes:
+            self._pending.append((module, name))
+        if name in code.bindings:
+            self._follow(code.bindings[name])
+        for star in code.stars:
+            self._follow(f"{star.removesuffix('.*')}.{name}")
+
+    def _follow(self, dotted: str) -> None:
+        """Reach what a dotted name in full stands for."""
+        if not (parts := self._imports(dotted)) or _is_plumbing(parts[0]):
+            return
+        module, *names = parts
+        if names:
+            self._name(module, names[0])
+            self._mention(names[1:])
+        else:
+            self._use(module)
+
+    def _mention(self, attributes: Iterable[str]) -> None:
+        """Reach all that may be meant by attributes of an unknown value."""
+        for name in set(attributes) - self._attributes:
+            self._attributes.add(name)
+            for module in list(self._values):
+                self._name(module, name)
+            for module, kind in self._classes:
+                if (method := f"{kind}.{name}") in self._module(module).nodes:
+                    self._pending.append((module, method))
+
+    def _take(self, module: str, name: str) -> None:
+        """Count a piece of code and reach what it names."""
+        code = self._module(module)
+        if (module, name) in self._seen or name not in code.nodes:
+            return
+        if name == LABEL and not self._texts:
+            return
+        self._seen.add((module, name))
+        if any(isinstance(node, ast.ClassDef) for node in code.nodes[name]):
+            self._classes.add((module, name))
+            methods = (f"{name}.{one}" for one in self._attributes)
+            self._pending += [(module, method) for method in methods if method in code.nodes]
+        for unit in code.units(name):
+            texts = unit.texts if self._texts else ""
+            self.lines.add(f"{module} {name} {unit.digest} {texts}")
+            for target in unit.bindings.values():
+                self._imports(target)
+            for dotted in unit.names:
+                root, *rest = dotted.split(".")
+                if root in unit.bindings:
+                    self._follow(".".join([unit.bindings[root], *rest]))
+                elif root in code.bindings:
+                    self._follow(".".join([code.bindings[root], *rest]))
+                if root not in unit.bindings | code.bindings or root in code.nodes:
+                    self._name(module, root)
+                    self._mention(rest)
+            self._mention(unit.attributes | set(filter(WORD.fullmatch, unit.strings)))
+            if unit.names & UNCLEAR:
+                for value in self._values:
+                    self._pending += [(value, one) for one in self._module(value).nodes]
+            for folder in unit.plugins:
+                mine = [plugin for plugin in self._plugins if _folder(plugin) == folder]
+                for plugin in mine or _every_plugin(module.partition(".")[0], folder):
+                    self._use(plugin)
+            for text in unit.strings:
+                self._take_text(module, text)
+
+    def _take_text(self, module: str, text: str) -> None:
+        """Take in a module or a file beside the code, if a text is the name of one."""
+        if text.partition(".")[0] in self._roots and "." in text and _path(text):
+            self._start(text)
+            self._use(text)
+        for path in _beside(self._module(module).folder).get(text, ()):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            self.lines.add(f"{module} {text}/{path.name} {digest}")
+
+    def _module(self, module: str) -> Module:
+        return _read_module(module)
+
+
+def _read_module(module: str) -> Module:
+    if module not in _modules:
+        _modules[module] = Module(module, _path(module))
+    return _modules[module]
+
+
+@functools.cache
+def _path(module: str) -> Path | None:
+    """Return a module's file: of this project or of a plugin's distribution."""
+    base = ROOT.joinpath(*module.split("."))
+    candidates = (base.with_suffix(".py"), base / "__init__.py")
+    here = next((path for path in candidates if path.is_file()), None)
+    if here or (ROOT / module.partition(".")[0]).exists():
+        return here
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.has_location else None
+
+
+def _is_plumbing(module: str) -> bool:
+    inside = module.partition(".")[2]
+    return any(f"{inside}.".startswith(f"{room}.") for room in PLUMBING)
+
+
+def _folder(module: str) -> str | None:
+    """Return the folder of which a module is a plugin, even one of another distribution."""
+    parts = module.split(".")
+    if (ROOT / parts[0]).exists():
+        return parts[1] if len(parts) == 3 and parts[1] in PLUGINS else None
+    return next((folder for folder in PLUGINS if module in _declared_plugins(folder)), None)
+
+
+def _every_plugin(root: str, folder: str) -> list[str]:
+    paths = (ROOT / root / folder).glob("[!_]*")
+    names = {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").exists()}
+    return [*(f"{root}.{folder}.{name}" for name in sorted(names)), *_declared_plugins(folder)]
+
+
+def _declared_plugins(folder: str) -> list[str]:
+    """List the modules of the plugins that other distributions declare."""
+    modules = [plugins.module_name(folder, name) for name in plugins.names(folder)]
+    return [module for module in modules if not module.startswith(f"prunecal.{folder}.")]
+
+
+@functools.cache
+def _beside(folder: Path) -> dict[str, list[Path]]:
+    """Return the files beside the code, by their own name and by that of their folder."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.iterdir():
+        if path.is_file() and path.suffix not in (".py", ".pyc"):
+            found[path.name] = [path]
+        elif path.is_dir() and not (path / "__init__.py").exists():
+            found[path.name] = [one for one in sorted(path.rglob("*")) if one.is_file()]
+    return found

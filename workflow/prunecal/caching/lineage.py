@@ -1,17 +1,19 @@
-"""What a cell was made from, and which results were made from something else than is here now."""
+"""What a result was made from, and which results were made from something else than is here now."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prunecal.caching.fingerprint import source_digest
+from prunecal.caching.fingerprint import is_outdated, source_digest
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -23,10 +25,13 @@ CODE = "code"
 CELLS = "prunecal.infer"
 OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
+LIBRARIES = ("torch", "transformers")  # whose versions may change a cell's logits
+CELLS_BELOW = "[!.]*/*/*/*/provenance.json"  # results
+STORED_BELOW = ".cells/*/*/provenance.json"
 
 
 class Foreign(NamedTuple):
-    """A whole file that this checkout would not have made from what lies beside it."""
+    """An undamaged file that this checkout would not have made from what lies beside it."""
 
     path: Path
     reason: str
@@ -34,30 +39,68 @@ class Foreign(NamedTuple):
 
 def cell_code(model_family: str, cell: Mapping[str, Any]) -> str:
     """Fingerprint the code that infers a cell, given its strategy's `family`."""
-    modules = [CELLS, plugins.module_name("models", model_family)]
-    if plugins.load("strategies", cell["family"]).PRUNES == "inside_llm":
-        modules.append(plugins.module_name("strategies", cell["family"]))
-    return source_digest(*modules)
+    model = plugins.module_name("models", model_family)
+    return source_digest(CELLS, model, plugins.module_name("strategies", cell["family"]))
 
 
 def ranking(path: Path, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a ranking's first `budget` tokens int16 [I, K] and their coverage float32 [I].
+    """Return a ranking: orders int16 [I, N], and the coverage float32 [I, N] of their prefixes.
 
     Raises:
-        PrunecalError: the file is missing or damaged, or ranks fewer tokens.
+        PrunecalError: the file is missing or damaged, or ranks fewer tokens than the budget.
     """
-    import numpy as np
-
     file = files.open_arrays(path)
     order, coverage = file.get_tensor("order"), file.get_tensor("coverage")
     if order.shape[1] < budget:
-        raise PrunecalError(f"{path} ranks {order.shape[1]} tokens, fewer than {budget}; rank anew")
-    return np.ascontiguousarray(order[:, :budget]), np.ascontiguousarray(coverage[:, budget - 1])
+        raise PrunecalError(
+            f"{path} ranks {order.shape[1]} tokens, fewer than the budget {budget}; "
+            f"delete {path} and run snakemake again"
+        )
+    return order, coverage
 
 
-def ranking_digest(order: np.ndarray, coverage: np.ndarray) -> str:
-    """Fingerprint what `ranking` returned."""
-    return hashlib.sha256(order.tobytes() + coverage.tobytes()).hexdigest()
+def ranking_digest(order: np.ndarray, coverage: np.ndarray, budget: int) -> str:
+    """Fingerprint the part of a ranking that a budget uses."""
+    kept, covered = order[:, :budget], coverage[:, budget - 1]
+    return hashlib.sha256(kept.tobytes() + covered.tobytes()).hexdigest()
+
+
+def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
+    """Say for each of LIBRARIES which versions made cells that are compared, if there are several.
+
+    Args:
+        cells: of each cell, the version of each library that made it.
+    """
+    cells, remarks = list(cells), []
+    for library in LIBRARIES:
+        counts = Counter(versions.get(library, "unknown") for versions in cells)
+        if len(counts) > 1:
+            parts = [f"{count} by {library} {number}" for number, count in sorted(counts.items())]
+            remarks.append(f"of {len(cells)} cells, {' and '.join(parts)} were made")
+    return remarks
+
+
+def version_remarks(results: Path) -> list[str]:
+    """Say which versions made the cells below a folder, if several did or others than here."""
+    made = [_versions(path) for path in results.glob(CELLS_BELOW)]
+    other = len(cells_of_other_versions(results))
+    here = " and ".join(f"{library} {metadata.version(library)}" for library in LIBRARIES)
+    installed = [f"{other} of {len(made)} cells were made by others than {here}, installed here"]
+    return mixed_versions(made) + (installed if other else [])
+
+
+def cells_of_other_versions(results: Path, pattern: str = CELLS_BELOW) -> list[Path]:
+    """List the folders of cells that others than the installed versions of LIBRARIES made."""
+    here = {library: metadata.version(library) for library in LIBRARIES}
+    return [
+        path.parent
+        for path in sorted(results.glob(pattern))
+        if any(_versions(path).get(library) != version for library, version in here.items())
+    ]
+
+
+def _versions(provenance: Path) -> dict[str, str]:
+    return files.read_object(provenance).get("versions", {})
 
 
 def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign]:
@@ -71,7 +114,7 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         damaged: files about which nothing can be said, with all that was made from them.
     """
     bad = set(damaged)
-    found = [
+    foreign = [
         Foreign(path, "from other weights than the model's manifest lists")
         for path in sorted(results.glob("*/*/features.safetensors"))
         if path not in bad
@@ -87,25 +130,18 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         except PrunecalError as error:  # for example a strategy that is gone
             reason = f"by something else than this checkout: {error}"
         if reason:
-            found.append(Foreign(path, reason))
-    known = {path for path, _ in found}
-    for path in sorted(results.rglob(".*.sha256")):
-        file = path.with_name(path.name[1:].removesuffix(".sha256"))
-        if file not in bad | known and (reason := _other_code(results, file)):
-            found.append(Foreign(file, reason))
-    return sorted(found)
-
-
-def _other_code(results: Path, path: Path) -> str | None:
-    """Return what speaks against the code that made a file; of cells, provenance.json says it."""
-    code = files.code_of(path)
-    if code is None or code[1][0] == CELLS or path.relative_to(results).parts[0].startswith("."):
-        return None
-    try:
-        same = code[0] == source_digest(*code[1])
-    except ModuleNotFoundError as error:
-        return f"by code that is gone ({error})"
-    return None if same else OTHER_CODE
+            foreign.append(Foreign(path, reason))
+    known = {path for path, _ in foreign}
+    foreign += [
+        Foreign(path, OTHER_CODE)
+        for checksum in results.rglob(".*.sha256")
+        if (path := checksum.with_name(checksum.name[1:].removesuffix(".sha256")))
+        not in bad | known
+        and (code := files.code_of(path))
+        and CELLS not in code.split()  # whose code provenance.json tells cell by cell
+        and is_outdated(code)
+    ]
+    return sorted(foreign)
 
 
 def _inputs(results: Path, path: Path) -> list[Path]:
@@ -124,7 +160,7 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
         yield "from other weights than the model's manifest lists"
     made_from, cell = note.get(MADE_FROM), facts.get("cell")
     if note.get(PREDICTIONS) != files.recorded(path) or made_from is None or cell is None:
-        yield "otherwise than provenance.json beside it says"
+        yield "otherwise than its provenance.json says"
         return
     if made_from.get(CODE) != cell_code(facts["family"], cell):
         yield OTHER_CODE
@@ -132,13 +168,14 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     for name, file in zip(SHARED, (questions, features), strict=True):
         if file.is_file() and made_from.get(name) != files.recorded(file):
             yield f"from another {name}"
-    is_ranked = RANKING in made_from and ranked.is_file()
-    if is_ranked and made_from[RANKING] != ranking_digest(*ranking(ranked, cell["budget"])):
-        yield "from another ranking.safetensors"
+    if RANKING in made_from and ranked.is_file():
+        digest = ranking_digest(*ranking(ranked, cell["budget"]), cell["budget"])
+        if made_from[RANKING] != digest:
+            yield "from another ranking.safetensors"
 
 
 def _weights(results: Path, model: str, damaged: Collection[Path]) -> str | None:
-    """Return the digest of a model's weights, if its manifest is there and whole."""
+    """Return the digest of a model's weights, if its manifest is there and undamaged."""
     path = results / "models" / model / "manifest.json"
     if path in damaged or not path.is_file():
         return None

@@ -49,7 +49,6 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
     if name is None:
         raise PrunecalError("`train:` names no recipe; give `recipe:`, a file of prunecal/recipes")
     recipe = plugins.load("recipes", name)
-    files.made_with(recipe.__name__)
     try:
         params = recipe.Params(**settings)
     except ValidationError as error:

@@ -9,13 +9,11 @@ import json
 import os
 import platform
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal.caching.fingerprint import source_digest
 from prunecal.core import disk_errors
 from prunecal.core.errors import PrunecalError, cut
 from prunecal.storage import schemas
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 METADATA_KEY = "prunecal"
-_plugins: list[str] = []  # see `made_with`
+CODE_VARIABLE = "PRUNECAL_CODE"  # in which a rule names the code of its job
+CODE_LINE = "# code "
 PART = ".part"  # ends the name of a file that is being written
 VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
 
@@ -67,8 +66,8 @@ def record(path: Path) -> None:
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only if the block succeeds.
 
-    The file's checksum is written beside it, so that `prunecal.verify` can tell later damage, and
-    the digest of the stage's code.
+    The file's checksum is written beside it, so that `prunecal.verify` can tell later damage, with
+    a line about the code that made it if the environment names it.
 
     Raises:
         CannotWriteError: the disk is full or read-only, or the folder is not this user's.
@@ -88,8 +87,8 @@ def _atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(mode)  # safetensors puts a file of mode 0600 in its place
-        sums = f"{file_digest(temporary)}  {path.name}\n"
-        note.write_text(sums + _code(), encoding="utf-8")
+        text, code = f"{file_digest(temporary)}  {path.name}\n", os.environ.get(CODE_VARIABLE)
+        note.write_text(text + (f"{CODE_LINE}{code}\n" if code else ""), encoding="utf-8")
         temporary.replace(path)  # renamed once both are written: no file without its checksum
         note.replace(checksum_file(path))
     finally:
@@ -97,27 +96,13 @@ def _atomic(path: Path) -> Iterator[Path]:
         note.unlink(missing_ok=True)
 
 
-def made_with(*modules: str) -> None:
-    """Note the plugins with which this stage makes what it writes, by their modules' names."""
-    _plugins[:] = modules
-
-
-def code_of(path: Path) -> tuple[str, list[str]] | None:
-    """Return the digest of the code that made a file, and the modules it is of, if it is known."""
+def code_of(path: Path) -> str | None:
+    """Return the record of the code that made a file; None if the workflow gave none."""
     try:
-        _, mark, digest, *modules = checksum_file(path).read_text(encoding="utf-8").split()[1:]
-    except (OSError, ValueError, UnicodeDecodeError):
+        lines = checksum_file(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
         return None
-    return (digest, modules) if mark == "#" and modules else None
-
-
-def _code() -> str:
-    """Return the line about the code of this stage, a comment to `sha256sum`."""
-    stage = getattr(sys.modules["__main__"], "__spec__", None)  # as of `python -m prunecal.rank`
-    if stage is None or not stage.name.startswith("prunecal."):
-        return ""
-    modules = [stage.name, *_plugins]
-    return f"# {source_digest(*modules)} {' '.join(modules)}\n"
+    return lines[1].removeprefix(CODE_LINE) if lines[1:] and CODE_LINE in lines[1] else None
 
 
 def part_prefix(path: Path) -> str:

@@ -1,0 +1,179 @@
+"""Which stages of prunecal an edit runs again: contract (k), and its opposite."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prunecal.caching import fingerprint
+
+LLAVA, FULL = "prunecal.models.llava", "prunecal.strategies.full"
+STAGES = {
+    "data": ("prunecal.data", "prunecal.datasets.pope"),
+    "train": ("prunecal.model", "prunecal.recipes.digits"),
+    "encode": ("prunecal.encode", LLAVA),
+    "rank scope": ("prunecal.rank", "prunecal.strategies.scope"),
+    "rank random": ("prunecal.rank", "prunecal.strategies.random"),
+    "infer vision": ("prunecal.infer", LLAVA, FULL, "prunecal.strategies.scope"),
+    "infer fastv": ("prunecal.infer", LLAVA, "prunecal.strategies.fastv"),
+    "score": ("prunecal.score",),
+    "compare": ("prunecal.compare",),
+    "mechanisms": ("prunecal.mechanisms",),
+}
+PAGES = {
+    "claims": ("prunecal.claims",),
+    "budget": ("prunecal.figures.budget",),
+    "forest": ("prunecal.figures.forest",),
+    "kept tokens": ("prunecal.figures.kept_tokens",),
+    "learning curve": ("prunecal.figures.learning_curve",),
+    "first page": ("prunecal.report.first_page",),
+    "methods": ("prunecal.report.methods",),
+}
+INFER = {"infer vision", "infer fastv"}
+RANK = {"rank scope", "rank random"}
+
+
+def digests(*changed):
+    """Return the digests of all stages as a fresh process would after changes of some modules."""
+    for cached in (fingerprint._digest, fingerprint._path, fingerprint._beside):
+        cached.cache_clear()
+    for module in changed or list(fingerprint._modules):
+        fingerprint._modules.pop(module, None)
+    return {name: fingerprint.source_digest(*modules) for name, modules in STAGES.items()} | {
+        name: fingerprint.page_digest(*modules) for name, modules in PAGES.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    root = tmp_path_factory.mktemp("workflow")
+    shutil.copytree(Path(fingerprint.__file__).parents[1], root / "prunecal")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint, "ROOT", root)
+        yield root / "prunecal", digests()
+    digests()
+
+
+@pytest.fixture
+def edited(copied):
+    """Return a function that makes an edit and returns the stages that it runs again."""
+    package, before = copied
+    originals = {}
+
+    def edit(name, old, new):
+        path = package / name
+        text = originals.setdefault(path, path.read_text())
+        assert text.count(old) >= 1, f"{name} does not hold {old!r}"
+        path.write_text(text.replace(old, new, 1))
+        after = digests(module_of(name))
+        return {stage for stage, digest in after.items() if digest != before[stage]}
+
+    yield edit
+    for path, text in originals.items():
+        path.write_text(text)
+        fingerprint._modules.pop(module_of(path.relative_to(package)), None)
+
+
+def module_of(name):
+    parts = Path(name).with_suffix("").parts
+    return ".".join(["prunecal", *(parts[:-1] if parts[-1] == "__init__" else parts)])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("core/disk_errors.py", "make room or give", "make space or give"),
+        ("core/cli.py", "going on without", "continuing without"),
+        ("core/errors.py", "LONGEST = 200", "LONGEST = 300"),
+        ("core/plugins.py", "is unknown", "is not known"),
+        ("core/redaction.py", "SHORTEST = 8", "SHORTEST = 9"),
+        ("storage/files.py", 'PART = ".part"', 'PART = ".partial"'),
+        ("storage/schemas.py", "MOST_TOKENS = 32_767", "MOST_TOKENS = 32_768"),
+        ("caching/cell_store.py", "[:32]", "[:33]"),
+        ("sources/hub.py", "def fetch(", "ANOTHER = 1\n\n\ndef fetch("),
+        ("sources/image_files.py", "cannot be decoded", "could not be decoded"),
+        ("encode.py", 'what="encode"', 'what="encoding"'),
+        ("encode.py", '"encoded %d images into %s"', '"%d images became %s"'),
+        ("encode.py", 'help="images.parquet"', 'help="the images"'),
+        ("encode.py", "def _batches(rows: list[dict])", "def _batches(rows: list[object])"),
+        ("engine/arguments.py", 'help="CPU threads"', 'help="threads of the CPU"'),
+        ("engine/session.py", "out of memory with", "no memory for"),
+        ("engine/session.py", "check the weights, or use a wider dtype", "check the weights"),
+        ("infer.py", '"%s failed", name', '"%s broke down", name'),
+        ("rank.py", 'f"rank {strategy.LABEL}"', 'f"ranking by {strategy.LABEL}"'),
+        ("data.py", "%d questions, %d images", "%d images, %d questions"),
+        ("models/llava.py", "begin with the same token", "start with the same token"),
+        ("strategies/scope.py", "saliency is negative; give", "negative saliency; give"),
+        ("strategies/scope.py", "ge=0", "ge=0.5"),
+        ("strategies/scope.py", "budget: int, gap_power: float)", "budget, gap_power)"),
+        ("recipes/digits/__init__.py", 'description="', 'description="Here: '),
+        ("score.py", 'help="bins of confidence"', 'help="number of bins"'),
+    ],
+)
+def test_k_messages_helps_bounds_and_plumbing_run_nothing_again(edited, name, old, new):
+    assert edited(name, old, new) <= {"methods"}  # which shows descriptions
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "shown"),
+    [
+        ("strategies/fastv.py", 'LABEL = "FastV"', 'LABEL = "Fast V"', {"budget", "kept tokens"}),
+        ("calibration/catalogue.py", '"Accuracy"', '"Correct"', {"budget", "first page", "claims"}),
+        ("strategies/scope.py", "Saliency weight: a", "Weight of saliency: a", {"methods"}),
+        ("report/assets/first_page.html.j2", "<h", "<H", {"first page"}),
+    ],
+)
+def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, old, new, shown):
+    stages = edited(name, old, new)
+    assert shown <= stages <= set(PAGES)
+    assert "learning curve" not in stages
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "stages"),
+    [
+        ("encode.py", "BATCH = 32", "BATCH = 16", {"encode"}),
+        ("rank.py", "BATCH = 32", "BATCH = 16", RANK),
+        ("models/llava.py", "channel * 255", "channel * 256", {"encode"}),
+        ("models/llava.py", "weights[:, :, 0, 1:].sum", "weights[:, :, 0, 1:].mean", {"encode"}),
+        ("models/llava.py", 'f"{prompt} {answer}"', 'f"{prompt}{answer}"', INFER),
+        ("engine/decoder.py", "STRETCH = ", "STRETCH = 1 + ", INFER),
+        ("engine/planner.py", "PADDING = ", "PADDING = 1 + ", INFER),
+        ("engine/session.py", '"positions", "original"', '"positions", "compact"', INFER),
+        ("infer.py", "prefixes[:, budget - 1]", "prefixes[:, budget]", INFER),
+        ("strategies/scope.py", "CANDIDATES = 4", "CANDIDATES = 5", {"rank scope"}),
+        ("strategies/scope.py", "gaps.clamp_(min=0)", "gaps.clamp_(min=1)", {"rank scope"}),
+        (
+            "strategies/random.py",
+            "        0,\n        ge=0",
+            "        1,\n        ge=0",
+            {"rank random"},
+        ),
+        (
+            "strategies/_fastv.py",
+            "        2,\n        ge=1",
+            "        3,\n        ge=1",
+            {"infer fastv"},
+        ),
+        ("datasets/pope.py", 'OPTIONS = ["Yes"', 'OPTIONS = ["yes"', {"data"}),
+        ("study/prompts.py", "Answer the question using", "Reply using", {"data", "train"}),
+        ("digits/canvas.py", "GRID = ", "GRID = 1 + ", {"train"}),
+        ("recipes/digits/two_threads.py", "WARM_UP = ", "WARM_UP = 1 + ", {"train"}),
+        ("calibration/equal_mass.py", "BLOCK = ", "BLOCK = 1 + ", {"score"}),
+        ("statistics/significance.py", "(TAIL + POWER)", "(TAIL - POWER)", {"compare"}),
+        ("score.py", "default=200", "default=100", {"score"}),
+    ],
+)
+def test_an_edit_of_what_computes_runs_its_stages_again_and_no_other(
+    edited, name, old, new, stages
+):
+    assert edited(name, old, new) & set(STAGES) == stages
+
+
+def test_a_version_raised_by_hand_runs_all_that_import_its_room_again(edited):
+    room = "engine/__init__.py"
+    assert {"encode", *INFER} <= edited(room, '"""', 'VERSION = 2\n"""')
+
+
+def test_the_version_of_the_storage_runs_everything_again(edited):
+    assert edited("storage/__init__.py", "VERSION = ", "VERSION = 1 + ") == {*STAGES, *PAGES}

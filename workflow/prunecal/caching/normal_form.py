@@ -1,0 +1,226 @@
+"""Reduce Python code to what can change a number: no message, help text, bound or annotation.
+
+What is left out, and why it is safe:
+
+- docstrings, comments, layout, and names of local variables carry no meaning;
+- annotations of functions and variables are not read when code runs; those in the bodies of classes
+  with a base class or an unknown decorator may be (pydantic), and stay;
+- of a `raise`, the exception's type stays and its arguments go: they are its message;
+- of a log call, a call within its arguments stays unless it is known to have no effect;
+- a local variable that only messages used goes too;
+- help texts of arguments, texts of progress bars, descriptions and bounds of pydantic fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+
+LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log", "warn"}
+LOGGERS = {"log", "logger", "logging", "warnings"}
+PARSERS = {"ArgumentParser", "parser", "add_argument", "add_argument_group", "add_subparsers"}
+BOUNDS = {"ge", "gt", "le", "lt", "min_length", "max_length", "multiple_of", "allow_inf_nan"}
+DESCRIPTIONS = {"description", "title", "examples"}
+IGNORED = {  # keyword arguments by the name of the function that takes them
+    **dict.fromkeys(PARSERS, {"help", "metavar", "epilog", "usage", "prog"} | DESCRIPTIONS),
+    **dict.fromkeys(("progress", "tqdm"), {"what", "unit", "desc", "total"}),
+    "Field": BOUNDS | DESCRIPTIONS,
+}
+PURE_DECORATORS = {
+    *("dataclass", "cache", "lru_cache", "cached_property", "property", "contextmanager"),
+    *("staticmethod", "classmethod", "total_ordering", "wraps", "abstractmethod"),
+    *("no_grad", "inference_mode"),
+}
+NO_EFFECT = {
+    *("len", "str", "repr", "int", "float", "round", "sum", "min", "max", "sorted", "list", "set"),
+    *("tuple", "dict", "type", "isinstance", "hasattr", "range", "zip", "map", "any", "all", "abs"),
+    *("join", "format", "strip", "splitlines", "items", "keys", "values", "get", "partition"),
+    *("brief", "cut", "nearest", "name", "perf_counter"),
+}
+UNCLEAR = {"locals", "vars", "globals", "dir", "eval", "exec"}  # may use any name
+BUILTINS = set(dir(builtins))
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+EFFECTS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+
+
+def called(node: ast.expr) -> str:
+    """Return the last part of a dotted name or of what is called: "Field" of `pydantic.Field()`."""
+    node = node.func if isinstance(node, ast.Call) else node
+    return getattr(node, "attr", getattr(node, "id", ""))
+
+
+def is_pure(node: ast.AST) -> bool:
+    """Tell whether evaluating an expression is known to change nothing else."""
+    return not any(
+        isinstance(one, EFFECTS) or (isinstance(one, ast.Call) and called(one) not in NO_EFFECT)
+        for one in ast.walk(node)
+    )
+
+
+def unknown_decorators(node: ast.AST) -> bool:
+    """Tell whether a definition has a decorator that may register or change it."""
+    return any(called(one) not in PURE_DECORATORS for one in getattr(node, "decorator_list", ()))
+
+
+def _is_log(node: ast.expr) -> bool:
+    """Tell whether an expression is a call of a logger's or of `warnings.warn`."""
+    function = node.func if isinstance(node, ast.Call) else None
+    if not isinstance(function, ast.Attribute) or function.attr not in LOG_METHODS:
+        return False
+    return called(function.value) in LOGGERS
+
+
+class Strip(ast.NodeTransformer):
+    """Leaves out of a syntax tree what can change no number, in place.
+
+    A call that loses descriptions keeps them in its attribute `texts`.
+    """
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Visit what a node holds; a block that is left empty gets a `pass`."""
+        super().generic_visit(node)
+        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]
+        if hasattr(node, "type_comment"):
+            node.type_comment = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802  ast's own name
+        """Drop annotations."""
+        if not unknown_decorators(node):
+            node.returns = None
+            for argument in ast.walk(node.args):
+                if isinstance(argument, ast.arg):
+                    argument.annotation = None
+        self.generic_visit(node)
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+        """Mark the fields whose annotations may be read."""
+        plain = not node.bases and not unknown_decorators(node)
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign):
+                field.keep = not plain or "ClassVar" in ast.dump(field.annotation)
+                field.named = True  # a dataclass has it as a field
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:  # noqa: N802
+        """Drop annotations that nothing reads."""
+        if hasattr(node, "named"):
+            node.annotation = node.annotation if node.keep else ast.Constant("")
+            return self.generic_visit(node)
+        if node.value is None:
+            return None
+        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value))
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:  # noqa: N802
+        """Keep the type of an exception alone."""
+        if isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
+        node.cause = None
+        return self.generic_visit(node)
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:  # noqa: N802
+        """Keep the condition alone."""
+        node.msg = None
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:  # noqa: N802
+        """Drop a condition for messages alone."""
+        if called(node.test) == "TYPE_CHECKING":
+            return None
+        self.generic_visit(node)
+        empty = not node.orelse and all(isinstance(one, ast.Pass) for one in node.body)
+        return None if empty and is_pure(node.test) else node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.AST] | None:  # noqa: N802
+        """Drop docstrings and log calls."""
+        if isinstance(node.value, ast.Constant):
+            return None
+        call = node.value
+        if _is_log(call):
+            values = [*call.args, *(keyword.value for keyword in call.keywords)]
+            return [ast.Expr(self.visit(one)) for one in values if not is_pure(one)] or None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+        """Drop help texts, bounds and what progress bars say."""
+        ignored = IGNORED.get(called(node))
+        if ignored:
+            texts = [ast.dump(one) for one in node.keywords if one.arg in DESCRIPTIONS & ignored]
+            node.texts = getattr(node, "texts", "") + "".join(texts)
+            node.keywords = [one for one in node.keywords if one.arg not in ignored]
+            if called(node) in ("parser", "ArgumentParser"):
+                node.args = []  # the description
+        return self.generic_visit(node)
+
+
+class _DropUnused(Strip):
+    """Drops assignments to local variables that nothing reads any more."""
+
+    def __init__(self, unused: set[str]) -> None:
+        self._unused = unused
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+        """Leave classes alone: their names are attributes."""
+        return node
+
+    def visit_Assign(self, node: ast.Assign | ast.AugAssign) -> ast.AST | None:  # noqa: N802
+        """Drop the assignment, and the value too if nothing else comes of it."""
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if all(isinstance(one, ast.Name) and one.id in self._unused for one in targets):
+            return None if is_pure(node.value) else ast.Expr(node.value)
+        return self.generic_visit(node)
+
+    visit_AugAssign = visit_Assign  # noqa: N815
+
+
+def reduce_function(function: ast.AST, known: set[str]) -> None:
+    """Drop a stripped function's variables that nothing reads and number the others, in place.
+
+    Args:
+        function: its syntax tree.
+        known: names of the module, which are never numbered.
+    """
+    seen: set[str] = set()
+    while True:
+        nodes = list(ast.walk(function))
+        names = [one for one in nodes if isinstance(one, ast.Name)]
+        stored = {one.id for one in names if isinstance(one.ctx, ast.Store)}
+        fixed = _fixed_names(nodes)
+        read = {one.id for one in names if not isinstance(one.ctx, ast.Store)}
+        unused = stored - read - fixed
+        if unused <= seen:
+            break
+        seen |= unused
+        dropper = _DropUnused(unused)
+        function.body = [kept for one in function.body if (kept := dropper.visit(one))]
+        function.body = function.body or [ast.Pass()]
+    if any(isinstance(one, ast.Match | ast.ClassDef) for one in nodes) or read & UNCLEAR:
+        return
+    fixed |= known | BUILTINS
+    numbers: dict[str, str] = {}
+    for one in nodes:
+        if isinstance(one, ast.ExceptHandler) and one.name and one.name not in fixed:
+            one.name = numbers.setdefault(one.name, f"_{len(numbers)}")
+        elif isinstance(one, ast.Name) and one.id in stored - fixed:
+            numbers.setdefault(one.id, f"_{len(numbers)}")
+    for one in names:
+        one.id = numbers.get(one.id, one.id)
+
+
+def _fixed_names(nodes: list[ast.AST]) -> set[str]:
+    """Return the names of a function that others may use: of its arguments, imports, functions."""
+    fixed: set[str] = set()
+    for one in nodes:
+        if isinstance(one, ast.arg):
+            fixed.add(one.arg)
+        elif isinstance(one, ast.Global | ast.Nonlocal):
+            fixed.update(one.names)
+        elif isinstance(one, ast.alias):
+            fixed.add((one.asname or one.name).partition(".")[0])
+        elif isinstance(one, FUNCTIONS):
+            fixed.add(one.name)
+    return fixed

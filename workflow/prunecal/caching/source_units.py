@@ -1,0 +1,218 @@
+"""Part a module into pieces of code, each with a digest and with what it names."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prunecal.caching.normal_form import (
+    FUNCTIONS,
+    Strip,
+    called,
+    reduce_function,
+    unknown_decorators,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PLUGINS = ("strategies", "models", "datasets", "recipes")  # folders of plugins
+VERSION = "VERSION"  # raised by hand: counts for all that import its module
+
+
+@dataclass
+class Unit:
+    """Code that counts as a whole: a definition, a method, a constant or a statement.
+
+    Attributes:
+        digest: of its normal form.
+        texts: descriptions that the normal form lacks.
+        names: dotted names that it uses, for example "np.sort" and "order".
+        attributes: attributes of values whose type is unknown.
+        bindings: names that it imports itself, with what they stand for.
+        strings: all texts.
+        plugins: folders of which it loads plugins.
+    """
+
+    digest: str = ""
+    texts: str = ""
+    names: set[str] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
+    bindings: dict[str, str] = field(default_factory=dict)
+    strings: set[str] = field(default_factory=set)
+    plugins: set[str] = field(default_factory=set)
+
+
+class Module:
+    """A module's definitions by name, methods as "Class.method", and its other statements.
+
+    Attributes:
+        folder: where it lies.
+        nodes: code by name.
+        bindings: names that it imports, with what they stand for.
+        stars: modules of which it imports all names.
+        always: names of what runs when it is imported.
+        main: names of what runs when it is started.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.folder = path.parent
+        self._package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        self.nodes: dict[str, list[ast.AST]] = {}
+        self.bindings: dict[str, str] = {}
+        self.stars: set[str] = set()
+        self.always: list[str] = []
+        self.main: list[str] = []
+        self._units: dict[str, list[Unit]] = {}
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            self._add(node)
+        self.stars |= {self.bindings.pop("*")} if "*" in self.bindings else set()
+
+    def units(self, name: str) -> list[Unit]:
+        """Return what a name stands for: several units if it is defined more than once."""
+        if name not in self._units:
+            self._units[name] = [self._unit(node) for node in self.nodes[name]]
+        return self._units[name]
+
+    def _add(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self.bindings |= self._imported(node)
+        elif isinstance(node, ast.If) and called(node.test) == "TYPE_CHECKING":
+            pass
+        elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            self.nodes.setdefault(node.name, []).append(node)
+            if unknown_decorators(node):
+                self.always.append(node.name)
+            elif isinstance(node, ast.ClassDef) and not node.bases:
+                self._part(node)
+        elif names := _assigned(node):
+            for name in names:
+                self.nodes.setdefault(name, []).append(node)
+                self.always += [VERSION] if name == VERSION else []
+        elif not isinstance(getattr(node, "value", None), ast.Constant):  # a docstring
+            self._add_statement(node)
+
+    def _part(self, node: ast.ClassDef) -> None:
+        """Take the methods out of a class without a base class: no library calls them unseen."""
+        for one in list(node.body):
+            if not isinstance(one, FUNCTIONS) or one.name.startswith("__"):
+                continue
+            if not unknown_decorators(one):
+                node.body.remove(one)
+                self.nodes.setdefault(f"{node.name}.{one.name}", []).append(one)
+
+    def _add_statement(self, node: ast.AST) -> None:
+        """Note a statement under a name of its own and under all names that it defines."""
+        names = [f"statement {sum(name.startswith('statement ') for name in self.nodes)}"]
+        for one in ast.walk(node):
+            if isinstance(one, ast.Import | ast.ImportFrom):
+                self.bindings |= self._imported(one)
+            elif isinstance(one, (*FUNCTIONS, ast.ClassDef)):
+                names.append(one.name)
+            elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+                names.append(one.id)
+        for name in names:
+            self.nodes.setdefault(name, []).append(node)
+        started = isinstance(node, ast.If) and "'__main__'" in ast.dump(node.test)
+        (self.main if started else self.always).append(names[0])
+
+    def _imported(self, node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+        """Return the names that an import binds, with what they stand for."""
+        if isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            source = importlib.util.resolve_name(source, self._package)
+            return {alias.asname or alias.name: f"{source}.{alias.name}" for alias in node.names}
+        bound = {alias.asname: alias.name for alias in node.names if alias.asname}
+        plain = [alias.name for alias in node.names if not alias.asname]
+        # `import a.b` binds a, and runs a.b
+        return (
+            bound
+            | {name: name for name in plain}
+            | {name.partition(".")[0]: name.partition(".")[0] for name in plain}
+        )
+
+    def _unit(self, node: ast.AST) -> Unit:
+        unit, form = Unit(), []
+        kept = Strip().visit(node)
+        if not isinstance(kept, ast.AST):  # messages alone
+            node = ast.Module(kept or [], [])
+        known = set(self.nodes) | set(self.bindings)
+        for function in _outermost_functions(node):
+            reduce_function(function, known)
+        local = set()
+        for one in ast.walk(node):
+            if isinstance(one, ast.Import | ast.ImportFrom):
+                unit.bindings |= self._imported(one)
+            elif isinstance(one, ast.arg):
+                local.add(one.arg)
+            elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+                local.add(one.id)
+        _describe(node, form, unit, local)
+        unit.digest = hashlib.sha256(" ".join(form).encode()).hexdigest()
+        return unit
+
+
+def _assigned(node: ast.AST) -> list[str]:
+    """Return the names to which a plain assignment gives a value."""
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    if isinstance(node, ast.Assign | ast.AnnAssign) and all(
+        isinstance(one, ast.Name) for one in targets
+    ):
+        return [one.id for one in targets]
+    return []
+
+
+def _outermost_functions(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, FUNCTIONS):
+        yield node
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _outermost_functions(child)
+
+
+def _describe(node: ast.AST, form: list[str], unit: Unit, local: set[str]) -> None:
+    """Append a piece of code to a form that tells it from any other, and note what it names."""
+    kind = node.__class__
+    if kind is ast.Name or kind is ast.Attribute:
+        attributes = []
+        while isinstance(node, ast.Attribute):
+            attributes.insert(0, node.attr)
+            node = node.value
+        form.append(f".{'.'.join(attributes)}")
+        if isinstance(node, ast.Name):
+            form.append(node.id)
+            is_known = node.id not in local
+            unit.names.add(".".join([node.id, *attributes]) if is_known else node.id)
+            unit.attributes.update(() if is_known else attributes)
+            return
+        unit.attributes.update(attributes)
+        kind = node.__class__
+    if kind is ast.Call:
+        unit.texts += getattr(node, "texts", "")
+        if node.args and called(node) == "load":
+            unit.plugins |= {getattr(node.args[0], "value", None)} & set(PLUGINS)
+    if kind is ast.Constant:
+        form.append(f"={node.value!r}")
+        if isinstance(node.value, str):
+            unit.strings.add(node.value)
+        return
+    form.append(kind.__name__)
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            _describe(value, form, unit, local)
+        elif isinstance(value, list):
+            form.append("[")
+            for one in value:
+                if isinstance(one, ast.AST):
+                    _describe(one, form, unit, local)
+                else:
+                    form.append(repr(one))
+            form.append("]")
+        else:
+            form.append(repr(value))
+    form.append(")")
