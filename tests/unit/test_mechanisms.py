@@ -9,7 +9,7 @@ from scipy.stats import rankdata, spearmanr
 from helpers import synthetic_results
 from helpers.stages import explain
 from prunecal.calibration import expected_calibration_error
-from prunecal.calibration.weighted import Sample, bin_sums
+from prunecal.calibration.bins import bin_sums
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import explanations
 from prunecal.statistics import accuracy_matched
@@ -95,9 +95,7 @@ def test_expected_change_is_that_of_shifting_every_bins_accuracy(change):
     generator = np.random.default_rng(2)
     confidence = generator.uniform(0.4, 1, 4000)
     correct = generator.random(4000) < confidence - 0.1
-    sums = bin_sums(
-        Sample(confidence, correct, np.zeros(4000, np.intp), {}, {}), np.ones((1, 1)), 15
-    )
+    sums = bin_sums(confidence, correct, np.zeros(4000, np.intp), np.ones((1, 1)), 15)
     expected = 0.0
     for low in range(15):
         inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
@@ -116,9 +114,9 @@ def test_same_confidences_with_more_errors_lie_on_the_line():
     confidence = generator.uniform(0.5, 1, 40_000)
     better, worse = (generator.random(40_000) < confidence - loss for loss in (0.05, 0.25))
     change = worse.mean() - better.mean()
-    rows = Sample(confidence, better, np.zeros(40_000, np.intp), {}, {})
+    rows = confidence, better, np.zeros(40_000, np.intp)
     expected = accuracy_matched.expected_change(
-        bin_sums(rows, np.ones((1, 1)), 15), np.array([change])
+        bin_sums(*rows, np.ones((1, 1)), 15), np.array([change])
     )
     found = [expected_calibration_error(confidence, correct) for correct in (worse, better)]
     assert expected[0] == pytest.approx(found[0] - found[1], abs=0.004)

@@ -8,7 +8,9 @@ import pytest
 from prunecal import calibration
 from prunecal.calibration._checks import padded
 from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
-from prunecal.calibration.weighted import CHUNK, Sample, mean_metrics, ranked_metrics
+from prunecal.calibration.metrics import compute
+from prunecal.calibration.ranked import CHUNK
+from prunecal.calibration.sample import Sample, plain
 from prunecal.statistics.bootstrap import (
     clustered_bootstrap,
     image_folds,
@@ -63,9 +65,8 @@ def test_resampled_metric_equals_the_plain_one_on_duplicated_rows(metric, ties, 
 def test_resamples_are_cut_into_chunks_without_a_trace():
     image, confidence, correct = rows(4, ties=True)
     weights = image_weights(15, CHUNK + 7, seed=2)
-    sample = Sample(confidence, correct, image, {}, {})
-    whole = ranked_metrics(sample, weights)
-    last = ranked_metrics(sample, weights[:, -7:])
+    whole = Sample(confidence, correct, image, weights).ranked
+    last = Sample(confidence, correct, image, weights[:, -7:]).ranked
     for name, draws in whole.items():
         np.testing.assert_allclose(draws[-7:], last[name], atol=1e-12)
 
@@ -198,24 +199,26 @@ def test_minimum_detectable_difference_is_found_with_eighty_percent_power():
 def test_brier_decomposition_is_exact_where_a_bin_has_one_confidence():
     rng = np.random.default_rng(1)
     confidence = rng.choice([0.05, 0.3, 0.55, 0.8, 0.95], 300)
-    sample = Sample(confidence, rng.uniform(size=300) < 0.6, np.arange(300), {}, {})
-    found = {k: v[0] for k, v in mean_metrics(sample, np.ones((300, 1)), 15).items()}
-    parts = found["brier_reliability"] - found["brier_resolution"] + found["brier_uncertainty"]
-    assert found["brier"] == pytest.approx(parts)
-    assert found["ece"] == pytest.approx(found["ece_over"] + found["ece_under"])
-    assert found["overconfidence"] == pytest.approx(found["ece_over"] - found["ece_under"])
+    sample = plain(confidence, rng.uniform(size=300) < 0.6)
+
+    def value(key):
+        return compute(key, sample)[0]
+
+    terms = [value(f"brier_{term}") for term in ("reliability", "resolution", "uncertainty")]
+    assert value("brier") == pytest.approx(terms[0] - terms[1] + terms[2])
+    assert value("ece") == pytest.approx(value("ece_over") + value("ece_under"))
+    assert value("overconfidence") == pytest.approx(value("ece_over") - value("ece_under"))
 
 
 def test_debiased_error_of_calibrated_predictions_is_nearer_to_zero():
     rng = np.random.default_rng(2)
-    plain, debiased = [], []
+    biased, debiased = [], []
     for _ in range(200):
         confidence = rng.uniform(0.4, 1, 300)
-        sample = Sample(confidence, rng.uniform(size=300) < confidence, np.arange(300), {}, {})
-        found = mean_metrics(sample, np.ones((300, 1)), 15)
-        plain.append(found["ece"][0])
-        debiased.append(found["ece_debiased"][0])
-    assert 0 < np.mean(debiased) < 0.65 * np.mean(plain)
+        sample = plain(confidence, rng.uniform(size=300) < confidence)
+        biased.append(compute("ece", sample)[0])
+        debiased.append(compute("ece_debiased", sample)[0])
+    assert 0 < np.mean(debiased) < 0.65 * np.mean(biased)
 
 
 def clustered_rows(rng, images, per_image=6):

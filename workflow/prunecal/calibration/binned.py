@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prunecal.calibration._checks import checked, checked_bins
-from prunecal.calibration.equal_mass import adaptive_calibration_errors
+from prunecal.calibration.bins import bin_edges
+from prunecal.calibration.metrics import compute
+from prunecal.calibration.sample import plain
 
 
 class Reliability(NamedTuple):
@@ -22,19 +23,6 @@ class Reliability(NamedTuple):
     accuracy: NDArray  # float64 [bins], share of the bin's rows that are right
 
 
-def bin_edges(bins: int) -> NDArray:
-    """Return the edges 0, 1/bins, …, 1 as float64 quotients [bins + 1]."""
-    return np.arange(bins + 1) / bins
-
-
-def bin_index(confidence: NDArray, bins: int) -> NDArray:
-    """Return each confidence's bin, int64 [n]: bin b holds b/bins < confidence <= (b+1)/bins.
-
-    A confidence of 0 belongs to the first bin.
-    """
-    return np.searchsorted(bin_edges(bins)[1:-1], confidence, side="left")
-
-
 def reliability_diagram(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:
     """Return mean confidence and accuracy per bin: what a reliability diagram draws.
 
@@ -44,17 +32,13 @@ def reliability_diagram(confidence: ArrayLike, correct: ArrayLike, bins: int = 1
         bins: number of equal-width bins, (lo, hi], the first with 0 in it.
 
     Raises:
-        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+        ValueError: see `sample.plain`.
     """
-    confidence, correct = checked(confidence, correct)
-    index, bins = bin_index(confidence, checked_bins(bins)), checked_bins(bins)
-    count = np.bincount(index, minlength=bins)
-    nothing = np.full(bins, np.nan)
-    mean, share = (
-        np.divide(np.bincount(index, values, bins), count, out=nothing.copy(), where=count > 0)
-        for values in (confidence, correct)
-    )
-    return Reliability(bin_edges(bins), count, mean, share)
+    sample = plain(confidence, correct, bins)
+    count, *sums = (table[:, 0] for table in sample.bin_sums)
+    undefined = np.full(len(count), np.nan)
+    mean, share = (np.divide(part, count, out=undefined.copy(), where=count > 0) for part in sums)
+    return Reliability(bin_edges(sample.bins), count.astype(np.int64), mean, share)
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
@@ -68,11 +52,9 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
         bins: number of equal-width bins, (lo, hi], edges k/bins in float64, 0 in the first.
 
     Raises:
-        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+        ValueError: see `sample.plain`.
     """
-    diagram = reliability_diagram(confidence, correct, bins)
-    gap = np.abs(diagram.accuracy - diagram.confidence)
-    return float(np.nansum(diagram.count * gap) / diagram.count.sum())
+    return float(compute("ece", plain(confidence, correct, bins))[0])
 
 
 def maximum_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
@@ -84,10 +66,9 @@ def maximum_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: i
         bins: number of equal-width bins, as in `expected_calibration_error`.
 
     Raises:
-        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+        ValueError: see `sample.plain`.
     """
-    diagram = reliability_diagram(confidence, correct, bins)
-    return float(np.nanmax(np.abs(diagram.accuracy - diagram.confidence)))
+    return float(compute("mce", plain(confidence, correct, bins))[0])
 
 
 def adaptive_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
@@ -104,9 +85,6 @@ def adaptive_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
         bins: number of parts; with fewer rows than parts, each row is a part.
 
     Raises:
-        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+        ValueError: see `sample.plain`.
     """
-    confidence, correct = checked(confidence, correct)
-    alone, cluster = np.ones((1, 1)), np.zeros(len(confidence), dtype=np.intp)
-    bins = checked_bins(bins)
-    return float(adaptive_calibration_errors(confidence, correct, cluster, alone, bins)[0])
+    return float(compute("ace", plain(confidence, correct, bins))[0])

@@ -1,7 +1,7 @@
 """The catalogue of metrics: what each is called, what it means, and which function computes it.
 
-Every table, figure and page learns of a metric from here. Nothing heavy is imported: a metric's
-function is imported when it is first asked for.
+Every table, figure and page learns of a metric from here; how each is computed is in
+`prunecal.calibration.metrics`, imported when it is first asked for, so that this file stays light.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prunecal.calibration.constants import BIN_COUNTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CURVE_BINS = (5, 10, 20, 30, 50)  # other numbers of bins in which ECE is reported
+    from numpy.typing import NDArray
+
+    from prunecal.calibration.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,13 @@ class Metric:
         direction = {True: " (higher is better)", False: " (lower is better)", None: ""}
         return self.label_with_unit + direction[self.higher_is_better]
 
+    def compute(self, sample: Sample) -> NDArray | None:
+        """Return the metric of a sample, float64 [R]; None where the sample does not have it."""
+        return importlib.import_module("prunecal.calibration.metrics").compute(self.key, sample)
+
     @property
-    def compute(self) -> Callable[..., float] | None:
-        """The public function for arrays, imported now; None if there is none."""
+    def public(self) -> Callable[..., float] | None:
+        """The public function for arrays; None if there is none."""
         package = importlib.import_module("prunecal.calibration")
         return getattr(package, self.function) if self.function else None
 
@@ -127,7 +135,7 @@ CATALOGUE: dict[str, Metric] = {
                 f"ECE over {count} equal-width bins.",
                 source=f"{GUO}, equation 3",
             )
-            for count in CURVE_BINS
+            for count in BIN_COUNTS
         ),
         Metric("ece_yes", "ECE where it says yes", "ECE over the questions answered with Yes."),
         Metric("ece_no", "ECE where it says no", "ECE over the questions answered with No."),

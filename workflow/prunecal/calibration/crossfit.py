@@ -1,14 +1,33 @@
 """Temperature scaling under resampling: fitted on one half of the images, scored on the other."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from prunecal.calibration.binned import bin_index
-from prunecal.calibration.proper import log_probabilities
+from prunecal.calibration.bins import bin_index, gap_ece
+from prunecal.calibration.logits import log_probabilities
 from prunecal.calibration.recalibration import LIMITS
 
 GRID = np.linspace(*np.log(LIMITS), 61)  # of log T
+
+
+@dataclass(frozen=True, eq=False)
+class TwoFolds:
+    """What temperature scaling needs beside a sample's rows.
+
+    Attributes:
+        table: `padded` logits, float64 [n, K].
+        slope: `slopes` of the rows, float64 [grid, n].
+        fold: int [clusters], 0 or 1: the half to which a cluster belongs.
+        transferred: `temperatures` of another cell, float64 [2, R], that are tried on this one.
+    """
+
+    table: NDArray
+    slope: NDArray
+    fold: NDArray
+    transferred: NDArray | None = None
 
 
 def slopes(table: NDArray, label: NDArray) -> NDArray:
@@ -42,8 +61,8 @@ def temperatures(slope: NDArray, cluster: NDArray, fold: NDArray, weights: NDArr
     count = np.bincount(cluster, minlength=len(weights))
     fitted = []
     for half in (fold == 0, fold == 1):
-        found = _root(sums[:, half] @ weights[half])
-        fitted.append(np.where(count[half] @ weights[half] > 0, found, np.nan))
+        root = _root(sums[:, half] @ weights[half])
+        fitted.append(np.where(count[half] @ weights[half] > 0, root, np.nan))
     return np.stack(fitted)
 
 
@@ -59,7 +78,7 @@ def _root(curve: NDArray) -> NDArray:
         above = ((a * middle + b) * middle + c) * middle + d >= 0
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     root = np.exp(GRID[left] + (low + high) / 2)
-    root = np.where(positive[0], LIMITS[0], root)  # the colder the better: every row is right
+    root = np.where(positive[0], LIMITS[0], root)  # all correct: the optimum is at T = 0
     return np.where(positive.any(axis=0), root, LIMITS[1])
 
 
@@ -92,7 +111,7 @@ def cross_fitted_ece(
     ordered = -np.sort(-table.T, axis=0)
     margins = ordered[1:] - ordered[:1]
     other = 1 - fold[cluster]
-    # neighbours of like confidence: looking up their bins is several times as fast
+    # neighbours of similar confidence: looking up their bins is several times as fast
     order = np.lexsort((margins[0], other)) if len(margins) else np.arange(len(other))
     margins, other = np.ascontiguousarray(margins[:, order]), other[order]
     correct, cluster = correct[order], cluster[order]
@@ -102,5 +121,5 @@ def cross_fitted_ece(
         scaled = margins / fitted[:, draw][other]
         confidence = 1 / (1 + np.exp(scaled).sum(axis=0))
         gap = np.bincount(bin_index(confidence, bins), weight * (confidence - correct), bins)
-        result[draw] = np.abs(gap).sum() / weight.sum()
+        result[draw] = gap_ece(gap, weight.sum())
     return result

@@ -1,9 +1,11 @@
 """Proper scores: they reward a probability for being right, not only for being calibrated."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from prunecal.calibration._checks import checked, checked_labels, padded
+from prunecal.calibration.logits import brier_rows, surprise_rows
+from prunecal.calibration.sample import plain
 
 
 def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -16,10 +18,9 @@ def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
         correct: whether the prediction is right, [n].
 
     Raises:
-        ValueError: see `_checks.checked`.
+        ValueError: see `sample.plain`.
     """
-    confidence, correct = checked(confidence, correct)
-    return float(np.mean((confidence - correct) ** 2))
+    return float(plain(confidence, correct).means["brier"][0])
 
 
 def brier_multiclass(logits: ArrayLike | list[ArrayLike], label: ArrayLike) -> float:
@@ -60,21 +61,3 @@ def negative_log_likelihood(prediction: ArrayLike | list[ArrayLike], outcome: Ar
         return float(np.mean(surprise))
     table = padded(prediction)
     return float(np.mean(surprise_rows(table, checked_labels(table, outcome))))
-
-
-def log_probabilities(table: NDArray) -> NDArray:
-    """Return the log-softmax over the last axis; -inf marks options that a row does not have."""
-    shifted = table - table.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def surprise_rows(table: NDArray, label: NDArray) -> NDArray:
-    """Return -log p(label) per row of `padded` logits, float64 [n]."""
-    return -np.take_along_axis(log_probabilities(table), label[:, None], axis=1)[:, 0]
-
-
-def brier_rows(table: NDArray, label: NDArray) -> NDArray:
-    """Return the multiclass Brier score per row of `padded` logits, float64 [n]."""
-    probability = np.exp(log_probabilities(table))
-    right = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
-    return (probability**2).sum(axis=1) - 2 * right + 1

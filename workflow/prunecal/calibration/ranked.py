@@ -6,12 +6,17 @@ whole numbers per cluster: a row of weight w stands for w copies of it, so that 
 is one column of weights and the plain metric is the case of a single column of ones.
 """
 
+from collections.abc import Callable
 from functools import cached_property
+from operator import attrgetter, methodcaller
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from prunecal.calibration.constants import COVERAGE, RISK
+
+CHUNK = 250  # weightings at a time: tables of [rows, weightings] are large
 ROUNDING = 1e-9  # whole numbers computed in float64 may miss by this much
 
 
@@ -79,8 +84,9 @@ class Ranked:
         taken = np.clip(k - self.before, 0, self.size)
         return (self.share * taken).sum(axis=0)
 
+    @cached_property
     def aurc(self) -> NDArray:
-        """Return the mean over k = 1 … n of the expected error rate of the k most confident.
+        """The mean over k = 1 … n of the expected error rate of the k most confident.
 
         Within a group of m rows with e errors that follows n0 rows with e0 errors, the expected
         risks e0 + (k - n0) e / m, each over k, sum to e + (e0 - n0 e / m) (H(n0 + m) - H(n0)) with
@@ -92,28 +98,36 @@ class Ranked:
         area = self.errors * (last - upper) - self.share * self.before * (upper - lower)
         return ratio(self.total_errors + area.sum(axis=0), self.rows)
 
+    @cached_property
     def optimal_aurc(self) -> NDArray:
-        """Return the AURC at the same accuracy if every error stood behind every right answer."""
+        """The AURC at the same accuracy if every error stood behind every right answer."""
         right = self.rows - self.total_errors
         upper, lower = self.rows.astype(np.intp), right.astype(np.intp)
         tail = self._harmonic[upper] - self._harmonic[lower]
         return ratio(self.total_errors - right * tail, self.rows)
 
+    @property
+    def e_aurc(self) -> NDArray:
+        """The excess AURC: AURC minus that of a perfect ranking at the same accuracy."""
+        return self.aurc - self.optimal_aurc
+
     @cached_property
     def _misordered(self) -> NDArray:
-        """Return the number of (error, right) pairs with the error on top, ties as one half."""
+        """The number of (error, right) pairs with the error on top, ties as one half."""
         right_before = self.before - self.errors_before
         right_tied = self.size - self.errors
         right_behind = (self.rows - self.total_errors) - right_before - right_tied / 2
         return (self.errors * right_behind).sum(axis=0)
 
+    @property
     def auroc(self) -> NDArray:
-        """Return the share of (right, error) pairs in which the right answer is more confident."""
+        """The share of (right, error) pairs in which the right answer is more confident."""
         pairs = self.total_errors * (self.rows - self.total_errors)
         return 1 - ratio(self._misordered, pairs)
 
+    @property
     def augrc(self) -> NDArray:
-        """Return the mean over k = 1 … n of (expected errors among the k most confident) / n.
+        """The mean over k = 1 … n of (expected errors among the k most confident) / n.
 
         An error on place k counts n - k + 1 times. Among the errors themselves the order does not
         matter (1 + … + E); what does is how many right answers stand behind each of them.
@@ -141,6 +155,25 @@ class Ranked:
         extra = np.where(lack > 0, np.clip(extra, 0, self.size[last]), self.size[last])
         best = np.where(met.any(axis=0), self.before[last] + extra, 0)
         return ratio(np.where(everything, self.rows, best), self.rows)
+
+
+RANKED: dict[str, Callable[[Ranked], NDArray]] = {  # by the metric's key
+    "auroc": attrgetter("auroc"),
+    "aurc": attrgetter("aurc"),
+    "e_aurc": attrgetter("e_aurc"),
+    "augrc": attrgetter("augrc"),
+    "risk_at_80_coverage": methodcaller("risk_at_coverage", COVERAGE),
+    "coverage_at_5_risk": methodcaller("coverage_at_risk", RISK),
+}
+
+
+def ranked_metrics(order: Order, weights: NDArray) -> dict[str, NDArray]:
+    """Return how well confidence ranks right answers above errors, float64 [R] by metric."""
+    parts = []
+    for start in range(0, weights.shape[1], CHUNK):
+        groups = order.under(np.ascontiguousarray(weights[:, start : start + CHUNK]))
+        parts.append({key: measure(groups) for key, measure in RANKED.items()})
+    return {key: np.concatenate([part[key] for part in parts]) for key in RANKED}
 
 
 def _counts(index: NDArray, cluster: NDArray, shape: tuple[int, int]) -> sparse.csr_array:

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
 from prunecal.calibration._checks import checked_labels, padded
-from prunecal.calibration.proper import surprise_rows
+from prunecal.calibration.logits import surprise_rows
 
 LIMITS = (0.01, 100.0)
 

@@ -22,7 +22,7 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    return float(ranked(*checked(confidence, correct)).auroc()[0])
+    return float(ranked(*checked(confidence, correct)).auroc[0])
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -38,7 +38,7 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    return float(ranked(*checked(confidence, correct)).aurc()[0])
+    return float(ranked(*checked(confidence, correct)).aurc[0])
 
 
 def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -54,8 +54,7 @@ def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    groups = ranked(*checked(confidence, correct))
-    return float((groups.aurc() - groups.optimal_aurc())[0])
+    return float(ranked(*checked(confidence, correct)).e_aurc[0])
 
 
 def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -71,7 +70,7 @@ def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: see `_checks.checked`.
     """
-    return float(ranked(*checked(confidence, correct)).augrc()[0])
+    return float(ranked(*checked(confidence, correct)).augrc[0])
 
 
 def risk_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: float = 0.8) -> float:

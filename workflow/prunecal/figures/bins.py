@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.calibration.weighted import CURVE_BINS
+from prunecal.calibration.constants import BIN_COUNTS
 from prunecal.figures import pooling, style
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw(
     """
     from matplotlib import pyplot as plt
 
-    number = {f"ece_{count}_bins": count for count in CURVE_BINS} | {"ece": bins}
+    number = {f"ece_{count}_bins": count for count in BIN_COUNTS} | {"ece": bins}
     curves = pooling.pool_seeds(pooling.headline(metrics, list(number)), looks)
     curves = curves.assign(bins=curves["metric"].map(number)).sort_values("bins", kind="stable")
     curves = curves.drop_duplicates(["model", "dataset", "series", "budget", "bins"])
@@ -94,7 +94,7 @@ def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int, bi
     """Say how alike the strategies' order is at the fewest and the most bins."""
     here = pooling.of_task(correlations, task)
     here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
-    ends = [count for count in (min(CURVE_BINS), max(CURVE_BINS)) if count != bins]
+    ends = [count for count in (min(BIN_COUNTS), max(BIN_COUNTS)) if count != bins]
     parts = [
         f"{here['rho'][f'ece_{count}_bins']:.2f} ({count})"
         for count in ends

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prunecal.calibration import expected_calibration_error, reliability_diagram
-from prunecal.calibration.binned import bin_index
+from prunecal.calibration.binned import expected_calibration_error, reliability_diagram
+from prunecal.calibration.bins import bin_index
 from prunecal.core import cli
 from prunecal.figures import cell_selection, pooling, style
 from prunecal.statistics.bootstrap import image_weights

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecal.calibration.weighted import BinSums
+from prunecal.calibration.bins import BinSums
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import Scores

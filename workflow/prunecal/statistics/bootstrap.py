@@ -14,13 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from prunecal.calibration._checks import checked, checked_bins
-from prunecal.calibration.weighted import (
-    Sample,
-    equal_mass_metrics,
-    mean_metrics,
-    ranked_metrics,
-    smooth_metrics,
-)
+from prunecal.calibration.metrics import METRICS, compute
+from prunecal.calibration.sample import Sample
 
 
 class Bootstrap(NamedTuple):
@@ -51,7 +46,7 @@ def clustered_bootstrap(
         cells: per name the (confidence, correct) of the same n rows under one strategy and budget.
         metrics: names among accuracy, mean_confidence, overconfidence, brier, ece, mce, ace, smece,
             auroc, aurc, e_aurc, augrc, risk_at_80_coverage, coverage_at_5_risk and the further
-            ones of `calibration.weighted`.
+            ones of `calibration.metrics` that need no more.
         resamples: number of resamples R.
         seed: of the generator that draws the images.
         bins: bins of ECE, MCE and adaptive ECE.
@@ -70,18 +65,17 @@ def clustered_bootstrap(
         confidence, correct = checked(*pair)
         if len(confidence) != len(cluster):
             raise ValueError(f"cell {name!r} has {len(confidence)} rows, image_id {len(cluster)}")
-        sample = Sample(confidence, correct, cluster, {}, {})
-        found = mean_metrics(sample, weights, checked_bins(bins))
-        if "ace" in metrics:
-            found |= equal_mass_metrics(sample, weights, bins)
-        if "smece" in metrics:
-            found |= smooth_metrics(sample, weights)
-        if set(metrics) - set(found):
-            found |= ranked_metrics(sample, weights)
-        unknown = [metric for metric in metrics if metric not in found]
-        if unknown:
-            raise ValueError(f"metric {unknown[0]!r} is unknown; known are {', '.join(found)}")
-        results[name] = {m: Bootstrap(float(found[m][0]), found[m][1:]) for m in metrics}
+        sample = Sample(confidence, correct, cluster, weights, checked_bins(bins))
+        results[name] = {}
+        for metric in metrics:
+            values = compute(metric, sample)
+            if values is None:
+                known = (key for key in METRICS if compute(key, sample) is not None)
+                raise ValueError(
+                    f"metric {metric!r} is unknown or needs more than confidence and correctness; "
+                    f"known are {', '.join([*sample.means, *known, 'smece'])}"
+                )
+            results[name][metric] = Bootstrap(float(values[0]), values[1:])
     return results
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecal.calibration.weighted import BinSums, Sample, bin_sums
+from prunecal.calibration.bins import BinSums, bin_sums
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.accuracy_matched import Tables, keys_of
 from prunecal.statistics.bootstrap import image_weights, interval
@@ -249,5 +249,5 @@ def measure(scores: Scores, sources: Sources) -> tuple[dict[str, NDArray], BinSu
     budgets = [found["budget"] for found in scores.cells]
     asked = weights * np.bincount(image)[:, None]
     tables |= saliency_tables(orders, budgets, sources.saliency(task, ids), asked)
-    rows = Sample(cell.confidence, cell.correct, image, {}, {})
-    return tables, bin_sums(rows, weights, scores.facts["bins"])
+    rows = cell.confidence, cell.correct, image
+    return tables, bin_sums(*rows, weights, scores.facts["bins"])

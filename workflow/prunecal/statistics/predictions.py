@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecal.calibration.proper import brier_rows, log_probabilities, surprise_rows
+from prunecal.calibration.logits import brier_rows, log_probabilities, surprise_rows
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 

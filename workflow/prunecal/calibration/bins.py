@@ -1,0 +1,122 @@
+"""Rows in equal-width bins of confidence, under many weightings at once: ECE and its relatives.
+
+Everything here is made of three sums per bin and weighting: of rows, of their confidence and of
+their correctness.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from prunecal.calibration.ranked import ratio
+
+
+def bin_edges(bins: int) -> NDArray:
+    """Return the edges 0, 1/bins, …, 1 as float64 quotients [bins + 1]."""
+    return np.arange(bins + 1) / bins
+
+
+def bin_index(confidence: NDArray, bins: int) -> NDArray:
+    """Return each confidence's bin, int64 [n]: bin b holds b/bins < confidence <= (b+1)/bins.
+
+    A confidence of 0 belongs to the first bin.
+    """
+    return np.searchsorted(bin_edges(bins)[1:-1], confidence, side="left")
+
+
+class BinSums(NamedTuple):
+    """Sums over the rows of each bin, float64 [bins, R]."""
+
+    count: NDArray
+    confidence: NDArray
+    correct: NDArray
+
+    @property
+    def gap(self) -> NDArray:
+        """The sum of (confidence - correct) in each bin."""
+        return self.confidence - self.correct
+
+    @property
+    def rows(self) -> NDArray:
+        """The number of rows of each weighting, float64 [R]; NaN where there is none."""
+        rows = self.count.sum(axis=0)
+        return np.where(rows > 0, rows, np.nan)
+
+    def ece(self) -> NDArray:
+        """Return the expected calibration error, float64 [R]."""
+        return gap_ece(self.gap, self.rows)
+
+    def ece_over(self) -> NDArray:
+        """Return the part of ECE from bins whose confidence is above their accuracy."""
+        return np.maximum(self.gap, 0).sum(axis=0) / self.rows
+
+    def ece_under(self) -> NDArray:
+        """Return the part of ECE from bins whose confidence is below their accuracy."""
+        return np.maximum(-self.gap, 0).sum(axis=0) / self.rows
+
+    def mce(self) -> NDArray:
+        """Return the largest |mean confidence - accuracy| of any bin that holds a row."""
+        largest = (np.abs(self.gap) / np.maximum(self.count, 1)).max(axis=0)
+        return np.where(self.count.sum(axis=0) > 0, largest, np.nan)
+
+    def ece_debiased(self) -> NDArray:
+        """Return the ECE less what noise alone adds to it, float64 [R]; it can fall below 0.
+
+        A bin whose accuracy has the standard error s shows |gap| of a folded normal around its true
+        gap; the excess of that mean over |gap|, estimated at the observed gap, is taken off (Kumar
+        et al., Verified Uncertainty Calibration, arXiv 1909.10155, section 5, here in closed form).
+        """
+        count = np.maximum(self.count, 1)
+        gap, accuracy = np.abs(self.gap) / count, self.correct / count
+        error = np.sqrt(np.maximum(accuracy * (1 - accuracy), 0) / np.maximum(count - 1, 1))
+        z = np.divide(gap, error, out=np.full_like(gap, np.inf), where=error > 0)
+        folded = error * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + gap * erf(z / np.sqrt(2))
+        return (self.count * (2 * gap - folded)).sum(axis=0) / self.rows
+
+    def brier_reliability(self) -> NDArray:
+        """Return the reliability term of the Brier score (Murphy 1973), float64 [R]."""
+        return (self.gap**2 / np.maximum(self.count, 1)).sum(axis=0) / self.rows
+
+    def brier_resolution(self) -> NDArray:
+        """Return the resolution term of the Brier score (Murphy 1973), float64 [R]."""
+        accuracy = self.correct.sum(axis=0) / self.rows
+        spread = (self.correct / np.maximum(self.count, 1) - accuracy) ** 2
+        return (self.count * spread).sum(axis=0) / self.rows
+
+    def brier_uncertainty(self) -> NDArray:
+        """Return the uncertainty term of the Brier score (Murphy 1973), float64 [R]."""
+        accuracy = self.correct.sum(axis=0) / self.rows
+        return accuracy * (1 - accuracy)
+
+
+def bin_sums(
+    confidence: NDArray, correct: NDArray, cluster: NDArray, weights: NDArray, bins: int
+) -> BinSums:
+    """Return the weighted sums per bin.
+
+    Args:
+        confidence: float64 [n].
+        correct: bool [n].
+        cluster: int [n], the row of `weights` that weighs each row.
+        weights: float64 [clusters, R].
+        bins: number of equal-width bins.
+    """
+    clusters = len(weights)
+    cell = bin_index(confidence, bins) * clusters + cluster
+    columns = (None, confidence, correct)
+    tables = (np.bincount(cell, column, bins * clusters) for column in columns)
+    return BinSums(*(table.reshape(bins, clusters) @ weights for table in tables))
+
+
+def gap_ece(gap: NDArray, rows: NDArray) -> NDArray:
+    """Return ECE = sum over bins of |gap| / rows, from the sums of (confidence - correct) per bin.
+
+    Args:
+        gap: float64 [bins, R] or [bins].
+        rows: number of rows, float64 [R] or a number; NaN results where it is 0 or NaN.
+    """
+    return ratio(np.abs(gap).sum(axis=0), rows)

@@ -1,0 +1,22 @@
+"""Probabilities and scores of rows of option logits."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def log_probabilities(table: NDArray) -> NDArray:
+    """Return the log-softmax over the last axis; -inf marks options that a row does not have."""
+    shifted = table - table.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def surprise_rows(table: NDArray, label: NDArray) -> NDArray:
+    """Return -log p(label) per row of `padded` logits, float64 [n]."""
+    return -np.take_along_axis(log_probabilities(table), label[:, None], axis=1)[:, 0]
+
+
+def brier_rows(table: NDArray, label: NDArray) -> NDArray:
+    """Return the multiclass Brier score per row of `padded` logits, float64 [n]."""
+    probability = np.exp(log_probabilities(table))
+    right = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
+    return (probability**2).sum(axis=1) - 2 * right + 1

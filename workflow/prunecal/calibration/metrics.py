@@ -1,0 +1,92 @@
+"""How each metric of the catalogue is computed: functions of a sample, by the metric's key.
+
+The public functions of `prunecal.calibration` are these on rows that all count once. A metric's
+name, unit and definition are in the catalogue, so that an edit of a label recomputes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecal.calibration.constants import BIN_COUNTS
+from prunecal.calibration.equal_mass import adaptive_calibration_errors
+from prunecal.calibration.ranked import RANKED
+from prunecal.calibration.sample import Sample
+from prunecal.calibration.smooth import smooth_calibration_errors
+
+Compute = Callable[[Sample], NDArray | None]  # float64 [R]; None where it does not apply
+
+
+def _binned(sample: Sample, name: str) -> NDArray:
+    return getattr(sample.bin_sums, name)()
+
+
+def _ranked(sample: Sample, key: str) -> NDArray:
+    return sample.ranked[key]
+
+
+def _adaptive(sample: Sample) -> NDArray:
+    rows = sample.confidence, sample.correct, sample.cluster
+    return adaptive_calibration_errors(*rows, sample.weights, sample.bins)
+
+
+def _smooth(sample: Sample) -> NDArray:
+    rows = sample.confidence, sample.correct, sample.cluster
+    return smooth_calibration_errors(*rows, sample.weights)
+
+
+def _temperature(sample: Sample) -> NDArray | None:
+    return None if sample.folds is None else np.exp(np.log(sample.temperatures).mean(axis=0))
+
+
+def _ece_temperature(sample: Sample) -> NDArray | None:
+    return None if sample.folds is None else sample.ece_at(sample.temperatures)
+
+
+def _ece_temperature_transfer(sample: Sample) -> NDArray | None:
+    if sample.folds is None or sample.folds.transferred is None:
+        return None
+    return sample.ece_at(sample.folds.transferred)
+
+
+BINNED = (
+    "ece", "ece_over", "ece_under", "ece_debiased", "mce", "brier_reliability", "brier_resolution",
+    "brier_uncertainty",
+)  # fmt: skip
+METRICS: dict[str, Compute] = {  # those that are no means over rows, see `Sample.means`
+    **{key: partial(_binned, name=key) for key in BINNED},
+    **{f"ece_{bins}_bins": partial(Sample.ece_in, bins=bins) for bins in BIN_COUNTS},
+    "ece_yes": partial(Sample.ece_of, group="yes"),
+    "ece_no": partial(Sample.ece_of, group="no"),
+    **{key: partial(_ranked, key=key) for key in RANKED},
+    "ace": _adaptive,
+}
+COSTLY: dict[str, Compute] = {  # the study computes them on fewer resamples
+    "smece": _smooth,
+    "temperature": _temperature,
+    "ece_temperature": _ece_temperature,
+    "ece_temperature_transfer": _ece_temperature_transfer,
+}
+
+
+def compute(key: str, sample: Sample) -> NDArray | None:
+    """Return a metric under each weighting, float64 [R]; None where the sample does not have it."""
+    function = METRICS.get(key) or COSTLY.get(key)
+    return sample.means.get(key) if function is None else function(sample)
+
+
+def compute_all(sample: Sample, few: Sample) -> dict[str, NDArray]:
+    """Return every metric by its key, float64 [R], the costly ones [r].
+
+    Args:
+        sample: rows under all R weightings.
+        few: the same rows under the first r of them.
+    """
+    values = dict(sample.means)
+    values |= {key: function(sample) for key, function in METRICS.items()}
+    values |= {key: function(few) for key, function in COSTLY.items()}
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,118 @@
+"""A sample of rows under many weightings of its clusters (images), from which metrics are computed.
+
+A weighting is one column of whole numbers, one per cluster: a bootstrap resample says how often
+each image was drawn, a column of ones gives the plain metric. What several metrics need is computed
+once, when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunecal.calibration._checks import checked, checked_bins
+from prunecal.calibration.bins import BinSums, bin_index, bin_sums, gap_ece
+from prunecal.calibration.crossfit import TwoFolds, cross_fitted_ece, temperatures
+from prunecal.calibration.ranked import Order, ranked_metrics
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows of one cell and subset, and R weightings of their clusters.
+
+    Attributes:
+        confidence: float64 [n].
+        correct: bool [n].
+        cluster: int [n], index of the row's cluster among the rows of `weights`.
+        weights: float64 [clusters, R] of whole numbers.
+        bins: number of bins of ECE and its relatives.
+        columns: values of the rows for further metrics that are means over rows, by the metric's
+            key, float64 [n] each.
+        groups: selections of rows of which the ECE is wanted, bool [n] each.
+        folds: logits and halves of the clusters, for temperature scaling; None without logits.
+    """
+
+    confidence: NDArray
+    correct: NDArray
+    cluster: NDArray
+    weights: NDArray
+    bins: int = 15
+    columns: Mapping[str, NDArray] = field(default_factory=dict)
+    groups: Mapping[str, NDArray] = field(default_factory=dict)
+    folds: TwoFolds | None = None
+
+    @cached_property
+    def means(self) -> dict[str, NDArray]:
+        """Weighted means over rows by the metric's key, float64 [R]; NaN without rows."""
+        confidence, correct = self.confidence, self.correct.astype(np.float64)
+        columns = {
+            "accuracy": correct,
+            "mean_confidence": confidence,
+            "overconfidence": confidence - correct,
+            "brier": (confidence - correct) ** 2,
+            **self.columns,
+        }
+        clusters = len(self.weights)
+        rows = (np.ones(len(correct)), *columns.values())
+        sums = [np.bincount(self.cluster, values, clusters) for values in rows]
+        count, *totals = np.stack(sums) @ self.weights
+        with np.errstate(invalid="ignore"):  # a weighting without rows has no mean: NaN
+            return {key: total / count for key, total in zip(columns, totals, strict=True)}
+
+    @cached_property
+    def bin_sums(self) -> BinSums:
+        """Sums over the rows of each bin of confidence."""
+        return bin_sums(self.confidence, self.correct, self.cluster, self.weights, self.bins)
+
+    @cached_property
+    def ranked(self) -> dict[str, NDArray]:
+        """Metrics of how confidence ranks the rows, by key, float64 [R]."""
+        order = Order(self.confidence, self.correct, self.cluster, len(self.weights))
+        return ranked_metrics(order, self.weights)
+
+    @cached_property
+    def temperatures(self) -> NDArray:
+        """The temperatures that fit each half of the clusters, float64 [2, R]."""
+        return temperatures(self.folds.slope, self.cluster, self.folds.fold, self.weights)
+
+    def ece_at(self, fitted: NDArray) -> NDArray:
+        """Return the ECE of each half of the clusters at the temperature of the other half.
+
+        Args:
+            fitted: as `temperatures`, of this sample or of another cell.
+        """
+        rows = self.folds.table, self.correct, self.cluster, self.folds.fold
+        return cross_fitted_ece(*rows, fitted, self.weights, self.bins)
+
+    def ece_of(self, group: str) -> NDArray | None:
+        """Return the ECE of one of the groups, float64 [R]; None if there is none of that name."""
+        return self.ece_in(self.bins, self.groups[group]) if group in self.groups else None
+
+    def ece_in(self, bins: int, rows: NDArray | slice = slice(None)) -> NDArray:
+        """Return the ECE in a number of bins, float64 [R]: for it alone, a bin's gap is enough.
+
+        Args:
+            bins: number of equal-width bins.
+            rows: bool [n], the rows that count, by default all.
+        """
+        confidence, cluster = self.confidence[rows], self.cluster[rows]
+        clusters = len(self.weights)
+        cell = bin_index(confidence, bins) * clusters + cluster
+        gap = np.bincount(cell, confidence - self.correct[rows], bins * clusters)
+        count = np.bincount(cluster, minlength=clusters) @ self.weights
+        return gap_ece(gap.reshape(bins, clusters) @ self.weights, count)
+
+
+def plain(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Sample:
+    """Return a sample whose rows all count once.
+
+    Raises:
+        ValueError: see `_checks.checked` and `_checks.checked_bins`.
+    """
+    confidence, correct = checked(confidence, correct)
+    cluster = np.zeros(len(confidence), dtype=np.intp)
+    return Sample(confidence, correct, cluster, np.ones((1, 1)), checked_bins(bins))
