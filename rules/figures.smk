@@ -210,6 +210,7 @@ rule draw_risk_coverage:
 
 rule draw_kept_tokens:
     input:
+        manifest=f"{RESULTS}/models/{{model}}/manifest.json",
         rankings=lambda wildcards: rankings(wildcards.model, wildcards.dataset),
         images=f"{RESULTS}/datasets/{{dataset}}/images.parquet",
     output:
@@ -238,6 +239,7 @@ rule draw_kept_tokens:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.kept_tokens --rankings {input.rankings} "
         "--budgets {params.budgets} --images {input.images} --image-mode {params.image} "
+        "--manifest {input.manifest} "
         "--model {wildcards.model} --dataset {wildcards.dataset} --folder {params.folder} --log {log}"
 
 

@@ -110,6 +110,7 @@ rule examples:
             f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS
         ],
         images=[f"{RESULTS}/datasets/{dataset}/images.parquet" for dataset in DATASETS],
+        manifests=[f"{RESULTS}/models/{model}/manifest.json" for model in MODELS],
     output:
         report(
             f"{AGGREGATES}/examples.html",
@@ -131,7 +132,7 @@ rule examples:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.single_questions --predictions {input.predictions} "
         "--rankings {input.rankings} --questions {input.questions} --images {input.images} "
-        "--crop {params.crop} --output {output} --log {log}"
+        "--manifests {input.manifests} --crop {params.crop} --output {output} --log {log}"
 
 
 # Its text is made of docstrings. `code` leaves them out on purpose: no edit of a docstring sets off

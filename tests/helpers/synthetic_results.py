@@ -200,7 +200,8 @@ def write(folder, settings=None):
                 _write_ranking(place / "ranking.safetensors", cell)
     weights = results / "models" / MODEL / "weights"
     weights.mkdir(parents=True)
-    files.write_json(results / "models" / MODEL / "manifest.json", {"digest": "0" * 64})
+    manifest = {"digest": "0" * 64, "image_mean": [0.5, 0.25, 0.0]}
+    files.write_json(results / "models" / MODEL / "manifest.json", manifest)
     curve = [("vision", step, "loss", 3 / step) for step in (1, 2, 4, 8)]
     curve += [("questions", step, "accuracy", 1 - 1 / step) for step in (2, 4, 8)]
     frame = pd.DataFrame(curve, columns=["phase", "step", "metric", "value"])

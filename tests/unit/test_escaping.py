@@ -101,6 +101,7 @@ def write_single_questions(results, folder):
         rankings=sorted(cells.glob("*/*/ranking.safetensors")),
         questions=sorted(results.glob("datasets/*/questions.parquet")),
         images=sorted(results.glob("datasets/*/images.parquet")),
+        manifests=sorted(results.glob("models/*/manifest.json")),
         output=folder / "page.html",
     )
     return (folder / "page.html").read_text(encoding="utf-8")

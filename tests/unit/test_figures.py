@@ -225,12 +225,12 @@ def test_faded_picture_shows_exactly_the_kept_patches():
 def test_pictures_are_shown_as_the_model_sees_them():
     wide = np.zeros((10, 30, 3), dtype=np.uint8)
     wide[:, 10:20] = (90, 150, 240)
-    with synthetic_results.io.BytesIO() as held:
-        Image.fromarray(wide).save(held, "PNG")
-        content = held.getvalue()
-    padded, cropped = (kept_tokens.square(content, mode) for mode in ("pad", "crop"))
-    assert padded[0, 0].tolist() == [30, 50, 80]  # the mean colour
-    assert (cropped == (90, 150, 240)).all()
+    image = Image.fromarray(wide)
+    padded, cropped = (
+        kept_tokens.square(image, mode, [0.5, 0.25, 0.1]) for mode in ("pad", "crop")
+    )
+    assert padded[0, 0].tolist() == [127, 63, 25]  # the processor's mean, not the picture's
+    assert (cropped[:, 30:-30] == (90, 150, 240)).all()  # its edges were resampled with more
 
 
 def test_shown_cells_are_the_ends_of_each_family(results):
@@ -331,7 +331,9 @@ def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
         dict(zip(fact["image_id"], file.get_tensor("order"), strict=True))
         for fact, file in zip(facts, opened, strict=True)
     ]
-    pictures = kept_tokens.first_pictures(results / "datasets/toy-pope/images.parquet", "pad", 2)
+    pictures = kept_tokens.first_pictures(
+        results / "datasets/toy-pope/images.parquet", "pad", [0.5] * 3, 2
+    )
     figure = kept_tokens.draw(chosen, orders, pictures, 8, "costs $5 & <b>more</b>")
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 2 * (len(chosen) + 1)

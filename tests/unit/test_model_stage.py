@@ -58,6 +58,26 @@ def test_a_local_folder_gives_a_manifest_without_its_path(folder, tmp_path):
     assert find_weights({"path": str(folder)}) == folder
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "mean"),
+    [
+        ("preprocessor_config.json", {"size": 56}, model_folder.CLIP_MEAN),
+        ("preprocessor_config.json", {"image_mean": [0.5, 0.5, 0]}, [0.5, 0.5, 0]),
+        ("processor_config.json", {"image_processor": {"image_mean": [0.1] * 3}}, [0.1] * 3),
+        ("processor_config.json", {"image_mean": None}, model_folder.CLIP_MEAN),
+        ("processor_config.json", {"image_processor": {"image_mean": [0.1, 2, 0]}}, None),
+        ("processor_config.json", {"image_mean": "red"}, None),
+    ],
+)
+def test_a_manifest_holds_the_colour_that_pads_images(folder, tmp_path, name, settings, mean):
+    (folder / name).write_text(json.dumps(settings))
+    if mean is None:
+        with pytest.raises(PrunecalError, match="image_mean .* give three numbers from 0 to 1"):
+            obtain(tmp_path, {"path": str(folder)})
+    else:
+        assert obtain(tmp_path, {"path": str(folder)})["image_mean"] == mean
+
+
 def test_a_repository_gives_the_same_files_and_is_found_again_offline(
     folder, tmp_path, monkeypatch
 ):

@@ -29,6 +29,7 @@ def arguments(results, output, count=6):
     parts += ["--rankings", *sorted(place.glob("*/*/ranking.safetensors"))]
     parts += ["--questions", *sorted(results.glob("datasets/*/questions.parquet"))]
     parts += ["--images", *sorted(results.glob("datasets/*/images.parquet"))]
+    parts += ["--manifests", *sorted(results.glob("models/*/manifest.json"))]
     parts += ["--crop", "--count", count, "--output", output]
     return single_questions.arguments_of([str(part) for part in parts])
 
@@ -79,9 +80,8 @@ def test_the_path_covers_exactly_the_dropped_patches():
 
 
 def test_pictures_are_small_and_complete():
-    held = io.BytesIO()
-    Image.new("RGB", (900, 600), (10, 200, 30)).save(held, "PNG")
-    uri = single_questions.picture_uri(held.getvalue(), "pad")
+    image = Image.new("RGB", (900, 600), (10, 200, 30))
+    uri = single_questions.picture_uri(image, "pad", [0.5] * 3)
     kind, content = re.fullmatch(r"data:image/(png|jpeg);base64,(.+)", uri).groups()
     with Image.open(io.BytesIO(base64.b64decode(content))) as image:
         assert image.size == (168, 168)

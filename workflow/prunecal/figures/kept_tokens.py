@@ -1,13 +1,12 @@
 """The same images under each strategy, the kept patches bright and the dropped ones faded.
 
 python -m prunecal.figures.kept_tokens --rankings R1 R2 … --budgets 4 8 16 --image-mode pad
-    --images images.parquet --model M --dataset D --folder D
+    --images images.parquet --manifest manifest.json --model M --dataset D --folder D
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ import numpy as np
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import naming, pooling, style
+from prunecal.models.llava import pad_to_square
+from prunecal.sources.image_files import decoded
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 IMAGES = 4  # pictures per figure
 PIXELS = 168  # side of a picture in the figure
@@ -41,7 +43,8 @@ def main(arguments: argparse.Namespace) -> None:
         rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
         orders.append(dict(zip(facts["image_id"], file.get_tensor("order"), strict=True)))
     table = pd.DataFrame(rows)
-    pictures = first_pictures(arguments.images, arguments.image_mode)
+    mean = files.read_object(arguments.manifest)["image_mean"]
+    pictures = first_pictures(arguments.images, arguments.image_mode, mean)
     budget = (pooling.smallest_and_middle(sorted(arguments.budgets)) or [0])[-1]
     title = f"{arguments.dataset}, {arguments.model}"
     figure = draw(columns(table), orders, pictures, budget, title)
@@ -50,30 +53,33 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def columns(strategies: pd.DataFrame) -> list[tuple[int, str]]:
-    """Choose what is drawn: each strategy's row in the table and its name, one seed of each."""
+    """Select what is drawn: each strategy's row in the table and its name, one seed of each."""
     looks = style.styles(strategies)
-    found = naming.strategies(strategies)
-    chosen: dict[str, tuple[int, str]] = {}
+    parameters_of = naming.strategies(strategies)
+    rows: dict[str, tuple[int, str]] = {}
     for number, label in enumerate(strategies["strategy"]):
-        family, parameters = found[label]
-        siblings = [other for kind, other in found.values() if kind == family]
+        family, parameters = parameters_of[label]
+        siblings = [other for kind, other in parameters_of.values() if kind == family]
         name = naming.strategy_name(family, parameters, siblings)
         if family != style.REFERENCE:
-            chosen.setdefault(looks[label].name, (number, name))
-    by_place = sorted(chosen, key=lambda name: _place(looks, name))
-    return [chosen[name] for name in by_place]
+            rows.setdefault(looks[label].name, (number, name))
+    by_place = sorted(rows, key=lambda name: _place(looks, name))
+    return [rows[name] for name in by_place]
 
 
 def _place(looks: dict[str, style.Style], name: str) -> int:
     return next(look.place for look in looks.values() if look.name == name)
 
 
-def first_pictures(path: Path, mode: str, count: int = IMAGES) -> dict[str, NDArray]:
+def first_pictures(
+    path: Path, mode: str, mean: list[float], count: int = IMAGES
+) -> dict[str, NDArray]:
     """Read a data set's first images as the model sees them: square, uint8 [P, P, 3], by image id.
 
     Args:
         path: images.parquet.
-        mode: "pad" to the square with the picture's mean colour, or "crop" its centre.
+        mode: "pad" to the square, or "crop" its centre.
+        mean: the colour of the padding, the `image_mean` of the model's manifest.
         count: how many.
     """
     import pyarrow.parquet as pq
@@ -81,23 +87,20 @@ def first_pictures(path: Path, mode: str, count: int = IMAGES) -> dict[str, NDAr
     files.read_table(path, ["image_id"])  # says readably what is wrong with the file, if anything
     batch = next(pq.ParquetFile(path).iter_batches(count, columns=["image_id", "bytes"]))
     return {
-        image_id: square(content, mode)
+        image_id: square(decoded(path, image_id, content), mode, mean)
         for image_id, content in zip(*(column.to_pylist() for column in batch), strict=True)
     }
 
 
-def square(content: bytes, mode: str) -> NDArray:
-    """Decode an image and make it square, uint8 [PIXELS, PIXELS, 3]."""
-    from PIL import Image
+def square(image: Image, mode: str, mean: list[float]) -> NDArray:
+    """Make an image square as the model does, uint8 [PIXELS, PIXELS, 3]."""
+    from PIL import ImageOps
+    from PIL.Image import Resampling
 
-    with Image.open(io.BytesIO(content)) as opened:
-        image = opened.convert("RGB")
-    width, height = image.size
-    side = max(width, height) if mode == "pad" else min(width, height)
-    mean = tuple(int(part) for part in np.asarray(image).reshape(-1, 3).mean(axis=0))
-    canvas = Image.new("RGB", (side, side), mean)
-    canvas.paste(image, ((side - width) // 2, (side - height) // 2))
-    return np.asarray(canvas.resize((PIXELS, PIXELS), Image.Resampling.BICUBIC))
+    image = image.convert("RGB")
+    if mode == "pad":
+        image = pad_to_square(image, tuple(int(channel * 255) for channel in mean))
+    return np.asarray(ImageOps.fit(image, (PIXELS, PIXELS), Resampling.BICUBIC))
 
 
 def fade(picture: NDArray, kept: NDArray, tokens: int) -> NDArray:
@@ -128,7 +131,7 @@ def fade(picture: NDArray, kept: NDArray, tokens: int) -> NDArray:
 
 
 def draw(
-    chosen: list[tuple[int, str]],
+    strategies: list[tuple[int, str]],
     orders: list[dict[str, NDArray]],
     pictures: dict[str, NDArray],
     budget: int,
@@ -137,7 +140,7 @@ def draw(
     """Draw a row per strategy and a column per image, the whole images on top.
 
     Args:
-        chosen: from `columns`.
+        strategies: from `columns`.
         orders: by ranking, each image's order int16 [N].
         pictures: from `first_pictures`.
         budget: tokens kept.
@@ -145,10 +148,10 @@ def draw(
     """
     from matplotlib import pyplot as plt
 
-    if not chosen:
+    if not strategies:
         return style.nothing("The study has no strategy that ranks an image's own tokens.")
     lines: list[tuple[str, Any]] = [("Whole image", None)]
-    lines += [(name, orders[number]) for number, name in chosen]
+    lines += [(name, orders[number]) for number, name in strategies]
     across = -(-len(lines) // 2)  # two blocks side by side, or the figure is a tower
     figure, grid = plt.subplots(
         across,
@@ -190,6 +193,7 @@ if __name__ == "__main__":
     parser.add_argument("--budgets", type=int, nargs="*", required=True, help="the study's budgets")
     parser.add_argument("--images", type=Path, required=True, help="images.parquet")
     parser.add_argument("--image-mode", choices=["pad", "crop"], required=True, help="as encoded")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model")
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--dataset", required=True, help="the data set's name")
     style.add_arguments(parser)

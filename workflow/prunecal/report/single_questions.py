@@ -20,10 +20,12 @@ from prunecal.core.errors import PrunecalError
 from prunecal.figures import cell_selection, naming, style
 from prunecal.figures.kept_tokens import square
 from prunecal.report import html
+from prunecal.sources.image_files import decoded
 from prunecal.storage import files
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL.Image import Image
 
 COUNT = 50
 
@@ -95,11 +97,11 @@ def dropped_path(kept: NDArray, tokens: int) -> str:
     return "".join(parts)
 
 
-def picture_uri(content: bytes, mode: str) -> str:
+def picture_uri(image: "Image", mode: str, mean: list[float]) -> str:
     """Return an image, square as the model sees it and small, as a data URI of PNG or JPEG."""
-    from PIL import Image
+    from PIL.Image import fromarray
 
-    image = Image.fromarray(square(content, mode))
+    image = fromarray(square(image, mode, mean))
     encoded = []
     for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 82})):
         held = io.BytesIO()
@@ -226,15 +228,20 @@ def main(arguments: argparse.Namespace) -> None:
     changes = [(task, change) for task in tasks for change in task.changes(share)]
     changes.sort(key=lambda pair: -abs(pair[1].size))
     cards = [task.card(change) for task, change in changes]
+    means = {
+        path.parent.name: files.read_object(path)["image_mean"] for path in arguments.manifests
+    }
     for path in arguments.images:
         table = files.read_table(path, ["image_id", "bytes"])
         row = {image: number for number, image in enumerate(table.column("image_id").to_pylist())}
         for (task, _), card in zip(changes, cards, strict=True):
             cell = task.cells[0]
             if cell["dataset"] == path.parent.name:
-                content = table.column("bytes")[row[card["question"]["image_id"]]].as_py()
-                mode = "crop" if cell["model"] in arguments.crop else "pad"
-                card["picture"] = picture_uri(content, mode)
+                image_id, model = card["question"]["image_id"], cell["model"]
+                content = table.column("bytes")[row[image_id]].as_py()
+                image = decoded(path, image_id, content)
+                mode = "crop" if model in arguments.crop else "pad"
+                card["picture"] = picture_uri(image, mode, means[model])
     html.write(
         arguments.output, "single_questions", title="The largest changes of confidence", cards=cards
     )
@@ -247,6 +254,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rankings", type=Path, nargs="*", default=[], help="of all strategies")
     parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="of all data sets")
+    parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="of all models")
     parser.add_argument("--crop", nargs="*", default=[], help="models that crop their images")
     parser.add_argument("--count", type=int, default=COUNT, help="questions on the page")
     parser.add_argument("--output", type=Path, required=True, help="HTML to write")

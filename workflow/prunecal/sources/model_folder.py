@@ -23,6 +23,8 @@ REQUIRED = {
     "tokenizer": ("tokenizer.json",),
     "image processor": ("preprocessor_config.json", "processor_config.json"),
 }
+# of transformers' CLIPImageProcessor, where a configuration is silent
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 INDEX = "model.safetensors.index.json"
 
 
@@ -42,7 +44,8 @@ def describe(
 
     Returns:
         `source` and, beside it, `family`, `files` (name, size in bytes, sha256; sorted by name)
-        and `digest`, the SHA-256 over all of `files`.
+        `image_mean`, the image processor's mean colour (three shares of full brightness), and
+        `digest`, the SHA-256 over all of `files`.
 
     Raises:
         PrunecalError: as `check`.
@@ -54,7 +57,23 @@ def describe(
         for path in progress(paths, total=len(paths), what="checksums", unit="file")
     ]
     whole = hashlib.sha256(canonical_json(files).encode()).hexdigest()
-    return {**source, "family": family, "files": files, "digest": whole}
+    mean = _image_mean(folder)
+    return {**source, "family": family, "files": files, "image_mean": mean, "digest": whole}
+
+
+def _image_mean(folder: Path) -> list[float]:
+    mean: Any = CLIP_MEAN
+    for name in REQUIRED["image processor"]:  # of two files the later counts, as in transformers
+        settings = read_json(folder / name) if (folder / name).is_file() else {}
+        settings = settings.get("image_processor", settings) if isinstance(settings, dict) else {}
+        mean = (settings.get("image_mean") if isinstance(settings, dict) else None) or mean
+    numbers = isinstance(mean, list) and all(isinstance(one, int | float) for one in mean)
+    if not (numbers and len(mean) == 3 and all(0 <= one <= 1 for one in mean)):
+        raise PrunecalError(
+            f"{folder}: its image processor has the image_mean {brief(mean)}; give three numbers "
+            "from 0 to 1"
+        )
+    return mean
 
 
 def _members(folder: Path) -> list[Path]:
