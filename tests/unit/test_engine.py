@@ -237,7 +237,7 @@ def test_too_little_memory_for_one_question_is_said(llava, features, asked, monk
         raise torch.OutOfMemoryError("pretended")
 
     monkeypatch.setattr(session, "_vision_batch", no_memory)
-    with pytest.raises(PrunecalError, match="too little memory for a single question"):
+    with pytest.raises(PrunecalError, match="out of memory with a single question"):
         run(session, "saliency", 5)
 
 

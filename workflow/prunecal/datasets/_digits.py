@@ -1,4 +1,4 @@
-"""What the data sets about handwritten digits have in common: canvases that are made here."""
+"""What the data sets about handwritten digits share: settings and canvases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Params(Parameters):
-    """Settings of questions about digits."""
+    """Settings of the questions about digits."""
 
     images: int = Field(
         320, ge=1, le=10**6, description="test canvases, each asked about several times"
@@ -25,12 +25,12 @@ class Params(Parameters):
 
 
 def made(params: Params, ask: Callable[[int, dict[str, Canvas]], Iterable[dict]]) -> Dataset:
-    """Make canvases from the test scans and ask about them.
+    """Draw canvases from the test scans and ask questions about them.
 
     Args:
-        params: how many, and from which seed.
-        ask: gives the questions, as rows of `Dataset.questions`, from the seed and the canvases by
-            image id.
+        params: number of canvases and seed.
+        ask: returns the questions, as rows of `Dataset.questions`, given the seed and the canvases
+            by image id.
     """
     import pandas as pd
 

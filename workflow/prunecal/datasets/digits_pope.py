@@ -1,4 +1,4 @@
-"""Polls about handwritten digits: POPE's form on images that are made here."""
+"""Polls about handwritten digits, in the form of POPE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Params = _digits.Params
 
 
 def load(params: Params) -> Dataset:
-    """Poll each canvas six times per subset: twelve distinct polls."""
+    """Ask six polls per canvas and subset, twelve of them distinct."""
     return _digits.made(params, _rows)
 
 

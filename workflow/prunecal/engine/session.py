@@ -1,4 +1,4 @@
-"""One cell after another on a loaded model: a data set's questions under a strategy and budget."""
+"""Run the cells of a data set, one after another, on a loaded model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Answers:
-    """What a cell yields, one entry per row of the data set.
+    """Results of a cell, one entry per row of the data set.
 
     Attributes:
-        logits: per row, float32 [options].
-        n_visual: visual tokens kept, int32 [rows].
+        logits: float32 [options] for each row.
+        n_visual: number of visual tokens kept, int32 [rows].
         coverage: evidence coverage of the kept tokens, float32 [rows].
         tokens_per_layer: mean number of visual tokens per decoder layer.
-        distinct: number of distinct (image, question) pairs that were computed.
+        distinct: number of distinct pairs of image and question, which were computed once.
     """
 
     logits: list[np.ndarray]
@@ -55,8 +55,8 @@ class Session:
         batch_tokens: tokens per micro-batch.
 
     Raises:
-        PrunecalError: the features are not this model's, a question's image has none, or its
-            options cannot be told apart.
+        PrunecalError: the features do not fit the model, an image has no features, or the options
+            of a question begin with the same token.
     """
 
     def __init__(
@@ -70,19 +70,21 @@ class Session:
                 model.project(self.features[:1, :1].to(model.device))
         except RuntimeError as error:  # another width or type
             raise PrunecalError(
-                f"{features} does not fit the model ({error}); encode again"
+                f"{features} does not fit the model ({error}); delete it and run snakemake again"
             ) from error
         self.visual_tokens = self.features.shape[1]
         image_index = {image: at for at, image in enumerate(files.array_facts(file)["image_id"])}
         missing = questions.loc[~questions["image_id"].isin(image_index.keys()), "image_id"]
         if len(missing):
-            raise PrunecalError(f"{features} lacks image {missing.iloc[0]!r}; encode again")
+            raise PrunecalError(
+                f"{features} lacks image {missing.iloc[0]!r}; delete it and run snakemake again"
+            )
         self.question_ids = questions["question_id"].to_numpy()
         # identical questions about one image are computed once
         columns = (questions["image_id"], questions["text"], map(tuple, questions["options"]))
-        asked = list(zip(*columns, strict=True))
-        distinct = {triple: at for at, triple in enumerate(dict.fromkeys(asked))}
-        self.row_to_distinct = np.array([distinct[triple] for triple in asked])
+        triples = list(zip(*columns, strict=True))
+        distinct = {triple: at for at, triple in enumerate(dict.fromkeys(triples))}
+        self.row_to_distinct = np.array([distinct[triple] for triple in triples])
         self.images = np.array([image_index[image] for image, _, _ in distinct])
         self.system, self.texts = self._tokenize([text for _, text, _ in distinct])
         self.vocabulary, self.options = self._options(distinct)
@@ -104,9 +106,9 @@ class Session:
             strategy: the strategy's module.
             params: its settings.
             budget: visual tokens to keep, K.
-            order: int16 [I, K], tokens to keep per image in order of selection; None for a
-                strategy that chooses inside the decoder.
-            coverage: float32 [I], evidence coverage of those tokens; None likewise.
+            order: int16 [I, K], the ranking: tokens to keep per image in order of selection; None
+                for a strategy that prunes inside the decoder.
+            coverage: float32 [I], evidence coverage of those tokens; None in the same case.
 
         Raises:
             PrunecalError: a ranking of other images or tokens, NaN or infinite logits (names the
@@ -115,7 +117,8 @@ class Session:
         images, tokens = self.features.shape[:2]
         if order is not None and (len(order) != images or order.max() >= tokens):
             raise PrunecalError(
-                "the ranking is of other images or tokens than the features; rerank"
+                "the ranking is of other images or tokens than the features; delete the strategy's "
+                "ranking.safetensors and run snakemake again"
             )
         run_batch = self._vision_batch if strategy.PRUNES == "before_llm" else self._decoder_batch
         kept = None if order is None else torch.from_numpy(order).long().sort(dim=1).values
@@ -127,14 +130,14 @@ class Session:
             while pending:
                 rows = pending.pop()
                 try:
-                    states, found = run_batch(rows, strategy, params, budget, kept, coverage)
+                    states, part = run_batch(rows, strategy, params, budget, kept, coverage)
                     logits.append(self.model.decoder.logits(states, vocabulary))
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     pending += self._smaller(rows, error)
                     continue
-                covered.append(found)
+                covered.append(part)
                 indices += [question for row in rows for question in row.questions]
-        # the plan orders questions by length; put them back
+        # the plan orders questions by length: restore the order of the data set
         back = np.argsort(indices)
         logits = torch.cat(logits).cpu().numpy()[back]
         covered = torch.cat(covered).cpu().numpy()[back]
@@ -196,13 +199,13 @@ class Session:
         return batches.assemble(rows, visual, positions, system + text_after, self.model.decoder)
 
     def _smaller(self, rows: list[Row], error: RuntimeError) -> list[list[Row]]:
-        """Return halves of a batch that did not fit the memory; raise what is not about memory."""
+        """Return the halves of a batch that did not fit into memory; reraise other errors."""
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise error
         parts = halves(rows, self.texts)
         if not parts:
             raise PrunecalError(
-                "too little memory for a single question; ask for more memory or a larger GPU"
+                "out of memory with a single question; request more memory or a larger GPU"
             ) from error
         log.warning("out of memory with %d images in a micro-batch: halving it", len(rows))
         if self.device.type == "cuda":
@@ -241,6 +244,6 @@ class Session:
         if wrong.any():
             row = int(np.flatnonzero(np.isin(self.row_to_distinct, np.flatnonzero(wrong)))[0])
             raise PrunecalError(
-                f"question {self.question_ids[row]!r} gets NaN or infinite logits "
+                f"question {self.question_ids[row]!r} has NaN or infinite logits "
                 f"({int(wrong.sum())} questions in all); check the weights, or use a wider dtype"
             )

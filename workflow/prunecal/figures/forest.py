@@ -69,7 +69,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     )
     marks = [
         Line2D([], [], marker="o", color="0.3", label=f"differs (adjusted p < {pooling.LEVEL:g})"),
-        Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="may be chance"),
+        Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="not significant"),
         Line2D([], [], color="0.3", linewidth=2, label=style.INTERVALS),
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=3)

@@ -45,7 +45,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
         Line2D([], [], linestyle="", marker="o", color="#0072b2",
                label=f"differs (adjusted p < {pooling.LEVEL:g})"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2", markerfacecolor="white",
-               label="may be chance"),
+               label="not significant"),
     ]  # fmt: skip
     figure.legend(handles=marks, loc="outside lower center", ncols=3)
     figure.suptitle("Change from the unpruned model: a point per strategy and budget in both")

@@ -53,7 +53,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     marks += [
         Line2D([], [], color="black", linestyle="--", label="accuracy alone: same confidences"),
         Line2D([], [], **dot, label=f"off it (adjusted p < {pooling.LEVEL:g})"),
-        Line2D([], [], **dot, markerfacecolor="white", label="may be chance"),
+        Line2D([], [], **dot, markerfacecolor="white", label="not significant"),
     ]
     figure.legend(handles=marks, loc="outside right center")
     style.note(

@@ -1,4 +1,4 @@
-"""LLaVA-1.5 and its like: CLIP tower, projector, Llama decoder, by transformers' own modules."""
+"""LLaVA-1.5 and models like it: CLIP tower, projector, Llama decoder; modules of transformers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Llava:
         return self.encode_pixels(self.pixels(images))
 
     def encode_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Do what `encode` does to images that are pixel values [B, 3, side, side] already."""
+        """Return what `encode` returns, from pixel values [B, 3, side, side]."""
         tower = self.model.model.vision_tower
         tower = getattr(tower, "vision_model", tower)  # transformers before 5.20 nests it
         layers = tower.encoder.layers
@@ -108,8 +108,8 @@ class Llava:
     def tokenize(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Return the token ids before the image, and each user text's ids after it.
 
-        The whole prompt is tokenized and then cut at its image token, so that every piece has the
-        ids that it has in the unbroken prompt.
+        The whole prompt is tokenized and then split at its image token, so that both parts have the
+        ids that they have in the whole prompt.
 
         Raises:
             PrunecalError: a text itself holds the image placeholder.
@@ -174,17 +174,17 @@ def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
 def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None:
     """Refuse a model that does not fit, before its weights are loaded."""
     vision = config.vision_config
-    found = (vision.image_size // vision.patch_size) ** 2
-    if found != visual_tokens:
+    tokens = (vision.image_size // vision.patch_size) ** 2
+    if tokens != visual_tokens:
         raise PrunecalError(
-            f"{folder} has {found} visual tokens per image but the config says "
+            f"{folder} has {tokens} visual tokens per image but the config says "
             f"visual_tokens: {visual_tokens}; correct it in `models`"
         )
     layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
     if not isinstance(layer, int) or layer == 0 or choice != "default":
         raise PrunecalError(
             f"{folder} takes its visual tokens from layer {layer} with strategy {choice!r}; the "
-            'family llava knows one layer without CLS ("default") alone, so take another model'
+            'model family llava supports only a single layer without CLS ("default"); use another model'
         )
 
 
