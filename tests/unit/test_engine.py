@@ -248,7 +248,7 @@ def test_nan_logits_name_the_question(llava, features, asked):
     first = asked.loc[asked["image_id"] == "image1", "question_id"].iloc[0]
     order = np.tile(np.arange(5, dtype=np.int16), (3, 1))
     strategy = plugins.load("strategies", "saliency")
-    with pytest.raises(PrunecalError, match=f"question '{first}' gets NaN"):
+    with pytest.raises(PrunecalError, match=f"question '{first}' has NaN"):
         session.run(strategy, strategy.Params(), 5, order, np.zeros(3, np.float32))
 
 

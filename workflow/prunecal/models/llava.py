@@ -184,7 +184,7 @@ def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None
     if not isinstance(layer, int) or layer == 0 or choice != "default":
         raise PrunecalError(
             f"{folder} takes its visual tokens from layer {layer} with strategy {choice!r}; the "
-            'model family llava supports only a single layer without CLS ("default"); use another model'
+            'model family llava supports a single layer without CLS ("default"); use another model'
         )
 
 
