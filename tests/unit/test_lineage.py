@@ -43,6 +43,7 @@ def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
     files.write_table(predictions, pa.table({"logits": [[logit, 0.0]]}), facts)
     inputs = (results / "datasets" / "d" / "questions.parquet", task / "features.safetensors")
     made_from = {path.name: file_digest(path) for path in inputs}
+    made_from[lineage.WEIGHTS] = weights
     made_from[lineage.CODE] = code or lineage.cell_code("llava", cell)
     ranking = task / cell["strategy"] / "ranking.safetensors"
     if ranking.exists():
@@ -255,20 +256,33 @@ def test_a_damaged_file_is_named_as_damaged_alone(results):
     assert reasons(results) == {}
 
 
+def test_a_cell_whose_weights_were_not_checked_is_named(results):
+    provenance = (results / "m" / "d" / RANKED).with_name("provenance.json")
+    note = files.read_json(provenance)
+    del note[lineage.MADE_FROM][lineage.WEIGHTS]
+    files.write_json(provenance, note)
+    said = "from weights that were not checked when they were loaded"
+    assert reasons(results) == {RANKED: said}
+
+
 def test_verify_counts_both_kinds_and_repair_removes_the_damaged_alone(results, caplog):
     write_cell(results, INSIDE, code="0" * 16)
     ranking = results / "m" / "d" / "saliency" / "ranking.safetensors"
     ranking.write_bytes(b"damaged")
-    message = "1 damaged files below .*`snakemake repair` removes them.* 1 files of another origin"
+    log = results.parent / "verify.log"
+    given = {"results": results, "record": False, "settings": None, "log": log}
+    message = "1 damaged files; run `snakemake repair`.*; 1 outdated files; run `xargs -0 rm -f <"
     with caplog.at_level("INFO", logger="prunecal"):
-        with pytest.raises(PrunecalError, match=message):
-            verify.main(
-                Namespace(results=results, repair=False, record=False, other_versions=False)
-            )
-        verify.main(Namespace(results=results, repair=True, record=False, other_versions=False))
+        with pytest.raises(PrunecalError, match=message) as told:
+            verify.main(Namespace(**given, repair=False))
+        verify.main(Namespace(**given, repair=True))
     assert f"{UNRANKED} was made by other code than this checkout's" in caplog.text
     assert "removed 1 files" in caplog.text
     assert not ranking.exists()
     assert (results / "m" / "d" / UNRANKED).exists()
     assert (results / "m" / "d" / RANKED).exists()
     assert verify.damaged_files(results) == []
+    command = str(told.value).split("`")[5]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert not (results / "m" / "d" / UNRANKED).exists()
+    assert reasons(results) == {}

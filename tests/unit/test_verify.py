@@ -1,13 +1,20 @@
+import json
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from prunecal import verify
+from prunecal.caching import lineage
+from prunecal.core.errors import PrunecalError
+from prunecal.sources import hub
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
+from prunecal.study.cells import load_study
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ def test_a_damaged_file_fails_the_check_and_a_repair_removes_it_alone(results):
     done = run(results)
     assert done.returncode == 1
     assert f"{results}/model/data/file1.json is missing or not as it was written" in done.stderr
-    assert f"2 damaged files below {results}; `snakemake repair` removes them" in done.stderr
+    assert "2 damaged files; run `snakemake repair`, which removes them" in done.stderr
     assert (results / "model" / "data" / "file1.json").exists()
 
     done = run(results, "--repair")
@@ -75,39 +82,109 @@ def test_a_damaged_file_fails_the_check_and_a_repair_removes_it_alone(results):
     assert verify.damaged_files(results) == []
 
 
+SOURCES = ["trained", "local", "hub"]
+
+
 @pytest.fixture
-def model(results):
-    """Write a trained model with its manifest."""
-    folder = results / "models" / "small"
-    (folder / "weights").mkdir(parents=True)
+def place(request, results, tmp_path, monkeypatch):
+    """Describe a model with its manifest; return where its files lie."""
+    kind = request.param
+    if kind == "trained":
+        place, source = results / "models" / "small" / "weights", {"train": {"recipe": "toy"}}
+    elif kind == "local":
+        place, source = tmp_path / "given", {}
+    else:
+        place = tmp_path / "snapshots" / "c"
+        source = {"repo": "a/b", "revision": "c"}
+        monkeypatch.setattr(hub, "locate", lambda *_: place)
+    place.mkdir(parents=True)
     listed = []
     for name in ("config.json", "model.safetensors"):
-        (folder / "weights" / name).write_text(f"content of {name}")
-        digest = file_digest(folder / "weights" / name)
-        listed.append({"name": name, "size": 1, "sha256": digest})
-    files.write_json(folder / "manifest.json", {"train": {"recipe": "toy"}, "files": listed})
-    return folder
+        (place / name).write_text(f"content of {name}")
+        size, digest = (place / name).stat().st_size, file_digest(place / name)
+        listed.append({"name": name, "size": size, "sha256": digest})
+    manifest = {**source, "family": "llava", "files": listed, "digest": "w"}
+    files.write_json(results / "models" / "small" / "manifest.json", manifest)
+    return place
+
+
+def settings(place):
+    """Return the settings of a study of that model, which lies in a local folder."""
+    model = {"name": "small", "family": "llava", "visual_tokens": 4, "path": str(place)}
+    return {
+        "title": "x",
+        "models": [model],
+        "datasets": [{"name": "d", "loader": "digits-pope"}],
+        "strategies": ["full"],
+        "budgets": [1],
+    }
+
+
+def unfit(results, place):
+    study = load_study(settings(place))
+    return [path for _, path, _ in verify.damaged_weights(results, study)]
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_damaged_weights_are_found_by_their_manifest_and_the_model_is_made_again(
-    results, model, name, damage
+@pytest.mark.parametrize("place", SOURCES, indirect=True)
+def test_weights_are_checked_wherever_they_lie_and_a_repair_has_them_described_anew(
+    results, place, name, damage
 ):
-    assert verify.damaged_files(results) == []
-    damage(model / "weights" / name)
-    assert verify.damaged_files(results) == [model / "weights" / name]
-    verify.main(Namespace(results=results, repair=True, record=False, other_versions=False))
+    assert unfit(results, place) == []
+    damage(place / name)
+    assert unfit(results, place) == [place / name]
+    arguments = {"results": results, "record": False, "log": None}
+    given = json.dumps(settings(place))
+    with pytest.raises(PrunecalError, match="1 damaged files; run `snakemake repair`"):
+        verify.main(Namespace(**arguments, repair=False, settings=given))
+    verify.main(Namespace(**arguments, repair=True, settings=given))
+    model = results / "models" / "small"
     assert not (model / "manifest.json").exists()
     assert not (model / "weights" / "model.safetensors").exists()
+    if model not in place.parents and damage != Path.unlink:  # they are the user's
+        assert sorted(path.name for path in place.iterdir()) == ["config.json", "model.safetensors"]
+    assert unfit(results, place) == []
     assert verify.damaged_files(results) == []
 
 
-def test_a_downloaded_models_files_lie_elsewhere(results):
-    listed = [{"name": "model.safetensors", "size": 1, "sha256": "0" * 64}]
-    manifest = {"repo": "a/b", "revision": "c", "files": listed}
-    files.write_json(results / "models" / "large" / "manifest.json", manifest)
-    assert verify.damaged_files(results) == []
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+def test_a_file_that_was_added_to_a_model_is_named(results, place):
+    (place / "tokenizer.model").write_text("another tokenizer")
+    assert unfit(results, place) == [place / "tokenizer.model"]
+
+
+@pytest.mark.parametrize("place", SOURCES, indirect=True)
+def test_weights_that_are_not_on_this_machine_are_not_called_bad(results, place, caplog):
+    if results in place.parents:
+        pytest.skip("a trained model's weights are results")
+    shutil.rmtree(place)
+    with caplog.at_level("INFO", logger="prunecal"):
+        assert unfit(results, place) == []
+    assert "the weights of small are not checked: " in caplog.text
+
+
+def write_cell(folder, weights, made_from):
+    facts = {"model_digest": weights}
+    files.write_table(folder / "predictions.parquet", pa.table({"x": [1]}), facts)
+    files.write_json(folder / "provenance.json", {lineage.MADE_FROM: made_from})
+
+
+@pytest.mark.parametrize("place", SOURCES, indirect=True)
+def test_a_repair_drops_cells_of_bad_weights_out_of_the_store_too(results, place):
+    folders = [results / "small" / "d" / "full", results / ".cells" / "ab"]
+    for folder in folders:
+        write_cell(folder / "1", "w", {})
+        write_cell(folder / "2", "w", {lineage.WEIGHTS: "w"})  # checked when they were loaded
+        write_cell(folder / "3", "other model", {})
+    given = {"results": results, "record": False, "log": None}
+    verify.main(Namespace(**given, repair=True, settings=json.dumps(settings(place))))
+    assert (folders[0] / "1" / "predictions.parquet").exists()  # the weights are good
+    flip(place / "model.safetensors")
+    verify.main(Namespace(**given, repair=True, settings=json.dumps(settings(place))))
+    for folder in folders:
+        left = {path.parent.name for path in folder.glob("*/*")}
+        assert left == {"2", "3"}
 
 
 def test_a_file_of_another_program_is_verified_once_it_is_recorded(results):
@@ -123,7 +200,7 @@ def test_a_file_of_another_program_is_verified_once_it_is_recorded(results):
 def test_only_a_file_can_be_recorded(results):
     done = run(results, "--record")
     assert done.returncode == 1
-    assert "is no file, so it has no checksum to record" in done.stderr
+    assert "is not a file; name one to record its checksum" in done.stderr
 
 
 def test_results_that_are_not_there_are_named(tmp_path):

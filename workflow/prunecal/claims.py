@@ -17,7 +17,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Evaluate all claims and write the verdicts."""
     claims, studied = read_claims(arguments.claims), read_scores(arguments.scores)
     verdicts = [evaluate(claim, studied, arguments.level) for claim in claims]
-    files.write_json(arguments.output, verdicts)
+    files.write_json(arguments.output, verdicts, [arguments.claims, *arguments.scores])
     for verdict in verdicts:
         cli.log.info("%s: %s", verdict["id"], verdict["verdict"])
 

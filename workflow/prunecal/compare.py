@@ -48,10 +48,12 @@ def main(arguments: argparse.Namespace) -> None:
         ("comparisons", comparisons, ("delta", "ci_low", "ci_high", "p", "p_adjusted")),
     ):
         table = _table(rows, parameters, numbers)
-        files.write_table(arguments.folder / f"{name}.parquet", table, facts)
-        _write_csv(arguments.folder / f"{name}.csv", table)
+        path = arguments.folder / f"{name}.parquet"
+        files.write_table(path, table, facts, arguments.scores)
+        _write_csv(path.with_suffix(".csv"), table, arguments.scores)
     detectable = [row for scores in studied for row in detectable_rows(scores)]
-    _write_csv(arguments.folder / "detectable.csv", pa.Table.from_pylist(detectable))
+    path = arguments.folder / "detectable.csv"
+    _write_csv(path, pa.Table.from_pylist(detectable), arguments.scores)
 
 
 def _table(rows: Rows, parameters: list[str], numbers: tuple[str, ...]) -> pa.Table:
@@ -71,8 +73,8 @@ def _column(values: list[Any], name: str) -> pa.Array:
     return pa.array(values)
 
 
-def _write_csv(path: Path, table: pa.Table) -> None:
-    with files.atomic(path) as temporary:
+def _write_csv(path: Path, table: pa.Table, sources: list[Path]) -> None:
+    with files.atomic(path, sources) as temporary:
         pyarrow.csv.write_csv(table, temporary)
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from prunecal import datasets
 from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
-from prunecal.core.parameters import sentence
+from prunecal.core.parameters import portable, sentence
 from prunecal.sources import image_files
 from prunecal.storage import files
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
-
-    from prunecal.core.parameters import Parameters
 
 GROUP_BYTES = 32_000_000  # images held in memory before they go to disk together
 
@@ -50,16 +48,6 @@ def main(arguments: argparse.Namespace) -> None:
     count = write_images(arguments.images, arguments.dataset, found, facts)
     files.write_table(arguments.questions, questions_table(found.questions), facts)
     cli.log.info("%s: %d questions, %d images", arguments.dataset, len(found.questions), count)
-
-
-def portable(params: Parameters) -> dict[str, Any]:
-    """Return the settings that are given and are not paths of this machine."""
-    given = params.model_dump(exclude_none=True)
-    return {key: value for key, value in given.items() if not _holds_path(value)}
-
-
-def _holds_path(value: object) -> bool:
-    return isinstance(value, Path) or (isinstance(value, list) and any(map(_holds_path, value)))
 
 
 def questions_table(questions: pd.DataFrame) -> pa.Table:

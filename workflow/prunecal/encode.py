@@ -57,7 +57,8 @@ def main(arguments: argparse.Namespace) -> None:
     features, saliency = torch.cat(features), torch.cat(saliency)
     _refuse_not_finite(ids, features)
     facts = {"image_id": ids, "model": described["digest"], **settings}
-    files.write_tensors(arguments.out, {"features": features, "saliency": saliency}, facts)
+    arrays = {"features": features, "saliency": saliency}
+    files.write_tensors(arguments.out, arrays, facts, [arguments.images])
     cli.log.info("encoded %d images into %s", len(ids), list(features.shape))
 
 

@@ -113,7 +113,11 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         **job.shared_facts,
     }
     order = coverage = None
-    made_from = {**job.inputs, lineage.CODE: lineage.cell_code(job.settings["family"], cell)}
+    made_from = {
+        **job.inputs,
+        lineage.WEIGHTS: job.manifest["digest"],
+        lineage.CODE: lineage.cell_code(job.settings["family"], cell),
+    }
     if strategy.PRUNES == "before_llm":
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
         orders, prefixes = lineage.ranking(ranking, budget)

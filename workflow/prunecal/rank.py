@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
             "coverage": torch.cat(coverages[variant]).numpy(),
         }
         facts = {"image_id": ids, "family": arguments.family, "parameters": parameters}
-        files.write_arrays(path, arrays, facts)
+        files.write_arrays(path, arrays, facts, [arguments.features])
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def main(arguments: argparse.Namespace) -> None:
         "bins": arguments.bins,
         "seed": arguments.seed,
     }
-    files.write_arrays(arguments.output, arrays, facts)
+    questions = [arguments.questions] if arguments.questions else []
+    files.write_arrays(arguments.output, arrays, facts, [*arguments.predictions, *questions])
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -1,20 +1,30 @@
-"""Hold every result against the checksum that it was written with, and against its origin.
+"""Check every result against its recorded checksum, and against what it was made from.
 
-Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too;
-the files of a trained model have theirs in the model's manifest. Whole files are held against the
-code that is here now, features and cells also against the weights and inputs (`caching.lineage`).
+Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too.
+A model's files are held against its manifest wherever they lie: trained, local, in the Hub's cache.
+Whole files are held against the code that is here now, features and cells against weights and
+inputs (`caching.lineage`), tables and score files against the predictions beneath them, all of a
+study's files against its settings (`caching.outdated`), and data sets against their local files.
 """
 
 import argparse
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
-from prunecal.caching import lineage
-from prunecal.core import cli
+from prunecal.caching import lineage, outdated
+from prunecal.caching.lineage import Foreign
+from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.core.parameters import local_paths
+from prunecal.sources import model_folder, weights
 from prunecal.storage import files
-from prunecal.storage.checksums import file_digest
+from prunecal.study.cells import load_study
+from prunecal.study.settings import Study
+
+STORE = ".cells"
 
 
 def damaged_files(results: Path) -> list[Path]:
@@ -22,75 +32,163 @@ def damaged_files(results: Path) -> list[Path]:
     recorded = results.rglob(".*.sha256")
     paths = sorted(path.with_name(path.name[1:].removesuffix(".sha256")) for path in recorded)
     checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
-    damaged = [path for path in checked if not files.undamaged(path)]
-    return sorted([*damaged, *_damaged_weights(results)])
+    return [path for path in checked if not files.undamaged(path)]
 
 
-def _damaged_weights(results: Path) -> Iterator[Path]:
-    for path in results.glob("models/*/manifest.json"):
-        if not files.undamaged(path):
-            continue  # it is on the list itself
-        described = files.read_object(path)
-        for file in described["files"] if "train" in described else []:
-            mine = path.parent / "weights" / file["name"]
-            if not mine.is_file() or file_digest(mine) != file["sha256"]:
-                yield mine
+def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple[Path, Path, str]]:
+    """Yield a model's manifest and each file that differs from it, and how.
+
+    Args:
+        results: folder of all results.
+        study: tells where a model in a local folder lies; its manifest does not.
+    """
+    local = {model.name: model.path for model in study.models if model.path} if study else {}
+    for manifest in sorted(results.glob("models/*/manifest.json")):
+        if not files.undamaged(manifest):
+            continue  # it is on the list of damaged files
+        described, name = files.read_object(manifest), manifest.parent.name
+        source = {key: described[key] for key in ("repo", "revision", "train") if key in described}
+        try:
+            place = weights.folder(source or {"path": local.get(name)}, manifest.parent / "weights")
+        except PrunecalError as error:
+            cli.log.info("the weights of %s are not checked: %s", name, error)
+            continue
+        if not place.is_dir() and "train" not in source:
+            cli.log.info("the weights of %s are not checked: %s is not there", name, place)
+            continue
+        for path, fault in model_folder.faults(place, described):
+            yield manifest, path, fault
+
+
+def other_data(results: Path, study: Study, damaged: Collection[Path]) -> Iterator[Foreign]:
+    """Yield the data sets whose local files are others than those that were read."""
+    for dataset in study.datasets:
+        questions = results / "datasets" / dataset.name / "questions.parquet"
+        loader = plugins.load("datasets", dataset.loader)
+        params = loader.Params(**(dataset.model_extra or {}))
+        paths = [path for _, value in params for path in local_paths(value)]
+        if not paths or not questions.is_file() or questions in damaged:
+            continue
+        missing = [path for path in paths if not path.exists()]
+        if missing:
+            cli.log.info("data set %s is not checked: %s is not there", dataset.name, missing[0])
+            continue
+        try:
+            revision = loader.load(params).revision
+        except PrunecalError as error:
+            yield Foreign(questions, f"from files that are not whole now: {error}")
+            continue
+        if revision != files.read_facts(questions).get("revision"):
+            yield Foreign(questions, f"from other files than lie in {paths[0]} now")
+
+
+def outdated_files(
+    results: Path, settings: dict[str, Any] | None, damaged: Collection[Path]
+) -> list[Foreign]:
+    """List the whole files that this checkout would not make from what is here now, sorted."""
+    rows = [
+        *lineage.foreign_files(results, damaged),
+        *outdated.from_other_sources(results, damaged),
+    ]
+    if settings is not None:
+        study = load_study(settings)
+        rows += outdated.of_other_settings(results, study, settings, damaged)
+        rows += other_data(results, study, damaged)
+    return sorted({row.path: row for row in reversed(rows)}.values())
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Name damaged files and those of another origin; with --repair, remove the damaged ones.
+    """Name damaged and outdated files; with --repair, remove the damaged ones.
 
-    Those of another origin are whole, and may have cost much: no more is done than to name them.
-    With --record, write the checksum of one file that another program made.
+    Outdated ones are whole and may have cost much: they are listed for the user to delete. With
+    --record, write the checksum of one file that another program made.
     """
+    results = arguments.results
     if arguments.record:
-        if not arguments.results.is_file():
-            raise PrunecalError(f"{arguments.results} is no file, so it has no checksum to record")
-        files.record(arguments.results)
+        if not results.is_file():
+            raise PrunecalError(f"{results} is not a file; name one to record its checksum")
+        files.record(results)
         return
-    if not arguments.results.is_dir():
-        raise PrunecalError(f"{arguments.results} is not a folder; name the one with the results")
-    damaged = damaged_files(arguments.results)
+    if not results.is_dir():
+        raise PrunecalError(f"{results} is not a folder; name the one with the results")
+    settings = json.loads(arguments.settings) if arguments.settings else None
+    damaged = damaged_files(results)
     for path in damaged:
         cli.log.warning("%s is missing or not as it was written", path)
-        if arguments.repair:
-            _remove(path)
+    unfit = list(damaged_weights(results, settings and load_study(settings)))
+    for manifest, path, fault in unfit:
+        cli.log.warning("%s %s, so %s does not describe it", path, fault, manifest)
     if arguments.repair:
-        cli.log.info("removed %d files", len(damaged))
+        _repair(results, damaged, unfit)
     if arguments.other_versions:
-        _remove_other_versions(arguments.results)
+        _remove_other_versions(results)
     if arguments.repair or arguments.other_versions:
         return
-    foreign = lineage.foreign_files(arguments.results, damaged)
-    for path, reason in foreign:
+    old = outdated_files(results, settings, damaged)
+    for path, reason in old:
         cli.log.warning("%s was made %s", path, reason)
     for remark in lineage.version_remarks(arguments.results):
         cli.log.warning(
             "%s; `snakemake repair_versions` removes the cells of other versions", remark
         )
     faults = []
-    if damaged:
+    if damaged or unfit:
         faults.append(
-            f"{len(damaged)} damaged files below {arguments.results}; "
-            "`snakemake repair` removes them, the next run makes them again"
+            f"{len(damaged) + len(unfit)} damaged files; run `snakemake repair`, which removes "
+            "them, and then `snakemake`, which makes them again"
         )
-    if foreign:
-        faults.append(
-            f"{len(foreign)} files of another origin below {arguments.results}; a run makes those "
-            "again whose code or weights changed; delete any others that should not be there"
-        )
+    if old:
+        faults.append(f"{len(old)} outdated files; {_how_to_delete(old, arguments.log)}")
     if faults:
         raise PrunecalError("; ".join(faults))
     cli.log.info("0 damaged files")
 
 
+def _how_to_delete(old: list[Foreign], log: Path | None) -> str:
+    """List outdated files beside the log; return the command that deletes them, as a sentence."""
+    if log is None:
+        return "delete them and run `snakemake` again"
+    listed = log.with_suffix(".outdated")
+    paths = [name for path, _ in old for name in (path, files.checksum_file(path))]
+    listed.write_bytes(b"".join(bytes(path) + b"\0" for path in paths))
+    return f"run `xargs -0 rm -f < {listed}`, which deletes them, and then `snakemake` again"
+
+
+def _repair(results: Path, damaged: list[Path], unfit: list[tuple[Path, Path, str]]) -> None:
+    for path in damaged:
+        _remove(path)
+    dropped = 0
+    for manifest in {manifest for manifest, _, _ in unfit}:
+        dropped += _drop_unchecked(results, files.read_object(manifest)["digest"])
+        trained = manifest.parent / "weights"
+        for path in [manifest, *(path for _, path, _ in unfit if trained in path.parents)]:
+            _remove(path)
+        _remove(trained / "model.safetensors")  # by which the workflow knows a trained model
+    cli.log.info("removed %d files", len(damaged) + len(unfit))
+    if dropped:
+        cli.log.info("removed %d cells whose weights were not checked when loaded", dropped)
+
+
+def _drop_unchecked(results: Path, digest: str) -> int:
+    """Remove a model's cells that may have been computed with damaged weights; return how many."""
+    dropped = 0
+    for predictions in [
+        *results.glob("[!.]*/*/*/*/predictions.parquet"),
+        *results.glob(f"{STORE}/*/*/predictions.parquet"),
+    ]:
+        provenance = predictions.with_name("provenance.json")
+        note = files.read_object(provenance) if provenance.is_file() else {}
+        is_checked = note.get(lineage.MADE_FROM, {}).get(lineage.WEIGHTS) == digest
+        if files.read_facts(predictions).get("model_digest") == digest and not is_checked:
+            _remove(predictions)
+            _remove(provenance)
+            dropped += 1
+    return dropped
+
+
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     files.checksum_file(path).unlink(missing_ok=True)
-    if path.parent.name == "weights":  # the workflow knows a model by its weights and manifest
-        (path.parent / "model.safetensors").unlink(missing_ok=True)
-        (path.parents[1] / "manifest.json").unlink(missing_ok=True)
-        files.checksum_file(path.parents[1] / "manifest.json").unlink(missing_ok=True)
 
 
 def _remove_other_versions(results: Path) -> None:
@@ -105,6 +203,7 @@ def _remove_other_versions(results: Path) -> None:
 if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("results", type=Path, help="folder to check, or the file to record")
+    parser.add_argument("--settings", help="JSON: the study's settings, to check against")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--repair", action="store_true", help="remove damaged files")
     wish.add_argument("--record", action="store_true", help="write the checksum of one file")

@@ -22,6 +22,7 @@ MADE_FROM = "made_from"  # keys of provenance.json
 PREDICTIONS = "predictions_sha256"
 RANKING = "ranking"  # keys of MADE_FROM, beside the names of the files that the cells share
 CODE = "code"
+WEIGHTS = "weights"  # the digest that the model's files were held against when they were loaded
 CELLS = "prunecal.infer"
 OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
@@ -164,6 +165,8 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
         return
     if made_from.get(CODE) != cell_code(facts["family"], cell):
         yield OTHER_CODE
+    if made_from.get(WEIGHTS) != facts.get("model_digest"):
+        yield "from weights that were not checked when they were loaded"
     questions, features, ranked = _inputs(results, path)
     for name, file in zip(SHARED, (questions, features), strict=True):
         if file.is_file() and made_from.get(name) != files.recorded(file):

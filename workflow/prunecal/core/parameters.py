@@ -60,6 +60,18 @@ class Parameters(BaseModel):
         return value
 
 
+def portable(params: Parameters) -> dict[str, Any]:
+    """Return the settings that are given and are not paths of this machine."""
+    given = params.model_dump(exclude_none=True)
+    return {key: value for key, value in given.items() if not local_paths(value)}
+
+
+def local_paths(value: Any) -> list[Path]:
+    """List the paths in a setting: itself, or the entries of a list."""
+    entries = value if isinstance(value, list) else [value]
+    return [entry for entry in entries if isinstance(entry, Path)]
+
+
 def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
     """Say in one sentence which setting of a `kind` is wrong, and what to give instead.
 

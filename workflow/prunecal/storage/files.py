@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "prunecal"
 CODE_VARIABLE = "PRUNECAL_CODE"  # in which a rule names the code of its job
-CODE_LINE = "# code "
+CODE_LINE = "# code "  # of a checksum's file, a comment to `sha256sum`
+SOURCE_LINE = "# from "
 PART = ".part"  # ends the name of a file that is being written
 VERSIONED = ("torch", "transformers", "datasets", "numpy", "scipy", "pandas", "pyarrow")
 
@@ -63,22 +64,30 @@ def record(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
+def atomic(path: Path | str, sources: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only if the block succeeds.
 
     The file's checksum is written beside it, so that `prunecal.verify` can tell later damage, with
     a line about the code that made it if the environment names it.
 
+    Args:
+        path: the file's final name.
+        sources: files that it is made from, to be recorded with their checksums.
+
     Raises:
         CannotWriteError: the disk is full or read-only, or the folder is not this user's.
     """
     path = Path(path)
-    with disk_errors.writing(path), _atomic(path) as temporary:
+    lines = [
+        f"{SOURCE_LINE}{file_digest(source)}  {os.path.relpath(source, path.parent)}\n"
+        for source in sources
+    ]
+    with disk_errors.writing(path), _atomic(path, "".join(lines)) as temporary:
         yield temporary
 
 
 @contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
+def _atomic(path: Path, sources: str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{part_prefix(path)}{secrets.token_hex(4)}{PART}")
     note = temporary.with_name(f"{temporary.name}.checksum")
@@ -88,12 +97,29 @@ def _atomic(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)  # safetensors puts a file of mode 0600 in its place
         text, code = f"{file_digest(temporary)}  {path.name}\n", os.environ.get(CODE_VARIABLE)
-        note.write_text(text + (f"{CODE_LINE}{code}\n" if code else ""), encoding="utf-8")
+        code_line = f"{CODE_LINE}{code}\n" if code else ""
+        note.write_text(text + code_line + sources, encoding="utf-8")
         temporary.replace(path)  # renamed once both are written: no file without its checksum
         note.replace(checksum_file(path))
     finally:
         temporary.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
+
+
+def sources_of(path: Path) -> dict[Path, str]:
+    """Return the files that a file was made from and their SHA-256 then, as far as it is known."""
+    try:
+        lines = checksum_file(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = [
+        line.removeprefix(SOURCE_LINE).split(maxsplit=1)
+        for line in lines
+        if line.startswith(SOURCE_LINE)
+    ]
+    return {
+        Path(os.path.normpath(path.parent / pair[1])): pair[0] for pair in pairs if len(pair) == 2
+    }
 
 
 def code_of(path: Path) -> str | None:
@@ -118,9 +144,9 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write readable JSON, atomically."""
-    with atomic(path) as temporary:
+def write_json(path: Path | str, value: Any, sources: Iterable[Path] = ()) -> None:
+    """Write readable JSON, atomically; `sources` as for `atomic`."""
+    with atomic(path, sources) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -147,13 +173,18 @@ def read_object(path: Path | str) -> schemas.Facts:
     return schemas.Facts(path, read_json(path))
 
 
-def write_table(path: Path | str, table: "pa.Table", facts: Mapping[str, Any]) -> None:
-    """Write a parquet file (zstd) whose metadata holds `facts`, atomically."""
+def write_table(
+    path: Path | str,
+    table: "pa.Table",
+    facts: Mapping[str, Any],
+    sources: Iterable[Path] = (),
+) -> None:
+    """Write a parquet file (zstd) whose metadata holds `facts`, atomically; `sources` likewise."""
     import pyarrow.parquet as pq
 
     kept = {key: value for key, value in (table.schema.metadata or {}).items() if key == b"pandas"}
     described = table.replace_schema_metadata(kept | {METADATA_KEY: canonical_json(facts)})
-    with atomic(path) as temporary:
+    with atomic(path, sources) as temporary:
         pq.write_table(described, temporary, compression="zstd")
 
 
@@ -202,21 +233,31 @@ def read_facts(path: Path | str) -> schemas.Facts:
     return schemas.Facts(path, schemas.read_json(path, found))
 
 
-def write_arrays(path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any) -> None:
+def write_arrays(
+    path: Path | str,
+    arrays: Mapping[str, "np.ndarray"],
+    facts: Any,
+    sources: Iterable[Path] = (),
+) -> None:
     """Write numpy arrays as safetensors, each fact a JSON text in its metadata, atomically."""
     import numpy as np
     from safetensors.numpy import save_file
 
     # the library writes a transposed or sliced array's memory as it lies, without a word
     arrays = {name: np.asarray(values, order="C") for name, values in arrays.items()}
-    _write_safetensors(save_file, path, arrays, facts)
+    _write_safetensors(save_file, path, arrays, facts, sources)
 
 
-def write_tensors(path: Path | str, tensors: Mapping[str, "torch.Tensor"], facts: Any) -> None:
+def write_tensors(
+    path: Path | str,
+    tensors: Mapping[str, "torch.Tensor"],
+    facts: Any,
+    sources: Iterable[Path] = (),
+) -> None:
     """Write torch tensors (bfloat16 too) as `write_arrays` writes arrays."""
     from safetensors.torch import save_file
 
-    _write_safetensors(save_file, path, tensors, facts)
+    _write_safetensors(save_file, path, tensors, facts, sources)
 
 
 def open_arrays(path: Path | str, framework: str = "numpy") -> schemas.Arrays:
@@ -242,10 +283,14 @@ def array_facts(file: schemas.Arrays) -> schemas.Facts:
 
 
 def _write_safetensors(
-    save_file: Callable[..., None], path: Path | str, arrays: Mapping[str, Any], facts: Any
+    save_file: Callable[..., None],
+    path: Path | str,
+    arrays: Mapping[str, Any],
+    facts: Any,
+    sources: Iterable[Path],
 ) -> None:
     metadata = {key: canonical_json(value) for key, value in facts.items()}
-    with atomic(path) as temporary:
+    with atomic(path, sources) as temporary:
         save_file(dict(arrays), temporary, metadata=metadata)
         _sort_metadata(temporary)
 

@@ -1,0 +1,163 @@
+"""Whole files that were made from other inputs, or with other settings, than are here now."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from prunecal.caching.lineage import Foreign
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.parameters import portable
+from prunecal.core.redaction import hidden
+from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
+from prunecal.study.cells import cells
+from prunecal.study.settings import plugin_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from prunecal.study.settings import Model, Study
+
+NEED_SOURCES = ("metrics.", "comparisons.", "detectable.", "claims.json")
+SCORES = "scores"  # the folder of score files, in a study's folder
+
+
+def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[Foreign]:
+    """Yield the files whose sources have changed since, and those that were made from such files.
+
+    Tables and score files that do not say from what they were made are named as well.
+
+    Args:
+        results: folder of all results.
+        damaged: files about which nothing can be said, with all that was made from them.
+    """
+    recorded = {path: files.sources_of(path) for path in _whole_files(results, damaged)}
+    stale: dict[Path, str] = {}
+    for path, sources in recorded.items():
+        changed = [source for source, digest in sources.items() if _differs(source, digest)]
+        if changed and changed[0] not in damaged:
+            stale[path] = f"from another {_short(changed[0], results)}"
+        elif not sources and _needs_sources(path, results):
+            stale[path] = "from files that it does not name"
+    while True:
+        more = {
+            path: f"from {_short(source, results)}, which is outdated"
+            for path, sources in recorded.items()
+            for source in sources
+            if path not in stale and source in stale
+        }
+        if not more:
+            break
+        stale |= more
+    yield from (Foreign(path, reason) for path, reason in stale.items())
+
+
+def _whole_files(results: Path, damaged: Collection[Path]) -> list[Path]:
+    names = (path.with_name(path.name[1:-7]) for path in results.rglob(".*.sha256"))
+    hidden_folders = (path for path in results.iterdir() if path.name.startswith("."))
+    left_out = {*damaged, *hidden_folders}
+    return sorted(path for path in names if not left_out & {path, *path.parents})
+
+
+def _needs_sources(path: Path, results: Path) -> bool:
+    place = path.relative_to(results).parts
+    is_score = SCORES in place[:2] and path.suffix == ".safetensors"
+    return is_score or (len(place) <= 2 and path.name.startswith(NEED_SOURCES))
+
+
+def _differs(source: Path, digest: str) -> bool:
+    """Tell whether a source has another content; one that is not there is not compared."""
+    return source.is_file() and (files.recorded(source) or file_digest(source)) != digest
+
+
+def _short(path: Path, results: Path) -> str:
+    return path.relative_to(results).as_posix() if results in path.parents else str(path)
+
+
+def of_other_settings(
+    results: Path, study: Study, settings: Mapping[str, Any], damaged: Collection[Path] = ()
+) -> Iterator[Foreign]:
+    """Yield the files of a study that were made with other settings than it has now.
+
+    Args:
+        results: folder of all results.
+        study: the study as it is now.
+        settings: what it was read from.
+        damaged: files about which nothing can be said.
+    """
+    aggregates = results / study.study
+    expected: list[tuple[Path, dict[str, Any]]] = []
+    for model in study.models:
+        expected += _of_model(results, study, model)
+    for dataset in study.datasets:
+        params = plugin_settings("datasets", "loader", dataset.loader, dataset.model_extra or {})
+        facts = {"loader": dataset.loader, "params": portable(params)}
+        folder = results / "datasets" / dataset.name
+        expected += [(folder / f"{name}.parquet", facts) for name in ("questions", "images")]
+    level = {"level": study.statistics.level}
+    expected += [(aggregates / f"{name}.parquet", level) for name in ("metrics", "comparisons")]
+    for path, facts in expected:
+        if path.is_file() and path not in damaged and (reason := _other(path, facts)):
+            yield Foreign(path, reason)
+    written = aggregates / "study.json"
+    if written.is_file() and written not in damaged:
+        before = files.read_json(written)
+        now = json.loads(hidden(json.dumps(dict(settings), ensure_ascii=False)))
+        keys = sorted(key for key in before.keys() | now if before.get(key) != now.get(key))
+        if keys:
+            yield Foreign(written, f"with other settings ({', '.join(keys)})")
+
+
+def _of_model(results: Path, study: Study, model: Model) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the files of a model and what their metadata should say."""
+    source, run = model.source(), model.run_settings()
+    kept = {key: source.get(key) for key in ("family", "repo", "revision", "train")}
+    yield results / "models" / model.name / "manifest.json", kept
+    studied = cells(study, model)
+    for dataset in study.datasets:
+        folder = results / model.name / dataset.name
+        yield folder / "features.safetensors", run
+        for cell in studied:
+            ranking = {"family": cell.family, "parameters": dict(cell.parameters)}
+            yield folder / cell.strategy / "ranking.safetensors", ranking
+            facts = {
+                "cell": {"model": model.name, "dataset": dataset.name, **cell.settings()},
+                "batch_tokens": study.inference.batch_tokens,
+                **run,
+            }
+            yield folder / cell.strategy / str(cell.budget) / "predictions.parquet", facts
+        scored = {
+            "cells": [cell.settings() for cell in studied],
+            "resamples": study.statistics.resamples,
+            "seed": study.statistics.seed,
+            "bins": study.statistics.bins,
+        }
+        path = results / study.study / SCORES / model.name / f"{dataset.name}.safetensors"
+        yield path, scored
+
+
+def _other(path: Path, expected: Mapping[str, Any]) -> str | None:
+    """Return the first setting that is not in a file's metadata, if any."""
+    try:
+        facts = _facts(path)
+    except PrunecalError as error:
+        return f"in another form than this checkout's: {error}"
+    for key, value in json.loads(files.canonical_json(expected)).items():
+        if facts.get(key) != value:
+            return f"with another {key} ({brief(facts.get(key))} instead of {brief(value)})"
+    return None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    if path.suffix == ".json":
+        return files.read_object(path)
+    if path.suffix == ".parquet":
+        return files.read_facts(path)
+    facts = dict(files.array_facts(files.open_arrays(path)))
+    if "cells" in facts:  # a score file, which says more of each
+        keys = ("strategy", "family", "parameters", "budget")
+        facts["cells"] = [{key: cell.get(key) for key in keys} for cell in facts["cells"]]
+        facts["resamples"] = max(facts["resamples"].values(), default=0)
+    return facts
