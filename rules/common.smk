@@ -18,6 +18,7 @@ from prunecal.study.cells import cells, load_study
 from prunecal.caching.fingerprint import code_record
 from prunecal.core.errors import PrunecalError
 from prunecal.core.plugins import load, module_name
+from prunecal.storage.digest_cache import NAME as DIGESTS, digest_of_all
 from slurm_polling import bound_waits
 
 bound_waits()  # of the SLURM plugin

@@ -23,6 +23,11 @@ rule data:
         settings=lambda wildcards: json.dumps(
             DATASETS[wildcards.dataset].params(), sort_keys=True
         ),
+        # any other content starts the job, one with an older time stamp too
+        contents=lambda wildcards: digest_of_all(
+            dataset_files(wildcards.dataset),
+            Path(RESULTS, "datasets", wildcards.dataset, DIGESTS),
+        ),
         code=lambda wildcards: code_record(
             "prunecal.data",
             module_name("datasets", DATASETS[wildcards.dataset].loader),

@@ -18,6 +18,11 @@ rule model:
         "../envs/conda.yaml"
     params:
         source=lambda wildcards: model_source(wildcards.model),
+        # any other content starts the job, one with an older time stamp too
+        contents=lambda wildcards: digest_of_all(
+            model_files(wildcards.model),
+            Path(RESULTS, "models", wildcards.model, DIGESTS),
+        ),
         code=lambda wildcards: model_code(wildcards.model),
     message:
         "Obtain the model {wildcards.model}"

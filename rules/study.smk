@@ -2,11 +2,14 @@
 
 from prunecal.core.redaction import hidden
 
+SETTINGS = json.dumps(dict(config), sort_keys=True)
+
 
 localrules:
     study,
     verify,
     repair,
+    repair_outdated,
     repair_versions,
     prune,
 
@@ -34,10 +37,12 @@ rule verify:
         "logs/verify.log",
     conda:
         "../envs/conda.yaml"
+    params:
+        settings=SETTINGS,
     message:
-        "Compare every result with its checksum and its origin"
+        "Check every result against its checksum, its sources and the study's settings"
     shell:
-        "python -m prunecal.verify results --log {log}"
+        "python -m prunecal.verify results --settings {params.settings:q} --log {log}"
 
 
 rule repair:
@@ -45,10 +50,25 @@ rule repair:
         "logs/repair.log",
     conda:
         "../envs/conda.yaml"
+    params:
+        settings=SETTINGS,
     message:
         "Remove damaged results, so that the next run makes them again"
     shell:
-        "python -m prunecal.verify results --repair --log {log}"
+        "python -m prunecal.verify results --settings {params.settings:q} --repair --log {log}"
+
+
+rule repair_outdated:
+    log:
+        "logs/repair.log",
+    conda:
+        "../envs/conda.yaml"
+    params:
+        settings=SETTINGS,
+    message:
+        "Remove outdated results, so that the next run makes them again"
+    shell:
+        "python -m prunecal.verify results --settings {params.settings:q} --outdated --log {log}"
 
 
 rule repair_versions:

@@ -265,24 +265,28 @@ def test_a_cell_whose_weights_were_not_checked_is_named(results):
     assert reasons(results) == {RANKED: said}
 
 
-def test_verify_counts_both_kinds_and_repair_removes_the_damaged_alone(results, caplog):
+def test_verify_counts_both_kinds_and_each_repair_removes_its_own_alone(results, caplog):
     write_cell(results, INSIDE, code="0" * 16)
     ranking = results / "m" / "d" / "saliency" / "ranking.safetensors"
     ranking.write_bytes(b"damaged")
-    log = results.parent / "verify.log"
-    given = {"results": results, "record": False, "settings": None, "log": log}
-    message = "1 damaged files; run `snakemake repair`.*; 1 outdated files; run `xargs -0 rm -f <"
+    message = "1 damaged files: run `snakemake repair`.*; 1 outdated.* `snakemake repair_outdated`"
     with caplog.at_level("INFO", logger="prunecal"):
-        with pytest.raises(PrunecalError, match=message) as told:
-            verify.main(Namespace(**given, repair=False))
-        verify.main(Namespace(**given, repair=True))
+        with pytest.raises(PrunecalError, match=message):
+            verify.main(arguments(results))
+        verify.main(arguments(results, repair=True))
     assert f"{UNRANKED} was made by other code than this checkout's" in caplog.text
     assert "removed 1 files" in caplog.text
     assert not ranking.exists()
     assert (results / "m" / "d" / UNRANKED).exists()
     assert (results / "m" / "d" / RANKED).exists()
     assert verify.damaged_files(results) == []
-    command = str(told.value).split("`")[5]
-    subprocess.run(["sh", "-c", command], check=True)
+    verify.main(arguments(results, outdated=True))
     assert not (results / "m" / "d" / UNRANKED).exists()
-    assert reasons(results) == {}
+    assert (results / "m" / "d" / RANKED).exists()
+    verify.main(arguments(results))
+
+
+def arguments(results, **wishes):
+    """Return what verify's command line gives."""
+    names = ("repair", "outdated", "record", "other_versions", "settings", "log")
+    return Namespace(results=results, **(dict.fromkeys(names) | wishes))

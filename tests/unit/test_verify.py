@@ -70,7 +70,7 @@ def test_a_damaged_file_fails_the_check_and_a_repair_removes_it_alone(results):
     done = run(results)
     assert done.returncode == 1
     assert f"{results}/model/data/file1.json is missing or not as it was written" in done.stderr
-    assert "2 damaged files; run `snakemake repair`, which removes them" in done.stderr
+    assert "2 damaged files: run `snakemake repair`, which removes them" in done.stderr
     assert (results / "model" / "data" / "file1.json").exists()
 
     done = run(results, "--repair")
@@ -120,6 +120,13 @@ def settings(place):
     }
 
 
+def arguments(results, place, **wishes):
+    """Return what verify's command line gives."""
+    names = ("repair", "outdated", "record", "other_versions", "log")
+    given = dict.fromkeys(names) | {"settings": json.dumps(settings(place))} | wishes
+    return Namespace(results=results, **given)
+
+
 def unfit(results, place):
     study = load_study(settings(place))
     return [path for _, path, _ in verify.damaged_weights(results, study)]
@@ -134,11 +141,9 @@ def test_weights_are_checked_wherever_they_lie_and_a_repair_has_them_described_a
     assert unfit(results, place) == []
     damage(place / name)
     assert unfit(results, place) == [place / name]
-    arguments = {"results": results, "record": False, "log": None}
-    given = json.dumps(settings(place))
-    with pytest.raises(PrunecalError, match="1 damaged files; run `snakemake repair`"):
-        verify.main(Namespace(**arguments, repair=False, settings=given))
-    verify.main(Namespace(**arguments, repair=True, settings=given))
+    with pytest.raises(PrunecalError, match="1 damaged files: run `snakemake repair`"):
+        verify.main(arguments(results, place))
+    verify.main(arguments(results, place, repair=True))
     model = results / "models" / "small"
     assert not (model / "manifest.json").exists()
     assert not (model / "weights" / "model.safetensors").exists()
@@ -177,11 +182,10 @@ def test_a_repair_drops_cells_of_bad_weights_out_of_the_store_too(results, place
         write_cell(folder / "1", "w", {})
         write_cell(folder / "2", "w", {lineage.WEIGHTS: "w"})  # checked when they were loaded
         write_cell(folder / "3", "other model", {})
-    given = {"results": results, "record": False, "log": None}
-    verify.main(Namespace(**given, repair=True, settings=json.dumps(settings(place))))
+    verify.main(arguments(results, place, repair=True))
     assert (folders[0] / "1" / "predictions.parquet").exists()  # the weights are good
     flip(place / "model.safetensors")
-    verify.main(Namespace(**given, repair=True, settings=json.dumps(settings(place))))
+    verify.main(arguments(results, place, repair=True))
     for folder in folders:
         left = {path.parent.name for path in folder.glob("*/*")}
         assert left == {"2", "3"}

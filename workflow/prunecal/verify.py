@@ -24,8 +24,6 @@ from prunecal.storage import files
 from prunecal.study.cells import load_study
 from prunecal.study.settings import Study
 
-STORE = ".cells"
-
 
 def damaged_files(results: Path) -> list[Path]:
     """List the files below a folder that are missing or differ from their checksum, sorted."""
@@ -98,11 +96,7 @@ def outdated_files(
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Name damaged and outdated files; with --repair, remove the damaged ones.
-
-    Outdated ones are whole and may have cost much: they are listed for the user to delete. With
-    --record, write the checksum of one file that another program made.
-    """
+    """Name damaged and outdated files; remove some of them, as the option says."""
     results = arguments.results
     if arguments.record:
         if not results.is_file():
@@ -120,38 +114,33 @@ def main(arguments: argparse.Namespace) -> None:
         cli.log.warning("%s %s, so %s does not describe it", path, fault, manifest)
     if arguments.repair:
         _repair(results, damaged, unfit)
+        return
     if arguments.other_versions:
         _remove_other_versions(results)
-    if arguments.repair or arguments.other_versions:
         return
     old = outdated_files(results, settings, damaged)
     for path, reason in old:
         cli.log.warning("%s was made %s", path, reason)
-    for remark in lineage.version_remarks(arguments.results):
+        if arguments.outdated:
+            _remove(path)
+    if arguments.outdated:
+        cli.log.info("removed %d outdated files", len(old))
+        return
+    for remark in lineage.version_remarks(results):
         cli.log.warning(
             "%s; `snakemake repair_versions` removes the cells of other versions", remark
         )
-    faults = []
-    if damaged or unfit:
-        faults.append(
-            f"{len(damaged) + len(unfit)} damaged files; run `snakemake repair`, which removes "
-            "them, and then `snakemake`, which makes them again"
+    faults = [
+        f"{count} {kind} files: run `snakemake {target}`, which removes them, and `snakemake` again"
+        for count, kind, target in (
+            (len(damaged) + len(unfit), "damaged", "repair"),
+            (len(old), "outdated", "repair_outdated"),
         )
-    if old:
-        faults.append(f"{len(old)} outdated files; {_how_to_delete(old, arguments.log)}")
+        if count
+    ]
     if faults:
         raise PrunecalError("; ".join(faults))
     cli.log.info("0 damaged files")
-
-
-def _how_to_delete(old: list[Foreign], log: Path | None) -> str:
-    """List outdated files beside the log; return the command that deletes them, as a sentence."""
-    if log is None:
-        return "delete them and run `snakemake` again"
-    listed = log.with_suffix(".outdated")
-    paths = [name for path, _ in old for name in (path, files.checksum_file(path))]
-    listed.write_bytes(b"".join(bytes(path) + b"\0" for path in paths))
-    return f"run `xargs -0 rm -f < {listed}`, which deletes them, and then `snakemake` again"
 
 
 def _repair(results: Path, damaged: list[Path], unfit: list[tuple[Path, Path, str]]) -> None:
@@ -172,17 +161,16 @@ def _repair(results: Path, damaged: list[Path], unfit: list[tuple[Path, Path, st
 def _drop_unchecked(results: Path, digest: str) -> int:
     """Remove a model's cells that may have been computed with damaged weights; return how many."""
     dropped = 0
-    for predictions in [
-        *results.glob("[!.]*/*/*/*/predictions.parquet"),
-        *results.glob(f"{STORE}/*/*/predictions.parquet"),
-    ]:
-        provenance = predictions.with_name("provenance.json")
-        note = files.read_object(provenance) if provenance.is_file() else {}
-        is_checked = note.get(lineage.MADE_FROM, {}).get(lineage.WEIGHTS) == digest
-        if files.read_facts(predictions).get("model_digest") == digest and not is_checked:
-            _remove(predictions)
-            _remove(provenance)
-            dropped += 1
+    for below in (lineage.CELLS_BELOW, lineage.STORED_BELOW):
+        for provenance in results.glob(below):
+            made_from = files.read_object(provenance).get(lineage.MADE_FROM, {})
+            predictions = provenance.with_name("predictions.parquet")
+            if not predictions.is_file() or made_from.get(lineage.WEIGHTS) == digest:
+                continue
+            if files.read_facts(predictions).get("model_digest") == digest:
+                _remove(predictions)
+                _remove(provenance)
+                dropped += 1
     return dropped
 
 
@@ -206,6 +194,7 @@ if __name__ == "__main__":
     parser.add_argument("--settings", help="JSON: the study's settings, to check against")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--repair", action="store_true", help="remove damaged files")
+    wish.add_argument("--outdated", action="store_true", help="remove outdated files")
     wish.add_argument("--record", action="store_true", help="write the checksum of one file")
     wish.add_argument(
         "--other-versions",

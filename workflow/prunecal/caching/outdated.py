@@ -129,6 +129,8 @@ def _of_model(results: Path, study: Study, model: Model) -> Iterator[tuple[Path,
             }
             yield folder / cell.strategy / str(cell.budget) / "predictions.parquet", facts
         scored = {
+            "model": model.name,
+            "dataset": dataset.name,
             "cells": [cell.settings() for cell in studied],
             "resamples": study.statistics.resamples,
             "seed": study.statistics.seed,

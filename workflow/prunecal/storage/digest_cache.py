@@ -74,7 +74,14 @@ class DigestCache:
 
 
 def digest_of_all(paths: Iterable[str | os.PathLike], cache: Path) -> str:
-    """Fingerprint the contents of files, in their order; an empty string if there are none."""
-    known = DigestCache(cache)
-    digests = [known.digest(Path(path)) for path in paths]
+    """Fingerprint the contents of files, in their order; an empty string if there are none.
+
+    A file that cannot be read is left to the stage that reads it, which says so.
+    """
+    known, digests = DigestCache(cache), []
+    for path in paths:
+        try:
+            digests.append(known.digest(Path(path)))
+        except OSError:
+            digests.append("unreadable")
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16] if digests else ""
