@@ -39,7 +39,9 @@ MODELS = {model.name: model for model in STUDY.models}
 DATASETS = {dataset.name: dataset for dataset in STUDY.datasets}
 CELLS = {name: cells(STUDY, model) for name, model in MODELS.items()}
 STRATEGIES = {cell.strategy: cell for found in CELLS.values() for cell in found}
-RANKED = {name: cell for name, cell in STRATEGIES.items() if cell.prunes == "before_llm"}
+RANKED = {
+    name: cell for name, cell in STRATEGIES.items() if cell.prunes == "before_llm"
+}
 PAIRS = [(model, dataset) for model in MODELS for dataset in DATASETS]
 
 

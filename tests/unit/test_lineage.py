@@ -216,11 +216,11 @@ def test_l_versions_that_differ_are_named_and_their_cells_removed_on_request(res
     here = torch_here()
     kept, removed = write_versions(results, CELL, here), write_versions(results, INSIDE, "2.0.0")
     with caplog.at_level("INFO", logger="prunecal"):
-        verify.main(Namespace(results=results, repair=False, record=False, other_versions=False))
+        verify.main(arguments(results))
         assert f"of 2 cells, 1 by torch 2.0.0 and 1 by torch {here} were made" in caplog.text
         assert f"1 of 2 cells were made by others than torch {here}" in caplog.text
         assert "transformers" not in caplog.text.partition("1 of 2 cells")[0]
-        verify.main(Namespace(results=results, repair=False, record=False, other_versions=True))
+        verify.main(arguments(results, other_versions=True))
     assert "removed 1 cells of other versions" in caplog.text
     assert kept.exists()
     assert (results / "m" / "d" / RANKED).exists()
