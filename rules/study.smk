@@ -12,6 +12,7 @@ localrules:
     repair_outdated,
     repair_versions,
     prune,
+    list,
 
 
 rule study:
@@ -94,3 +95,14 @@ rule prune:
         "Remove finished cells that no result uses, and what killed runs left half-written"
     shell:
         "python -m prunecal.prune --store {params.store} --results {params.results} --log {log}"
+
+
+rule list:
+    log:
+        "logs/list.log",
+    conda:
+        "../envs/conda.yaml"
+    message:
+        "Print what a study can name: strategies, loaders, model families, recipes, metrics"
+    shell:
+        "python -m prunecal.report.list --log {log}"
