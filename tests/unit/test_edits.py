@@ -31,11 +31,12 @@ PAGES = {
 }
 INFER = {"infer vision", "infer fastv"}
 RANK = {"rank scope", "rank random"}
+CACHED = (fingerprint._digest, fingerprint._path, fingerprint._beside, fingerprint._words)
 
 
 def digests(*changed):
     """Return the digests of all stages as a fresh process would after changes of some modules."""
-    for cached in (fingerprint._digest, fingerprint._path, fingerprint._beside):
+    for cached in CACHED:
         cached.cache_clear()
     for module in changed or list(fingerprint._modules):
         fingerprint._modules.pop(module, None)

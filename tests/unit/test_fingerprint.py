@@ -65,6 +65,7 @@ def progress(items, **options):
 
 
 def unused():
+    log.debug("unused")
     return 1
 
 
@@ -74,7 +75,7 @@ if __name__ == "__main__":
     run(parser.parse_args().x)
 ''',
     "helper": "def half(x):\n    from pack.lazy import TWO\n\n    return x / TWO\n",
-    "lazy": "TWO = 2\nTHREE = 3\n",
+    "lazy": "TWO = 2\nTHREE = 3\nSIX = TWO * THREE\n\n\ndef other():\n    return SIX\n",
     "deep": """from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
@@ -104,6 +105,7 @@ def twice(x, params):
     "annotated": "Kind = int\n",
     "imported": "X = 1\n",
 }
+CACHED = (fingerprint._digest, fingerprint._path, fingerprint._beside, fingerprint._words)
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def package(tmp_path, monkeypatch):
 
 def forget():
     """Forget what was read, as a fresh process would."""
-    for cached in (fingerprint._digest, fingerprint._path, fingerprint._beside):
+    for cached in CACHED:
         cached.cache_clear()
     fingerprint._modules.clear()
 
@@ -161,7 +163,7 @@ def change(path, old, new):
         ("stage", "import Kind", "import Kind as Sort"),
         ("stage", 'help="a number"', 'help="a whole number", metavar="X"'),
         ("stage", 'description="A stage."', 'description="The stage."'),
-        ("stage", "def unused():\n    return 1", "def unused():\n    return 2"),
+        ("stage", "return 1\n", "return 2\n"),
         ("stage", "    for step in progress(range(x)", "    for at in progress(range(x)"),
         ("annotated", "int", "float"),
         ("strategies/one", 'LABEL = "One"', 'LABEL = "First"'),
@@ -217,6 +219,7 @@ def test_a_touched_file_keeps_the_digest(package):
         ("__init__", "", "import warnings\n\nwarnings.simplefilter('error')\n"),
         ("deeper", "TABLE", "VERSION = 2\nTABLE"),
         ("storage/__init__", "VERSION = 1", "VERSION = 2"),
+        ("helper", "def half", "ANOTHER = 1\n\n\ndef half"),
     ],
 )
 def test_what_may_change_a_number_changes_the_digest(package, file, old, new):

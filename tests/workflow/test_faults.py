@@ -149,7 +149,7 @@ def test_what_a_killed_job_left_half_written_is_pruned_and_nothing_else(project,
 
 def test_results_of_other_code_are_named_until_they_are_made_again(project, undisturbed):
     package = project.folder / "workflow" / "prunecal"
-    for name in ("engine/cell.py", "strategies/scope.py"):
+    for name in ("engine/batch.py", "strategies/scope.py"):
         with (package / name).open("a") as file:
             file.write("\nCHANGED = True\n")
     said = project.run("verify", fails=True)

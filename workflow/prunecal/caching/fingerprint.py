@@ -2,8 +2,9 @@
 
 Followed from a stage's `__main__` are the functions, classes, methods and constants that it names,
 in this package and in the plugins that it loads, each reduced to what can change a number
-(`caching.normal_form`). Plumbing rooms are not followed. What no digest sees is covered by hand: a
-module-level `VERSION` counts for every stage that imports its module, `storage.VERSION` for all.
+(`caching.normal_form`); and constants that nothing names, of which nobody can tell what reads them.
+Plumbing rooms are not followed. What no digest sees is covered by hand: a module-level `VERSION`
+counts for every stage that imports its module, `storage.VERSION` for all.
 docs/caching.md says what that means for an edit.
 
 Nothing heavy is imported: the Snakefile needs this on every start.
@@ -16,6 +17,7 @@ import functools
 import hashlib
 import importlib.util
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]  # the folder that is on the import p
 PLUMBING = ("core", "storage", "caching", "sources.hub", "sources.safe_paths")
 PAGE, NUMBERS = "page", "numbers"  # kinds of digests
 LABEL = "LABEL"  # a plugin's display name: shown by pages, never part of a number
-_modules: dict[str, Module] = {}  # read so far
 WORD = re.compile(r"[A-Za-z_]\w*")
+_modules: dict[str, Module] = {}  # read so far
 
 
 def source_digest(*modules: str) -> str:
@@ -107,8 +109,22 @@ class _Walk:
                 self._pending.append((f"{root}.storage", VERSION))
         for module in modules:
             self._start(module)
+        self._take_pending()
+        self._pending += self._orphans()
+        self._take_pending()
+
+    def _take_pending(self) -> None:
         while self._pending:
             self._take(*self._pending.pop())
+
+    def _orphans(self) -> list[tuple[str, str]]:
+        """List the constants that no module names: what reads them cannot be told."""
+        return [
+            (module, name)
+            for module in self._opened
+            for name in self._module(module).constants
+            if _words(module.partition(".")[0])[name] == 1 and not name.startswith("__")
+        ]
 
     def _start(self, module: str) -> None:
         """Take in a module that is run, or a plugin of which any part may be used."""
@@ -254,6 +270,15 @@ def _path(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.has_location else None
 
 
+@functools.cache
+def _words(root: str) -> Counter[str]:
+    """Count the words in all code of this project."""
+    words: Counter[str] = Counter()
+    for path in (ROOT / root).rglob("*.py"):
+        words.update(WORD.findall(path.read_text(encoding="utf-8")))
+    return words
+
+
 def _is_plumbing(module: str) -> bool:
     inside = module.partition(".")[2]
     return any(f"{inside}.".startswith(f"{room}.") for room in PLUMBING)
@@ -273,6 +298,7 @@ def _every_plugin(root: str, folder: str) -> list[str]:
     return [*(f"{root}.{folder}.{name}" for name in sorted(names)), *_declared_plugins(folder)]
 
 
+@functools.cache
 def _declared_plugins(folder: str) -> list[str]:
     """List the modules of the plugins that other distributions declare."""
     modules = [plugins.module_name(folder, name) for name in plugins.names(folder)]

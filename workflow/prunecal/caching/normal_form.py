@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from typing import Any
 
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log", "warn"}
 LOGGERS = {"log", "logger", "logging", "warnings"}
@@ -40,6 +41,7 @@ NO_EFFECT = {
 UNCLEAR = {"locals", "vars", "globals", "dir", "eval", "exec"}  # may use any name
 BUILTINS = set(dir(builtins))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+LEAVES = (ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop, ast.alias)
 EFFECTS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
@@ -75,6 +77,10 @@ class Strip(ast.NodeTransformer):
 
     A call that loses descriptions keeps them in its attribute `texts`.
     """
+
+    def visit(self, node: ast.AST) -> Any:
+        """Visit a node, unless it can hold nothing to leave out."""
+        return node if isinstance(node, LEAVES) else super().visit(node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         """Visit what a node holds; a block that is left empty gets a `pass`."""

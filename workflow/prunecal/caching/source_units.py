@@ -57,6 +57,7 @@ class Module:
         stars: modules of which it imports all names.
         always: names of what runs when it is imported.
         main: names of what runs when it is started.
+        constants: names to which a plain assignment gives a value.
     """
 
     def __init__(self, name: str, path: Path) -> None:
@@ -67,6 +68,7 @@ class Module:
         self.stars: set[str] = set()
         self.always: list[str] = []
         self.main: list[str] = []
+        self.constants: list[str] = []
         self._units: dict[str, list[Unit]] = {}
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             self._add(node)
@@ -90,6 +92,7 @@ class Module:
             elif isinstance(node, ast.ClassDef) and not node.bases:
                 self._part(node)
         elif names := _assigned(node):
+            self.constants += names
             for name in names:
                 self.nodes.setdefault(name, []).append(node)
                 self.always += [VERSION] if name == VERSION else []
