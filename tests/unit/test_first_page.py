@@ -49,6 +49,18 @@ def test_a_question_without_a_subset_or_words_is_shown(tmp_path):
     assert row in page
 
 
+def test_l_page_says_when_cells_were_made_by_several_versions(tmp_path):
+    results = synthetic_results.write(tmp_path)
+    said = "The cells were made by 2 versions of torch: "
+    assert said not in write_first_page(results, tmp_path)
+    path = min(results.glob("*/*/*/*/provenance.json"))
+    note = files.read_json(path)
+    versions = note["versions"] | {"torch": "2.0.0"}
+    files.write_json(path, note | {"versions": versions})
+    page = " ".join(write_first_page(results, tmp_path).split())
+    assert f"{said}2.0.0 (1 cells), {note['versions']['torch']} (" in page
+
+
 def test_page_repeats_byte_for_byte(results, tmp_path):
     assert write_first_page(results, tmp_path) == write_first_page(results, tmp_path)
 

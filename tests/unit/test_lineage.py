@@ -217,8 +217,9 @@ def test_l_versions_that_differ_are_named_and_their_cells_removed_on_request(res
     kept, removed = write_versions(results, CELL, here), write_versions(results, INSIDE, "2.0.0")
     with caplog.at_level("INFO", logger="prunecal"):
         verify.main(arguments(results))
-        assert f"of 2 cells, 1 by torch 2.0.0 and 1 by torch {here} were made" in caplog.text
-        assert f"1 of 2 cells were made by others than torch {here}" in caplog.text
+        named = f"made by 2 versions of torch: 2.0.0 (1 cells), {here} (1 cells)"
+        assert named in caplog.text
+        assert f"1 of 2 cells were made by other versions than torch {here}" in caplog.text
         assert "transformers" not in caplog.text.partition("1 of 2 cells")[0]
         verify.main(arguments(results, other_versions=True))
     assert "removed 1 cells of other versions" in caplog.text
@@ -233,7 +234,7 @@ def test_l_cells_of_one_other_version_are_named_too(results):
     for cell in (CELL, INSIDE):
         write_versions(results, cell, "2.0.0")
     (remark,) = lineage.version_remarks(results)
-    assert remark.startswith(f"2 of 2 cells were made by others than torch {torch_here()}")
+    assert remark.startswith(f"2 of 2 cells were made by other versions than torch {torch_here()}")
 
 
 def torch_here():

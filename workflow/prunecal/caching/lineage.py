@@ -76,8 +76,11 @@ def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
     for library in LIBRARIES:
         counts = Counter(versions.get(library, "unknown") for versions in cells)
         if len(counts) > 1:
-            parts = [f"{count} by {library} {number}" for number, count in sorted(counts.items())]
-            remarks.append(f"of {len(cells)} cells, {' and '.join(parts)} were made")
+            numbers = ", ".join(f"{number} ({n} cells)" for number, n in sorted(counts.items()))
+            remarks.append(
+                f"The cells were made by {len(counts)} versions of {library}: {numbers}; "
+                "differences between cells may come from that"
+            )
     return remarks
 
 
@@ -86,7 +89,9 @@ def version_remarks(results: Path) -> list[str]:
     made = [_versions(path) for path in results.glob(CELLS_BELOW)]
     other = len(cells_of_other_versions(results))
     here = " and ".join(f"{library} {metadata.version(library)}" for library in LIBRARIES)
-    installed = [f"{other} of {len(made)} cells were made by others than {here}, installed here"]
+    installed = [
+        f"{other} of {len(made)} cells were made by other versions than {here}, installed here"
+    ]
     return mixed_versions(made) + (installed if other else [])
 
 

@@ -15,6 +15,7 @@ from prunecal.figures import pooling
 from prunecal.report import html
 from prunecal.report.first_page_tables import cells_table, claim_rows, counted, provenance
 from prunecal.report.first_page_text import QUESTION, findings, join, limits
+from prunecal.report.provenance import version_limits
 from prunecal.storage import files
 from prunecal.study.cells import load_study
 
@@ -54,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
         claims=claim_rows(claims),
         counts=counted([claim["verdict"] for claim in claims]),
         datasets=datasets.to_dict("records"),
-        limits=limits(study, detectable),
+        limits=[*limits(study, detectable), *version_limits(cells["versions"].dropna())],
         provenance=provenance(study, cells),
         files=vars(arguments),
     )

@@ -1,10 +1,12 @@
 """What each cell cost and what made it; what a decoder computes on visual tokens."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from prunecal.caching import lineage
 from prunecal.core.redaction import expanded
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
@@ -106,6 +108,16 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
             }
         )
     return rows
+
+
+def version_limits(versions: Iterable[str]) -> list[str]:
+    """Say which versions of the libraries that run models made the cells, if there are several.
+
+    Args:
+        versions: column of provenance.csv, for example "python 3.12.1, torch 2.13.0".
+    """
+    cells = [dict(part.split(" ", 1) for part in text.split(", ")) for text in versions]
+    return [f"{remark}." for remark in lineage.mixed_versions(cells)]
 
 
 def page_values(rows: list[dict[str, Any]]) -> dict[str, Any]:
