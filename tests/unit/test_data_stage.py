@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from prunecal import data
+from prunecal import data, datasets
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import Dataset, pope
 from prunecal.storage import files
@@ -112,20 +112,26 @@ def test_a_fault_ends_with_one_sentence_and_the_traceback_in_the_log(source, tmp
     done = run(source, tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
-        f"{source}/a.jpg is missing, and 0 more of the 2 images that the questions name; put them "
-        f"there or correct `images:`"
+        f"{source}/a.jpg is missing; put it there or correct `images:` (0 more of the 2 images "
+        f"that the questions name cannot be used)"
     ]
     assert "Traceback" in (tmp_path / "out" / "log.txt").read_text()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["log.txt"]
 
 
 @pytest.mark.parametrize(
-    ("images", "came"), [(["b"], "None"), (["a", "b"], "'a'"), (["b", "b"], "'b'")]
+    ("images", "fault"),
+    [
+        (["b"], "expected the image 'a', got no further image"),
+        (["a", "b"], "expected the image 'b', got the image 'a'"),
+        (["b", "b"], "expected the image 'a', got the image 'b'"),
+        (["b", "a", "a"], "expected no further image, got the image 'a'"),
+    ],
 )
-def test_an_image_out_of_turn_is_named(tmp_path, images, came):
+def test_an_image_out_of_turn_is_named(tmp_path, images, fault):
     questions = pd.DataFrame({"image_id": ["b", "a", "b"]})
     found = Dataset(questions, ((name, IMAGES[name]) for name in images), "1")
-    with pytest.raises(PrunecalError, match=f"image '.' was due and {came} came"):
+    with pytest.raises(PrunecalError, match=fault):
         data.write_images(tmp_path / "images.parquet", "polls", found, {})
 
 
@@ -152,3 +158,20 @@ def test_an_unknown_setting_is_named(tmp_path):
     )
     assert done.returncode == 1
     assert "data set polls: 'split' is unknown; known are repo" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "label"), [(129, 0), (200, 150), (128, 128)], ids=["129", "200", "no such label"]
+)
+def test_options_beyond_what_a_column_holds_are_refused(tmp_path, options, label):
+    row = {"question_id": "1", "image_id": "b", "subset": "s", "text": "Which?", "label": label}
+    questions = pd.DataFrame([{**row, "options": [f"o{number}" for number in range(options)]}])
+    with pytest.raises(PrunecalError, match="row 0 .*(at most 128|outside its options)"):
+        datasets.check("many", questions)
+
+
+def test_as_many_options_as_a_column_holds_are_written(tmp_path):
+    row = {"question_id": "1", "image_id": "b", "subset": "s", "text": "Which?", "label": 127}
+    questions = pd.DataFrame([{**row, "options": [f"o{number}" for number in range(128)]}])
+    datasets.check("many", questions)
+    assert data.questions_table(questions)["label"].to_pylist() == [127]

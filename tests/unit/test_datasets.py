@@ -1,5 +1,6 @@
 """Data sets come in as their publishers lay them out, or are refused with one clear sentence."""
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from helpers.loopback_hub import SHA, Hub, serve, use
+from prunecal.core import disk_errors
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import check, pope, scienceqa
 from prunecal.sources import hub
@@ -241,7 +243,8 @@ def test_scienceqa_is_read_from_the_hub(tmp_path, monkeypatch):
 
 def write_plain(path: Path, row: dict) -> None:
     """Write one row as any other program would, without the datasets library's metadata."""
-    pq.write_table(pa.table({name: pa.array([value]) for name, value in row.items()}), path)
+    with path.open("wb") as file:
+        pq.write_table(pa.table({name: pa.array([value]) for name, value in row.items()}), file)
 
 
 def test_plain_parquet_without_the_librarys_metadata_is_read_too(tmp_path):
@@ -283,7 +286,7 @@ def spoil(folder: Path, text: str, change: str) -> None:
         ('"label"', '"lable"', "random.json line 1 lacks 'label'; give it"),
         ("}", "", "random.json line 1 is not JSON .*; correct the line"),
         ("{", "[{", "random.json line 1 is not JSON .*; correct the line"),
-        ("2014_a.jpg", "2014_zzz.jpg", "zzz.jpg is missing, and 0 more of the 3 images"),
+        ("2014_a.jpg", "2014_zzz.jpg", "zzz.jpg is missing; put it there .*0 more of the 3"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, text, change, message):
@@ -299,8 +302,236 @@ def test_a_folder_without_question_files_is_named(tmp_path):
 
 
 def test_a_question_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(PrunecalError, match="nowhere.json cannot be read"):
+    with pytest.raises(PrunecalError, match="nowhere.json is missing; give `questions:`"):
         pope.load(pope.Params(questions=tmp_path / "nowhere.json", images=tmp_path))
+
+
+def json_lines(folder: Path, names: list[str], file: str = "coco_pope_random.json") -> pope.Params:
+    """Write a question on each image, and images of those names whose bytes all differ."""
+    lines = [
+        {"question_id": number, "image": name, "text": "Is there a dog?", "label": "yes"}
+        for number, name in enumerate(names)
+    ]
+    (folder / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(number))
+    return pope.Params(questions=folder, images=folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["train/0001.png", "val/0001.png"], ["train/0001.png", "val/0001.png"]),
+        (["1.jpg", "1.png", "2.png"], ["1.jpg", "1.png", "2"]),
+        (["v1.0", "v1.1"], ["v1.0", "v1.1"]),
+        (["v1.0.png", "v1.1.png"], ["v1.0", "v1.1"]),
+        (["a.png", "a.png.jpg", "b/a"], ["a.png", "a.png.jpg", "b/a"]),
+        ([".png", "x/.png"], [".png", "x/.png"]),
+    ],
+)
+def test_two_image_names_are_two_images(tmp_path, names, ids):
+    found = pope.load(json_lines(tmp_path, names))
+    assert list(found.questions["image_id"]) == ids
+    assert list(found.images) == [(image, png(number)) for number, image in enumerate(ids)]
+    rows = [
+        {**pope_rows()[0], "question_id": str(number), "image_source": name}
+        | {"image": {"bytes": png(number), "path": None}}
+        for number, name in enumerate(names)
+    ]
+    write(tmp_path / "test-0.parquet", rows, POPE)
+    found = pope.load(pope.Params(path=tmp_path))
+    assert list(found.questions["image_id"]) == ids
+    assert list(found.images) == [(image, png(number)) for number, image in enumerate(ids)]
+
+
+def test_one_name_written_in_two_ways_is_one_image(tmp_path):
+    json_lines(tmp_path, ["x/a.png"])
+    path = tmp_path / "coco_pope_random.json"
+    line = json.loads(path.read_text())
+    other = {**line, "question_id": 1, "image": "x/./a.png"}
+    path.write_text(json.dumps(line) + "\n" + json.dumps(other))
+    found = pope.load(pope.Params(questions=tmp_path, images=tmp_path))
+    assert list(found.questions["image_id"]) == ["a", "a"]
+    assert list(found.images) == [("a", png(0))]
+
+
+def test_another_picture_under_a_name_that_is_taken_is_refused(tmp_path):
+    rows = pope_rows()
+    same = io.BytesIO()  # other bytes, the same pixels
+    Image.open(io.BytesIO(png(ord("a")))).save(same, "PNG", compress_level=1)
+    assert same.getvalue() != png(ord("a"))
+    rows[1]["image"] = {"bytes": same.getvalue(), "path": None}
+    write(tmp_path / "test-0.parquet", rows, POPE)
+    assert list(pope.load(pope.Params(path=tmp_path)).images) == POPE_IMAGES
+    rows[5]["image"] = {"bytes": png(7), "path": None}
+    write(tmp_path / "test-0.parquet", rows, POPE)
+    message = "row 5 has another image .* under the name 'COCO_val2014_a'; give each"
+    with pytest.raises(PrunecalError, match=message):
+        list(pope.load(pope.Params(path=tmp_path)).images)
+
+
+def test_two_files_of_one_subset_are_refused(tmp_path):
+    for folder, name in (("a", "coco_pope_random.json"), ("b", "other_random.jsonl")):
+        (tmp_path / folder).mkdir()
+        json_lines(tmp_path / folder, [f"{folder}.png"], name)
+    files = [tmp_path / "a" / "coco_pope_random.json", tmp_path / "b" / "other_random.jsonl"]
+    with pytest.raises(PrunecalError, match=r"b/other_random.* and .*a/coco_pope_random.*'random'"):
+        pope.load(pope.Params(questions=files, images=tmp_path / "a"))
+
+
+def test_copies_that_an_editor_keeps_are_not_read(tmp_path):
+    params = json_lines(tmp_path, ["a.png"])
+    for ending in ("~", ".bak", ".orig"):
+        (tmp_path / f"coco_pope_random.json{ending}").write_text("{}")
+    assert len(pope.load(params).questions) == 1
+
+
+@pytest.mark.parametrize("space", ["\u2028", "\u2029", "\x85", "\u000b", "\x1c", "\x1e"])
+def test_a_line_ends_at_a_line_feed_alone(tmp_path, space):
+    params = json_lines(tmp_path, ["a.png", "b.png"])
+    path = tmp_path / "coco_pope_random.json"
+    text = space if space.isprintable() or ord(space) > 31 else json.dumps(space)[1:-1]
+    path.write_text(path.read_text().replace("a dog", f"a{text}dog"), encoding="utf-8")
+    assert list(pope.load(params).questions["text"].str.contains(f"a{space}dog")) == [True, True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text + b"\n  \n",
+        lambda text: text.replace(b"\n", b"\n\n"),
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.removesuffix(b"\n"),
+    ],
+    ids=["byte-order mark", "blank last lines", "blank lines", "CRLF", "no last line feed"],
+)
+def test_harmless_forms_of_text_files_are_read(tmp_path, change):
+    params = json_lines(tmp_path, ["a.png", "b.png"])
+    before = pope.load(params).questions
+    path = tmp_path / "coco_pope_random.json"
+    path.write_bytes(change(path.read_bytes()))
+    pd.testing.assert_frame_equal(pope.load(params).questions, before)
+
+
+def test_a_key_that_is_repeated_and_text_that_is_not_utf_8_are_named(tmp_path):
+    params = json_lines(tmp_path, ["a.png"])
+    path = tmp_path / "coco_pope_random.json"
+    path.write_text(path.read_text().replace('"label"', '"label": "no", "label"'))
+    with pytest.raises(PrunecalError, match="line 1 is not JSON .a key is repeated.; correct"):
+        pope.load(params)
+    path.write_text('{"label": "é"}', encoding="utf-16")
+    with pytest.raises(PrunecalError, match="random.json is not UTF-8 text"):
+        pope.load(params)
+
+
+LITERAL = [
+    "set[1]",
+    "what?",
+    "s*",
+    "a::b",
+    "file:",
+    "o'brien",
+    'a "b"',
+    "with{brace}",
+    "{}",
+    "$(x)",
+]
+
+
+@pytest.mark.parametrize("name", [*LITERAL, "$(x)", "https:", "a%20b", "~"])
+def test_local_paths_are_literal(tmp_path, name):
+    for folder, seed in ((name, 1), ("set1", 2), ("whatx", 3), ("sx", 4)):
+        (tmp_path / folder / "data").mkdir(parents=True)
+        row = scienceqa_row(image={"bytes": png(seed), "path": None})
+        write_plain(tmp_path / folder / "data" / "test-0.parquet", row)
+    found = scienceqa.load(scienceqa.Params(path=tmp_path / name))
+    assert [content for _, content in found.images] == [png(1)]
+    found = pope.load(json_lines(tmp_path / name, ["[x].png"]))
+    assert [content for _, content in found.images] == [png(0)]
+
+
+def test_a_file_that_is_named_exactly_is_that_file(tmp_path):
+    for name, seed in (("test[1].parquet", 1), ("test1.parquet", 2)):
+        row = scienceqa_row(image={"bytes": png(seed), "path": None})
+        write(tmp_path / name, [row], SCIENCEQA)
+    found = scienceqa.load(scienceqa.Params(path=tmp_path, files="test[1].parquet"))
+    assert [content for _, content in found.images] == [png(1)]
+
+
+def test_local_parquet_is_read_without_a_cache(tmp_path, monkeypatch):
+    write(tmp_path / "test-0.parquet", [scienceqa_row()], SCIENCEQA)
+    cache = tmp_path / "cache"
+    for name in ("HF_HOME", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(cache))
+    found = scienceqa.load(scienceqa.Params(path=tmp_path))
+    assert len(list(found.images)) == 1
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("code", ["EACCES", "EIO", "ESTALE", "ENOSPC", "ENOENT"])
+def test_a_fault_of_the_disk_is_not_told_as_damaged_data(tmp_path, monkeypatch, code):
+    path = write(tmp_path / "test-0.parquet", [scienceqa_row()], SCIENCEQA)
+    number = getattr(errno, code)
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", fail)
+    with pytest.raises((PrunecalError, OSError)) as caught:
+        scienceqa.load(scienceqa.Params(path=tmp_path))
+    if not isinstance(caught.value, PrunecalError):
+        assert disk_errors.fault(caught.value) is not None, "told by cli.run"
+    assert "damaged" not in str(caught.value)
+    assert "test-0.parquet" in str(caught.value)
+
+
+def kinds_of_no_file(path: Path) -> None:
+    """Put something else than a regular file at a path, by its last letter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match path.stem[-1]:
+        case "p":
+            os.mkfifo(path)
+        case "d":
+            path.symlink_to("/dev/zero")
+        case "l":
+            path.symlink_to("../../blobs/gone")
+        case "f":
+            path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("letter", "fault"),
+    [
+        ("p", "is a pipe or device instead of a file"),
+        ("d", "is a pipe or device instead of a file"),
+        ("l", "is a link to ../../blobs/gone, which does not exist"),
+        ("f", "is a folder instead of a file"),
+    ],
+)
+def test_pipes_devices_folders_and_dangling_links_are_named_at_once(tmp_path, letter, fault):
+    kinds_of_no_file(tmp_path / "parquet" / f"test-{letter}.parquet")
+    with pytest.raises(PrunecalError, match=f"test-{letter}.parquet {fault}; "):
+        pope.load(pope.Params(path=tmp_path / "parquet"))
+    questions = tmp_path / "questions" / f"coco_pope_{letter}.json"
+    kinds_of_no_file(questions)
+    with pytest.raises(PrunecalError, match=f"coco_pope_{letter}.json {fault}; "):
+        pope.load(pope.Params(questions=[questions], images=tmp_path))
+    params = json_lines(tmp_path, [f"{letter}.png"])
+    (tmp_path / f"{letter}.png").unlink()
+    kinds_of_no_file(tmp_path / f"{letter}.png")
+    if letter in "dl":  # it leads out of the folder
+        fault = "which lies outside"
+    with pytest.raises(PrunecalError, match=fault):
+        pope.load(params)
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_named(tmp_path):
+    found = pope.load(json_lines(tmp_path, ["a.png", "b.png"]))
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(PrunecalError, match=r"b.png cannot be read .No such file.*; restore"):
+        list(found.images)
 
 
 def test_a_folder_without_parquet_files_is_named(tmp_path):
@@ -328,7 +559,9 @@ def test_an_answer_that_is_neither_yes_nor_no_is_named(tmp_path):
 def test_a_damaged_parquet_file_is_named(pope_folder, cut):
     path = pope_folder / "data" / "test-00001-of-00002.parquet"
     path.write_bytes(cut(path.read_bytes()))
-    with pytest.raises(PrunecalError, match="damaged parquet file .*; copy or download it again"):
+    with pytest.raises(
+        PrunecalError, match="test-00001.* is a damaged parquet file .*; copy or download it again"
+    ):
         pope.load(pope.Params(path=pope_folder))
 
 
@@ -358,10 +591,18 @@ def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
         (spoiled("label", 3, 2), r"row 3 .*label 2, outside its options \['Yes', 'No'\]; give"),
         (spoiled("label", 3, -1), "row 3 .*label -1, outside"),
         (spoiled("label", 0, float("nan")), "row 0 .*label nan, outside"),
-        (spoiled("question_id", 7, "random-1"), "row 7 repeats question id 'random-1'; give every"),
+        (
+            spoiled("question_id", 7, "random-1"),
+            "row 7 repeats question id 'random-1' of row 4",
+        ),
         (spoiled("image_id", 2, None), "row 2 .*has None as its image_id; give it some text"),
         (spoiled("text", 2, " "), "row 2 .*has ' ' as its text"),
         (spoiled("text", 1, "an <image>?"), "row 1 .*holds <image> in its text; take it out"),
+        (spoiled("text", 1, "half \ud800"), "row 1 .*unpaired surrogate in its text"),
+        (spoiled("subset", 2, "all"), "row 2 .*is in the subset 'all', a name that tables give"),
+        (spoiled("subset", 2, "unique"), "row 2 .*is in the subset 'unique'.*; rename the subset"),
+        (spoiled("options", 4, ["Yes", " "]), r"row 4 .*options \['Yes', ' '\]; give each some"),
+        (spoiled("options", 4, ["Yes", None]), "row 4 .*; give each some text"),
         (spoiled("options", 4, ["Yes"]), r"row 4 .*options \['Yes'\]; give at least two"),
         (spoiled("options", 4, ["No", "No"]), "row 4 .*give at least two different"),
     ],

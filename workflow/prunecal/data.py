@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from prunecal import datasets
 from prunecal.core import cli, plugins
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import portable, sentence
 from prunecal.sources import image_files
 from prunecal.storage import files
@@ -37,17 +37,17 @@ def main(arguments: argparse.Namespace) -> None:
     except ValidationError as error:
         fault = sentence(error, loader.Params)
         raise PrunecalError(f"data set {arguments.dataset}: {fault}") from error
-    found = loader.load(params)
-    datasets.check(arguments.dataset, found.questions)
+    dataset = loader.load(params)
+    datasets.check(arguments.dataset, dataset.questions)
     facts = {
         "dataset": arguments.dataset,
         "loader": arguments.loader,
         "params": portable(params),
-        "revision": found.revision,
+        "revision": dataset.revision,
     }
-    count = write_images(arguments.images, arguments.dataset, found, facts)
-    files.write_table(arguments.questions, questions_table(found.questions), facts)
-    cli.log.info("%s: %d questions, %d images", arguments.dataset, len(found.questions), count)
+    count = write_images(arguments.images, arguments.dataset, dataset, facts)
+    files.write_table(arguments.questions, questions_table(dataset.questions), facts)
+    cli.log.info("%s: %d questions, %d images", arguments.dataset, len(dataset.questions), count)
 
 
 def questions_table(questions: pd.DataFrame) -> pa.Table:
@@ -60,19 +60,19 @@ def questions_table(questions: pd.DataFrame) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def write_images(path: Path, name: str, found: datasets.Dataset, facts: Mapping[str, Any]) -> int:
+def write_images(path: Path, name: str, dataset: datasets.Dataset, facts: Mapping[str, Any]) -> int:
     """Write columns image_id and bytes, a few megabytes at a time, and return the row count.
 
     Raises:
-        PrunecalError: an image cannot be decoded, is missing, or came out of turn.
+        PrunecalError: an image cannot be decoded, is missing, or out of turn, or left over.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     fields = [("image_id", pa.string()), ("bytes", pa.binary())]
     schema = pa.schema(fields, metadata={files.METADATA_KEY: files.canonical_json(facts)})
-    expected = list(dict.fromkeys(found.questions["image_id"]))
-    arriving = _in_turn(name, expected, found)
+    expected = list(dict.fromkeys(dataset.questions["image_id"]))
+    arriving = _in_turn(name, expected, dataset)
     bar = cli.progress(arriving, total=len(expected), what=f"{name} images", unit="image")
     with (
         files.atomic(path) as temporary,
@@ -100,19 +100,24 @@ def _write_group(writer: Any, schema: pa.Schema, group: list[tuple[str, bytes]])
 
 
 def _in_turn(
-    name: str, expected: list[str], found: datasets.Dataset
+    name: str, expected: list[str], dataset: datasets.Dataset
 ) -> Iterator[tuple[str, bytes]]:
     """Yield a data set's images after checking that each is the next one expected and decodes."""
-    images = iter(found.images)
-    for wanted in expected:
+    images = iter(dataset.images)
+    for expected_id in [*expected, None]:
         image_id, content = next(images, (None, b""))
-        if image_id != wanted:
+        if image_id != expected_id:
             raise PrunecalError(
-                f"{name}: the image {wanted!r} was due and {image_id!r} came; have the loader give "
-                f"each image once, in the order in which the questions first use them"
+                f"{name}: expected {_image(expected_id)}, got {_image(image_id)}; have the loader "
+                f"give each image once, in the order in which the questions first use them"
             )
-        image_files.decoded(name, image_id, content)
-        yield image_id, content
+        if image_id is not None:
+            image_files.decoded(name, image_id, content)
+            yield image_id, content
+
+
+def _image(image_id: str | None) -> str:
+    return "no further image" if image_id is None else f"the image {brief(image_id)}"
 
 
 def _arguments() -> argparse.Namespace:

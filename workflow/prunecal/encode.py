@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
@@ -19,11 +19,16 @@ from prunecal.sources import image_files, weights
 from prunecal.storage import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import torch
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from prunecal.models import VisionLanguageModel
 
 BATCH = 32  # images at a time; a tower's activations are small beside the language model's
+PIXELS = image_files.LONGEST_SIDE**2  # of the squares held at a time; photographs take fewer images
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -38,20 +43,11 @@ def main(arguments: argparse.Namespace) -> None:
         model = load_model(settings["family"], folder, settings, where)
     ids, features, saliency = [], [], []
     table = files.read_table(arguments.images, ["image_id", "bytes"])
-    batches = cli.progress(
-        _batches(table.to_pylist()),
-        total=-(-len(table) // BATCH),
-        what="encode",
-        unit="batch",
-    )
+    rows = cli.progress(table.to_pylist(), total=len(table), what="encode", unit="image")
     with torch.inference_mode():
-        for batch in batches:
-            ids += [row["image_id"] for row in batch]
-            images = [
-                image_files.decoded(arguments.images, row["image_id"], row["bytes"])
-                for row in batch
-            ]
-            tokens, attention = model.encode(images)
+        for batch in _batches(arguments.images, rows):
+            ids += batch
+            tokens, attention = _encode(arguments.images, model, batch)
             features.append(tokens.cpu())
             saliency.append(attention.cpu())
     features, saliency = torch.cat(features), torch.cat(saliency)
@@ -62,9 +58,31 @@ def main(arguments: argparse.Namespace) -> None:
     cli.log.info("encoded %d images into %s", len(ids), list(features.shape))
 
 
-def _batches(rows: list[dict]) -> Iterator[list[dict]]:
-    for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
+def _batches(where: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Image]]:
+    """Yield decoded images by id, at most BATCH and PIXELS of them at a time, but at least one."""
+    batch: dict[str, Image] = {}
+    pixels = 0
+    for row in rows:
+        image = image_files.decoded(where, row["image_id"], row["bytes"])
+        pixels += image_files.square_pixels(image)
+        if batch and (len(batch) == BATCH or pixels > PIXELS):
+            yield batch
+            batch, pixels = {}, image_files.square_pixels(image)
+        batch[row["image_id"]] = image
+    if batch:
+        yield batch
+
+
+def _encode(
+    where: Path, model: VisionLanguageModel, batch: Mapping[str, Image]
+) -> tuple[Tensor, Tensor]:
+    try:
+        return model.encode(list(batch.values()))
+    except MemoryError as error:
+        raise PrunecalError(
+            f"{where}: {len(batch)} images from {next(iter(batch))!r} on do not fit into "
+            "memory; shrink them, or ask for more memory"
+        ) from error
 
 
 def _refuse_not_finite(ids: list[str], features: torch.Tensor) -> None:

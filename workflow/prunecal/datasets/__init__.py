@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("question_id", "image_id", "subset", "text", "options", "label")
 LONGEST_ID = 1000  # characters; ids are compared as arrays that are as wide as the longest
+MOST_OPTIONS = 128  # a label is stored as int8
+RESERVED_SUBSETS = ("all", "unique")  # see statistics.predictions.subsets
 TEXT_COLUMNS = ("question_id", "image_id", "subset", "text")
 
 
@@ -65,8 +67,9 @@ def check(name: str, questions: pd.DataFrame) -> None:
 
     Raises:
         PrunecalError: a column is missing, there is no row, a text is empty or not text or holds an
-            image placeholder, there are fewer than two options or two equal ones, a label is not
-            one of its options, or two rows share a question_id.
+            image placeholder, a subset has a reserved name, there are fewer than two options, more
+            than MOST_OPTIONS or two equal ones, a label is not one of its options, or two rows
+            share a question_id.
     """
     if questions.empty:
         raise PrunecalError(f"{name}: there are no questions; check its source and its filters")
@@ -82,11 +85,13 @@ def check(name: str, questions: pd.DataFrame) -> None:
             raise PrunecalError(
                 f"{name}: row {row} (question {brief(question.question_id)}) {fault}"
             )
-    twice = questions["question_id"].duplicated()
-    if twice.any():
-        row = int(twice.to_numpy().argmax())
+    repeated = questions["question_id"].duplicated()
+    if repeated.any():
+        row = int(repeated.to_numpy().argmax())
+        repeated_id = questions["question_id"].iloc[row]
+        first = int((questions["question_id"] == repeated_id).to_numpy().argmax())
         raise PrunecalError(
-            f"{name}: row {row} repeats question id {questions['question_id'].iloc[row]!r}; "
+            f"{name}: row {row} repeats question id {brief(repeated_id)} of row {first}; "
             f"give every question an id of its own"
         )
 
@@ -100,12 +105,24 @@ def _fault(question: tuple) -> str | None:
         if column != "text" and len(value) > LONGEST_ID:
             return f"has {len(value)} characters as its {column}; give at most {LONGEST_ID}"
         if not encodable(value):
-            return f"has half a character in its {column} ({brief(value)}); give it whole ones"
+            return (
+                f"has an unpaired surrogate in its {column} ({brief(value)}), which is no "
+                "character; save the data as UTF-8"
+            )
+    if question.subset in RESERVED_SUBSETS:
+        return (
+            f"is in the subset {question.subset!r}, a name that tables give to rows of the whole "
+            "data set; rename the subset"
+        )
     if IMAGE in question.text:
         return f"holds {IMAGE} in its text; take it out, the prompt template places the image"
     options = list(question.options)
     if len(options) < 2 or len(set(options)) < len(options):
         return f"has the options {brief(options)}; give at least two different ones"
+    if len(options) > MOST_OPTIONS:
+        return f"has {len(options)} options; give at most {MOST_OPTIONS}"
+    if not all(isinstance(one, str) and one.strip() and encodable(one) for one in options):
+        return f"has the options {brief(options)}; give each some text"
     if question.label not in range(len(options)):
         return (
             f"has the label {brief(question.label)}, outside its options {brief(options)}; "

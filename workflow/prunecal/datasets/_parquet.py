@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,16 +12,18 @@ from pydantic import Field, model_validator
 from prunecal.core.errors import PrunecalError, cut
 from prunecal.core.parameters import LocalPath, Parameters
 from prunecal.sources import hub
+from prunecal.sources.safe_paths import check_file, is_inside, reading
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import holds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
 IMAGE = "images"
 OPTIONAL = ("image", "hint")
+BATCH = 64  # rows decoded at a time
 
 
 class Source(Parameters):
@@ -39,19 +42,19 @@ class Source(Parameters):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_source(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        sources = [key for key in ("repo", *cls.LOCAL) if given.get(key) is not None]
+    def _one_source(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        sources = [key for key in ("repo", *cls.LOCAL) if settings.get(key) is not None]
         if len(sources) > 1:
             raise ValueError(f"give one of {', '.join(('repo', *cls.LOCAL))}, not {sources}")
         if sources in ([], ["repo"]):
-            given = {**given, "repo": given.get("repo") or cls.REPO}
-            if given["repo"] == cls.REPO:
-                given["revision"] = given.get("revision") or cls.REVISION
-            if not given.get("revision"):
+            settings = {**settings, "repo": settings.get("repo") or cls.REPO}
+            if settings["repo"] == cls.REPO:
+                settings["revision"] = settings.get("revision") or cls.REVISION
+            if not settings.get("revision"):
                 raise ValueError("give the revision (commit) of the repo, so that data are pinned")
-        return given
+        return settings
 
 
 def find(params: Source) -> tuple[list[Path], str]:
@@ -74,6 +77,9 @@ def find(params: Source) -> tuple[list[Path], str]:
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the file of exactly that name, else the files that the pattern matches."""
+    if is_inside(pattern) and os.path.lexists(folder / pattern):
+        return [folder / pattern]
     try:
         return sorted(folder.glob(pattern))
     except (ValueError, NotImplementedError) as error:
@@ -83,71 +89,86 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
         ) from error
 
 
-def content_digest(files: list[Path]) -> str:
-    """Fingerprint files by their names and bytes, wherever they lie."""
-    lines = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
-    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+def content_digest(files: Iterable[Path]) -> str:
+    """Fingerprint files by their names and bytes, wherever they lie.
+
+    Raises:
+        PrunecalError: a file is not there, is no regular file or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        check_file(path, "copy the file there, or correct the data set's settings")
+        with reading(path):
+            digest.update(f"{path.name} {file_digest(path)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def rows(files: list[Path], columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of parquet files, one by one, images as they are encoded.
 
+    Each file is opened by its path alone, which is never read as a pattern or an address, and
+    nothing is cached.
+
     Args:
         files: parquet files of one split, in order.
-        columns: the columns to read and what they hold, see `formats.holds`, or IMAGE, which comes
+        columns: the columns to read and what they hold, see `schemas.holds`, or IMAGE, which comes
             as its file's bytes.
 
     Raises:
         PrunecalError: a file is damaged, lacks a column or has one of another type, or a row lacks
             a value; it may lack those of OPTIONAL.
     """
-    import datasets
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        for path in files:
-            _check_schema(path, pq.read_schema(path), columns)
-        names = [str(path) for path in files]
-        stream = datasets.load_dataset(
-            "parquet", data_files=names, split="train", columns=list(columns), streaming=True
-        )
-        if "image" in columns:
-            stream = stream.cast_column("image", datasets.Image(decode=False))
-        for number, row in enumerate(stream):
-            _check_row(f"{files[0].parent} row {number}", row)
+    number = 0
+    for path in files:
+        for row in _rows_of(path, columns):
+            _check_row(f"{path} row {number}", row)
             if row.get("image") is not None:
                 row["image"] = row["image"]["bytes"]
                 if row["image"] is None:
                     raise PrunecalError(
-                        f"{files[0].parent} has images by path only; embed their bytes, as the "
-                        f"Hub's copies do"
+                        f"{path} has images by path only; embed their bytes, as the Hub's copies do"
                     )
             yield row
+            number += 1
+
+
+def _rows_of(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            table = pq.ParquetFile(file)
+            _check_schema(path, table.schema_arrow, columns)
+            for batch in table.iter_batches(BATCH, columns=list(columns)):
+                yield from batch.to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not Arrow's, but the disk's
+            with reading(path):
+                raise
         raise PrunecalError(
-            f"{files[0].parent} holds a damaged parquet file ({cut(str(error))}); copy or "
-            "download it again"
+            f"{path} is a damaged parquet file ({cut(str(error))}); copy or download it again"
         ) from error
 
 
 def _check_schema(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> None:
     from pyarrow import types
 
-    for name, wanted in columns.items():
-        if name not in schema.names:
+    for name, content in columns.items():
+        if schema.names.count(name) != 1:
+            fault = "lacks the column" if name not in schema.names else "has more than one column"
             raise PrunecalError(
-                f"{path} lacks the column {name!r}; use the benchmark's own files, or "
+                f"{path} {fault} {name!r}; use the benchmark's own files, or "
                 f"name the columns as they do: {', '.join(columns)}"
             )
         kind = schema.field(name).type
-        if wanted == IMAGE:  # encoded, with the name of a file, or that name alone
+        if content == IMAGE:  # encoded, with the name of a file, or that name alone
             fits = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
         else:
-            fits = holds(kind, wanted) or (name in OPTIONAL and types.is_null(kind))
+            fits = holds(kind, content) or (name in OPTIONAL and types.is_null(kind))
         if not fits:
             raise PrunecalError(
-                f"{path} has {kind} in its column {name!r} instead of {wanted}; use the "
+                f"{path} has {kind} in its column {name!r} instead of {content}; use the "
                 "benchmark's own files, or types as theirs"
             )
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from pathlib import Path
+from collections import Counter
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import LocalPath
 from prunecal.datasets import Dataset, encodable
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
-from prunecal.sources.safe_paths import below, is_file
+from prunecal.sources.image_files import decoded
+from prunecal.sources.safe_paths import below, check_file, is_file, reading
 from prunecal.storage.schemas import TEXT
 from prunecal.study.prompts import pope_text
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 LABEL = "POPE"
 OPTIONS = ["Yes", "No"]
+SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+BLANK = " \t\r"  # white space of JSON; other white space on a line alone is no blank line
 LINE = {"question_id": (int, str), "image": str, "text": str, "label": str}
 
 
@@ -44,11 +50,14 @@ class Params(Source):
 
 
 def load(params: Params) -> Dataset:
-    """Read POPE, all rows in the files' order; the image id is COCO's file name without suffix.
+    """Read POPE, all rows in the files' order.
+
+    The image id is COCO's file name without folder and suffix, or the whole name where another
+    image would share that.
 
     Raises:
-        PrunecalError: the Hub, a file or an image is missing or damaged, or an answer is neither
-            yes nor no.
+        PrunecalError: the Hub, a file or an image is missing or damaged, an answer is neither yes
+            nor no, or one name stands for two images or one subset for two files.
     """
     if params.questions is not None:
         return _from_json_lines(params)
@@ -65,7 +74,8 @@ def load(params: Params) -> Dataset:
         )
         for number, row in enumerate(rows(files, dict.fromkeys(names, TEXT)))
     ]
-    return Dataset(_frame(records), _parquet_images(files), revision)
+    ids = _name_images(records)
+    return Dataset(_frame(records), _parquet_images(files, ids), revision)
 
 
 def _record(
@@ -76,12 +86,32 @@ def _record(
         raise PrunecalError(f"{where}: the answer is {brief(answer)}; make it yes or no")
     return {
         "question_id": f"{subset}-{number}",
-        "image_id": Path(image).stem,
+        "image_id": image,
         "subset": subset,
         "text": pope_text(question),
         "options": OPTIONS,
         "label": answers[str(answer).strip().lower()],
     }
+
+
+def _name_images(records: list[dict[str, Any]]) -> dict[str, str]:
+    """Give records image ids for the names in them, and return the ids by name."""
+    names = dict.fromkeys(record["image_id"] for record in records)
+    paths = {name: str(PurePosixPath(name)) for name in names}  # "./a.png" and "a.png" are one
+    short = {path: _without_suffix(path) for path in paths.values()}
+    count = Counter(short.values())
+    ids = {}
+    for name, path in paths.items():
+        taken = count[short[path]] > 1 or (short[path] != path and short[path] in short)
+        ids[name] = path if taken else short[path]
+    for record in records:
+        record["image_id"] = ids[record["image_id"]]
+    return ids
+
+
+def _without_suffix(path: str) -> str:
+    stem, _, suffix = path.rpartition("/")[2].rpartition(".")
+    return stem if stem and suffix.lower() in SUFFIXES else path.rpartition("/")[2]
 
 
 def _frame(records: list[dict[str, Any]]) -> Any:
@@ -90,35 +120,70 @@ def _frame(records: list[dict[str, Any]]) -> Any:
     return pd.DataFrame(records)
 
 
-def _parquet_images(files: list[Path]) -> Iterator[tuple[str, bytes]]:
-    seen = set()
-    for row in rows(files, {"image_source": TEXT, "image": IMAGE}):
-        image_id = Path(row["image_source"]).stem
-        if image_id not in seen:
-            seen.add(image_id)
-            yield image_id, row["image"] or b""
+def _parquet_images(files: list[Path], ids: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Yield each image at its first row, and hold all other rows of the same name against it."""
+    columns = {"image_source": TEXT, "image": IMAGE}
+    first: dict[str, tuple[int, bytes]] = {}  # the row and a digest of its bytes
+    for number, row in enumerate(rows(files, columns)):
+        image_id, content = ids[row["image_source"]], row["image"] or b""
+        digest = hashlib.sha256(content).digest()
+        if image_id not in first:
+            first[image_id] = (number, digest)
+            yield image_id, content
+        elif digest != first[image_id][1]:
+            before = next(islice(rows(files, columns), first[image_id][0], None))["image"] or b""
+            _refuse_other_picture(files[0].parent, image_id, before, content, number)
+
+
+def _refuse_other_picture(
+    where: Path, image_id: str, before: bytes, content: bytes, number: int
+) -> None:
+    """Refuse another picture under a name that is taken; other bytes of the same one may be."""
+    one, other = (decoded(where, image_id, bytes_) for bytes_ in (before, content))
+    if one.size != other.size or one.tobytes() != other.tobytes():
+        raise PrunecalError(
+            f"{where} row {number} has another image than earlier rows under the name "
+            f"{brief(image_id)}; give each image a name of its own"
+        )
 
 
 def _from_json_lines(params: Params) -> Dataset:
     records, images = [], {}
+    subsets: dict[str, Path] = {}
     files = _question_files(params.questions)
     for path in files:
         subset = path.stem.rpartition("_")[2]
+        if subset in subsets:
+            raise PrunecalError(
+                f"{path} and {subsets[subset]} are both of the subset {brief(subset)}, the last "
+                "part of their names; give each file a subset of its own"
+            )
+        subsets[subset] = path
         for where, line in _lines(path):
             number, image, question, answer = (
                 line[key] for key in ("question_id", "image", "text", "label")
             )
             records.append(_record(where, subset, number, image, question, answer))
-            if Path(image).stem not in images:
-                images[Path(image).stem] = below(params.images, image, where)
+            if image not in images:
+                images[image] = below(params.images, image, where)
     missing = [path for path in images.values() if not is_file(path)]
     if missing:
-        raise PrunecalError(
-            f"{cut(str(missing[0]))} is missing, and {len(missing) - 1} more of the {len(images)} "
-            f"images that the questions name; put them there or correct `images:`"
+        check_file(
+            missing[0],
+            f"put it there or correct `images:` ({len(missing) - 1} more of the {len(images)} "
+            "images that the questions name cannot be used)",
         )
-    contents = ((image_id, path.read_bytes()) for image_id, path in images.items())
-    return Dataset(_frame(records), contents, content_digest([*files, *images.values()]))
+    ids = _name_images(records)
+    by_id = {ids[name]: path for name, path in images.items()}
+    revision = content_digest([*files, *by_id.values()])
+    return Dataset(_frame(records), _file_images(by_id), revision)
+
+
+def _file_images(images: dict[str, Path]) -> Iterator[tuple[str, bytes]]:
+    for image_id, path in images.items():
+        with reading(path):
+            content = path.read_bytes()
+        yield image_id, content
 
 
 def _question_files(questions: Path | list[Path]) -> list[Path]:
@@ -126,7 +191,9 @@ def _question_files(questions: Path | list[Path]) -> list[Path]:
         return questions
     if not questions.is_dir():
         return [questions]
-    files = sorted(questions.glob("coco_pope_*.json*"))
+    files = sorted(
+        path for path in questions.glob("coco_pope_*") if path.suffix in (".json", ".jsonl")
+    )
     if not files:
         raise PrunecalError(
             f"{questions} has no coco_pope_*.json; give `questions:` POPE's original files or "
@@ -136,17 +203,21 @@ def _question_files(questions: Path | list[Path]) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where each line stands and its JSON object."""
+    """Yield where each line stands and its JSON object; a line ends at a line feed alone."""
+    check_file(path, "give `questions:` POPE's original files")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        with reading(path):
+            text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise PrunecalError(
-            f"{path} cannot be read ({error}); give `questions:` POPE's original files"
+            f"{path} is not UTF-8 text ({error}); give `questions:` POPE's original files"
         ) from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip(BLANK):
+            continue
         where = f"{path} line {number}"
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             raise PrunecalError(f"{where} is not JSON ({error}); correct the line") from error
         for key, kinds in LINE.items():
@@ -155,3 +226,11 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 fault = "lacks" if value is None else f"has {brief(value)} as its"
                 raise PrunecalError(f"{where} {fault} {key!r}; give it as POPE's own files do")
         yield where, record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, none of whose keys may stand for two values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is repeated")
+    return found

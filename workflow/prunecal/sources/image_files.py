@@ -1,4 +1,4 @@
-"""Pictures of data sets, decoded or refused by their ids."""
+"""Images of data sets: decoded to upright 8-bit RGB, or refused by their ids."""
 
 from __future__ import annotations
 
@@ -6,35 +6,97 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.cli import log
+from prunecal.core.errors import PrunecalError, brief, cut
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # some others start programs to be decoded
+LONGEST_SIDE = 13_377  # pixels; a square of them is as large as Pillow opens at most
+DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel
+DIMMEST = 4096  # of 65,535: below, a 16-bit image holds 12 bits or a depth, and would be black
 
 
 def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
-    """Return a picture from the bytes of its file.
+    """Return an image as everything shows it: upright, 8 bits a channel, RGB.
+
+    The orientation that a camera notes in EXIF is applied, as browsers and the `datasets` library
+    do. 16-bit grey is scaled to 8 bits by its high byte, unless it does
+    not use its range. Of several frames the first is taken.
+    Size is checked before pixels are decoded: an image that is padded to a square needs memory for
+    its longer side squared.
 
     Args:
-        where: what holds it, for the message.
+        where: the data set or file that holds it, for the message.
         image_id: its id.
         content: a whole PNG or JPEG file, or another of FORMATS.
 
     Raises:
-        PrunecalError: it cannot be decoded.
+        PrunecalError: it cannot be decoded, has a side of no pixels or more than LONGEST_SIDE, has
+            values of 32 bits, whose range no rule tells, or of 16 bits that are all small.
     """
     from PIL import Image, UnidentifiedImageError
 
+    name = f"{where}: the image {brief(image_id)}"
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
+        _check_header(name, image)
         image.load()
+        return _eight_bits(name, _upright(name, image)).convert("RGB")
+    except PrunecalError:
+        raise
+    except MemoryError as error:
+        raise PrunecalError(
+            f"{name} does not fit into memory; shrink it, or ask for more memory"
+        ) from error
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         unknown = isinstance(error, UnidentifiedImageError)  # its text names a memory address
-        reason = "not an image file" if unknown else error
+        reason = "not an image file" if unknown else cut(str(error))
         raise PrunecalError(
-            f"{where}: the image {image_id!r} cannot be decoded ({reason}); replace it by a whole "
-            f"PNG or JPEG file"
+            f"{name} cannot be decoded ({reason}); replace it by a whole PNG or JPEG file"
         ) from error
-    return image
+
+
+def square_pixels(image: Image) -> int:
+    """Return the number of pixels of an image that is padded to a square."""
+    return max(image.size) ** 2
+
+
+def _check_header(name: str, image: Image) -> None:
+    """Refuse an image by its size and mode, before any pixel is decoded."""
+    if not 1 <= min(image.size) <= max(image.size) <= LONGEST_SIDE:
+        raise PrunecalError(
+            f"{name} has {image.width} x {image.height} pixels; give it sides of 1 to "
+            f"{LONGEST_SIDE} pixels"
+        )
+    if image.mode in ("I", "F"):
+        raise PrunecalError(
+            f"{name} has values of 32 bits (mode {image.mode}); scale them to 8 or 16 bits and "
+            f"save it again"
+        )
+
+
+def _upright(name: str, image: Image) -> Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # noqa: BLE001  damaged EXIF raises whatever its parser does
+        log.warning("%s has damaged EXIF data (%s); taken as it is stored", name, error)
+        return image
+
+
+def _eight_bits(name: str, image: Image) -> Image:
+    if image.mode not in DEEP_GREY:
+        return image
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image)
+    if 0 < values.max() < DIMMEST:
+        raise PrunecalError(
+            f"{name} has 16 bits a pixel but no value above {values.max()} of 65535; scale it to "
+            "the whole range and save it again"
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
