@@ -1,8 +1,23 @@
 # The study's own settings as a file, and care of the results folder.
 
+import shlex
+
 from prunecal.core.redaction import hidden
 
 SETTINGS = json.dumps(dict(config), sort_keys=True)
+GIVEN = workflow.config_settings  # on the command line
+AGAIN = shlex.join(  # the command that finds this study again, less its target
+    [
+        "snakemake",
+        *(
+            ["--configfile", *map(relpath, GIVEN.configfiles)]
+            if GIVEN.configfiles
+            else []
+        ),
+        *(["--config", *GIVEN.config_args] if GIVEN.config_args else []),
+        *("--cores", "1"),
+    ]
+)
 
 
 localrules:
@@ -40,10 +55,12 @@ rule verify:
         "../envs/conda.yaml"
     params:
         settings=SETTINGS,
+        command=AGAIN,
     message:
         "Check every result against its checksum, its sources and the study's settings"
     shell:
-        "python -m prunecal.verify results --settings {params.settings:q} --log {log}"
+        "python -m prunecal.verify results --settings {params.settings:q} "
+        "--command {params.command:q} --log {log}"
 
 
 rule repair:

@@ -145,7 +145,9 @@ def test_half_a_cache_offline_names_the_file_that_it_lacks(remote, monkeypatch):
     path = hub.fetch(REPO, "main", "model", PATTERNS) / "model.safetensors"
     path.resolve().unlink()
     path.unlink()
-    with pytest.raises(PrunecalError, match=r"lacks model.safetensors.*snakemake prefetch"):
+    with pytest.raises(
+        PrunecalError, match=r"lacks model.safetensors.*snakemake --cores 1 prefetch"
+    ):
         hub.locate(REPO, SHA, "model", PATTERNS)
     remote.status = 503
     message = f"model {REPO} at revision main cannot be fetched .it lacks model.safetensors.*503"

@@ -270,7 +270,7 @@ def test_verify_counts_both_kinds_and_each_repair_removes_its_own_alone(results,
     write_cell(results, INSIDE, code="0" * 16)
     ranking = results / "m" / "d" / "saliency" / "ranking.safetensors"
     ranking.write_bytes(b"damaged")
-    message = "1 damaged files: run `snakemake repair`.*; 1 outdated.* `snakemake repair_outdated`"
+    message = "1 damaged files: `s repair` removes.*; 1 outdated files: `s repair_outdated` removes"
     with caplog.at_level("INFO", logger="prunecal"):
         with pytest.raises(PrunecalError, match=message):
             verify.main(arguments(results))
@@ -290,4 +290,4 @@ def test_verify_counts_both_kinds_and_each_repair_removes_its_own_alone(results,
 def arguments(results, **wishes):
     """Return what verify's command line gives."""
     names = ("repair", "outdated", "record", "other_versions", "settings", "log")
-    return Namespace(results=results, **(dict.fromkeys(names) | wishes))
+    return Namespace(results=results, command="s", **(dict.fromkeys(names) | wishes))

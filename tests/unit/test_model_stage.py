@@ -270,7 +270,9 @@ def test_a_model_that_is_no_longer_its_manifest_is_named_before_it_is_loaded(
     described = obtain(tmp_path, source)
     load(source, described)
     change(folder / "model.safetensors")
-    with pytest.raises(PrunecalError, match=f"model.safetensors {message}.*`snakemake repair`"):
+    with pytest.raises(
+        PrunecalError, match=f"model.safetensors {message}.*`snakemake --cores 1 repair`"
+    ):
         load(source, described)
 
 

@@ -70,7 +70,7 @@ def test_a_damaged_file_fails_the_check_and_a_repair_removes_it_alone(results):
     done = run(results)
     assert done.returncode == 1
     assert f"{results}/model/data/file1.json is missing or not as it was written" in done.stderr
-    assert "2 damaged files: run `snakemake repair`, which removes them" in done.stderr
+    assert "2 damaged files: `snakemake --cores 1 repair` removes them" in done.stderr
     assert (results / "model" / "data" / "file1.json").exists()
 
     done = run(results, "--repair")
@@ -124,7 +124,7 @@ def arguments(results, place, **wishes):
     """Return what verify's command line gives."""
     names = ("repair", "outdated", "record", "other_versions", "log")
     given = dict.fromkeys(names) | {"settings": json.dumps(settings(place))} | wishes
-    return Namespace(results=results, **given)
+    return Namespace(results=results, command="s", **given)
 
 
 def unfit(results, place):
@@ -141,7 +141,9 @@ def test_weights_are_checked_wherever_they_lie_and_a_repair_has_them_described_a
     assert unfit(results, place) == []
     damage(place / name)
     assert unfit(results, place) == [place / name]
-    with pytest.raises(PrunecalError, match="1 damaged files: run `snakemake repair`"):
+    with pytest.raises(
+        PrunecalError, match="1 damaged files: `s repair` removes them, `s` makes them"
+    ):
         verify.main(arguments(results, place))
     verify.main(arguments(results, place, repair=True))
     model = results / "models" / "small"

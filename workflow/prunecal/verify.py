@@ -126,12 +126,11 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.outdated:
         cli.log.info("removed %d outdated files", len(old))
         return
+    command = arguments.command
     for remark in lineage.version_remarks(results):
-        cli.log.warning(
-            "%s; `snakemake repair_versions` removes the cells of other versions", remark
-        )
+        cli.log.warning("%s; `%s repair_versions` removes those of other versions", remark, command)
     faults = [
-        f"{count} {kind} files: run `snakemake {target}`, which removes them, and `snakemake` again"
+        f"{count} {kind} files: `{command} {target}` removes them, `{command}` makes them again"
         for count, kind, target in (
             (len(damaged) + len(unfit), "damaged", "repair"),
             (len(old), "outdated", "repair_outdated"),
@@ -192,6 +191,9 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("results", type=Path, help="folder to check, or the file to record")
     parser.add_argument("--settings", help="JSON: the study's settings, to check against")
+    parser.add_argument(
+        "--command", default="snakemake --cores 1", help="how Snakemake is called, for advice"
+    )
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--repair", action="store_true", help="remove damaged files")
     wish.add_argument("--outdated", action="store_true", help="remove outdated files")

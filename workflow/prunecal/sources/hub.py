@@ -99,7 +99,7 @@ def locate(repo: str, revision: str, kind: Kind, patterns: list[str] | None = No
     except FileNotFoundError as error:
         raise PrunecalError(
             f"{source} is not in the Hub's cache on this machine{_missing(error)}; run "
-            "`snakemake prefetch` to fetch it, with the same HF_HOME"
+            "`snakemake --cores 1 prefetch` to fetch it, with the same HF_HOME"
         ) from error
 
 

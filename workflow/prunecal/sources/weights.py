@@ -85,7 +85,8 @@ def checked(
     for path, fault in model_folder.faults(place, described, known.digest):
         raise PrunecalError(
             f"{path} {fault}: the model is not the one that {described.path} describes; restore "
-            "the file, or run `snakemake repair` and then `snakemake` again"
+            "the file, or run `snakemake --cores 1 repair` (with this study's --configfile, if it "
+            "has one) and then `snakemake` again"
         )
     yield place
     for path in listed:
