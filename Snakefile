@@ -56,3 +56,7 @@ rule all:
     input:
         rules.results.input,
         REPORT,
+
+
+if workflow.is_main_process and (paths := unrecorded(rules.all.input)):
+    logger.warning(missing_record(paths))

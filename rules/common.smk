@@ -16,6 +16,7 @@ shell.prefix(
 from prunecal.study import resources
 from prunecal.study.cells import cells, load_study
 from prunecal.caching.fingerprint import code_record
+from prunecal.caching.records import missing_record, unrecorded
 from prunecal.core.errors import PrunecalError
 from prunecal.core.plugins import load, module_name
 from prunecal.storage.digest_cache import NAME as DIGESTS, digest_of_all

@@ -1,4 +1,4 @@
-"""What runs again after a change, and what does not: the caching contract, letters a to j."""
+"""What runs again after a change, and what does not: the caching contract, letters a to l."""
 
 import argparse
 import ast
@@ -257,3 +257,45 @@ def test_j_a_damaged_cell_in_the_store_is_computed_again(project, undisturbed):
     assert project.numbers() == undisturbed.numbers()
     before, after = undisturbed.runs_of_cells(), project.runs_of_cells()
     assert sum(before[name] != after[name] for name in before) == 1
+
+
+def test_k_messages_helps_and_plumbing_leave_nothing_to_do(project):
+    for module, old, new in (
+        ("core/disk_errors.py", "make room or give", "make space or give"),
+        ("encode.py", 'help="images.parquet"', 'help="the images"'),
+        ("engine/session.py", "out of memory with", "no memory for"),
+        ("rank.py", 'f"rank {strategy.LABEL}"', 'f"ranking by {strategy.LABEL}"'),
+        ("strategies/scope.py", "saliency is negative; give", "negative saliency; give"),
+        ("score.py", 'help="bins of confidence"', 'help="number of bins"'),
+    ):
+        project.edit(module, old, new)
+    assert project.plan() == set()
+
+
+def test_k_a_label_redraws_what_shows_it_and_computes_nothing(project):
+    project.edit("strategies/fastv.py", 'LABEL = "FastV"', 'LABEL = "Fast V"')
+    jobs = project.plan()
+    assert starting(jobs, *COSTLY, "Score", "Compare", "Ask") == set()
+    assert "Draw metrics against the budget" in jobs
+    assert "Put the report together: reports/report.html" in jobs
+
+
+def test_without_snakemakes_record_no_change_goes_unmentioned(project):
+    assert "have no record in .snakemake" not in project.run("--dry-run")
+    shutil.rmtree(project.folder / ".snakemake")
+    project.change(statistics={"resamples": 100, "bins": 10})
+    said = project.run("--dry-run")
+    assert "have no record in .snakemake" in said
+    assert "`snakemake verify` names those that are outdated" in said
+    said = project.run("verify", fails=True)
+    assert "results/scores/tiny/polls.safetensors" in said
+    project.run("repair_outdated")
+    assert "Score tiny on polls" in project.plan()
+
+
+def test_results_recorded_as_up_to_date_are_watched_from_then_on(project):
+    shutil.rmtree(project.folder / ".snakemake")
+    project.run("--touch", "results")
+    assert "have no record" not in project.run("--dry-run", "results")
+    project.change(statistics={"resamples": 50})
+    assert "Score tiny on polls" in project.plan()
