@@ -217,10 +217,11 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(
     expected = run(session, "saliency", 5)
     whole = session._vision_batch
 
-    def small_memory(rows, *rest):
+    def small_memory(*settings_and_rows):
+        rows = settings_and_rows[-1]
         if sum(len(row.questions) for row in rows) > 2:
             raise torch.OutOfMemoryError("pretended")
-        return whole(rows, *rest)
+        return whole(*settings_and_rows)
 
     monkeypatch.setattr(session, "_vision_batch", small_memory)
     with caplog.at_level("WARNING", logger="prunecal"):

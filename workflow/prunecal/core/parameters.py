@@ -52,11 +52,13 @@ class Parameters(BaseModel):
 
         (A number in quotes is taken: so `snakemake --config` passes them on.)
         """
-        annotation = cls.model_fields[info.field_name].annotation
+        annotation = cls.model_fields[str(info.field_name)].annotation
         kinds = get_args(annotation) or (annotation,)
-        number = next((kind.__name__ for kind in (float, int) if kind in kinds), None)
-        if number and isinstance(value, bool) and bool not in kinds:
-            raise PydanticKnownError(f"{number}_type")
+        if isinstance(value, bool) and bool not in kinds:
+            if float in kinds:
+                raise PydanticKnownError("float_type")
+            if int in kinds:
+                raise PydanticKnownError("int_type")
         return value
 
 

@@ -9,12 +9,14 @@ attention matrix, and a set of tokens that changes between layers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 Past = list[tuple["Tensor", "Tensor"]]
@@ -39,15 +41,24 @@ class Rows:
     answers: Tensor
 
 
+class Backbone(Protocol):
+    """A LlamaModel, or a module with these parts of it."""
+
+    embed_tokens: Callable[[Tensor], Tensor]
+    layers: Any  # modules with the names of LlamaDecoderLayer's parts
+    norm: Callable[[Tensor], Tensor]
+    rotary_emb: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 class Decoder:
     """The language model of a multimodal LLM.
 
     Args:
-        backbone: a LlamaModel, or a module with its `embed_tokens`, `layers`, `norm`, `rotary_emb`.
+        backbone: its layers and what stands around them.
         head: the language-model head, a linear map without bias.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Linear) -> None:
         self.backbone, self.head = backbone, head
         self.layers = backbone.layers
 

@@ -109,7 +109,8 @@ def _rows_of_image(
 
 def _batches(rows: list[Row], visual: int, batch_tokens: int) -> Iterator[list[Row]]:
     """Group rows, shortest first, within the limits on tokens and padding."""
-    batch, filled = [], 0
+    batch: list[Row] = []
+    filled = 0
     for row in rows:
         length = visual + len(row.tokens)
         padded = (len(batch) + 1) * length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,17 +121,21 @@ class Session:
                 "the ranking is of other images or tokens than the features; delete the strategy's "
                 "ranking.safetensors and run snakemake again"
             )
-        run_batch = self._vision_batch if strategy.PRUNES == "before_llm" else self._decoder_batch
-        kept = None if order is None else torch.from_numpy(order).long().sort(dim=1).values
+        if order is None or coverage is None:
+            run_batch = partial(self._decoder_batch, strategy, params, budget)
+        else:
+            kept = torch.from_numpy(order).long().sort(dim=1).values
+            run_batch = partial(self._vision_batch, params, budget, kept, coverage)
         visual = self.visual_tokens if order is None else budget
         pending = plan(self.images.tolist(), self.texts, visual, self.batch_tokens)[::-1]
-        indices, logits, covered = [], [], []
+        indices: list[int] = []
+        logits, covered = [], []  # one tensor per batch
         vocabulary = torch.tensor(self.vocabulary, device=self.device)
         with torch.inference_mode():
             while pending:
                 rows = pending.pop()
                 try:
-                    states, part = run_batch(rows, strategy, params, budget, kept, coverage)
+                    states, part = run_batch(rows)
                     logits.append(self.model.decoder.logits(states, vocabulary))
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     pending += self._smaller(rows, error)
@@ -139,30 +144,22 @@ class Session:
                 indices += [question for row in rows for question in row.questions]
         # the plan orders questions by length: restore the order of the data set
         back = np.argsort(indices)
-        logits = torch.cat(logits).cpu().numpy()[back]
-        covered = torch.cat(covered).cpu().numpy()[back]
-        self._refuse_not_finite(logits)
-        mine = [logits[at, self.options[at]] for at in range(len(logits))]
-        rows = self.row_to_distinct
+        table = torch.cat(logits).cpu().numpy()[back]
+        self._refuse_not_finite(table)
+        mine = [table[at, self.options[at]] for at in range(len(table))]
+        repeat = self.row_to_distinct
         return Answers(
-            logits=[mine[at] for at in rows],
-            n_visual=np.full(len(rows), budget, np.int32),
-            coverage=covered[rows].astype(np.float32),
+            logits=[mine[at] for at in repeat],
+            n_visual=np.full(len(repeat), budget, np.int32),
+            coverage=torch.cat(covered).cpu().numpy()[back][repeat].astype(np.float32),
             tokens_per_layer=self._tokens_per_layer(strategy, params, budget),
             distinct=len(mine),
         )
 
     def _vision_batch(
-        self,
-        rows: list[Row],
-        strategy: ModuleType,
-        params: Any,
-        budget: int,
-        kept: Tensor,
-        coverage: np.ndarray,
+        self, params: Any, budget: int, kept: Tensor, coverage: np.ndarray, rows: list[Row]
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens were dropped before the decoder."""
-        del strategy
         images = [row.image for row in rows]
         chosen = kept[images]
         features = self.features[torch.tensor(images)[:, None], chosen]
@@ -174,16 +171,9 @@ class Session:
         return states, torch.from_numpy(np.repeat(coverage[images], questions))
 
     def _decoder_batch(
-        self,
-        rows: list[Row],
-        strategy: ModuleType,
-        params: Any,
-        budget: int,
-        kept: None,
-        coverage: None,
+        self, strategy: ModuleType, params: Any, budget: int, rows: list[Row]
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens the strategy drops inside the decoder."""
-        del kept, coverage
         features = self.features[[row.image for row in rows]]
         places = torch.arange(self.visual_tokens).expand(len(rows), -1)
         prompt = self._assemble(rows, features, places, self.visual_tokens)

@@ -18,7 +18,7 @@ NAME = ".digests"  # of a cache, beside the file that records what was digested
 CLOCK_STEP = 2.0  # seconds; a file system's clock may not tell two changes within them apart
 LINE = re.compile(r"([0-9a-f]{64})((?: -?\d+){5})")
 
-Identity = tuple[int, int, int, int, int]
+Identity = tuple[int, ...]
 
 
 def identity(path: Path) -> Identity:

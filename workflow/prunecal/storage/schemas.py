@@ -88,7 +88,7 @@ class _Facts(_Known):
     dataset: str = ""
     family: str = ""
     parameters: dict[str, Setting] = {}
-    cell: _PlacedCell = None  # not null where it stands
+    cell: _PlacedCell = None  # type: ignore[assignment]  # may be absent, but not null
     cells: list[_Cell] = []
     subsets: list[_Subset] = []
     metrics: list[str] = []

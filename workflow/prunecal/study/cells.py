@@ -67,8 +67,7 @@ def cells(study: Study, model: Model) -> list[Cell]:
     Raises:
         PrunecalError: an unknown strategy or parameter, a budget out of range, or two equal cells.
     """
-    wanted = [_strategy(entry) for entry in study.strategies]
-    wanted = [strategy for swept in wanted for strategy in swept]
+    wanted = [strategy for entry in study.strategies for strategy in _strategy(entry)]
     _refuse_repeats("strategies", [label for label, _, _ in wanted])
     if not any(family == "full" for _, family, _ in wanted):
         raise PrunecalError(
@@ -114,7 +113,8 @@ def _label(family: str, params: Parameters) -> str:
     parts = [family]
     for key, field in type(params).model_fields.items():
         value = getattr(params, key)
-        named = (field.json_schema_extra or {}).get("named", False)
+        extra = field.json_schema_extra
+        named = isinstance(extra, dict) and extra.get("named", False)
         if named or value != field.default:
             text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
             parts.append(f"{key}{text}")

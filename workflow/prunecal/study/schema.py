@@ -68,7 +68,9 @@ def _plugin(
 
 def _swept(value: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of one value or a list of them."""
-    about = {key: value[key] for key in ("title", "description", "default") if key in value}
+    about: dict[str, Any] = {
+        key: value[key] for key in ("title", "description", "default") if key in value
+    }
     one = {key: rule for key, rule in value.items() if key not in about}
     return {**about, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
