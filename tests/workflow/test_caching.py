@@ -203,7 +203,7 @@ def test_j_damaged_results_are_noticed_and_made_again_on_request(project, undist
     said = project.run("verify", fails=True)
     for name in ("scope-alpha0/5/predictions", "saliency/ranking", "results/metrics"):
         assert re.search(f"{name}.* is missing or not as it was written", said)
-    assert "`snakemake repair` removes them, the next run makes them again" in said
+    assert "3 damaged files: `snakemake --configfile small.yaml --cores 1 repair` removes" in said
     project.run("repair")
     assert {INFER, "Rank the visual tokens of polls for saliency"} <= project.plan()
     project.run(*project.cells(), "results/metrics.parquet")
@@ -220,7 +220,8 @@ def test_j_damage_to_any_result_is_noticed(project):
     manifest = results / "models" / "tiny" / "manifest.json"
     for path in files - {manifest}:
         path.write_bytes(path.read_bytes() + b" ")
-    assert set(verify.damaged_files(results)) == files - {manifest}
+    weights = {path for _, path, _ in verify.damaged_weights(results)}
+    assert {*verify.damaged_files(results), *weights} == files - {manifest}
     manifest.write_bytes(b"")
     assert manifest in verify.damaged_files(results)
 
@@ -240,11 +241,9 @@ def test_j_damage_to_any_result_is_noticed(project):
 def test_j_whatever_was_removed_as_damaged_is_asked_for_anew(project, name, job):
     path = project.folder / "results" / name
     path.write_bytes(path.read_bytes()[:-1])
-    verify.main(
-        argparse.Namespace(
-            results=project.folder / "results", repair=True, record=False, other_versions=False
-        )
-    )
+    names = ("settings", "record", "other_versions", "outdated", "log")
+    given = dict.fromkeys(names) | {"repair": True, "command": "snakemake"}
+    verify.main(argparse.Namespace(results=project.folder / "results", **given))
     assert job in project.plan()
 
 

@@ -158,7 +158,9 @@ def test_results_of_other_code_are_named_until_they_are_made_again(project, undi
     assert "tiny/polls/saliency/ranking.safetensors" not in named
     for cell in project.cells():
         assert f"{cell} was made by other code than this checkout's" in said
-    assert f"{len(named)} files of another origin below results; a run makes" in said
+    assert (
+        f"{len(named)} outdated files: `snakemake --configfile small.yaml --cores 1 repair_" in said
+    )
     project.run("repair")
     assert project.numbers() == undisturbed.numbers()
     project.run()

@@ -57,6 +57,15 @@ def test_changed_local_files_are_read_again_and_touched_ones_are_not(local):
         path.write_bytes(content)
 
 
+def test_local_files_replaced_by_older_ones_are_read_again(local):
+    """As `cp -p`, `mv`, `rsync` and `tar` put them there."""
+    question, weights = local.folder / "coco_pope_random.json", local.folder / "given/config.json"
+    for path, old, new in ((question, "yes", "no"), (weights, "llava", "llama")):
+        path.write_text(path.read_text().replace(old, new))
+        os.utime(path, ns=(10**18, 10**18))
+    assert local.plan(DATA, MODEL) == {"Prepare the data set local", "Obtain the model given"}
+
+
 def test_a_missing_local_source_is_named_by_the_stage(local):
     shutil.rmtree(local.folder / "images")
     shutil.rmtree(local.folder / "given")

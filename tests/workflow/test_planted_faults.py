@@ -93,9 +93,10 @@ def put(source, target):
         shutil.copy2(one, other)
 
 
-def add_code(results, module):
-    with (results / "workflow" / "prunecal" / module).open("a") as file:
-        file.write("\nCHANGED = True\n")
+def edit(results, module, old, new):
+    path = results / "workflow" / "prunecal" / module
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
 
 
 def trained_weights(results):
@@ -194,17 +195,17 @@ def setting_of_the_title(results):
 
 
 def code_of_inference(results):
-    add_code(results, "engine/session.py")
+    edit(results, "engine/session.py", '"positions", "original"', '"positions", "compact"')
     return f"{TINY}/saliency/20/predictions.parquet"
 
 
 def code_of_a_strategy(results):
-    add_code(results, "strategies/saliency.py")
+    edit(results, "strategies/saliency.py", "descending=True", "descending=False")
     return f"{TINY}/saliency/ranking.safetensors"
 
 
 def code_of_scores(results):
-    add_code(results, "calibration/binned.py")
+    edit(results, "calibration/equal_mass.py", "BLOCK = ", "BLOCK = 1 + ")
     return SCORES
 
 
