@@ -272,7 +272,7 @@ def test_any_ranking(tmp_path_factory, content, budget):
     path = tmp_path_factory.mktemp("ranking") / "ranking.safetensors"
     path.write_bytes(content)
     found = result_or_sentence(lineage.ranking, path, budget)
-    assert found is None or found[0].shape[1] == budget
+    assert found is None or found[0].shape[1] >= budget
     sources = Sources([path], [], [])
     order = result_or_sentence(sources.order, path.parts[-4:-2], path.parts[-2], IDS)
     assert order is None or len(order) == IMAGES

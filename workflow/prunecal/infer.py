@@ -100,8 +100,14 @@ def main(arguments: argparse.Namespace) -> None:
             cli.log.debug("%s failed", name, exc_info=True)
             failed[name] = error
     if failed:
-        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        reasons = "; ".join(f"{name}: {_reason(error)}" for name, error in failed.items())
         raise PrunecalError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
+
+
+def _reason(error: Exception) -> str:
+    """Return an exception's text, or what its type says where it has none."""
+    text = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
+    return str(error) or text
 
 
 def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
