@@ -15,10 +15,12 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from safetensors import safe_open
 
+from prunecal.figures import style
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-RESULTS = ROOT / "results"
-CELLS = RESULTS / "digits-llava" / "digits-pope"
+RESULTS = HERE.parent.parent / "results"
+CELLS = Path("digits-llava", "digits-pope")
+DATA = Path("datasets", "digits-pope")
 ROWS = {  # title: strategy, budget
     "all 100 tokens\n(unpruned)": ("full", 100),
     "20 tokens that cover the rest\n(SCOPE, α = 0)": ("scope-alpha0", 20),
@@ -28,9 +30,9 @@ GRID = 10  # tokens per side
 BLUE, RED = "#0072b2", "#d55e00"  # a right and a wrong answer
 
 
-def probabilities(strategy: str, budget: int) -> pd.DataFrame:
+def probabilities(results: Path, strategy: str, budget: int) -> pd.DataFrame:
     """Return a cell's predictions with the softmax over the options' logits as `p`."""
-    frame = pd.read_parquet(CELLS / strategy / str(budget) / "predictions.parquet")
+    frame = pd.read_parquet(results / CELLS / strategy / str(budget) / "predictions.parquet")
     logits = np.stack(frame["logits"])
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return frame.assign(p=list(odds / odds.sum(axis=1, keepdims=True)))
@@ -43,12 +45,11 @@ def pick(cells: list[pd.DataFrame], texts: pd.Series) -> int:
     return int(np.flatnonzero(single & right[0] & right[1] & ~right[2])[0])
 
 
-def kept(strategy: str, budget: int, image_id: str) -> np.ndarray:
+def kept(results: Path, strategy: str, budget: int, image: int) -> np.ndarray:
     """Return which tokens a strategy keeps of an image, bool [GRID, GRID]."""
     mask = np.zeros(GRID * GRID, dtype=bool)
-    with safe_open(CELLS / strategy / "ranking.safetensors", "np") as file:
-        ids = pd.read_parquet(RESULTS / "datasets" / "digits-pope" / "images.parquet")["image_id"]
-        mask[file.get_tensor("order")[ids.tolist().index(image_id)][:budget]] = True
+    with safe_open(results / CELLS / strategy / "ranking.safetensors", "np") as file:
+        mask[file.get_tensor("order")[image][:budget]] = True
     return mask.reshape(GRID, GRID)
 
 
@@ -64,17 +65,15 @@ def patches(pixels: np.ndarray, mask: np.ndarray, gap: int = 2) -> np.ndarray:
     return canvas
 
 
-def main() -> None:
-    """Draw pipeline.svg."""
-    plt.switch_backend("Agg")
-    plt.style.use(next(ROOT.glob("**/prunecal.mplstyle")))
-    cells = [probabilities(*cell) for cell in ROWS.values()]
-    data = RESULTS / "datasets" / "digits-pope"
-    questions = pd.read_parquet(data / "questions.parquet")
+def main(results: Path = RESULTS, output: Path = HERE / "pipeline.svg") -> None:
+    """Draw the picture from a study's results."""
+    style.use()
+    cells = [probabilities(results, *cell) for cell in ROWS.values()]
+    questions = pd.read_parquet(results / DATA / "questions.parquet")
     question = questions.iloc[at := pick(cells, questions["text"])]
-    images = pd.read_parquet(data / "images.parquet").set_index("image_id")
-    content = images.loc[question["image_id"], "bytes"]
-    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    images = pd.read_parquet(results / DATA / "images.parquet")
+    image = images["image_id"].tolist().index(question["image_id"])
+    pixels = np.asarray(Image.open(io.BytesIO(images["bytes"][image])).convert("RGB"))
 
     figure = plt.figure(figsize=(10, 4.6))
     grid = figure.add_gridspec(3, 3, width_ratios=[1.35, 1.0, 1.3])
@@ -85,7 +84,7 @@ def main() -> None:
     axes.set(xticks=[], yticks=[])
     for number, (title, (strategy, budget)) in enumerate(ROWS.items()):
         axes = figure.add_subplot(grid[number, 1])
-        axes.imshow(patches(pixels, kept(strategy, budget, question["image_id"])))
+        axes.imshow(patches(pixels, kept(results, strategy, budget, image)))
         axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9, color="black")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -104,7 +103,7 @@ def main() -> None:
         axes.spines["bottom"].set_visible(False)
         if number == 0:
             axes.set_title("confidence")
-    figure.savefig(HERE / "pipeline.svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(output, metadata={"Date": None, "Creator": None})
 
 
 if __name__ == "__main__":

@@ -2,10 +2,15 @@ import importlib.util
 import re
 import tomllib
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from PIL import Image
+from safetensors.numpy import save_file
 
 from helpers import pages, synthetic_results
+from helpers.tiny_llava import png
 
 ROOT = pages.ROOT
 README = ROOT / "README.md"
@@ -37,13 +42,45 @@ def test_every_target_in_the_table_of_commands_is_a_rule():
         assert {word for word in words if not word.startswith("-")} <= defined, command
 
 
-def test_the_graph_of_rules_is_that_of_the_embedded_study():
-    script = ROOT / "docs" / "pictures" / "rulegraph.py"
-    spec = importlib.util.spec_from_file_location("rulegraph", script)
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "pictures" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_graph_of_rules_is_that_of_the_embedded_study():
     [drawn] = re.findall(r"```mermaid\n(.*?)\n```", TEXT, re.DOTALL)
-    assert drawn == module.graph(), "put the output of docs/pictures/rulegraph.py into the README"
+    assert drawn == script("rulegraph").graph(), (
+        "put the output of docs/pictures/rulegraph.py into the README"
+    )
+
+
+def test_the_picture_shows_the_first_question_that_random_pruning_alone_gets_wrong(tmp_path):
+    pipeline = script("pipeline")
+    data, cells = tmp_path / pipeline.DATA, tmp_path / pipeline.CELLS
+    data.mkdir(parents=True)
+    image = {"image_id": ["b", "a"], "bytes": [png(Image.new("RGB", (120, 120)))] * 2}
+    pd.DataFrame(image).to_parquet(data / "images.parquet")
+    texts = ["Is there a one or a two?", "Is there a one?", "Is there a two?", "Is there a six?"]
+    columns = {"text": texts, "image_id": list("abab"), "label": [0] * 4}
+    questions = pd.DataFrame(columns | {"options": [["Yes", "No"]] * 4})
+    questions.to_parquet(data / "questions.parquet")
+    right, wrong = [2.0, 0.0], [0.0, 2.0]
+    logits = {"full": [right] * 4, "scope-alpha0": [right] * 4}
+    logits["random-seed0"] = [wrong, right, wrong, wrong]
+    frames = []
+    for strategy, budget in pipeline.ROWS.values():
+        (cells / strategy / str(budget)).mkdir(parents=True)
+        path = cells / strategy / str(budget) / "predictions.parquet"
+        pd.DataFrame({"logits": logits[strategy], "label": [0] * 4}).to_parquet(path)
+        order = np.tile(np.arange(100, dtype=np.int16), (2, 1))
+        save_file({"order": order}, cells / strategy / "ranking.safetensors")
+        frames.append(pipeline.probabilities(tmp_path, strategy, budget))
+    assert pipeline.pick(frames, questions["text"]) == 2
+    assert pipeline.kept(tmp_path, "random-seed0", 20, 0).sum() == 20
+    pipeline.main(tmp_path, tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").stat().st_size > 10_000
 
 
 def test_the_citation_has_the_project_s_version_and_both_versions_of_the_paper():
