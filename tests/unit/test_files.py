@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from prunecal.core import versions
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 
@@ -247,3 +249,16 @@ def test_provenance_names_versions_and_what_the_caller_adds():
     assert found["versions"]["numpy"] == np.__version__
     assert (found["device"], found["seconds"]) == ("cpu", 1.5)
     json.dumps(found)
+
+
+def test_versions_name_the_build_of_torch_that_runs_whatever_its_wheel_is_called(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "version.py").write_text("__all__ = ['x']\n__version__ = '2.13.0+cu130'\n")
+    spec = importlib.util.spec_from_file_location("torch", package / "__init__.py")
+    monkeypatch.setattr(versions, "find_spec", lambda _: spec)
+    assert versions.installed("torch") == "2.13.0+cu130"
+    assert versions.installed("numpy") == np.__version__

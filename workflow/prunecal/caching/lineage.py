@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunecal.caching.fingerprint import is_outdated, source_digest
-from prunecal.core import plugins
+from prunecal.core import plugins, versions
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 
@@ -74,7 +73,7 @@ def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
     """
     cells, remarks = list(cells), []
     for library in LIBRARIES:
-        counts = Counter(versions.get(library, "unknown") for versions in cells)
+        counts = Counter(made.get(library, "unknown") for made in cells)
         if len(counts) > 1:
             numbers = ", ".join(f"{number} ({n} cells)" for number, n in sorted(counts.items()))
             remarks.append(
@@ -88,7 +87,7 @@ def version_remarks(results: Path) -> list[str]:
     """Say which versions made the cells below a folder, if several did or others than here."""
     made = [_versions(path) for path in results.glob(CELLS_BELOW)]
     other = len(cells_of_other_versions(results))
-    here = " and ".join(f"{library} {metadata.version(library)}" for library in LIBRARIES)
+    here = " and ".join(f"{library} {versions.installed(library)}" for library in LIBRARIES)
     installed = [
         f"{other} of {len(made)} cells were made by other versions than {here}, installed here"
     ]
@@ -97,7 +96,7 @@ def version_remarks(results: Path) -> list[str]:
 
 def cells_of_other_versions(results: Path, pattern: str = CELLS_BELOW) -> list[Path]:
     """List the folders of cells that others than the installed versions of LIBRARIES made."""
-    here = {library: metadata.version(library) for library in LIBRARIES}
+    here = {library: versions.installed(library) for library in LIBRARIES}
     return [
         path.parent
         for path in sorted(results.glob(pattern))

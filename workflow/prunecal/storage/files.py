@@ -10,11 +10,10 @@ import os
 import platform
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core import disk_errors
+from prunecal.core import disk_errors, versions
 from prunecal.core.errors import PrunecalError, cut
 from prunecal.storage import schemas
 from prunecal.storage.checksums import file_digest
@@ -308,9 +307,9 @@ def _sort_metadata(path: Path) -> None:
 
 def provenance(**more: Any) -> dict[str, Any]:
     """Describe this run: versions and platform, plus what the caller adds (device, wall time)."""
-    versions = {name: metadata.version(name) for name in VERSIONED}
+    numbers = {name: versions.installed(name) for name in VERSIONED}
     return {
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {"python": platform.python_version(), **numbers},
         "platform": platform.platform(),
         **more,
     }
