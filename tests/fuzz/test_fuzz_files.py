@@ -16,12 +16,14 @@ from safetensors.numpy import load, save
 from helpers import synthetic_results
 from helpers.fuzzing import damaged, fuzzed, json_text, result_or_sentence, spoilt
 from helpers.tiny_llava import questions, tiny_llava
-from prunecal import compare, compare_studies, infer, rank, score
+from prunecal import compare, infer, rank, score
 from prunecal.caching import lineage
 from prunecal.datasets import COLUMNS
 from prunecal.engine.session import Session
 from prunecal.figures import cell_selection
+from prunecal.figures.naming import strategy_name
 from prunecal.models.llava import Llava
+from prunecal.statistics import interactions
 from prunecal.statistics.mechanisms import Sources
 from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import read_scores
@@ -284,8 +286,8 @@ def studied(path, other):
     rows = compare.metric_rows(scores, 0.95)
     compare.parameter_names([scores])
     rows += compare.comparison_rows(scores, 0.95) + compare.detectable_rows(scores)
-    sides = [compare_studies.Side(other, scores), *compare_studies.read_sides(other)[:1]]
-    compare_studies.interactions(*sides, 0.95)
+    sides = [interactions.Side(other, scores), *interactions.read_sides(other)[:1]]
+    interactions.interactions(*sides, 0.95, strategy_name)
     return rows
 
 

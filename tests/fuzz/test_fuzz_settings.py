@@ -14,11 +14,11 @@ from snakemake.utils import update_config
 
 from helpers import synthetic_results
 from helpers.fuzzing import YAML, damaged, fuzzed, json_text, one_of, result_or_sentence, spoilt
-from prunecal.compare_studies import read_sides
 from prunecal.infer import Job
 from prunecal.sources import model_folder
 from prunecal.statistics.claim_grammar import read_claims
 from prunecal.statistics.claim_tests import evaluate
+from prunecal.statistics.interactions import read_sides
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 from prunecal.study import cells

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from prunecal import compare_studies
-from prunecal.compare_studies import METRICS
 from prunecal.core.errors import PrunecalError
+from prunecal.statistics.interactions import METRICS
 from prunecal.storage import files
 
 IMAGES, RESAMPLES = 12, 300

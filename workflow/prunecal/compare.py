@@ -10,22 +10,19 @@ can show, and the number of resamples, per model, dataset, subset and metric.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
 from prunecal.core import cli
 from prunecal.statistics.comparisons import (
-    KEYS,
+    columns,
     comparison_rows,
     detectable_rows,
     metric_rows,
     parameter_names,
 )
 from prunecal.statistics.scores import read_scores
-from prunecal.statistics.tables import Rows
+from prunecal.statistics.tables import typed_table, write_table_csv
 from prunecal.storage import files
 
 
@@ -43,39 +40,14 @@ def main(arguments: argparse.Namespace) -> None:
     level = arguments.level
     metrics = [row for scores in studied for row in metric_rows(scores, level)]
     comparisons = [row for scores in studied for row in comparison_rows(scores, level)]
-    for name, rows, numbers in (
-        ("metrics", metrics, ("value", "ci_low", "ci_high")),
-        ("comparisons", comparisons, ("delta", "ci_low", "ci_high", "p", "p_adjusted")),
-    ):
-        table = _table(rows, parameters, numbers)
+    for name, rows in (("metrics", metrics), ("comparisons", comparisons)):
+        table = typed_table(rows, columns(name, parameters))
         path = arguments.folder / f"{name}.parquet"
         files.write_table(path, table, facts, arguments.scores)
-        _write_csv(path.with_suffix(".csv"), table, arguments.scores)
+        write_table_csv(path.with_suffix(".csv"), table, arguments.scores)
     detectable = [row for scores in studied for row in detectable_rows(scores)]
     path = arguments.folder / "detectable.csv"
-    _write_csv(path, pa.Table.from_pylist(detectable), arguments.scores)
-
-
-def _table(rows: Rows, parameters: list[str], numbers: tuple[str, ...]) -> pa.Table:
-    order = [*KEYS, *parameters, "budget", "metric", *numbers, "n", "n_images"]
-    return pa.table({name: _column([row.get(name) for row in rows], name) for name in order})
-
-
-def _column(values: list[Any], name: str) -> pa.Array:
-    """Return a column; NaN becomes null, whole numbers join fractions, other mixtures are text."""
-    if name in ("n", "n_images", "budget"):
-        return pa.array(values, pa.int64())
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float, np.float64} and kinds != {int}:
-        return pa.array(values, pa.float64(), from_pandas=True)
-    if len(kinds) > 1 or kinds & {list, dict}:
-        values = [None if value is None else files.canonical_json(value) for value in values]
-    return pa.array(values)
-
-
-def _write_csv(path: Path, table: pa.Table, sources: list[Path]) -> None:
-    with files.atomic(path, sources) as temporary:
-        pyarrow.csv.write_csv(table, temporary)
+    write_table_csv(path, pa.Table.from_pylist(detectable), arguments.scores)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -5,7 +5,8 @@ the score files. mechanisms.csv: a row per cell with accuracy, ECE and what migh
 as M, M_low and M_high; what a cell does not have is empty. correlations.csv: a row per model, data
 set, group of cells and pair of metrics with Spearman's rank correlation over these cells.
 matched.csv: a row per pruned cell with its change of accuracy and of ECE, the change of ECE that
-accuracy alone would bring (see `matched.expected_change`), and the rest with its interval and test.
+accuracy alone would bring (see `accuracy_matched.expected_change`), and the rest with its interval
+and test.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 from prunecal.core import cli
 from prunecal.statistics.accuracy_matched import matched_rows
 from prunecal.statistics.mechanisms import (
-    STRATEGY_ENDS,
+    COLUMNS,
     Sources,
     correlation_rows,
     measure,
@@ -27,27 +28,14 @@ from prunecal.statistics.tables import Rows, write_csv
 def main(arguments: argparse.Namespace) -> None:
     """Write the tables."""
     sources = Sources(arguments.rankings, arguments.features, arguments.unpruned)
-    found: dict[str, Rows] = {"mechanisms": [], "correlations": [], "matched": []}
+    rows: dict[str, Rows] = {name: [] for name in COLUMNS}
     for scores in read_scores(arguments.scores):
         tables, bins = measure(scores, sources)
-        found["mechanisms"] += mechanism_rows(scores, tables, arguments.level)
-        found["correlations"] += correlation_rows(scores, tables, arguments.level)
-        found["matched"] += matched_rows(scores, tables, bins, arguments.level)
-    for name, rows in found.items():
-        write_csv(arguments.folder / f"{name}.csv", rows, COLUMNS[name])
-
-
-COLUMNS = {
-    "mechanisms": ["model", "dataset", "strategy", "family", "budget"],
-    "correlations": [
-        "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high",
-        *STRATEGY_ENDS, "cells", "strategies", "resamples",
-    ],
-    "matched": [
-        "model", "dataset", "strategy", "family", "budget", "accuracy_delta", "ece_delta",
-        "expected", "beyond", "ci_low", "ci_high", "p", "p_adjusted",
-    ],
-}  # fmt: skip
+        rows["mechanisms"] += mechanism_rows(scores, tables, arguments.level)
+        rows["correlations"] += correlation_rows(scores, tables, arguments.level)
+        rows["matched"] += matched_rows(scores, tables, bins, arguments.level)
+    for name, columns in COLUMNS.items():
+        write_csv(arguments.folder / f"{name}.csv", rows[name], columns)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -15,7 +15,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     """Draw a row of panels per pair of sides, a panel per metric, a point per cell.
 
     Args:
-        rows: from `compare_studies.interactions`.
+        rows: from `statistics.interactions.interactions`.
     """
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D

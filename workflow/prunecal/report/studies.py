@@ -4,10 +4,10 @@ import itertools
 from operator import itemgetter
 
 from prunecal.calibration.catalogue import metric_name
+from prunecal.statistics.interactions import PRUNING
 from prunecal.statistics.tables import Rows
 
 LEVEL = 0.05
-PRUNING = "pruning"
 
 
 def findings(rows: Rows) -> dict[str, list[str]]:

@@ -22,6 +22,17 @@ KEYS = ("model", "dataset", "subset", "strategy", "family")
 RESERVED = {*KEYS, "budget", "metric", "value", "delta", "ci_low", "ci_high", "p", "p_adjusted"}
 
 
+NUMBERS = {  # of the tables
+    "metrics": ("value", "ci_low", "ci_high"),
+    "comparisons": ("delta", "ci_low", "ci_high", "p", "p_adjusted"),
+}
+
+
+def columns(table: str, parameters: list[str]) -> list[str]:
+    """List the columns of metrics or comparisons, given the names of strategies' parameters."""
+    return [*KEYS, *parameters, "budget", "metric", *NUMBERS[table], "n", "n_images"]
+
+
 def metric_rows(scores: Scores, level: float) -> Rows:
     """Return a row per cell, subset and metric with its percentile interval.
 

@@ -45,6 +45,17 @@ LEAST_CELLS = 4  # ranks of fewer say little
 STRATEGY_RESAMPLES = 1000
 STRATEGY_ENDS = ("strategies_low", "strategies_high")
 CENTRED, POOLED_BUDGETS = "within budgets", "pooled"
+COLUMNS = {  # of the stage's tables
+    "mechanisms": ["model", "dataset", "strategy", "family", "budget"],
+    "correlations": [
+        "model", "dataset", "budget", "metric", "with", "rho", "ci_low", "ci_high",
+        *STRATEGY_ENDS, "cells", "strategies", "resamples",
+    ],
+    "matched": [
+        "model", "dataset", "strategy", "family", "budget", "accuracy_delta", "ece_delta",
+        "expected", "beyond", "ci_low", "ci_high", "p", "p_adjusted",
+    ],
+}  # fmt: skip
 
 
 def saliency_tables(

@@ -70,6 +70,42 @@ class Scores:
         )
 
 
+def write_scores(
+    path: Path,
+    results: list[list[dict[str, NDArray]]],
+    cells: list[dict[str, Any]],
+    facts: dict[str, Any],
+    sources: list[Path],
+) -> None:
+    """Write the metrics of all cells of one model on one data set.
+
+    Args:
+        path: safetensors file to write.
+        results: per cell and subset every metric: the value, then the replicates.
+        cells: the cells' metadata, model and data set included.
+        facts: subsets, bins and seed.
+        sources: the files that the metrics were computed from.
+    """
+    metrics = sorted(results[0][0])
+    arrays = {}
+    for metric in metrics:
+        table = np.stack([[subset[metric] for subset in cell] for cell in results])
+        arrays[f"value/{metric}"] = np.ascontiguousarray(table[..., 0])
+        arrays[f"draws/{metric}"] = table[..., 1:].astype(np.float32)
+    model_and_dataset = {key: cells[0][key] for key in ("model", "dataset")}
+    metadata = {
+        **model_and_dataset,
+        "cells": [
+            {key: value for key, value in cell.items() if key not in model_and_dataset}
+            for cell in cells
+        ],
+        "metrics": metrics,
+        "resamples": {metric: arrays[f"draws/{metric}"].shape[-1] for metric in metrics},
+        **facts,
+    }
+    files.write_arrays(path, arrays, metadata, sources)
+
+
 def read_scores(paths: list[Path]) -> list[Scores]:
     """Read the score files of a study, in order of model and data set.
 

@@ -1,14 +1,32 @@
 """Metrics of a cell, as it is and on resampled images."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from __future__ import annotations
 
-from numpy.typing import NDArray
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
 
 from prunecal.calibration.crossfit import TwoFolds, slopes, temperatures
 from prunecal.calibration.metrics import compute_all
 from prunecal.calibration.sample import Sample
-from prunecal.statistics.predictions import Cell
+from prunecal.core import cli
+from prunecal.statistics.bootstrap import image_folds, image_weights
+from prunecal.statistics.scores import REFERENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from prunecal.statistics.predictions import Cell
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,22 @@ class Resamples:
     weights: NDArray
     few: NDArray
     fold: NDArray
+
+    @classmethod
+    def of(cls, image_ids: NDArray, resamples: int, costly: int, seed: int) -> Resamples:
+        """Draw resamples of images.
+
+        Args:
+            image_ids: image of each row, [n].
+            resamples: number of resamples R.
+            costly: how many of them the costly metrics use.
+            seed: of the resamples and of the halves.
+        """
+        images, image = np.unique(image_ids, return_inverse=True)
+        drawn = image_weights(len(images), resamples, seed)
+        weights = np.hstack([np.ones((len(images), 1)), drawn])
+        few = np.ascontiguousarray(weights[:, : 1 + costly])
+        return cls(image, weights, few, image_folds(len(images), seed))
 
 
 def score_cell(
@@ -73,3 +107,68 @@ def cell_temperatures(
         name: temperatures(slope[:, rows], resamples.image[rows], resamples.fold, resamples.few)
         for name, rows in parts.items()
     }
+
+
+def score_cells(
+    cells: list[Cell], parts: Mapping[str, NDArray], resamples: Resamples, bins: int, processes: int
+) -> list[list[dict[str, NDArray]]]:
+    """Return every metric of each cell per subset, see `score_cell`.
+
+    Args:
+        cells: of one model on one data set.
+        parts: row indices of each subset.
+        resamples: the shared resamples.
+        bins: number of calibration bins.
+        processes: how many cells are scored at a time.
+    """
+    unpruned = [cell for cell in cells if cell.facts["family"] == REFERENCE]
+    with threadpool_limits(1):
+        reference = cell_temperatures(unpruned[0], parts, resamples) if unpruned else {}
+    work = _Work(cells, parts, resamples, reference, bins)
+    with ExitStack() as stack:
+        scored: Iterable[list[dict[str, NDArray]]]
+        if processes == 1:
+            scored = map(work, range(len(cells)))
+        else:
+            # processes: half of the work is small steps that hold Python's global lock
+            pool = ProcessPoolExecutor(
+                processes, get_context("spawn"), initializer=_take, initargs=(work,)
+            )
+            scored = stack.enter_context(pool).map(_score_taken, range(len(cells)))
+        return list(cli.progress(scored, total=len(cells), what="score", unit="cell"))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a process needs to score a cell by its index."""
+
+    cells: list[Cell]
+    parts: Mapping[str, NDArray]
+    resamples: Resamples
+    reference: Mapping[str, NDArray]
+    bins: int
+
+    def __call__(self, index: int) -> list[dict[str, NDArray]]:
+        # one BLAS thread: cells are the unit of work, and rounding must not follow the core count
+        with threadpool_limits(1):
+            cell = self.cells[index]
+            return score_cell(cell, self.parts, self.resamples, self.reference, self.bins)
+
+
+_taken: _Work  # of a worker process: sent once, not with every cell
+
+
+def _take(work: _Work) -> None:
+    global _taken
+    _taken = work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone: killed, it could not say that no work is left."""
+    wait([parent_process().sentinel])
+    os._exit(1)
+
+
+def _score_taken(index: int) -> list[dict[str, NDArray]]:
+    return _taken(index)
