@@ -6,7 +6,8 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
-configfile: "config.yaml"
+# beside this file, wherever --directory points: a study says only what differs from it
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 report: "reports/workflow.rst"
@@ -15,14 +16,17 @@ report: "reports/workflow.rst"
 include: "rules/common.smk"
 
 
+container: CONTAINER  # of all rules; used with --sdm apptainer alone, see envs/README.md
+
+
 wildcard_constraints:
-    **WILDCARDS,
+    model=one_of(DESIGN.models),
+    dataset=one_of(DESIGN.datasets),
 
 
 include: "rules/study.smk"
 include: "rules/data.smk"
 include: "rules/model.smk"
-include: "rules/prefetch.smk"
 include: "rules/encode.smk"
 include: "rules/rank.smk"
 include: "rules/infer.smk"
@@ -39,24 +43,15 @@ localrules:
     results,
 
 
-# All are named, not the last alone: a file that a failed run or a repair deleted is made anew.
 rule results:
     input:
-        every_source(),
-        every_ranking(),
-        every_cell(),
-        every_provenance(),
-        every_table(),
-        REPORT_ITEMS,
-        [item.replace(".svg", ".png") for item in REPORT_ITEMS if item.endswith(".svg")],
+        PATHS.every_result(),
+        report_files,
 
 
 rule all:
     default_target: True
     input:
-        rules.results.input,
-        REPORT,
-
-
-if workflow.is_main_process and (paths := unrecorded(rules.all.input)):
-    logger.warning(missing_record(paths))
+        PATHS.every_result(),
+        report_files,
+        PATHS.report,

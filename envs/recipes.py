@@ -28,11 +28,11 @@ def conda() -> str:
 
 
 def apptainer() -> str:
-    """Return the Apptainer definition; the workflow itself is mounted, not built in."""
+    """Return the Apptainer definition; the code is that of the checkout, not built in."""
     listed = " \\\n        ".join(pins())
     return (
         "# Made by envs/recipes.py from requirements.txt.\n"
-        "#   apptainer build prunecal.sif envs/apptainer.def\n"
+        "#   apptainer build envs/prunecal.sif envs/apptainer.def\n"
         f"Bootstrap: docker\nFrom: python:{PYTHON}-slim\n\n"
         f"%post\n    pip install --no-cache-dir \\\n        {listed}\n"
     )

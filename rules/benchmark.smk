@@ -1,27 +1,20 @@
 # How fast the engine is here, beside the ways in which pruned models are evaluated today.
-
-BENCHMARK = f"{RESULTS}/benchmark"
-# once measured here, part of the report
-MEASURED = [
-    f"{BENCHMARK}/speed.{kind}"
-    for kind in ("svg", "csv", "tex")
-    if Path(BENCHMARK, "benchmark.json").exists()
-]
+# Once measured here, it is part of the next report.
 
 
 localrules:
     benchmark,
 
 
+# No `code`: it takes minutes and an idle machine, so it is measured again on demand alone
+# (--forcerun measure), not whenever the engine changes.
 rule measure:
     input:
-        weights(TRAINED[0]) if TRAINED else [],
+        PATHS.weights(*DESIGN.trained[:1]) if DESIGN.trained else [],
     output:
         f"{BENCHMARK}/benchmark.json",
     log:
         "logs/benchmark/measure.log",
-    conda:
-        "../envs/conda.yaml"
     threads: 2
     resources:
         gpu=STUDY.inference.gpus_per_job,
@@ -29,7 +22,7 @@ rule measure:
         runtime=60,
     params:
         device=STUDY.inference.device,
-        weights=(f"--weights {RESULTS}/models/{TRAINED[0]}/weights" if TRAINED else ""),
+        weights=PATHS.weights_option(DESIGN.trained[0]) if DESIGN.trained else "",
     message:
         "Measure the engine; leave the machine alone meanwhile"
     shell:
@@ -45,30 +38,28 @@ rule benchmark:
         svg=report(
             f"{BENCHMARK}/speed.svg",
             caption="../reports/captions/speed.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "Speed: questions per second"},
         ),
         png=f"{BENCHMARK}/speed.png",
         table=report(
             f"{BENCHMARK}/speed.csv",
             caption="../reports/captions/speed.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "Speed: all measurements, CSV"},
         ),
         latex=report(
             f"{BENCHMARK}/speed.tex",
             caption="../reports/captions/speed.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "Speed: all measurements, LaTeX"},
         ),
     log:
         "logs/benchmark/draw.log",
-    conda:
-        "../envs/conda.yaml"
     params:
         folder=subpath(output.table, parent=True),
         code=code_record("prunecal.figures.speed", "prunecal.report.latex", page=True),
-        look=LOOK,
+        look=STYLE,
     message:
         "Draw the benchmark"
     shell:

@@ -1,49 +1,65 @@
-# Shared by all rules: the checked study, its jobs, and the paths of its files.
+# Shared by all rules: the checked study, where its files lie, and what depends on Snakemake.
 
 import json
 import re
+import shlex
 import sys
 from os.path import relpath
 from pathlib import Path
 
-WORKFLOW = Path(workflow.basedir, "workflow")
-sys.path[:0] = [str(WORKFLOW), str(Path(workflow.basedir, "rules"))]
-# jobs run this Python and this checkout's code, whatever is activated or installed elsewhere
-shell.prefix(
-    f"export PATH='{Path(sys.executable).parent}':$PATH PYTHONPATH='{WORKFLOW}'; "
-)
+CHECKOUT = Path(relpath(workflow.basedir))  # "." unless --directory points elsewhere
+CODE = Path(workflow.basedir, "workflow")
+sys.path[:0] = [str(CODE), str(Path(workflow.basedir, "rules"))]
 
-from prunecal.study import resources
-from prunecal.study.cells import cells, load_study
+import prunecal
 from prunecal.caching.fingerprint import code_record
 from prunecal.caching.records import missing_record, unrecorded
 from prunecal.core.errors import PrunecalError
-from prunecal.core.plugins import load, module_name
+from prunecal.core.plugins import module_name
+from prunecal.storage.checksums import file_digest
 from prunecal.storage.digest_cache import NAME as DIGESTS, digest_of_all
-from slurm_polling import bound_waits
+from prunecal.study import report_items as items
+from prunecal.study import resources
+from prunecal.study.cells import load_study
+from prunecal.study.design import Design
+from prunecal.study.local_files import local_files, named_paths
+from prunecal.study.paths import BENCHMARK, CELL_STORE, RESULTS, Paths, study_folder
 
-bound_waits()  # of the SLURM plugin
-COMPARED = config.pop("studies", [])  # see studies.smk; no setting of this study
+import job_environment
+import run_lock
+import slurm_polling
+
+if not Path(prunecal.__file__).is_relative_to(CODE):
+    raise WorkflowError(
+        f"this process holds the prunecal of {Path(prunecal.__file__).parent}, not that of "
+        f"{CODE}; start snakemake in a process of its own"
+    )
+slurm_polling.bound_waits()
+
+# With --sdm apptainer jobs run the Python of this image, else the one that runs Snakemake.
+CONTAINER = str(CHECKOUT / "envs" / "prunecal.sif")
+IN_CONTAINER = "apptainer" in map(str, workflow.deployment_settings.deployment_method)
 try:
+    shell.prefix(
+        job_environment.prefix(
+            str(CHECKOUT / "workflow"),
+            None if IN_CONTAINER else str(Path(sys.executable).parent),
+        )
+    )
     STUDY = load_study(config)
-except PrunecalError as error:
+except (PrunecalError, ValueError) as error:
     raise WorkflowError(error) from None
 
-RESULTS = "results"
-AGGREGATES = f"{RESULTS}/{STUDY.study}" if STUDY.study else RESULTS
-REPORT = f"reports/{STUDY.study or 'report'}.html"
-CELL_STORE = f"{RESULTS}/.cells"
+DESIGN = Design(STUDY)
+PATHS = Paths(DESIGN)
+AGGREGATES, FIGURES, TABLES = PATHS.aggregates, PATHS.figures, PATHS.tables
+LOGS = PATHS.logs  # of jobs of this study alone
 # priority of jobs on the longest way to the report; the others fill free cores
 FIRST = 1
-
-MODELS = {model.name: model for model in STUDY.models}
-DATASETS = {dataset.name: dataset for dataset in STUDY.datasets}
-CELLS = {name: cells(STUDY, model) for name, model in MODELS.items()}
-STRATEGIES = {cell.strategy: cell for found in CELLS.values() for cell in found}
-RANKED = {
-    name: cell for name, cell in STRATEGIES.items() if cell.prunes == "before_llm"
-}
-PAIRS = [(model, dataset) for model in MODELS for dataset in DATASETS]
+# what figures and pages look like
+STYLE = file_digest(CODE / "prunecal" / "figures" / "prunecal.mplstyle")
+ASSETS = CODE / "prunecal" / "report" / "assets"
+PAGES = [file_digest(path) for path in sorted(ASSETS.iterdir())]
 
 
 def one_of(names):
@@ -51,206 +67,102 @@ def one_of(names):
     return "|".join(sorted(map(re.escape, names))) or "(?!)"  # no name: matches nothing
 
 
-TRAINED = [name for name, model in MODELS.items() if model.train]
-
-WILDCARDS = {
-    "model": one_of(MODELS),
-    "dataset": one_of(DATASETS),
-}
+def study_settings(wildcards):
+    """Return the study's settings as JSON; a function, so that braces in them stay as they are."""
+    return json.dumps(dict(config), sort_keys=True)
 
 
-def predictions(model, dataset):
-    """List the predictions of all cells of a model on a data set."""
-    return [
-        f"{RESULTS}/{model}/{dataset}/{cell.strategy}/{cell.budget}/predictions.parquet"
-        for cell in CELLS[model]
-    ]
-
-
-def rankings(model, dataset, chosen=None):
-    """List the rankings of the strategies that rank vision features."""
-    found = CELLS[model] if chosen is None else chosen
-    return [
-        f"{RESULTS}/{model}/{dataset}/{name}/ranking.safetensors"
-        for name in dict.fromkeys(cell.strategy for cell in found)
-        if name in RANKED
-    ]
-
-
-def every_cell():
-    """List all predictions of the study."""
-    return [path for pair in PAIRS for path in predictions(*pair)]
-
-
-def every_provenance():
-    """List what accompanies the predictions."""
-    return [str(Path(path).with_name("provenance.json")) for path in every_cell()]
-
-
-def every_ranking():
-    """List all rankings of the study."""
-    return [path for pair in PAIRS for path in rankings(*pair)]
-
-
-def every_source():
-    """List what cells are made from: models, data sets, visual tokens."""
-    return [
-        *(f"{RESULTS}/models/{model}/manifest.json" for model in MODELS),
-        *(
-            f"{RESULTS}/models/{model}/weights/{name}"
-            for model in TRAINED
-            for name in ("model.safetensors", "learning_curve.csv")
-        ),
-        *(
-            f"{RESULTS}/datasets/{dataset}/{name}.parquet"
-            for dataset in DATASETS
-            for name in ("questions", "images")
-        ),
-        *(
-            f"{RESULTS}/{model}/{dataset}/features.safetensors"
-            for model, dataset in PAIRS
-        ),
-    ]
-
-
-def infer_jobs(model):
-    """Cut a model's cells into jobs of whole strategies, about `cells_per_job` cells each.
-
-    Whole strategies, in the config's order: a new budget adds cells to every job, but a new
-    strategy at the end leaves the jobs before it as they are.
-    """
-    by_strategy = {}
-    for cell in CELLS[model]:
-        by_strategy.setdefault(cell.strategy, []).append(cell)
-    jobs = [[]]
-    for found in by_strategy.values():
-        if jobs[-1] and len(jobs[-1]) + len(found) > STUDY.inference.cells_per_job:
-            jobs.append([])
-        jobs[-1] += found
-    return jobs
+def same_study(wildcards):
+    """Return the command that finds this study again, less its target."""
+    given = workflow.config_settings  # on the command line
+    words = ["snakemake"]
+    if given.configfiles:
+        words += ["--configfile", *map(relpath, given.configfiles)]
+    if given.config_args:
+        words += ["--config", *given.config_args]
+    return shlex.join([*words, "--cores", "1"])
 
 
 def model_source(name):
     """Return where a model's weights come from, as JSON for a stage."""
-    return json.dumps(MODELS[name].source(), sort_keys=True)
+    return json.dumps(DESIGN.models[name].source(), sort_keys=True)
 
 
 def model_settings(name):
     """Return how a model is run, as JSON for a stage."""
-    return json.dumps(MODELS[name].run_settings(), sort_keys=True)
-
-
-def weights(name):
-    """List the weights of a model that the workflow trains; others lie elsewhere."""
-    return (
-        [f"{RESULTS}/models/{name}/weights/model.safetensors"]
-        if MODELS[name].train
-        else []
-    )
-
-
-def every_table():
-    """List the study's numbers, in the order in which they are made."""
-    scores = [
-        f"{AGGREGATES}/scores/{model}/{dataset}.safetensors" for model, dataset in PAIRS
-    ]
-    tables = ("metrics", "comparisons")
-    named = [f"{name}.{kind}" for name in tables for kind in ("parquet", "csv")]
-    named += ["study.json", "detectable.csv", "claims.json"]
-    return [*scores, *(f"{AGGREGATES}/{name}" for name in named)]
-
-
-def local_files(paths):
-    """List the files at local paths, folders expanded, hidden files left out.
-
-    A missing path is left to the stage, which says better than Snakemake what to do about it.
-    """
-    found = []
-    for path in (Path(one).expanduser() for one in paths):
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [
-            str(file)
-            for file in inside
-            if file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
-    return found
-
-
-def model_files(name):
-    """List the files of a model that lies in a local folder."""
-    return local_files([MODELS[name].path] if MODELS[name].path else [])
-
-
-def dataset_files(name):
-    """List the local files that a data set's settings name."""
-    loader, given = DATASETS[name].loader, DATASETS[name].model_extra
-    values = load("datasets", loader).Params(**given).model_dump().values()
-    flat = [
-        one
-        for value in values
-        for one in (value if isinstance(value, list) else [value])
-    ]
-    return local_files(one for one in flat if isinstance(one, Path))
+    return json.dumps(DESIGN.models[name].run_settings(), sort_keys=True)
 
 
 def family_module(name):
     """Return the module that runs a model."""
-    return module_name("models", MODELS[name].family)
-
-
-def growing(amount):
-    """Return a resource that grows with each attempt of a job."""
-    return lambda wildcards, attempt: amount * attempt
-
-
-def memory(wildcards, input, attempt):
-    """Return the MB of a job that runs a model: the study's, or what the model needs."""
-    return attempt * (STUDY.inference.mem_mb or resources.memory_mb(input.manifest))
-
-
-def minutes(tokens):
-    """Return the minutes of a job that runs a model: the study's, or what the tokens need.
-
-    Args:
-        tokens: counts the job's tokens, given its wildcards and input.
-    """
-
-    def asked(wildcards, input, attempt):
-        run = STUDY.inference
-        return attempt * (
-            run.runtime
-            or resources.minutes(
-                input.manifest, tokens(wildcards, input), run.gpus_per_job, run.threads
-            )
-        )
-
-    return asked
+    return module_name("models", DESIGN.models[name].family)
 
 
 def model_code(name):
     """Fingerprint the code that obtains a model."""
-    recipe = (MODELS[name].train or {}).get("recipe")
+    recipe = (DESIGN.models[name].train or {}).get("recipe")
     modules = [module_name("recipes", recipe)] if recipe else []
     return code_record("prunecal.model", *modules)
 
 
-def infer_code(model, chosen):
+def infer_code(model, cells):
     """Fingerprint the code that infers these cells."""
-    families = sorted({cell.family for cell in chosen})
-    strategies = [module_name("strategies", name) for name in families]
+    plugins = sorted({cell.family for cell in cells})
+    strategies = [module_name("strategies", name) for name in plugins]
     return code_record("prunecal.infer", family_module(model), *strategies)
 
 
-def unpruned():
-    """List the predictions of the unpruned models."""
-    return [
-        f"{RESULTS}/{model}/{dataset}/full/{MODELS[model].visual_tokens}/predictions.parquet"
-        for model, dataset in PAIRS
-    ]
+def model_files(name):
+    """List the files of a model that lies in a local folder."""
+    path = DESIGN.models[name].path
+    return local_inputs([path] if path else [])
 
 
-def study_folder(name):
-    """Return a study's folder: a path, or the name of a study below results."""
-    given, named = Path(name), Path(RESULTS, name)
-    return given if (given / "study.json").is_file() else named
+def dataset_files(name):
+    """List the local files that a data set's settings name."""
+    return local_inputs(named_paths(DESIGN.datasets[name]))
+
+
+def local_inputs(paths):
+    """List the files at local paths, or say in one sentence why they cannot be inputs."""
+    try:
+        return local_files(paths)
+    except PrunecalError as error:
+        raise WorkflowError(error) from None
+
+
+def report_files(wildcards):
+    """List what the report shows, figures also as PNG; the benchmark once it was measured here."""
+    files = items.report_items(PATHS)
+    if Path(BENCHMARK, "benchmark.json").exists():
+        files += [f"{BENCHMARK}/speed.{kind}" for kind in ("svg", "csv", "tex")]
+    return files + items.png_twins(files)
+
+
+def lock_results():
+    """Refuse a second run in a results folder that clones share."""
+    try:
+        run_lock.lock(Path(RESULTS))
+    except BlockingIOError:
+        raise WorkflowError(
+            f"{Path(RESULTS).resolve()} is in use by another run of snakemake, in a clone that "
+            "shares it; wait for its end and run snakemake again"
+        ) from None
+
+
+onstart:
+    if workflow.execution_settings.lock:  # not with --nolock
+        lock_results()
+
+
+onsuccess:
+    if Path(PATHS.report).exists():
+        print(f"Report: {Path(PATHS.report).resolve()}", file=sys.stderr)
+
+
+if workflow.is_main_process:
+    unrecorded_results = unrecorded(
+        [*PATHS.every_result(), *report_files(None), PATHS.report]
+    )
+    if unrecorded_results:
+        logger.warning(missing_record(unrecorded_results))

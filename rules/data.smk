@@ -14,14 +14,12 @@ rule data:
         images="results/datasets/{dataset}/images.parquet",
     log:
         "logs/data/{dataset}.log",
-    conda:
-        "../envs/conda.yaml"
     resources:
         mem_mb=4000,
     params:
-        loader=lambda wildcards: DATASETS[wildcards.dataset].loader,
+        loader=lambda wildcards: DESIGN.datasets[wildcards.dataset].loader,
         settings=lambda wildcards: json.dumps(
-            DATASETS[wildcards.dataset].params(), sort_keys=True
+            DESIGN.datasets[wildcards.dataset].params(), sort_keys=True
         ),
         # any other content starts the job, one with an older time stamp too
         contents=lambda wildcards: digest_of_all(
@@ -30,7 +28,7 @@ rule data:
         ),
         code=lambda wildcards: code_record(
             "prunecal.data",
-            module_name("datasets", DATASETS[wildcards.dataset].loader),
+            module_name("datasets", DESIGN.datasets[wildcards.dataset].loader),
         ),
     message:
         "Prepare the data set {wildcards.dataset}"

@@ -4,7 +4,7 @@
 rule encode:
     input:
         manifest="results/models/{model}/manifest.json",
-        weights=lambda wildcards: weights(wildcards.model),
+        weights=lambda wildcards: PATHS.weights(wildcards.model),
         images="results/datasets/{dataset}/images.parquet",
     output:
         "results/{model}/{dataset}/features.safetensors",
@@ -13,23 +13,18 @@ rule encode:
     benchmark:
         "logs/encode/{model}/{dataset}.benchmark.tsv"
     priority: FIRST
-    conda:
-        "../envs/conda.yaml"
     threads: STUDY.inference.threads
     resources:
-        gpu=STUDY.inference.gpus_per_job,
-        mem_mb=memory,
-        runtime=minutes(
-            lambda wildcards, input: resources.shown_tokens(
-                input.images, MODELS[wildcards.model].visual_tokens
-            )
+        **resources.model_job(
+            STUDY.inference,
+            lambda wildcards, input: resources.image_tokens(
+                input.images, DESIGN.models[wildcards.model].visual_tokens
+            ),
         ),
     params:
         source=lambda wildcards: model_source(wildcards.model),
         settings=lambda wildcards: model_settings(wildcards.model),
-        weights=lambda wildcards, input: (
-            f"--weights {Path(input.weights[0]).parent}" if input.weights else ""
-        ),
+        weights=lambda wildcards: PATHS.weights_option(wildcards.model),
         device=STUDY.inference.device,
         code=lambda wildcards: code_record(
             "prunecal.encode", family_module(wildcards.model)

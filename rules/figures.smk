@@ -1,30 +1,6 @@
 # Figures: each kind draws all its files in one process, from tables and predictions alone.
 
-from prunecal.storage.checksums import file_digest
 from prunecal.calibration.catalogue import metric_name
-
-FIGURES = f"{AGGREGATES}/figures"
-FIGURE_LOGS = Path("logs", STUDY.study, "figures")
-LOOK = file_digest(WORKFLOW / "prunecal" / "figures" / "prunecal.mplstyle")
-ASSETS = WORKFLOW / "prunecal" / "report" / "assets"
-PAGES = [file_digest(path) for path in sorted(ASSETS.iterdir())]
-BUDGET_FIGURES = {  # metric: category
-    "accuracy": "1. Headline",
-    "ece": "1. Headline",
-    "brier": "2. Calibration",
-    "aurc": "3. Selective prediction",
-}
-SWEPT = sorted(
-    {
-        key
-        for one in STRATEGIES.values()
-        for other in STRATEGIES.values()
-        if one.family == other.family
-        for key, value in one.parameters
-        if isinstance(value, (int, float)) and key != "seed"
-        if dict(other.parameters)[key] != value
-    }
-)
 
 
 localrules:
@@ -49,17 +25,15 @@ rule draw_budget:
                 category=category,
                 labels={"figure": f"{metric_name(metric)} against budget"},
             )
-            for metric, category in BUDGET_FIGURES.items()
+            for metric, category in items.BUDGET_FIGURES.items()
         ],
-        png=[f"{FIGURES}/budget_{metric}.png" for metric in BUDGET_FIGURES],
+        png=[f"{FIGURES}/budget_{metric}.png" for metric in items.BUDGET_FIGURES],
     log:
-        str(FIGURE_LOGS / "budget.log"),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/figures/budget.log",
     params:
-        metrics=list(BUDGET_FIGURES),
+        metrics=list(items.BUDGET_FIGURES),
         code=code_record("prunecal.figures.budget", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw metrics against the budget"
@@ -76,19 +50,17 @@ rule draw_sweep:
         svg=report(
             f"{FIGURES}/sweep_{{parameter}}.svg",
             caption="../reports/captions/sweep.rst",
-            category="4. Strategies",
+            category=items.STRATEGIES,
             labels={"figure": "Sweep of {parameter}"},
         ),
         png=f"{FIGURES}/sweep_{{parameter}}.png",
     log:
-        str(FIGURE_LOGS / "sweep_{parameter}.log"),
+        f"{LOGS}/figures/sweep_{{parameter}}.log",
     wildcard_constraints:
-        parameter=one_of(SWEPT),
-    conda:
-        "../envs/conda.yaml"
+        parameter=one_of(DESIGN.swept_parameters()),
     params:
         code=code_record("prunecal.figures.sweep", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw the sweep of {wildcards.parameter}"
@@ -105,17 +77,15 @@ rule draw_pareto:
         svg=report(
             f"{FIGURES}/pareto.svg",
             caption="../reports/captions/pareto.rst",
-            category="1. Headline",
+            category=items.HEADLINE,
             labels={"figure": "Accuracy against ECE"},
         ),
         png=f"{FIGURES}/pareto.png",
     log:
-        str(FIGURE_LOGS / "pareto.log"),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/figures/pareto.log",
     params:
         code=code_record("prunecal.figures.pareto", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw accuracy against ECE"
@@ -131,17 +101,15 @@ rule draw_forest:
         svg=report(
             f"{FIGURES}/forest_ece.svg",
             caption="../reports/captions/forest.rst",
-            category="2. Calibration",
+            category=items.CALIBRATION,
             labels={"figure": "Change of ECE from the unpruned model"},
         ),
         png=f"{FIGURES}/forest_ece.png",
     log:
-        str(FIGURE_LOGS / "forest.log"),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/figures/forest.log",
     params:
         code=code_record("prunecal.figures.forest", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw the differences from the unpruned model"
@@ -153,25 +121,26 @@ rule draw_forest:
 
 rule draw_reliability:
     input:
-        predictions=every_cell(),
+        predictions=PATHS.every_prediction(),
     output:
         svg=[
             report(
                 f"{FIGURES}/reliability_{model}_{dataset}.svg",
                 caption="../reports/captions/reliability.rst",
-                category="2. Calibration",
+                category=items.CALIBRATION,
                 labels={"figure": f"Reliability, {dataset}, {model}"},
             )
-            for model, dataset in PAIRS
+            for model, dataset in DESIGN.pairs
         ],
-        png=[f"{FIGURES}/reliability_{model}_{dataset}.png" for model, dataset in PAIRS],
+        png=[
+            f"{FIGURES}/reliability_{model}_{dataset}.png"
+            for model, dataset in DESIGN.pairs
+        ],
     log:
-        str(FIGURE_LOGS / "reliability.log"),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/figures/reliability.log",
     params:
         code=code_record("prunecal.figures.reliability", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw reliability diagrams"
@@ -183,22 +152,20 @@ rule draw_reliability:
 
 rule draw_risk_coverage:
     input:
-        predictions=every_cell(),
+        predictions=PATHS.every_prediction(),
     output:
         svg=report(
             f"{FIGURES}/risk_coverage.svg",
             caption="../reports/captions/risk_coverage.rst",
-            category="3. Selective prediction",
+            category=items.SELECTIVE,
             labels={"figure": "Risk against coverage"},
         ),
         png=f"{FIGURES}/risk_coverage.png",
     log:
-        str(FIGURE_LOGS / "risk_coverage.log"),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/figures/risk_coverage.log",
     params:
         code=code_record("prunecal.figures.risk_coverage", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw risk-coverage curves"
@@ -211,27 +178,23 @@ rule draw_risk_coverage:
 rule draw_kept_tokens:
     input:
         manifest=f"{RESULTS}/models/{{model}}/manifest.json",
-        rankings=lambda wildcards: rankings(wildcards.model, wildcards.dataset),
+        rankings=lambda wildcards: PATHS.rankings(wildcards.model, wildcards.dataset),
         images=f"{RESULTS}/datasets/{{dataset}}/images.parquet",
     output:
         svg=report(
             f"{FIGURES}/kept_tokens_{{model}}_{{dataset}}.svg",
             caption="../reports/captions/kept_tokens.rst",
-            category="4. Strategies",
+            category=items.STRATEGIES,
             labels={"figure": "Kept tokens, {dataset}, {model}"},
         ),
         png=f"{FIGURES}/kept_tokens_{{model}}_{{dataset}}.png",
     log:
-        str(FIGURE_LOGS / "kept_tokens_{model}_{dataset}.log"),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/figures/kept_tokens_{{model}}_{{dataset}}.log",
     params:
-        budgets=lambda wildcards: sorted(
-            {cell.budget for cell in CELLS[wildcards.model] if cell.family != "full"}
-        ),
-        image=lambda wildcards: MODELS[wildcards.model].image,
+        budgets=lambda wildcards: DESIGN.budgets(wildcards.model),
+        image=lambda wildcards: DESIGN.models[wildcards.model].image,
         code=code_record("prunecal.figures.kept_tokens", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw which tokens of {wildcards.dataset} each strategy keeps"
@@ -250,19 +213,17 @@ rule draw_learning_curve:
         svg=report(
             f"{FIGURES}/learning_curve_{{model}}.svg",
             caption="../reports/captions/learning_curve.rst",
-            category="5. Model",
+            category=items.MODEL,
             labels={"figure": "Learning curve, {model}"},
         ),
         png=f"{FIGURES}/learning_curve_{{model}}.png",
     log:
-        str(FIGURE_LOGS / "learning_curve_{model}.log"),
+        f"{LOGS}/figures/learning_curve_{{model}}.log",
     wildcard_constraints:
-        model=one_of(TRAINED),
-    conda:
-        "../envs/conda.yaml"
+        model=one_of(DESIGN.trained),
     params:
         code=code_record("prunecal.figures.learning_curve", page=True),
-        look=LOOK,
+        look=STYLE,
         folder=subpath(output[0], parent=True),
     message:
         "Draw how {wildcards.model} learned"

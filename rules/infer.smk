@@ -1,61 +1,52 @@
 # Option logits, one predictions file per (strategy, budget). A job covers several cells, because a
 # start-up and a model load cost more than a cell; cells that are finished already are not computed
-# again (see workflow/prunecal/cellstore.py), so a job that runs anew costs what is missing.
+# again (see workflow/prunecal/caching/cell_store.py), so a repeated job costs what is missing.
+#
+# Snakemake wants a rule's outputs as a list, so each job is a rule: `infer_`, the model, the data
+# set, and a number that stays when strategies are added at the end of the config. No wildcards:
+# whole paths keep the plan of 10,000 cells five times shorter.
 
-for model, dataset in PAIRS:
-    for number, chosen in enumerate(infer_jobs(model)):
+for model, dataset in DESIGN.pairs:
+    for number, cells in enumerate(DESIGN.infer_jobs(model)):
         folder = f"{RESULTS}/{model}/{dataset}"
 
         rule:
             name:
                 f"infer_{model}_{dataset}_{number}"
             input:
-                manifest=f"{RESULTS}/models/{model}/manifest.json",
-                weights=weights(model),
-                questions=f"{RESULTS}/datasets/{dataset}/questions.parquet",
+                manifest=PATHS.manifest(model),
+                weights=PATHS.weights(model),
+                questions=PATHS.questions([dataset]),
                 features=f"{folder}/features.safetensors",
-                rankings=rankings(model, dataset, chosen),
+                rankings=PATHS.rankings(model, dataset, cells),
             output:
-                predictions=[
-                    f"{folder}/{cell.strategy}/{cell.budget}/predictions.parquet"
-                    for cell in chosen
-                ],
-                provenance=[
-                    f"{folder}/{cell.strategy}/{cell.budget}/provenance.json"
-                    for cell in chosen
-                ],
+                predictions=PATHS.predictions(model, dataset, cells),
+                provenance=PATHS.provenance(model, dataset, cells),
             log:
                 f"logs/infer/{model}/{dataset}/{number}.log",
             benchmark:
                 f"logs/infer/{model}/{dataset}/{number}.benchmark.tsv"
             priority: FIRST
-            conda:
-                "../envs/conda.yaml"
             threads: STUDY.inference.threads
             resources:
-                gpu=STUDY.inference.gpus_per_job,
-                mem_mb=memory,
-                runtime=minutes(
-                    lambda _, input, budgets=[
-                        cell.budget for cell in chosen
-                    ]: resources.asked_tokens(input.questions, budgets)
+                **resources.model_job(
+                    STUDY.inference,
+                    lambda _, input, budgets=[cell.budget for cell in cells]: (
+                        resources.question_tokens(input.questions[0], budgets)
+                    ),
                 ),
             params:
                 names=f"--model {model} --dataset {dataset} --folder {folder}",
-                source=model_source(model),
+                source=lambda _, model=model: model_source(model),
                 settings=model_settings(model),
-                weights=(
-                    f"--weights {RESULTS}/models/{model}/weights"
-                    if weights(model)
-                    else ""
-                ),
-                cells=json.dumps([cell.settings() for cell in chosen]),
+                weights=PATHS.weights_option(model),
+                cells=json.dumps([cell.settings() for cell in cells]),
                 store=CELL_STORE,
                 batch_tokens=STUDY.inference.batch_tokens,
                 device=STUDY.inference.device,
-                code=infer_code(model, chosen),
+                code=infer_code(model, cells),
             message:
-                f"Infer {len(chosen)} cells of {model} on {dataset}"
+                f"Infer {len(cells)} cells of {model} on {dataset}"
             shell:
                 "PRUNECAL_CODE={params.code:q} "
                 "python -m prunecal.infer {params.names} --manifest {input.manifest} "

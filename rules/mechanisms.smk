@@ -1,25 +1,5 @@
 # What explains the differences, single questions, and how everything was defined and made.
 
-TABLES = f"{AGGREGATES}/tables"
-MECHANISM_TABLES = {  # file: what it holds
-    "mechanisms": "Properties of every cell",
-    "correlations": "Rank correlations over cells",
-    "matched": "Change of ECE beyond that of accuracy",
-}
-EXPLANATIONS = {  # figure: category and label
-    "recalibration": ("2. Calibration", "ECE before and after temperature scaling"),
-    "bins": ("2. Calibration", "ECE against the number of bins"),
-    "matched": ("6. Mechanisms", "Change of ECE against change of accuracy"),
-    "mechanisms": ("6. Mechanisms", "What goes with accuracy and ECE"),
-    "mechanisms_cells": ("6. Mechanisms", "Accuracy and ECE over cells' properties"),
-}
-MECHANISM_ITEMS = [
-    *(f"{FIGURES}/{name}.svg" for name in EXPLANATIONS),
-    f"{AGGREGATES}/examples.html",
-    f"{AGGREGATES}/methods.html",
-    f"{AGGREGATES}/provenance.html",
-]
-
 
 localrules:
     draw_explanations,
@@ -30,31 +10,23 @@ localrules:
 
 rule mechanisms:
     input:
-        scores=[
-            f"{AGGREGATES}/scores/{model}/{dataset}.safetensors"
-            for model, dataset in PAIRS
-        ],
-        unpruned=unpruned(),
-        features=[
-            f"{RESULTS}/{model}/{dataset}/features.safetensors"
-            for model, dataset in PAIRS
-        ],
-        rankings=every_ranking(),
+        scores=PATHS.scores(),
+        unpruned=PATHS.unpruned_predictions(),
+        features=PATHS.features(),
+        rankings=PATHS.every_ranking(),
     output:
         [
             report(
                 f"{TABLES}/{name}.csv",
                 caption=f"../reports/captions/{name}_table.rst",
-                category="6. Mechanisms",
+                category=items.MECHANISMS,
                 labels={"figure": f"{title}, table"},
             )
-            for name, title in MECHANISM_TABLES.items()
+            for name, title in items.MECHANISM_TABLES.items()
         ],
     log:
-        str(Path("logs", STUDY.study, "mechanisms.log")),
+        f"{LOGS}/mechanisms.log",
     priority: FIRST
-    conda:
-        "../envs/conda.yaml"
     params:
         level=STUDY.statistics.level,
         code=code_record("prunecal.mechanisms"),
@@ -71,7 +43,7 @@ rule mechanisms:
 rule draw_explanations:
     input:
         metrics=f"{AGGREGATES}/metrics.parquet",
-        tables=[f"{TABLES}/{name}.csv" for name in MECHANISM_TABLES],
+        tables=[f"{TABLES}/{name}.csv" for name in items.MECHANISM_TABLES],
     output:
         svg=[
             report(
@@ -80,18 +52,16 @@ rule draw_explanations:
                 category=category,
                 labels={"figure": label},
             )
-            for name, (category, label) in EXPLANATIONS.items()
+            for name, (category, label) in items.EXPLANATIONS.items()
         ],
-        png=[f"{FIGURES}/{name}.png" for name in EXPLANATIONS],
+        png=[f"{FIGURES}/{name}.png" for name in items.EXPLANATIONS],
     log:
-        str(FIGURE_LOGS / "explanations.log"),
+        f"{LOGS}/figures/explanations.log",
     priority: FIRST
-    conda:
-        "../envs/conda.yaml"
     params:
         bins=STUDY.statistics.bins,
         code=code_record("prunecal.figures.explanations", page=True),
-        look=LOOK,
+        look=STYLE,
         tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
         folder=subpath(output[0], parent=True),
     message:
@@ -104,26 +74,22 @@ rule draw_explanations:
 
 rule examples:
     input:
-        predictions=every_cell(),
-        rankings=every_ranking(),
-        questions=[
-            f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS
-        ],
-        images=[f"{RESULTS}/datasets/{dataset}/images.parquet" for dataset in DATASETS],
-        manifests=[f"{RESULTS}/models/{model}/manifest.json" for model in MODELS],
+        predictions=PATHS.every_prediction(),
+        rankings=PATHS.every_ranking(),
+        questions=PATHS.questions(),
+        images=PATHS.images(),
+        manifests=[PATHS.manifest(model) for model in DESIGN.models],
     output:
         report(
             f"{AGGREGATES}/examples.html",
             caption="../reports/captions/examples.rst",
-            category="7. Single questions",
+            category=items.SINGLE_QUESTIONS,
             labels={"figure": "The largest changes of confidence"},
         ),
     log:
-        str(Path("logs", STUDY.study, "examples.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/examples.log",
     params:
-        crop=[name for name, model in MODELS.items() if model.image == "crop"],
+        crop=[name for name, model in DESIGN.models.items() if model.image == "crop"],
         code=code_record("prunecal.report.single_questions", page=True),
         look=PAGES,
     message:
@@ -141,31 +107,29 @@ rule methods:
     input:
         study=f"{AGGREGATES}/study.json",
         metrics=f"{AGGREGATES}/metrics.parquet",
-        manifests=[f"{RESULTS}/models/{model}/manifest.json" for model in MODELS],
-        predictions=every_cell(),
+        manifests=[PATHS.manifest(model) for model in DESIGN.models],
+        predictions=PATHS.every_prediction(),
     output:
         page=report(
             f"{AGGREGATES}/methods.html",
             caption="../reports/captions/methods.rst",
-            category="8. Methods",
+            category=items.METHODS,
             labels={"figure": "Definitions"},
         ),
         provenance=report(
             f"{AGGREGATES}/provenance.html",
             caption="../reports/captions/provenance_table.rst",
-            category="8. Methods",
+            category=items.METHODS,
             labels={"figure": "Provenance of every cell"},
         ),
         table=report(
             f"{AGGREGATES}/provenance.csv",
             caption="../reports/captions/provenance_table.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "What made each cell, CSV"},
         ),
     log:
-        str(Path("logs", STUDY.study, "methods.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/methods.log",
     params:
         look=PAGES,
         code=code_record("prunecal.report.methods", page=True),

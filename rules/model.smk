@@ -3,6 +3,7 @@
 
 localrules:
     model,
+    prefetch,
 
 
 rule model:
@@ -13,9 +14,7 @@ rule model:
     log:
         "logs/model/{model}.log",
     wildcard_constraints:
-        model=one_of(set(MODELS) - set(TRAINED)),
-    conda:
-        "../envs/conda.yaml"
+        model=one_of(set(DESIGN.models) - set(DESIGN.trained)),
     params:
         source=lambda wildcards: model_source(wildcards.model),
         # any other content starts the job, one with an older time stamp too
@@ -42,13 +41,11 @@ rule train:
     benchmark:
         "logs/model/{model}.benchmark.tsv"
     wildcard_constraints:
-        model=one_of(TRAINED),
-    conda:
-        "../envs/conda.yaml"
+        model=one_of(DESIGN.trained),
     threads: 2
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=resources.growing(4000),
+        runtime=resources.growing(60),
     params:
         source=lambda wildcards: model_source(wildcards.model),
         code=lambda wildcards: model_code(wildcards.model),
@@ -60,3 +57,10 @@ rule train:
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
         "--manifest {output.manifest} --weights {params.folder} --log {log} "
         "&& python -m prunecal.verify {output.curve} --record"
+
+
+# What comes from the network, on the machine where this is typed: compute nodes may have none.
+#   snakemake --cores 1 prefetch
+rule prefetch:
+    input:
+        PATHS.downloads(),

@@ -1,39 +1,37 @@
-# One order of visual tokens per image and strategy; every budget is a prefix of it. A job covers
-# the strategies of one family: a sweep shares its similarities and pays for one start. On the CPU,
+# One ranking of visual tokens per image and strategy; every budget is a prefix of it. On the CPU,
 # with exact sums, so that a ranking never depends on the machine (docs/engine.md).
+# A job covers the strategies of one plugin: a sweep shares its similarities and pays for one start.
+# Snakemake wants a rule's outputs as a list, so each plugin that ranks has a rule of its name.
 
-for family in dict.fromkeys(cell.family for cell in RANKED.values()):
-    swept = [name for name, cell in RANKED.items() if cell.family == family]
+for plugin, variants in DESIGN.rank_jobs().items():
 
     rule:
         name:
-            f"rank_{family}"
+            f"rank_{plugin}"
         input:
-            "results/{model}/{dataset}/features.safetensors",
+            f"{RESULTS}/{{model}}/{{dataset}}/features.safetensors",
         output:
             [
-                f"results/{{model}}/{{dataset}}/{name}/ranking.safetensors"
-                for name in swept
+                f"{RESULTS}/{{model}}/{{dataset}}/{label}/ranking.safetensors"
+                for label in variants
             ],
         log:
-            f"logs/rank/{{model}}/{{dataset}}/{family}.log",
+            f"logs/rank/{{model}}/{{dataset}}/{plugin}.log",
         benchmark:
-            f"logs/rank/{{model}}/{{dataset}}/{family}.benchmark.tsv"
+            f"logs/rank/{{model}}/{{dataset}}/{plugin}.benchmark.tsv"
         priority: FIRST
-        conda:
-            "../envs/conda.yaml"
         threads: 1
         resources:
             mem_mb=lambda wildcards, input, attempt: (
                 attempt * resources.memory_mb_with(input[0])
             ),
-            runtime=growing(60),
+            runtime=resources.growing(60),
         params:
-            family=family,
-            variants=json.dumps([dict(RANKED[name].parameters) for name in swept]),
-            code=code_record("prunecal.rank", module_name("strategies", family)),
+            family=plugin,
+            variants=json.dumps(list(variants.values())),
+            code=code_record("prunecal.rank", module_name("strategies", plugin)),
         message:
-            f"Rank the visual tokens of {{wildcards.dataset}} for {family}"
+            f"Rank the visual tokens of {{wildcards.dataset}} for {plugin}"
         shell:
             "PRUNECAL_CODE={params.code:q} "
             "python -m prunecal.rank --family {params.family} --variants {params.variants:q} "

@@ -1,32 +1,5 @@
 # Tables and the report's first page. `snakemake --report` puts them together with the figures.
 
-LATEX_TABLES = MECHANISM_TABLES | {
-    "claims": "Claims, comparison by comparison",
-    "detectable": "Smallest detectable differences",
-    "datasets": "Data sets",
-    "provenance": "What made each cell",
-}
-BESIDE = ("detectable", "provenance")  # the parquet files; the others have a folder
-CSV = [
-    f"{AGGREGATES if name in BESIDE else TABLES}/{name}.csv" for name in LATEX_TABLES
-]
-REPORT_ITEMS = [
-    *(f"{FIGURES}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
-    *(f"{FIGURES}/sweep_{parameter}.svg" for parameter in SWEPT),
-    *(f"{FIGURES}/{name}.svg" for name in ("pareto", "forest_ece", "risk_coverage")),
-    *(f"{FIGURES}/reliability_{model}_{dataset}.svg" for model, dataset in PAIRS),
-    *(f"{FIGURES}/kept_tokens_{model}_{dataset}.svg" for model, dataset in PAIRS),
-    *(f"{FIGURES}/learning_curve_{model}.svg" for model in TRAINED),
-    *MECHANISM_ITEMS,
-    f"{TABLES}/headline.csv",
-    f"{TABLES}/headline.tex",
-    *CSV,
-    *(f"{TABLES}/{name}.tex" for name in LATEX_TABLES),
-    f"{TABLES}/cells.html",
-    f"{AGGREGATES}/summary.html",
-    *MEASURED,
-]
-
 
 localrules:
     tables,
@@ -40,44 +13,40 @@ rule tables:
         metrics=f"{AGGREGATES}/metrics.parquet",
         comparisons=f"{AGGREGATES}/comparisons.parquet",
         claims=f"{AGGREGATES}/claims.json",
-        questions=[
-            f"{RESULTS}/datasets/{dataset}/questions.parquet" for dataset in DATASETS
-        ],
+        questions=PATHS.questions(),
     output:
         csv=report(
             f"{TABLES}/headline.csv",
             caption="../reports/captions/headline_table.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "Headline metrics, CSV"},
         ),
         latex=report(
             f"{TABLES}/headline.tex",
             caption="../reports/captions/headline_table.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "Headline metrics, LaTeX"},
         ),
         claims=report(
             f"{TABLES}/claims.csv",
             caption="../reports/captions/claims_table.rst",
-            category="9. Tables",
-            labels={"table": f"{LATEX_TABLES['claims']}, CSV"},
+            category=items.TABLES,
+            labels={"table": f"{items.LATEX_TABLES['claims']}, CSV"},
         ),
         datasets=report(
             f"{TABLES}/datasets.csv",
             caption="../reports/captions/datasets_table.rst",
-            category="9. Tables",
-            labels={"table": f"{LATEX_TABLES['datasets']}, CSV"},
+            category=items.TABLES,
+            labels={"table": f"{items.LATEX_TABLES['datasets']}, CSV"},
         ),
         page=report(
             f"{TABLES}/cells.html",
             caption="../reports/captions/cells_table.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "All cells, searchable"},
         ),
     log:
-        str(Path("logs", STUDY.study, "tables.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/tables.log",
     params:
         code=code_record("prunecal.report.tables", page=True),
         look=PAGES,
@@ -94,21 +63,19 @@ rule tables:
 
 rule latex:
     input:
-        CSV,
+        items.csv_tables(PATHS),
     output:
         [
             report(
                 f"{TABLES}/{name}.tex",
                 caption=f"../reports/captions/{name}_table.rst",
-                category="9. Tables",
+                category=items.TABLES,
                 labels={"table": f"{title}, LaTeX"},
             )
-            for name, title in LATEX_TABLES.items()
+            for name, title in items.LATEX_TABLES.items()
         ],
     log:
-        str(Path("logs", STUDY.study, "latex.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/latex.log",
     params:
         code=code_record("prunecal.report.latex", page=True),
         folder=subpath(output[0], parent=True),
@@ -134,13 +101,11 @@ rule summary:
         report(
             f"{AGGREGATES}/summary.html",
             caption="../reports/captions/summary.rst",
-            category="1. Headline",
+            category=items.HEADLINE,
             labels={"figure": "First page"},
         ),
     log:
-        str(Path("logs", STUDY.study, "summary.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/summary.log",
     params:
         code=code_record("prunecal.report.first_page", page=True),
         look=PAGES,
@@ -157,26 +122,23 @@ rule summary:
 
 rule html_report:
     input:
-        REPORT_ITEMS,
-        pages=[
-            *Path("reports").glob("*.rst"),
-            *Path("reports", "captions").glob("*.rst"),
-        ],
+        report_files,
+        texts=lambda wildcards: sorted(CHECKOUT.glob("reports/**/*.rst")),
         stylesheet=relpath(ASSETS / "report.css"),
-        docutils=relpath(Path(workflow.basedir, "reports", "docutils.conf")),
+        docutils=str(CHECKOUT / "reports" / "docutils.conf"),
         study=f"{AGGREGATES}/study.json",
     output:
-        REPORT,
+        PATHS.report,
     log:
-        str(Path("logs", STUDY.study, "report.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/report.log",
     params:
         snakefile=relpath(workflow.main_snakefile),  # so that a moved folder changes nothing
     message:
         "Put the report together: {output}"
     shell:
-        # a second Snakemake that runs no job: it reads what this one has recorded
-        "DOCUTILSCONFIG={input.docutils} snakemake results --snakefile {params.snakefile} --cores 1 --nolock "
-        "--configfile {input.study} "
+        # A second Snakemake that runs no job: it reads what this one has recorded. Not
+        # --report-after-run, which knows no file per study and no job that other jobs can need.
+        "DOCUTILSCONFIG={input.docutils:q} python -m snakemake results "
+        "--snakefile {params.snakefile:q} --cores 1 --nolock "
+        "--workflow-profile none --configfile {input.study} "
         "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1"

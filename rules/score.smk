@@ -8,20 +8,20 @@ localrules:
 
 rule score:
     input:
-        predictions=lambda wildcards: predictions(wildcards.model, wildcards.dataset),
+        predictions=lambda wildcards: PATHS.predictions(
+            wildcards.model, wildcards.dataset
+        ),
         questions=f"{RESULTS}/datasets/{{dataset}}/questions.parquet",
     output:
         f"{AGGREGATES}/scores/{{model}}/{{dataset}}.safetensors",
     log:
-        str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.log")),
+        f"{LOGS}/score/{{model}}/{{dataset}}.log",
     benchmark:
-        str(Path("logs", STUDY.study, "score", "{model}", "{dataset}.benchmark.tsv"))
+        f"{LOGS}/score/{{model}}/{{dataset}}.benchmark.tsv"
     priority: FIRST
-    conda:
-        "../envs/conda.yaml"
-    threads: 1 if len(PAIRS) > 1 else 2  # two jobs fill two cores as well
+    threads: 1 if len(DESIGN.pairs) > 1 else 2  # two jobs fill two cores as well
     resources:
-        mem_mb=growing(3000),
+        mem_mb=resources.growing(3000),
     params:
         resamples=STUDY.statistics.resamples,
         seed=STUDY.statistics.seed,
@@ -38,10 +38,7 @@ rule score:
 
 rule compare:
     input:
-        [
-            f"{AGGREGATES}/scores/{model}/{dataset}.safetensors"
-            for model, dataset in PAIRS
-        ],
+        PATHS.scores(),
     output:
         multiext(
             f"{AGGREGATES}/",
@@ -53,14 +50,12 @@ rule compare:
         report(
             f"{AGGREGATES}/detectable.csv",
             caption="../reports/captions/detectable_table.rst",
-            category="9. Tables",
+            category=items.TABLES,
             labels={"table": "Smallest detectable differences, CSV"},
         ),
     log:
-        str(Path("logs", STUDY.study, "compare.log")),
+        f"{LOGS}/compare.log",
     priority: FIRST
-    conda:
-        "../envs/conda.yaml"
     params:
         folder=subpath(output[0], parent=True),
         level=STUDY.statistics.level,
@@ -75,17 +70,12 @@ rule compare:
 
 rule claims:
     input:
-        scores=[
-            f"{AGGREGATES}/scores/{model}/{dataset}.safetensors"
-            for model, dataset in PAIRS
-        ],
-        claims="reports/claims.yaml",
+        scores=PATHS.scores(),
+        claims=str(CHECKOUT / "reports" / "claims.yaml"),
     output:
         f"{AGGREGATES}/claims.json",
     log:
-        str(Path("logs", STUDY.study, "claims.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/claims.log",
     params:
         level=STUDY.statistics.level,
         code=code_record("prunecal.claims", page=True),

@@ -7,18 +7,25 @@ those that wait for it stand still.
 
 import asyncio
 import sys
+from importlib.metadata import version
 from typing import Any
 
 PLUGIN = "snakemake_executor_plugin_slurm"
+KNOWN = "2.8."  # the releases whose waits were read; others are left as they are
 
 
-def bound_waits() -> None:
+def bound_waits() -> bool:
     """Let the SLURM plugin never wait longer than `seconds-between-status-checks`.
 
-    Where Snakemake has not loaded the plugin, nothing is done.
+    Returns:
+        Whether waits are bound: Snakemake has loaded the plugin (it is the extra `slurm`), and its
+        release is one whose waits are known.
     """
-    if plugin := sys.modules.get(PLUGIN):
-        plugin.Executor.sleep = _sleep
+    executor = getattr(sys.modules.get(PLUGIN), "Executor", None)
+    if not hasattr(executor, "sleep") or not version(PLUGIN).startswith(KNOWN):
+        return False
+    executor.sleep = _sleep
+    return True
 
 
 async def _sleep(executor: Any) -> None:

@@ -1,12 +1,5 @@
-# Two finished studies side by side:
-#   snakemake --cores 1 compare_studies --config studies=[results,llava-1.5-7b]
-# A target of its own: `compare` is the stage that compares cells within a study.
-
-SIDES = [
-    study_folder(str(name))
-    for name in (COMPARED if isinstance(COMPARED, list) else [COMPARED])
-]
-COMPARISON = f"{RESULTS}/studies/{'-vs-'.join(side.name for side in SIDES) or 'none'}"
+# Two finished studies side by side, each named by its folder below results, or `results` itself:
+#   snakemake --cores 1 results/studies/results-vs-llava-1.5-7b/comparison.html
 
 
 localrules:
@@ -15,30 +8,34 @@ localrules:
 
 rule compare_studies:
     input:
-        [
+        lambda wildcards: [
             str(path)
-            for side in SIDES
-            for path in sorted(side.glob("scores/*/*.safetensors"))
+            for study in wildcards
+            for pattern in ("study.json", "scores/*/*.safetensors")
+            for path in sorted(Path(study_folder(study)).glob(pattern))
         ],
-        [str(path) for side in SIDES for path in side.glob("study.json")],
     output:
-        f"{COMPARISON}/interactions.csv",
-        f"{COMPARISON}/interactions.tex",
-        f"{COMPARISON}/interactions.svg",
-        f"{COMPARISON}/interactions.png",
-        f"{COMPARISON}/comparison.html",
+        multiext(
+            f"{RESULTS}/studies/{{a}}-vs-{{b}}/",
+            "interactions.csv",
+            "interactions.tex",
+            "interactions.svg",
+            "interactions.png",
+            "comparison.html",
+        ),
     log:
-        "logs/compare_studies.log",
-    conda:
-        "../envs/conda.yaml"
+        "logs/studies/{a}-vs-{b}.log",
+    wildcard_constraints:
+        a=r"[\w.-]+?",
+        b=r"[\w.-]+",
     params:
-        studies=[str(side) for side in SIDES],
+        studies=lambda wildcards: [study_folder(study) for study in wildcards],
         level=STUDY.statistics.level,
         code=code_record("prunecal.compare_studies", page=True),
-        look=[LOOK, *PAGES],
+        look=[STYLE, *PAGES],
         folder=subpath(output[0], parent=True),
     message:
-        "Compare the studies {params.studies}"
+        "Compare the studies {wildcards.a} and {wildcards.b}"
     shell:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.compare_studies --studies {params.studies} --folder {params.folder} "

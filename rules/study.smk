@@ -1,23 +1,6 @@
 # The study's own settings as a file, and care of the results folder.
 
-import shlex
-
 from prunecal.core.redaction import hidden
-
-SETTINGS = json.dumps(dict(config), sort_keys=True)
-GIVEN = workflow.config_settings  # on the command line
-AGAIN = shlex.join(  # the command that finds this study again, less its target
-    [
-        "snakemake",
-        *(
-            ["--configfile", *map(relpath, GIVEN.configfiles)]
-            if GIVEN.configfiles
-            else []
-        ),
-        *(["--config", *GIVEN.config_args] if GIVEN.config_args else []),
-        *("--cores", "1"),
-    ]
-)
 
 
 localrules:
@@ -30,13 +13,12 @@ localrules:
     list,
 
 
+# No `code`: its settings are all that the file holds.
 rule study:
     output:
         f"{AGGREGATES}/study.json",
     log:
-        str(Path("logs", STUDY.study, "study.log")),
-    conda:
-        "../envs/conda.yaml"
+        f"{LOGS}/study.log",
     params:
         settings=lambda wildcards: hidden(
             json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
@@ -51,11 +33,9 @@ rule study:
 rule verify:
     log:
         "logs/verify.log",
-    conda:
-        "../envs/conda.yaml"
     params:
-        settings=SETTINGS,
-        command=AGAIN,
+        settings=study_settings,
+        command=same_study,
     message:
         "Check every result against its checksum, its sources and the study's settings"
     shell:
@@ -66,12 +46,10 @@ rule verify:
 rule repair:
     log:
         "logs/repair.log",
-    conda:
-        "../envs/conda.yaml"
     params:
-        settings=SETTINGS,
+        settings=study_settings,
     message:
-        "Remove damaged results, so that the next run makes them again"
+        "Remove damaged results; the next run computes them again"
     shell:
         "python -m prunecal.verify results --settings {params.settings:q} --repair --log {log}"
 
@@ -79,12 +57,10 @@ rule repair:
 rule repair_outdated:
     log:
         "logs/repair.log",
-    conda:
-        "../envs/conda.yaml"
     params:
-        settings=SETTINGS,
+        settings=study_settings,
     message:
-        "Remove outdated results, so that the next run makes them again"
+        "Remove outdated results; the next run computes them again"
     shell:
         "python -m prunecal.verify results --settings {params.settings:q} --outdated --log {log}"
 
@@ -92,8 +68,6 @@ rule repair_outdated:
 rule repair_versions:
     log:
         "logs/repair.log",
-    conda:
-        "../envs/conda.yaml"
     message:
         "Remove the cells that other versions of torch or transformers made"
     shell:
@@ -103,13 +77,11 @@ rule repair_versions:
 rule prune:
     log:
         "logs/prune.log",
-    conda:
-        "../envs/conda.yaml"
     params:
         store=CELL_STORE,
         results=RESULTS,
     message:
-        "Remove finished cells that no result uses, and what killed runs left half-written"
+        "Remove finished cells that no result uses, and stale half-written files"
     shell:
         "python -m prunecal.prune --store {params.store} --results {params.results} --log {log}"
 
@@ -117,8 +89,6 @@ rule prune:
 rule list:
     log:
         "logs/list.log",
-    conda:
-        "../envs/conda.yaml"
     message:
         "Print what a study can name: strategies, loaders, model families, recipes, metrics"
     shell:

@@ -39,7 +39,8 @@ def test_every_target_in_the_table_of_commands_is_a_rule():
     assert len(table) > 5
     for command in table:
         words = re.sub(r"--(cores|config|resources|configfile) \S+", "", command).split()
-        assert {word for word in words if not word.startswith("-")} <= defined, command
+        targets = {word for word in words if not word.startswith("-") and "/" not in word}
+        assert targets <= defined, command  # a path is planned by tests/workflow
 
 
 def script(name):

@@ -52,7 +52,7 @@ class SlurmProject(Project):
         """Return the MB and minutes that the job of the two scope cells should ask for."""
         manifest = f"{self.folder}/results/models/tiny/manifest.json"
         questions = f"{self.folder}/results/datasets/polls/questions.parquet"
-        tokens = resources.asked_tokens(questions, [20, 5])
+        tokens = resources.question_tokens(questions, [20, 5])
         return resources.memory_mb(manifest), resources.minutes(manifest, tokens, gpus=1, threads=1)
 
     def provenance(self) -> list[str]:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -56,12 +57,18 @@ class Project:
         """Change top-level settings of the small study."""
         (self.folder / STUDY).write_text(yaml.safe_dump(self.settings | settings))
 
-    def start(self, *arguments: str, study: str = STUDY, cores: int = 2) -> subprocess.Popen:
+    def start(
+        self,
+        *arguments: str,
+        study: str = STUDY,
+        cores: int = 2,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen:
         """Start Snakemake in a process group of its own."""
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", study]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | self.marks() | {"PATH": path, "MPLCONFIGDIR": FONTS}
-        return self.popen([*command, "--cores", str(cores)], environment)
+        usual = os.environ | self.marks() | {"PATH": path, "MPLCONFIGDIR": FONTS}
+        return self.popen([*command, "--cores", str(cores)], usual | (environment or {}))
 
     def popen(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
         """Start a command in the folder, in a process group of its own."""

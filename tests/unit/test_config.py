@@ -2,6 +2,7 @@ import copy
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ from snakemake.utils import update_config
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.core.parameters import Parameters
 from prunecal.study import schema
 from prunecal.study.cells import cells, load_study
 from prunecal.study.schema import json_schema
@@ -72,7 +74,8 @@ REFUSED = {  # settings: the whole message
     "an unknown key of a block": (
         small(inference={"thread": 2}),
         "config: inference: 'thread' is unknown (did you mean 'threads'?); known are device, "
-        "threads, batch_tokens, cells_per_job, gpus_per_job, mem_mb, runtime",
+        "threads, batch_tokens, cells_per_job, gpus_per_job, mem_mb, runtime, slurm_partition, "
+        "gpu_model, slurm_extra",
     ),
     "an unknown key of a model": (
         model(visual_token=3),
@@ -236,21 +239,58 @@ REFUSED = {  # settings: the whole message
         "config: budgets: 0.4 % of the tokens, 0, are not between 1 and the 100 that model 'tiny' "
         "has; give a number in that range",
     ),
-    "a budget that stands there twice": (
+    "a budget that is defined twice": (
         small(budgets=[20, "20%"]),
-        "config: budgets of tiny: 20 stands there twice; remove one",
+        "config: budgets of tiny: 20 is defined twice; remove one",
     ),
-    "a strategy that stands there twice": (
+    "a strategy that is defined twice": (
         strategy("scope", {"strategy": "scope", "alpha": [0, 1.0]}),
-        "config: strategies: 'scope-alpha1' stands there twice; remove one",
+        "config: strategies: 'scope-alpha1' is defined twice; remove one",
     ),
     "two models with one name": (
         small(models=small()["models"] * 2),
-        "config: models: 'tiny' stands there twice; remove one",
+        "config: models: 'tiny' is defined twice; remove one",
     ),
     "two data sets with one name": (
         small(datasets=small()["datasets"] * 2),
-        "config: datasets: 'polls' stands there twice; remove one",
+        "config: datasets: 'polls' is defined twice; remove one",
+    ),
+    "two data sets whose names differ in case alone": (
+        small(datasets=[small()["datasets"][0] | {"name": name} for name in ("polls", "Polls")]),
+        "config: datasets: 'polls' and 'Polls' differ in case alone, and some file systems take "
+        "them for one; rename one of them",
+    ),
+    "names that are one when joined": (
+        small(
+            models=[small()["models"][0] | {"name": name} for name in ("a", "a_b")],
+            datasets=[small()["datasets"][0] | {"name": name} for name in ("c", "b_c")],
+        ),
+        "config: datasets: figures of 'c' under model 'a_b' and of 'b_c' under 'a' would have one "
+        "name; rename a model or a data set",
+    ),
+    "a name that files have": (
+        model(name="metrics.parquet"),
+        "config: models, entry 1: name: 'metrics.parquet' cannot name a folder, because files "
+        "beside it end like that; give a name without .parquet, .safetensors, .csv, .json, .html "
+        "at its end",
+    ),
+    "a study that reads like a comparison of two": (
+        small(study="a-vs-b"),
+        "config: study: 'a-vs-b' holds '-vs-', which stands between the names of two compared "
+        "studies; give another name",
+    ),
+    "two words for one of the scheduler's": (
+        small(inference={"slurm_partition": "gpu; touch x"}),
+        "config: inference: slurm_partition: 'gpu; touch x' does not fit; give for example gpu",
+    ),
+    "a command among the scheduler's options": (
+        small(inference={"slurm_extra": "--exclude=$(touch x)"}),
+        "config: inference: slurm_extra: '--exclude=$(touch x)' does not fit; give for example "
+        "--exclude=node7",
+    ),
+    "a model of no GPU": (
+        small(inference={"gpu_model": "h200"}),
+        "config: inference: gpu_model names a GPU, but no job requests one; set gpus_per_job: 1",
     ),
     "nothing to compare with": (
         small(strategies=["saliency"]),
@@ -279,7 +319,7 @@ REFUSED = {  # settings: the whole message
         model(name="../up"),
         "config: models, entry 1: name: '../up' cannot name a folder; begin with a letter or "
         "digit, go on with those, '.', '_' and '-', 100 in all, and take none of datasets, models, "
-        "studies, scores, figures, tables, benchmark",
+        "studies, scores, figures, tables, benchmark, results",
     ),
 }
 
@@ -302,6 +342,40 @@ def test_a_name_that_is_reserved_or_no_folders_is_refused(change, name):
 def test_a_study_that_would_write_elsewhere_is_refused(name):
     with pytest.raises(PrunecalError, match="config: study: .* cannot name a folder"):
         load_study(small(study=name))
+
+
+BOMBS = {
+    "lists": "[{}]",
+    "mappings below a list": "[{{a: [{}]}}]",
+}
+
+
+@pytest.mark.parametrize("form", BOMBS.values(), ids=BOMBS.keys())
+@pytest.mark.parametrize("key", ["budgets", "title", "models", "unknown"])
+def test_aliases_that_multiply_are_refused_within_a_second(form, key):
+    lines = ["l0: &l0 [1]"]
+    lines += [f"l{n}: &l{n} {form.format(', '.join([f'*l{n - 1}'] * 10))}" for n in range(1, 10)]
+    bomb = yaml.safe_load("\n".join(lines))["l9"]
+    start = time.perf_counter()
+    with pytest.raises(PrunecalError, match="hold more than 200,000 values, aliases"):
+        load_study(small(**{key: bomb}))
+    assert time.perf_counter() - start < 1
+
+
+def test_an_alias_of_itself_is_refused():
+    with pytest.raises(PrunecalError, match="hold more than 200,000 values, aliases"):
+        load_study(small(budgets=yaml.safe_load("&a [*a]")))
+
+
+@pytest.mark.parametrize("text", ["a/b", "a b", "{x}", "*", "", "ü", "a\n"])
+def test_a_strategy_whose_parameters_cannot_name_a_folder_is_refused(text, monkeypatch):
+    class Worded(Parameters):
+        word: str = ""
+
+    monkeypatch.setattr(plugins.load("strategies", "saliency"), "Params", Worded)
+    entry = {"strategy": "saliency", "word": f"{text}!" if text == "" else text}
+    with pytest.raises(PrunecalError, match="strategies: saliency: .* cannot name a folder"):
+        load_study(strategy(entry))
 
 
 def test_two_sources_of_a_data_set_are_refused():
@@ -430,6 +504,7 @@ def misfits():
     beyond = (
         "twice", "above", "share", "nothing to compare", "weights from", "without a rev", "NaN",
         "without a repository", "two models", "two data sets", "no number", "leave the folder",
+        "when joined", "name that files", "comparison of two", "scheduler's", "model of no",
     )  # fmt: skip
     return {
         name: settings

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 from prunecal.study import resources
+from prunecal.study.settings import Inference
 
 LARGE = {
     "files": [{"name": "a.safetensors", "size": 14 * 10**9}, {"name": "b.json", "size": 10**9}]
@@ -56,15 +58,17 @@ def test_a_file_may_be_read_whole(tmp_path):
 
 def test_an_image_counts_once_and_its_questions_each(tmp_path):
     path = questions(tmp_path, images=4, each=3)
-    one = 4 * (resources.TOKENS + 10) + 12 * (resources.TOKENS + 30 / resources.LETTERS)
-    assert resources.asked_tokens(path, [10]) == one
-    assert resources.asked_tokens(path, [10, 20]) == 2 * one + 4 * 10
+    one = 4 * (resources.TEMPLATE_TOKENS + 10) + 12 * (
+        resources.TEMPLATE_TOKENS + 30 / resources.CHARACTERS_PER_TOKEN
+    )
+    assert resources.question_tokens(path, [10]) == one
+    assert resources.question_tokens(path, [10, 20]) == 2 * one + 4 * 10
 
 
 def test_all_images_are_shown(tmp_path):
     table = pa.table({"image_id": ["a", "b"], "bytes": [b"", b""]})
     files.write_table(tmp_path / "images.parquet", table, {})
-    assert resources.shown_tokens(str(tmp_path / "images.parquet"), 576) == 2 * 576
+    assert resources.image_tokens(str(tmp_path / "images.parquet"), 576) == 2 * 576
 
 
 def test_minutes_grow_with_the_model_and_the_tokens_and_fall_with_threads(manifest):
@@ -77,6 +81,28 @@ def test_minutes_grow_with_the_model_and_the_tokens_and_fall_with_threads(manife
         4 * (four - resources.START_MINUTES), abs=4
     )
     assert resources.minutes(manifest(SMALL), 10**5, 1, 1) == resources.START_MINUTES + 1
+
+
+def test_a_job_that_runs_a_model_requests_what_it_needs_and_more_at_each_attempt(manifest):
+    run = Inference(gpus_per_job=2, threads=3)
+    requested = resources.model_job(run, lambda factor, _: 10**7 * factor)
+    job = SimpleNamespace(manifest=manifest(LARGE))
+    assert requested["gpu"] == 2
+    assert requested["mem_mb"](1, job, attempt=2) == 2 * resources.memory_mb(job.manifest)
+    assert requested["runtime"](4, job, attempt=3) == 3 * resources.minutes(
+        job.manifest, 4 * 10**7, 2, 3
+    )
+    assert set(requested) == {"gpu", "mem_mb", "runtime"}
+
+
+def test_what_a_study_sets_for_its_jobs_replaces_the_guess():
+    slurm = {"slurm_partition": "gpu", "gpu_model": "h200", "slurm_extra": "--exclude=n1 --nice"}
+    run = Inference(gpus_per_job=1, mem_mb=700, runtime=5, **slurm)
+    requested = resources.model_job(run, lambda *_: pytest.fail("counted"))
+    assert requested.items() >= slurm.items()
+    job = SimpleNamespace(manifest="none")
+    assert requested["mem_mb"](None, job, attempt=2) == 1400
+    assert requested["runtime"](None, job, attempt=2) == 10
 
 
 def test_a_file_that_is_not_made_yet_is_no_fault_but_a_damaged_one_is(tmp_path):

@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
     if len(arguments.studies) != 2:
         raise PrunecalError(
             f"{len(arguments.studies)} studies cannot be compared: name two, for example "
-            "`snakemake compare_studies --config studies=[results,llava-1.5-7b]`"
+            "`--studies results results/llava-1.5-7b`"
         )
     first, second = (read_sides(folder) for folder in arguments.studies)
     rows = [

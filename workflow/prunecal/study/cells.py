@@ -1,9 +1,10 @@
-"""A study read from its settings, checked, and expanded into cells before anything runs.
+"""Check the settings of a study and expand them into cells, before anything runs.
 
 Light on purpose (pydantic only): the Snakefile imports it on every start.
 """
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters, sentence
 from prunecal.study.settings import Model, Study, plugin_settings, refuse_repeats
+
+MOST_VALUES = 200_000  # of the settings; more than any study that a person can read the results of
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +33,7 @@ class Cell:
     budget: int
 
     def settings(self) -> dict[str, Any]:
-        """Return the cell as it stands in the metadata of its predictions."""
+        """Return the cell as the metadata of its predictions hold it."""
         return {
             "strategy": self.strategy,
             "family": self.family,
@@ -51,7 +54,10 @@ def load_study(settings: Mapping[str, Any]) -> Study:
         PrunecalError: the first thing that is wrong, with its key and the nearest valid name.
     """
     if not isinstance(settings, Mapping):
-        raise PrunecalError(f"config: {brief(settings)} is no study; give settings as `key: value`")
+        raise PrunecalError(
+            f"config: {brief(settings)} is not a study; give settings as `key: value`"
+        )
+    _refuse_bombs(settings)
     try:
         study = Study.model_validate(dict(settings))
     except ValidationError as error:
@@ -67,20 +73,37 @@ def cells(study: Study, model: Model) -> list[Cell]:
     Raises:
         PrunecalError: an unknown strategy or parameter, a budget out of range, or two equal cells.
     """
-    wanted = [strategy for entry in study.strategies for strategy in _strategy(entry)]
-    _refuse_repeats("strategies", [label for label, _, _ in wanted])
-    if not any(family == "full" for _, family, _ in wanted):
+    strategies = [strategy for entry in study.strategies for strategy in _strategy(entry)]
+    _refuse_repeats("strategies", [label for label, _, _ in strategies])
+    if not any(family == "full" for _, family, _ in strategies):
         raise PrunecalError(
             "config: strategies: add `full`, the unpruned model that all others are compared with"
         )
     budgets = [_budget(budget, model) for budget in study.budgets]
     _refuse_repeats(f"budgets of {model.name}", budgets)
-    found = [
+    listed = [
         Cell(strategy, family, tuple(sorted(parameters.items())), budget)
-        for strategy, family, parameters in wanted
+        for strategy, family, parameters in strategies
         for budget in ([model.visual_tokens] if family == "full" else budgets)
     ]
-    return sorted(found, key=lambda cell: cell.family != "full")
+    return sorted(listed, key=lambda cell: cell.family != "full")
+
+
+def _refuse_bombs(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that YAML's aliases make large, before anything walks through them."""
+    pending, values = [settings], 0
+    while pending:
+        value = pending.pop()
+        values += 1
+        if isinstance(value, Mapping):
+            pending += value.values()
+        elif isinstance(value, list | tuple):
+            pending += value
+        if max(values, len(pending)) > MOST_VALUES:
+            raise PrunecalError(
+                f"config: the settings hold more than {MOST_VALUES:,} values, aliases (`*name`) "
+                "written out; remove aliases that repeat each other"
+            )
 
 
 def _strategy(entry: str | dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -97,15 +120,16 @@ def _strategy(entry: str | dict[str, Any]) -> list[tuple[str, str, dict[str, Any
         raise PrunecalError(
             f"config: strategies: {family}: the sweep of {empty[0]} is empty; give it a value"
         )
-    found = []
+    strategies = []
     for values in itertools.product(*swept.values()):
-        chosen = dict(zip(swept, values, strict=True))
         try:
-            params = plugin_settings("strategies", "strategy", family, chosen)
+            params = plugin_settings(
+                "strategies", "strategy", family, dict(zip(swept, values, strict=True))
+            )
         except ValueError as error:
             raise PrunecalError(f"config: strategies: {error}") from error
-        found.append((_label(family, params), family, params.model_dump(mode="json")))
-    return found
+        strategies.append((_label(family, params), family, params.model_dump(mode="json")))
+    return strategies
 
 
 def _label(family: str, params: Parameters) -> str:
@@ -118,21 +142,27 @@ def _label(family: str, params: Parameters) -> str:
         if named or value != field.default:
             text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
             parts.append(f"{key}{text}")
-    return "-".join(parts)
+    label = "-".join(parts)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", label):
+        raise PrunecalError(
+            f"config: strategies: {family}: {brief(label)} cannot name a folder; give parameters "
+            "as numbers or as words of letters, digits, '.', '_' and '-'"
+        )
+    return label
 
 
-def _budget(given: int | str, model: Model) -> int:
+def _budget(setting: int | str, model: Model) -> int:
     """Return a budget as a number of tokens of this model."""
     total = model.visual_tokens
-    if isinstance(given, str):
-        budget = round(float(given.removesuffix("%")) / 100 * total)
-        shown = f"{given} of the tokens, {budget},"
+    if isinstance(setting, str):
+        budget = round(float(setting.removesuffix("%")) / 100 * total)
+        text = f"{setting} of the tokens, {budget},"
     else:
-        budget = given
-        shown = f"{budget} visual tokens"
+        budget = setting
+        text = f"{budget} visual tokens"
     if not 1 <= budget <= total:
         raise PrunecalError(
-            f"config: budgets: {shown} are not between 1 and the {total} that model "
+            f"config: budgets: {text} are not between 1 and the {total} that model "
             f"{model.name!r} has; give a number in that range"
         )
     return budget

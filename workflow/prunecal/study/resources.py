@@ -1,7 +1,7 @@
-"""Memory and time that a job asks a scheduler for, from the sizes of its model and data set.
+"""Resources that jobs request of a scheduler, from the sizes of their model and data set.
 
-They are meant to suffice at the first attempt on a slow card, not to be near: a job that asks for
-too much waits longer in the queue, one that asks for too little is killed.
+Generous guesses on purpose: a job that requests too much waits longer in the queue, one that
+requests too little is killed.
 """
 
 from collections.abc import Callable
@@ -11,42 +11,73 @@ from pathlib import Path
 from typing import Any
 
 from prunecal.storage import files
+from prunecal.study.settings import SLURM_KEYS, Inference
 
 MEGABYTE = 2**20
 START_MB = 2500  # Python, torch, a micro-batch on the CPU
-PER_WEIGHT = 2.2  # they pass through main memory, twice as wide if the study wants float32
+PER_WEIGHT_BYTE = 2.2  # bytes of main memory; float32 is twice as wide as what lies on the disk
 START_MINUTES = 15  # imports and a load of weights from a slow file system
-BYTES = 2  # of a parameter; with wider ones, the estimate errs upwards
-FLOPS = {"GPU": 20e12, "thread": 30e9}  # per second, on old hardware
-TOKENS = 40  # of text around each image, and again around each question
-LETTERS = 3  # of a token of text
+BYTES_PER_PARAMETER = 2  # of wider ones the time is overestimated
+FLOPS_PER_SECOND = {"GPU": 20e12, "thread": 30e9}  # of old hardware
+TEMPLATE_TOKENS = 40  # of text around each image, and again around each question
+CHARACTERS_PER_TOKEN = 3
 
 
-def _remembered(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Read a file once, and anew when it has changed: a plan asks for each of its jobs."""
-    known = cache(lambda path, _: read(path))
-    return lambda path: known(path, Path(path).stat().st_mtime_ns)
+def growing(amount: int) -> Callable[..., int]:
+    """Return a resource that grows with each attempt of a job."""
+    return lambda wildcards, attempt: amount * attempt  # noqa: ARG005  Snakemake names them
 
 
-@_remembered
-def _weights(manifest: str) -> int:
+def model_job(run: Inference, tokens: Callable[[Any, Any], float]) -> dict[str, Any]:
+    """Return the `resources:` of a rule that runs a model.
+
+    Memory and time are those that the study sets, else what the model and the tokens need; both
+    grow with each attempt.
+
+    Args:
+        run: the study's `inference:` block.
+        tokens: counts a job's tokens, given its wildcards and its input, which names `manifest`.
+    """
+
+    def memory(wildcards: Any, input: Any, attempt: int) -> int:  # noqa: A002, ARG001
+        return attempt * (run.mem_mb or memory_mb(input.manifest))
+
+    def time(wildcards: Any, input: Any, attempt: int) -> int:  # noqa: A002
+        return attempt * (
+            run.runtime
+            or minutes(input.manifest, tokens(wildcards, input), run.gpus_per_job, run.threads)
+        )
+
+    slurm = {key: value for key in SLURM_KEYS if (value := getattr(run, key)) is not None}
+    return {"gpu": run.gpus_per_job, "mem_mb": memory, "runtime": time, **slurm}
+
+
+def _until_changed(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Cache what is read from a file until the file changes: each job of a plan reads the same."""
+    cached = cache(lambda path, _: read(path))
+    return lambda path: cached(path, Path(path).stat().st_mtime_ns)
+
+
+@_until_changed
+def _weight_bytes(manifest: str) -> int:
     """Return the bytes of a model's weights."""
     listed = files.read_json(manifest)["files"]
     return sum(file["size"] for file in listed if file["name"].endswith(".safetensors"))
 
 
-@_remembered
-def _asked(questions: str) -> tuple[int, float]:
-    """Return how many images are asked about, and the tokens of all questions' texts."""
+@_until_changed
+def _images_and_text_tokens(questions: str) -> tuple[int, float]:
+    """Return how many images the questions are about, and the tokens of all questions' texts."""
     import pyarrow.compute as pc
 
     table = files.read_table(questions, ["image_id", "text"])
-    letters = pc.sum(pc.utf8_length(table["text"])).as_py() or 0
-    return pc.count_distinct(table["image_id"]).as_py(), letters / LETTERS + TOKENS * len(table)
+    characters = pc.sum(pc.utf8_length(table["text"])).as_py() or 0
+    tokens = characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * len(table)
+    return pc.count_distinct(table["image_id"]).as_py(), tokens
 
 
-@_remembered
-def _shown(images: str) -> int:
+@_until_changed
+def _images(images: str) -> int:
     """Return the number of images."""
     return files.read_table(images, ["image_id"]).num_rows
 
@@ -58,10 +89,10 @@ def memory_mb(manifest: str) -> int:
         manifest: manifest.json of the model.
 
     Raises:
-        FileNotFoundError: it is not made yet; Snakemake asks again once it is.
+        FileNotFoundError: it does not exist yet; Snakemake asks again once it does.
         PrunecalError: it is damaged.
     """
-    return START_MB + ceil(PER_WEIGHT * _weights(manifest) / MEGABYTE)
+    return START_MB + ceil(PER_WEIGHT_BYTE * _weight_bytes(manifest) / MEGABYTE)
 
 
 def memory_mb_with(file: str) -> int:
@@ -71,32 +102,32 @@ def memory_mb_with(file: str) -> int:
         file: for example features.safetensors.
 
     Raises:
-        FileNotFoundError: it is not made yet; Snakemake asks again once it is.
+        FileNotFoundError: it does not exist yet; Snakemake asks again once it does.
     """
     return START_MB + ceil(Path(file).stat().st_size / MEGABYTE)
 
 
 def minutes(manifest: str, tokens: float, gpus: int, threads: int) -> int:
-    """Return the minutes for a job that takes this many tokens through a model.
+    """Return the minutes for a job that runs a model.
 
     Args:
         manifest: manifest.json of the model.
-        tokens: of all cells of the job.
-        gpus: that the job gets; without any, the CPU computes.
+        tokens: that pass through the model, of all cells of the job.
+        gpus: of the job; without any, the CPU computes.
         threads: of the CPU.
 
     Raises:
         FileNotFoundError, PrunecalError: as `memory_mb`.
     """
-    parameters = _weights(manifest) / BYTES
-    rate = FLOPS["GPU"] if gpus else threads * FLOPS["thread"]
+    parameters = _weight_bytes(manifest) / BYTES_PER_PARAMETER
+    rate = FLOPS_PER_SECOND["GPU"] if gpus else threads * FLOPS_PER_SECOND["thread"]
     return START_MINUTES + ceil(2 * parameters * tokens / rate / 60)
 
 
-def asked_tokens(questions: str, budgets: list[int]) -> float:
+def question_tokens(questions: str, budgets: list[int]) -> float:
     """Return the tokens of all questions of a data set under all budgets of a job.
 
-    An image and what stands before it counts once per budget, however many questions ask of it.
+    An image and what precedes it count once per budget, however many questions are about it.
 
     Args:
         questions: questions.parquet.
@@ -105,11 +136,11 @@ def asked_tokens(questions: str, budgets: list[int]) -> float:
     Raises:
         FileNotFoundError, PrunecalError: as `memory_mb`.
     """
-    images, text = _asked(questions)
-    return images * sum(TOKENS + budget for budget in budgets) + len(budgets) * text
+    images, text = _images_and_text_tokens(questions)
+    return images * sum(TEMPLATE_TOKENS + budget for budget in budgets) + len(budgets) * text
 
 
-def shown_tokens(images: str, visual_tokens: int) -> float:
+def image_tokens(images: str, visual_tokens: int) -> float:
     """Return the visual tokens of all images of a data set.
 
     Args:
@@ -119,4 +150,4 @@ def shown_tokens(images: str, visual_tokens: int) -> float:
     Raises:
         FileNotFoundError, PrunecalError: as `memory_mb`.
     """
-    return visual_tokens * _shown(images)
+    return visual_tokens * _images(images)

@@ -1,8 +1,9 @@
-"""The blocks of config.yaml: what may stand in each, and what it means.
+"""The blocks of config.yaml: their keys, what each accepts, and what it means.
 
 Light on purpose (pydantic only): the Snakefile imports it on every start.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,11 @@ from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study.prompts import TEMPLATES
 
 # folders of results/ and results/{study}/ that hold other things
-RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "benchmark")
+RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "benchmark", "results")
+FILE_SUFFIXES = (".parquet", ".safetensors", ".csv", ".json", ".html")  # of files beside folders
+BETWEEN_STUDIES = "-vs-"  # results/studies/{a}-vs-{b}
+SLURM_KEYS = ("slurm_partition", "gpu_model", "slurm_extra")  # keys of `inference:` for SLURM alone
+OPTION = r"--[a-z][a-z-]*(=[\w.,:@%+/-]+)?"  # of sbatch
 
 
 def _path_safe(name: str) -> str:
@@ -35,11 +40,36 @@ def _path_safe(name: str) -> str:
             f"{brief(name)} cannot name a folder; begin with a letter or digit, go on with those, "
             f"'.', '_' and '-', 100 in all, and take none of {', '.join(RESERVED)}"
         )
+    if name.endswith(FILE_SUFFIXES):
+        raise ValueError(
+            f"{brief(name)} cannot name a folder, because files beside it end like that; "
+            f"give a name without {', '.join(FILE_SUFFIXES)} at its end"
+        )
     return name
 
 
+def _study_name(name: str) -> str:
+    if BETWEEN_STUDIES in name:
+        raise ValueError(
+            f"{brief(name)} holds {BETWEEN_STUDIES!r}, which stands between the names of two "
+            "compared studies; give another name"
+        )
+    return name and _path_safe(name)
+
+
+def _fits(pattern: str, example: str) -> AfterValidator:
+    """Refuse what is more than the wanted words of a scheduler's command line."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{brief(value)} does not fit; give for example {example}")
+        return value
+
+    return AfterValidator(check)
+
+
 def _home_known(path: str) -> str:
-    expanded(Path(path))  # kept as it is: where the home folder lies is not written down
+    expanded(Path(path))  # kept as it is: the home folder's path is not written down
     return path
 
 
@@ -171,17 +201,32 @@ class Inference(Parameters):
     cells_per_job: int = Field(
         32, ge=1, description="cells that share a process, and so one start-up and one model load"
     )
-    gpus_per_job: int = Field(0, ge=0, description="GPUs that a job asks the scheduler for")
+    gpus_per_job: int = Field(0, ge=0, description="GPUs that a job requests")
     mem_mb: int | None = Field(
         None,
         ge=500,
-        description="MB that a job asks for at first; if not given, as the model needs",
+        description="MB that a job requests at first; if not given, as the model needs",
     )
     runtime: int | None = Field(
         None,
         ge=1,
-        description="minutes that a job asks for at first; if not given, as model and data need",
+        description="minutes that a job requests at first; if not given, as model and data need",
     )
+    slurm_partition: Annotated[str, _fits(r"[\w.,-]+", "gpu")] | None = Field(
+        None, description="SLURM: partition of the jobs that run a model"
+    )
+    gpu_model: Annotated[str, _fits(r"[\w.]+", "h200")] | None = Field(
+        None, description="SLURM: model of their GPUs, as the cluster names it"
+    )
+    slurm_extra: Annotated[str, _fits(f"{OPTION}( {OPTION})*", "--exclude=node7")] | None = Field(
+        None, description="SLURM: further options of sbatch for these jobs"
+    )
+
+    @model_validator(mode="after")
+    def _model_of_a_gpu(self) -> "Inference":
+        if self.gpu_model and not self.gpus_per_job:
+            raise ValueError("gpu_model names a GPU, but no job requests one; set gpus_per_job: 1")
+        return self
 
 
 class Statistics(Parameters):
@@ -199,7 +244,7 @@ class Study(Parameters):
     """A study: every model on every data set under every strategy at every budget."""
 
     title: str = Field(description="first line of the report")
-    study: Annotated[str, AfterValidator(lambda name: name and _path_safe(name))] = Field(
+    study: Annotated[str, AfterValidator(_study_name)] = Field(
         "", description="folder below results/ for tables and figures; none for results/ itself"
     )
     models: list[Model] = Field(min_length=1, description="the models that are pruned")
@@ -218,6 +263,15 @@ class Study(Parameters):
     def _names_differ(self) -> "Study":
         for key in ("models", "datasets"):
             refuse_repeats(key, [entry.name for entry in getattr(self, key)])
+        figures: dict[str, tuple[str, str]] = {}
+        for pair in itertools.product(self.models, self.datasets):
+            model, dataset = (entry.name for entry in pair)
+            other = figures.setdefault(f"{model}_{dataset}".lower(), (model, dataset))
+            if other != (model, dataset):
+                raise ValueError(
+                    f"datasets: figures of {dataset!r} under model {model!r} and of {other[1]!r} "
+                    f"under {other[0]!r} would have one name; rename a model or a data set"
+                )
         return self
 
 
@@ -225,7 +279,7 @@ def plugin_settings(folder: str, key: str, name: Any, settings: Mapping[str, Any
     """Check and return a plugin's settings.
 
     Raises:
-        ValueError: what is wrong with them, for pydantic to add where they stood.
+        ValueError: what is wrong with them; pydantic adds the key.
     """
     if not isinstance(name, str):
         raise ValueError(f"`{key}:` must be one of {', '.join(plugins.names(folder))}")  # noqa: TRY004
@@ -240,7 +294,16 @@ def plugin_settings(folder: str, key: str, name: Any, settings: Mapping[str, Any
 
 
 def refuse_repeats(key: str, names: list[Any]) -> None:
-    """Raise ValueError if a name stands twice below a key."""
+    """Raise ValueError if a key has two names that are equal or differ in case alone."""
+    known: dict[str, Any] = {}
     for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{key}: {name!r} stands there twice; remove one")
+        folder = str(name).lower()  # some file systems ignore case
+        if folder not in known:
+            known[folder] = name
+        elif known[folder] == name:
+            raise ValueError(f"{key}: {name!r} is defined twice; remove one")
+        else:
+            raise ValueError(
+                f"{key}: {known[folder]!r} and {name!r} differ in case alone, and some file "
+                "systems take them for one; rename one of them"
+            )

@@ -1,0 +1,97 @@
+"""What a study consists of: its cells, the pairs of model and data set, and how they make jobs."""
+
+from collections.abc import Hashable, Iterable
+from functools import cached_property
+from typing import Any
+
+from prunecal.core import plugins
+from prunecal.study.cells import Cell, cells
+from prunecal.study.settings import Dataset, Model, Study
+
+
+class Design:
+    """The design of a study, as the rules need it.
+
+    Attributes:
+        models: settings by name, in the order of the config, as are the others.
+        datasets: settings by name.
+        cells: of each model, by its name.
+        pairs: (model, data set).
+        trained: names of the models that the workflow trains.
+    """
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.models: dict[str, Model] = {model.name: model for model in study.models}
+        self.datasets: dict[str, Dataset] = {dataset.name: dataset for dataset in study.datasets}
+        self.cells = {name: cells(study, model) for name, model in self.models.items()}
+        self.pairs = [(model, dataset) for model in self.models for dataset in self.datasets]
+        self.trained = [name for name, model in self.models.items() if model.train]
+
+    @cached_property
+    def strategies(self) -> dict[str, Cell]:
+        """One cell of each strategy, by the strategy's label."""
+        return {cell.strategy: cell for listed in self.cells.values() for cell in listed}
+
+    @cached_property
+    def plugins(self) -> list[str]:
+        """Names of the plugins that the strategies use."""
+        return list(dict.fromkeys(cell.family for cell in self.strategies.values()))
+
+    @cached_property
+    def before_llm(self) -> set[str]:
+        """Plugins that drop tokens before the LLM: they rank visual tokens."""
+        return {
+            name for name in self.plugins if plugins.load("strategies", name).PRUNES == "before_llm"
+        }
+
+    def budgets(self, model: str) -> list[int]:
+        """List the budgets of a model's pruned cells, in ascending order."""
+        return sorted({cell.budget for cell in self.cells[model] if cell.family != "full"})
+
+    def rank_jobs(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the strategies that each rank job covers: parameters by label, by plugin.
+
+        The strategies of one plugin share a job, so that a sweep shares its similarities.
+        """
+        return {
+            name: {
+                label: dict(cell.parameters)
+                for label, cell in self.strategies.items()
+                if cell.family == name
+            }
+            for name in self.plugins
+            if name in self.before_llm
+        }
+
+    def infer_jobs(self, model: str) -> list[list[Cell]]:
+        """Cut a model's cells into jobs of whole strategies, about `cells_per_job` cells each.
+
+        Whole strategies, in the config's order: a new budget adds cells to every job, but a new
+        strategy at the end leaves the jobs before it as they are.
+        """
+        by_strategy: dict[str, list[Cell]] = {}
+        for cell in self.cells[model]:
+            by_strategy.setdefault(cell.strategy, []).append(cell)
+        jobs: list[list[Cell]] = [[]]
+        for strategy in by_strategy.values():
+            if jobs[-1] and len(jobs[-1]) + len(strategy) > self.study.inference.cells_per_job:
+                jobs.append([])
+            jobs[-1] += strategy
+        return jobs
+
+    def swept_parameters(self) -> list[str]:
+        """List the parameters whose number differs between strategies of one plugin, but seeds."""
+        return swept_parameters(self.strategies.values())
+
+
+def swept_parameters(listed: Iterable[Cell]) -> list[str]:
+    """List the parameters whose number differs between cells of one plugin, but seeds, sorted."""
+    values: dict[tuple[str, str], set[Hashable]] = {}
+    numeric = set()
+    for cell in listed:
+        for key, value in cell.parameters:
+            values.setdefault((cell.family, key), set()).add(repr(value))
+            if isinstance(value, int | float) and not isinstance(value, bool) and key != "seed":
+                numeric.add((cell.family, key))
+    return sorted({key for family, key in numeric if len(values[family, key]) > 1})

@@ -1,0 +1,57 @@
+"""The local files that settings name, as inputs of rules: a changed one is read again."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.study.settings import Dataset
+
+MOST_FILES = 500_000  # below one path; a data set of images has fewer, the root of a disk has more
+
+
+def local_files(paths: Iterable[Path | str]) -> list[str]:
+    """List the files at local paths, folders expanded, hidden files and folders left out.
+
+    What is missing or cannot be read is left to the stage, which names it and the remedy.
+
+    Raises:
+        PrunecalError: a path holds braces, which Snakemake would take for a wildcard, or a folder
+            holds more files than any data set.
+    """
+    listed = []
+    for path in (Path(one).expanduser() for one in paths):
+        if path.is_dir():
+            listed += _below(path)
+        elif path.is_file():
+            listed.append(str(path))
+    for file in listed:
+        if "{" in file or "}" in file:
+            raise PrunecalError(
+                f"the path {brief(file)} holds braces, which Snakemake takes for a wildcard; "
+                "rename it"
+            )
+    return listed
+
+
+def _below(folder: Path) -> list[str]:
+    files: list[str] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (os.path.join(place, name) for name in sorted(names) if not name.startswith("."))  # noqa: PTH118  as fast as a plan must be
+        files += [path for path in paths if os.path.isfile(path)]  # noqa: PTH113
+        if len(files) > MOST_FILES:
+            raise PrunecalError(
+                f"the folder {brief(str(folder))} holds more than {MOST_FILES:,} files; give the "
+                "folder that holds the data set or the model alone"
+            )
+    return files
+
+
+def named_paths(dataset: Dataset) -> list[Path]:
+    """List the local paths that a data set's settings name."""
+    params = plugins.load("datasets", dataset.loader).Params(**(dataset.model_extra or {}))
+    values = params.model_dump().values()
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return [one for one in flat if isinstance(one, Path)]

@@ -1,0 +1,76 @@
+"""What the report shows of a study: names of figures and tables, their categories and labels.
+
+Snakemake sorts categories by the alphabet, hence the numbers.
+"""
+
+from prunecal.study.paths import Paths
+
+HEADLINE = "1. Headline"
+CALIBRATION = "2. Calibration"
+SELECTIVE = "3. Selective prediction"
+STRATEGIES = "4. Strategies"
+MODEL = "5. Model"
+MECHANISMS = "6. Mechanisms"
+SINGLE_QUESTIONS = "7. Single questions"
+METHODS = "8. Methods"
+TABLES = "9. Tables"
+
+BUDGET_FIGURES = {  # metric: category
+    "accuracy": HEADLINE,
+    "ece": HEADLINE,
+    "brier": CALIBRATION,
+    "aurc": SELECTIVE,
+}
+EXPLANATIONS = {  # figure: category and label
+    "recalibration": (CALIBRATION, "ECE before and after temperature scaling"),
+    "bins": (CALIBRATION, "ECE against the number of bins"),
+    "matched": (MECHANISMS, "Change of ECE against change of accuracy"),
+    "mechanisms": (MECHANISMS, "What goes with accuracy and ECE"),
+    "mechanisms_cells": (MECHANISMS, "Accuracy and ECE over cells' properties"),
+}
+MECHANISM_TABLES = {  # file: what it holds
+    "mechanisms": "Properties of every cell",
+    "correlations": "Rank correlations over cells",
+    "matched": "Change of ECE beyond that of accuracy",
+}
+LATEX_TABLES = MECHANISM_TABLES | {
+    "claims": "Claims, comparison by comparison",
+    "detectable": "Smallest detectable differences",
+    "datasets": "Data sets",
+    "provenance": "What made each cell",
+}
+IN_AGGREGATES = ("detectable", "provenance")  # CSV files beside metrics.parquet, not in tables/
+
+
+def csv_tables(paths: Paths) -> list[str]:
+    """List the CSV files that are also written as LaTeX, in the order of `LATEX_TABLES`."""
+    return [
+        f"{paths.aggregates if name in IN_AGGREGATES else paths.tables}/{name}.csv"
+        for name in LATEX_TABLES
+    ]
+
+
+def report_items(paths: Paths) -> list[str]:
+    """List the files that the report shows; each figure (.svg) has a twin .png for papers."""
+    design, figures, tables = paths.design, paths.figures, paths.tables
+    return [
+        *(f"{figures}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
+        *(f"{figures}/sweep_{parameter}.svg" for parameter in design.swept_parameters()),
+        *(f"{figures}/{name}.svg" for name in ("pareto", "forest_ece", "risk_coverage")),
+        *(f"{figures}/reliability_{model}_{dataset}.svg" for model, dataset in design.pairs),
+        *(f"{figures}/kept_tokens_{model}_{dataset}.svg" for model, dataset in design.pairs),
+        *(f"{figures}/learning_curve_{model}.svg" for model in design.trained),
+        *(f"{figures}/{name}.svg" for name in EXPLANATIONS),
+        *(f"{paths.aggregates}/{page}.html" for page in ("examples", "methods", "provenance")),
+        f"{tables}/headline.csv",
+        f"{tables}/headline.tex",
+        *csv_tables(paths),
+        *(f"{tables}/{name}.tex" for name in LATEX_TABLES),
+        f"{tables}/cells.html",
+        f"{paths.aggregates}/summary.html",
+    ]
+
+
+def png_twins(items: list[str]) -> list[str]:
+    """List the PNG files of the figures among the report's items."""
+    return [item.removesuffix(".svg") + ".png" for item in items if item.endswith(".svg")]
