@@ -98,7 +98,9 @@ def test_pruning_removes_nothing_if_a_result_does_not_name_its_cell(cells, tmp_p
     results = tmp_path / "results"
     fill(cells, KEY)
     files.write_json(results / "m" / "d" / "s" / "5" / "provenance.json", {"versions": {}})
-    with pytest.raises(PrunecalError, match="does not name its cell, so no cell can be called un"):
+    with pytest.raises(
+        PrunecalError, match="lacks 'cell_key', so unused cells cannot be told; delete"
+    ):
         prune(cells.root, results)
     assert cells.has(KEY)
 

@@ -131,7 +131,9 @@ def test_a_hub_that_refuses_more_requests_is_named(remote):
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_gated_repository_is_named_with_the_token_that_opens_it(remote, status):
     remote.status = status
-    with pytest.raises(PrunecalError, match=rf"gives no model {REPO}.*HTTP {status}.*HF_TOKEN"):
+    with pytest.raises(
+        PrunecalError, match=rf"denies access to model {REPO}.*HTTP {status}.*HF_TOKEN"
+    ):
         hub.fetch(REPO, SHA, "model", PATTERNS)
 
 

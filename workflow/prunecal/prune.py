@@ -1,4 +1,4 @@
-"""Empty the cell store of what no result uses, and all results of what killed runs left."""
+"""Remove unused cells from the store, and stale files of killed runs from the results."""
 
 import argparse
 from pathlib import Path
@@ -9,10 +9,10 @@ from prunecal.storage import stale_files
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Remove half-written files that no process writes, and unused cells; say how many."""
-    halves = stale_files.remove(arguments.results)
+    """Remove stale files and unused cells; log how many."""
+    stale = stale_files.remove(arguments.results)
     kept, removed = cell_store.prune(arguments.store, arguments.results)
-    cli.log.info("kept %d cells, removed %d and %d half-written files", kept, removed, halves)
+    cli.log.info("kept %d cells, removed %d and %d half-written files", kept, removed, stale)
 
 
 if __name__ == "__main__":

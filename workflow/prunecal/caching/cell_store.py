@@ -85,6 +85,7 @@ def _key_of(provenance: Path) -> str:
     facts = files.read_object(provenance)
     if KEY_IN_PROVENANCE not in facts:
         raise PrunecalError(
-            f"{provenance} does not name its cell, so no cell can be called unused; remove it"
+            f"{provenance} lacks {KEY_IN_PROVENANCE!r}, so unused cells cannot be told; delete it "
+            "and run snakemake again"
         )
     return facts[KEY_IN_PROVENANCE]

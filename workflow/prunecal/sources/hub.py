@@ -173,9 +173,12 @@ def _explained(error: Exception, source: Repository) -> str | None:
     status = _status(error) or _status(error.__cause__)
     if isinstance(error, HFValidationError):
         return f"`repo: {source.name}`: {error}"
-    if status in (401, 403, 404):
-        remedy = _remedy("correct `repo:` and `revision:` (HF_TOKEN opens gated ones)")
-        return f"{constants.ENDPOINT} gives no {source} (HTTP {status}); {remedy}"
+    if status == 404:
+        remedy = _remedy("correct `repo:` and `revision:`")
+        return f"{constants.ENDPOINT} has no {source} (HTTP 404); {remedy}"
+    if status in (401, 403):
+        remedy = _remedy("correct `repo:`, or set HF_TOKEN to a token that may read it")
+        return f"{constants.ENDPOINT} denies access to {source} (HTTP {status}); {remedy}"
     if status == 429:
         remedy = _remedy("wait some minutes, or set HF_TOKEN, and run again")
         return f"{constants.ENDPOINT} refuses more requests for {source} (HTTP 429); {remedy}"

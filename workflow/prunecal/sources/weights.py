@@ -1,4 +1,4 @@
-"""Weights: downloaded, found or trained, and found again by later stages."""
+"""Obtain a model's weights, and check them again wherever they are loaded."""
 
 from __future__ import annotations
 
