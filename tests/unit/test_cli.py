@@ -65,7 +65,7 @@ def test_an_unexpected_failure_has_its_traceback_in_the_log(tmp_path):
 DISK = {
     "raise OSError(28, 'x', 'results/a.csv')": "results/a.csv cannot be written (No space left on",
     "raise RuntimeError('lib') from OSError(30, 'x', 'b')": "b cannot be written (Read-only file",
-    "raise PermissionError(13, 'x', 'c')": "c cannot be used (Permission denied); give yourself",
+    "raise PermissionError(13, 'x', 'c')": "c cannot be used (Permission denied); grant yourself",
     "raise Exception('lib (os error 28)')": "a file cannot be written (No space left on device)",
 }
 

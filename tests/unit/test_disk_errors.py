@@ -47,11 +47,11 @@ def test_a_fault_is_found_behind_other_exceptions(error, code):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "", "a/b"), "a/b cannot be written (No space left on device); make"),
-        (OSError(errno.EROFS, "", b"a"), "a cannot be written (Read-only file system); make room"),
-        (OSError(errno.EACCES, "", "a"), "a cannot be used (Permission denied); give yourself the"),
+        (OSError(errno.ENOSPC, "", "a/b"), "a/b cannot be written (No space left on device); free"),
+        (OSError(errno.EROFS, "", b"a"), "a cannot be written (Read-only file system); free some"),
+        (OSError(errno.EACCES, "", "a"), "a cannot be used (Permission denied); grant yourself"),
         (OSError(errno.EIO, "", "a"), "a cannot be used (Input/output error); check the disk"),
-        (FULL, "a file cannot be written (No space left on device); make room or give"),
+        (FULL, "a file cannot be written (No space left on device); free some space or grant"),
     ],
 )
 def test_a_fault_is_told_with_the_files_name_and_a_remedy(error, message):
@@ -104,6 +104,7 @@ def test_a_file_too_large_for_the_disk_is_named_whatever_writes_it(tmp_path, wri
 RECIPE = """
 from prunecal.core.parameters import Parameters
 from safetensors import SafetensorError
+LABEL = "Spoiled"
 class Params(Parameters):
     error: str
 def train(params, folder):

@@ -83,7 +83,7 @@ def module_of(name):
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("core/disk_errors.py", "make room or give", "make space or give"),
+        ("core/disk_errors.py", "free some space or grant", "free space or grant"),
         ("core/cli.py", "going on without", "continuing without"),
         ("core/errors.py", "LONGEST = 200", "LONGEST = 300"),
         ("core/plugins.py", "is unknown", "is not known"),

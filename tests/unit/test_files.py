@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from prunecal.core import versions
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
 
 TABLE = pa.table({"a": [1, 2, 3], "b": [[1.5], [], [2.5, 3.5]]})
@@ -188,7 +188,9 @@ def test_tables_and_facts_come_back(tmp_path):
 
 def test_a_missing_column_is_named(tmp_path):
     files.write_table(tmp_path / "t", TABLE, {})
-    with pytest.raises(PrunecalError, match="t lacks the column 'c'; make the file again"):
+    with pytest.raises(
+        PrunecalError, match="t lacks the column 'c'; delete it and run snakemake again"
+    ):
         files.read_table(tmp_path / "t", ["a", "c"])
 
 
@@ -206,7 +208,7 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, kind, content):
     path = tmp_path / "results.file"
     if content is not None:
         path.write_bytes(content)
-    message = rf"results.file cannot be read as {kind.split()[0]} \(.*\); make it again"
+    message = rf"results.file cannot be read as {kind.split()[0]} \(.*\); {RERUN}"
     with pytest.raises(PrunecalError, match=f"(?s){message}"):
         READERS[kind](path)
 
@@ -227,7 +229,9 @@ def test_a_table_of_another_program_has_no_facts(tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(TABLE, tmp_path / "t")
-    with pytest.raises(PrunecalError, match="has no prunecal metadata; make the file again"):
+    with pytest.raises(
+        PrunecalError, match="has no prunecal metadata; delete it and run snakemake again"
+    ):
         files.read_facts(tmp_path / "t")
 
 

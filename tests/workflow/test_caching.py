@@ -260,7 +260,7 @@ def test_j_a_damaged_cell_in_the_store_is_computed_again(project, undisturbed):
 
 def test_k_messages_helps_and_plumbing_leave_nothing_to_do(project):
     for module, old, new in (
-        ("core/disk_errors.py", "make room or give", "make space or give"),
+        ("core/disk_errors.py", "free some space or grant", "free space or grant"),
         ("encode.py", 'help="images.parquet"', 'help="the images"'),
         ("engine/session.py", "out of memory with", "no memory for"),
         ("rank.py", 'f"rank {strategy.LABEL}"', 'f"ranking by {strategy.LABEL}"'),

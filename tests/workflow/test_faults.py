@@ -103,7 +103,7 @@ def test_a_full_disk_is_named_in_one_sentence_and_leaves_whole_files_alone(proje
     cells.mkdir()
     with mounted(cells, "-t", "tmpfs", "-o", "size=96k", "tmpfs"):
         said = project.run(*project.cells(), fails=True)
-        assert " cannot be written (No space left on device); make room or give yourself" in said
+        assert " cannot be written (No space left on device); free some space or grant" in said
         assert "Traceback" not in said
         stored = list(cells.glob("*/*/predictions.parquet"))
         assert 0 < len(stored) < len(project.cells())
@@ -117,7 +117,10 @@ def test_a_disk_that_is_full_when_training_ends_is_named_by_the_weights_folder(p
     models = project.folder / "results" / "models"
     with mounted(models, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
         said = project.run("results/models/tiny/manifest.json", fails=True)
-        assert "models/tiny/weights cannot be written (No space left on device); make room" in said
+        assert (
+            "models/tiny/weights cannot be written (No space left on device); free some space"
+            in said
+        )
         assert "Traceback" not in said
         assert not any(path.is_file() for path in models.rglob("*"))
 

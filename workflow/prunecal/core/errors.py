@@ -3,6 +3,7 @@
 from typing import Any
 
 LONGEST = 200  # characters of a wrong value that a message shows
+RERUN = "delete it and run snakemake again"  # the remedy for a damaged result
 
 
 class PrunecalError(Exception):

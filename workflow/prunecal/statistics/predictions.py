@@ -114,9 +114,11 @@ def _checked_columns(path: Path | str) -> "pa.Table":
     columns = files.read_table(path, COLUMNS).combine_chunks()
     names = columns["question_id"]
     if not len(names):
-        raise PrunecalError(f"{path} holds no questions; make the file again")
+        raise PrunecalError(f"{path} has no questions; delete it and run snakemake again")
     if pc.count_distinct(names).as_py() < len(names):
-        raise PrunecalError(f"{path} holds a question id twice; make the file again")
+        raise PrunecalError(
+            f"{path} contains a question id twice; delete it and run snakemake again"
+        )
     options, logits = (_lengths(columns[name]) for name in ("options", "logits"))
     label = columns["label"].to_numpy()
     finite = np.abs(pc.list_flatten(columns["logits"]).to_numpy()) < LARGEST_LOGIT
@@ -125,7 +127,7 @@ def _checked_columns(path: Path | str) -> "pa.Table":
     faults = (
         (
             (options == 0) | (logits != options),
-            "has {logits} logits for {options} options; infer this cell again",
+            "has {logits} logits for {options} options; delete it and run snakemake again",
         ),
         (
             ~((label >= 0) & (label < options)),
@@ -133,8 +135,8 @@ def _checked_columns(path: Path | str) -> "pa.Table":
         ),
         (
             infinite,
-            "has NaN or infinite logits; infer this cell again, in float32 if it ran "
-            "in half precision",
+            "has NaN or infinite logits; delete it and run snakemake again, with dtype: float32 if "
+            "the model ran in half precision",
         ),
     )
     for rows, what in faults:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core import disk_errors, versions
-from prunecal.core.errors import PrunecalError, cut
+from prunecal.core.errors import RERUN, PrunecalError, cut
 from prunecal.storage import schemas
 from prunecal.storage.checksums import file_digest
 
@@ -159,7 +159,7 @@ def read_json(path: Path | str) -> Any:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise PrunecalError(f"{path} cannot be read as JSON ({error}); make it again") from error
+        raise PrunecalError(f"{path} cannot be read as JSON ({error}); {RERUN}") from error
     return schemas.read_json(path, content)
 
 
@@ -201,12 +201,12 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
         file = pq.ParquetFile(path)
         missing = [name for name in columns or [] if name not in file.schema_arrow.names]
         if missing:
-            raise PrunecalError(f"{path} lacks the column {missing[0]!r}; make the file again")
+            raise PrunecalError(f"{path} lacks the column {missing[0]!r}; {RERUN}")
         table = file.read(columns=columns)
         table.validate(full=True)  # damaged text is else found where it is first shown
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PrunecalError(
-            f"{path} cannot be read as parquet ({cut(str(error))}); make it again"
+            f"{path} cannot be read as parquet ({cut(str(error))}); {RERUN}"
         ) from error
     schemas.check_columns(path, table)
     return table
@@ -225,10 +225,10 @@ def read_facts(path: Path | str) -> schemas.Facts:
         found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PrunecalError(
-            f"{path} cannot be read as parquet ({cut(str(error))}); make it again"
+            f"{path} cannot be read as parquet ({cut(str(error))}); {RERUN}"
         ) from error
     if found is None:
-        raise PrunecalError(f"{path} has no prunecal metadata; make the file again")
+        raise PrunecalError(f"{path} has no prunecal metadata; {RERUN}")
     return schemas.Facts(path, schemas.read_json(path, found))
 
 
@@ -272,7 +272,7 @@ def open_arrays(path: Path | str, framework: str = "numpy") -> schemas.Arrays:
         return schemas.Arrays(path, safe_open(path, framework=framework))
     except (OSError, SafetensorError) as error:
         raise PrunecalError(
-            f"{path} cannot be read as safetensors ({cut(str(error))}); make it again"
+            f"{path} cannot be read as safetensors ({cut(str(error))}); {RERUN}"
         ) from error
 
 

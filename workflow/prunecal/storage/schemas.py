@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from prunecal.core.errors import PrunecalError, cut
+from prunecal.core.errors import RERUN, PrunecalError, cut
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,20 +111,20 @@ class Facts(dict[str, Any]):
 
     def __init__(self, path: Path | str, given: Any):
         if not isinstance(given, dict):
-            raise PrunecalError(f"{path} holds no facts as `name: value`; make it again")
+            raise PrunecalError(f"{path} has no metadata as `name: value`; {RERUN}")
         try:
             _Facts.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
             place = cut(", ".join(map(str, first["loc"])))
             raise PrunecalError(
-                f"{path} holds facts that do not fit ({place}: {first['msg']}); make it again"
+                f"{path} has metadata that does not fit ({place}: {first['msg']}); {RERUN}"
             ) from error
         super().__init__(given)
         self.path = path
 
     def __missing__(self, name: str) -> Any:
-        raise PrunecalError(f"{self.path} says nothing of its {name!r}; make it again")
+        raise PrunecalError(f"{self.path} lacks the metadata field {name!r}; {RERUN}")
 
 
 def read_facts(path: Path | str, texts: Mapping[str, str | bytes]) -> Facts:
@@ -145,7 +145,7 @@ def read_json(path: Path | str, text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PrunecalError(f"{path} cannot be read as JSON ({error}); make it again") from error
+        raise PrunecalError(f"{path} cannot be read as JSON ({error}); {RERUN}") from error
 
 
 def check_columns(path: Path | str, table: "pa.Table") -> None:
@@ -160,14 +160,11 @@ def check_columns(path: Path | str, table: "pa.Table") -> None:
         column = table.column(name)
         if not holds(column.type, COLUMNS[name]):
             raise PrunecalError(
-                f"{path} has {column.type} in its column {name!r} instead of {COLUMNS[name]}; "
-                "make the file again"
+                f"{path} has {column.type}, not {COLUMNS[name]}, in its column {name!r}; {RERUN}"
             )
         inner = pc.list_flatten(column) if COLUMNS[name].startswith("lists") else column
         if column.null_count or inner.null_count:
-            raise PrunecalError(
-                f"{path} has rows without a value in its column {name!r}; make the file again"
-            )
+            raise PrunecalError(f"{path} has rows without a value in its column {name!r}; {RERUN}")
 
 
 def holds(kind: "pa.DataType", wanted: str) -> bool:
@@ -205,7 +202,7 @@ class Arrays:
             self._check(name)
         tokens = {self._shape(name)[1] for name in PER_IMAGE & self._names}
         if len(tokens) > 1:
-            raise PrunecalError(f"{path} has arrays of differing numbers of tokens; make it again")
+            raise PrunecalError(f"{path} has arrays with different numbers of tokens; {RERUN}")
 
     def keys(self) -> list[str]:
         """Return the names of all arrays."""
@@ -232,7 +229,7 @@ class Arrays:
 
     def _of(self, how: str, name: str) -> Any:
         if name not in self._names:
-            raise PrunecalError(f"{self.path} lacks the array {name!r}; make it again")
+            raise PrunecalError(f"{self.path} lacks the array {name!r}; {RERUN}")
         return getattr(self._file, how)(name)
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -255,7 +252,7 @@ class Arrays:
         else:
             return
         raise PrunecalError(
-            f"{self.path} has an array {name!r} {fault}, which does not fit; make it again"
+            f"{self.path} has an array {name!r} {fault}, which does not fit; {RERUN}"
         )
 
 
@@ -265,4 +262,4 @@ def _check_orders(path: Path | str, values: Any) -> None:
 
     orders = np.asarray(values)
     if (np.sort(orders, axis=1) != np.arange(orders.shape[1])).any():
-        raise PrunecalError(f"{path} has an order that lacks a token of its image; rank anew")
+        raise PrunecalError(f"{path} has a ranking that lacks a token of its image; {RERUN}")

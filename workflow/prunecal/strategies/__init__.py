@@ -188,6 +188,7 @@ def _check(
             image = finite.logical_not().nonzero()[0].item()
             which = image if image_ids is None else image_ids[image]
             raise PrunecalError(
-                f"{strategy}: {name} of image {which} hold NaN or infinity; encode it again"
+                f"{strategy}: {name} of image {which} contain NaN or infinity; delete "
+                "features.safetensors and run snakemake again"
             )
     return budget
