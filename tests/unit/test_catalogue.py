@@ -8,59 +8,63 @@ import pytest
 
 from prunecal import calibration
 from prunecal.calibration.catalogue import CATALOGUE
-from prunecal.calibration.crossfit import TwoFolds, slopes
-from prunecal.calibration.metrics import COSTLY, METRICS, compute_all
-from prunecal.calibration.sample import Sample
+from prunecal.calibration.metrics import COSTLY, METRICS
+from prunecal.calibration.sample import plain
+from prunecal.statistics.predictions import Cell
+from prunecal.statistics.scoring import Resamples, cell_temperatures, score_cell
 
 BY_OTHER_STAGES = {"saliency_share", "mean_saliency"}  # of rankings, see statistics.mechanisms
 OF_LOGITS = {"brier_multiclass", "nll", "temperature"}
 
 
-def sample_of(n=400, seed=0, weights=None):
-    """A sample with logits, groups and further columns, whose rows all count once."""
+def cell_of(n=400, seed=0):
+    """A cell of yes/no questions, four about each image."""
     rng = np.random.default_rng(seed)
-    table = rng.normal(size=(n, 3)) * 2
-    label = np.where(rng.uniform(size=n) < 0.7, table.argmax(axis=1), rng.integers(0, 3, n))
-    confidence = 1 / np.exp(table - table.max(axis=1, keepdims=True)).sum(axis=1)
-    correct = table.argmax(axis=1) == label
-    cluster, fold = np.arange(n) // 4, np.arange(n // 4) % 2
-    yes = rng.uniform(size=n) < 0.5
-    columns = ("brier_multiclass", "nll", "margin", "entropy", "evidence_coverage", "n_visual")
-    return Sample(
-        confidence,
-        correct,
-        cluster,
-        np.ones((n // 4, 1)) if weights is None else weights,
-        columns={key: rng.uniform(size=n) for key in (*columns, "tokens_per_layer", "yes_rate")},
-        groups={"yes": yes, "no": ~yes},
-        folds=TwoFolds(table, slopes(table, label), fold, np.ones((2, 1))),
-    )
+    table = rng.normal(size=(n, 2)) * 2
+    label = np.where(rng.uniform(size=n) < 0.7, table.argmax(axis=1), rng.integers(0, 2, n))
+    rows = {
+        "image_id": [f"image{row // 4}" for row in range(n)],
+        "options": [["Yes", "No"]] * n,
+        "label": label.tolist(),
+    }
+    return Cell({"tokens_per_layer": 4.0}, rows, table, np.full(n, 4.0), rng.uniform(size=n))
 
 
-def test_the_catalogue_has_every_metric_that_is_computed_and_no_other():
-    sample = sample_of()
-    assert set(compute_all(sample, sample)) | BY_OTHER_STAGES == set(CATALOGUE)
+def scored(cell):
+    """All metrics of a cell, as the score stage computes them, on rows that count once."""
+    resamples = Resamples.of(np.array(cell.rows["image_id"]), 1, 1, seed=0)
+    parts = {"all": np.arange(len(cell.table))}
+    reference = cell_temperatures(cell, parts, resamples)
+    (metrics,) = score_cell(cell, parts, resamples, reference, 15)
+    return {key: values[0] for key, values in metrics.items()}
+
+
+def test_the_catalogue_has_every_metric_that_is_scored_and_no_other():
+    assert set(scored(cell_of())) | BY_OTHER_STAGES == set(CATALOGUE)
     assert not set(METRICS) & set(COSTLY)
-
-
-def test_every_metric_is_computed_by_what_its_entry_names():
-    sample = sample_of()
-    values = compute_all(sample, sample)
-    for key, metric in CATALOGUE.items():
-        if key in BY_OTHER_STAGES:
-            assert metric.compute(sample) is None
-        else:
-            np.testing.assert_array_equal(metric.compute(sample), values[key])
 
 
 @pytest.mark.parametrize(
     "key", [key for key, metric in CATALOGUE.items() if metric.function and key not in OF_LOGITS]
 )
 def test_the_public_function_computes_the_studys_number(key):
-    sample = sample_of(seed=1)
-    expected = CATALOGUE[key].compute(sample)[0]
-    value = CATALOGUE[key].public(sample.confidence, sample.correct)
-    assert value == pytest.approx(expected, abs=1e-12)  # summed by cluster there
+    cell = cell_of(seed=1)
+    value = CATALOGUE[key].public(cell.confidence, cell.correct)
+    assert value == pytest.approx(scored(cell)[key], abs=1e-12)  # summed by image there
+    assert CATALOGUE[key].compute(plain(cell.confidence, cell.correct)) == value
+
+
+@pytest.mark.parametrize("key", ["brier_multiclass", "nll"])
+def test_the_public_function_of_logits_computes_the_studys_number(key):
+    cell = cell_of(seed=2)
+    value = CATALOGUE[key].public(cell.table, cell.label)
+    assert value == pytest.approx(scored(cell)[key], abs=1e-12)
+
+
+def test_a_metric_that_needs_more_than_the_sample_has_is_none():
+    sample = plain([0.9, 0.6], [True, False])
+    for key in ("nll", "temperature", "ece_temperature_transfer", "ece_yes", *BY_OTHER_STAGES):
+        assert CATALOGUE[key].compute(sample) is None
 
 
 def test_every_public_metric_is_in_the_catalogue():

@@ -1,5 +1,6 @@
 """Plugins are found by name, inside and outside this repository, and checked when loaded."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +159,28 @@ def test_a_plugin_of_an_installed_distribution_is_one_of_the_plugins(installed):
     assert plugins.load("strategies", "mine").LABEL == "Mine"
     features = torch.ones(2, 5, 3)
     assert rank("mine", features, torch.ones(2, 5), 3).tolist() == [[0, 1, 2]] * 2
+
+
+def test_the_code_of_a_plugin_outside_counts_for_the_stages_that_load_it(tmp_path):
+    points = [("prunecal.strategies", "mine", "outside.mine")]
+    install(tmp_path, "outside", points, {"outside.mine": MINE})
+    code = (
+        "from prunecal.caching.fingerprint import source_digest\n"
+        "print(source_digest('prunecal.rank', 'outside.mine'))"
+    )
+    path = os.pathsep.join([str(Path(plugins.__file__).parents[2]), str(tmp_path)])
+    module, digests = tmp_path / "outside" / "mine.py", []
+    for text in (MINE, MINE.replace("first", "foremost"), MINE.replace("budget)", "budget) + 0")):
+        module.write_text(text)
+        digests.append(
+            subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, "PYTHONPATH": path},
+                check=True,
+                capture_output=True,
+            ).stdout
+        )
+    assert digests[0] == digests[1] != digests[2]  # a docstring, then what is computed
 
 
 @pytest.mark.parametrize(

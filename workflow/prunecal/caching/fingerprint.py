@@ -139,8 +139,8 @@ class _Walk:
 
     def _open(self, module: str) -> None:
         """Take in what runs when a module is imported."""
-        if module in self._opened or _is_plumbing(module):
-            return
+        if module in self._opened or _is_plumbing(module) or _path(module) is None:
+            return  # None: a folder without __init__.py, which runs nothing
         self._opened.add(module)
         if "." in module:
             self._open(module.rpartition(".")[0])
