@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
 from prunecal.calibration.ranked import ratio
 
@@ -62,20 +61,6 @@ class BinSums(NamedTuple):
         """Return the largest |mean confidence - accuracy| of any bin that holds a row."""
         largest = (np.abs(self.gap) / np.maximum(self.count, 1)).max(axis=0)
         return np.where(self.count.sum(axis=0) > 0, largest, np.nan)
-
-    def ece_debiased(self) -> NDArray:
-        """Return the ECE less what noise alone adds to it, float64 [R]; it can fall below 0.
-
-        A bin whose accuracy has the standard error s shows |gap| of a folded normal around its true
-        gap; the excess of that mean over |gap|, estimated at the observed gap, is taken off (Kumar
-        et al., Verified Uncertainty Calibration, arXiv 1909.10155, section 5, here in closed form).
-        """
-        count = np.maximum(self.count, 1)
-        gap, accuracy = np.abs(self.gap) / count, self.correct / count
-        error = np.sqrt(np.maximum(accuracy * (1 - accuracy), 0) / np.maximum(count - 1, 1))
-        z = np.divide(gap, error, out=np.full_like(gap, np.inf), where=error > 0)
-        folded = error * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + gap * erf(z / np.sqrt(2))
-        return (self.count * (2 * gap - folded)).sum(axis=0) / self.rows
 
     def brier_reliability(self) -> NDArray:
         """Return the reliability term of the Brier score (Murphy 1973), float64 [R]."""

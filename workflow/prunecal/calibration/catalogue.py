@@ -121,10 +121,11 @@ CATALOGUE: dict[str, Metric] = {
         Metric(
             "ece_debiased",
             "ECE, debiased",
-            "ECE less what the sampling noise of each bin's accuracy adds to it in expectation; "
+            "ECE less what the sampling noise of each bin's mean gap adds to it in expectation; "
             "it can fall below 0.",
-            "Σ_b (n_b / n) (2 g_b − E|N(g_b, s_b²)|), g_b = |a_b − c_b|, "
-            "s_b² = a_b (1 − a_b) / (n_b − 1)",
+            "Σ_b (n_b / n) (2 g_b − E|N(g_b, s_b²)|), g_b = |a_b − c_b|, s_b the standard error "
+            "over images of the bin's mean gap, at least √(a_b (1 − a_b) / (n_b − 1)), and √2 "
+            "times that in a resample",
             higher_is_better=False,
             source="Kumar et al., arXiv 1909.10155, section 5, in closed form",
         ),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecal.calibration.constants import BIN_COUNTS
+from prunecal.calibration.debiased import debiased_ece
 from prunecal.calibration.equal_mass import adaptive_calibration_errors
 from prunecal.calibration.ranked import RANKED
 from prunecal.calibration.sample import Sample
@@ -32,6 +33,11 @@ def _ranked(sample: Sample, key: str) -> NDArray:
 def _adaptive(sample: Sample) -> NDArray:
     rows = sample.confidence, sample.correct, sample.cluster
     return adaptive_calibration_errors(*rows, sample.weights, sample.bins)
+
+
+def _debiased(sample: Sample) -> NDArray:
+    rows = sample.confidence, sample.correct, sample.cluster
+    return debiased_ece(*rows, sample.weights, sample.bins)
 
 
 def _smooth(sample: Sample) -> NDArray:
@@ -54,7 +60,7 @@ def _ece_temperature_transfer(sample: Sample) -> NDArray | None:
 
 
 BINNED = (
-    "ece", "ece_over", "ece_under", "ece_debiased", "mce", "brier_reliability", "brier_resolution",
+    "ece", "ece_over", "ece_under", "mce", "brier_reliability", "brier_resolution",
     "brier_uncertainty",
 )  # fmt: skip
 METRICS: dict[str, Compute] = {  # those that are no means over rows, see `Sample.means`
@@ -64,6 +70,7 @@ METRICS: dict[str, Compute] = {  # those that are no means over rows, see `Sampl
     "ece_no": partial(Sample.ece_of, group="no"),
     **{key: partial(_ranked, key=key) for key in RANKED},
     "ace": _adaptive,
+    "ece_debiased": _debiased,
 }
 COSTLY: dict[str, Compute] = {  # the study computes them on fewer resamples
     "smece": _smooth,
