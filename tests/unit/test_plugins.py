@@ -170,7 +170,7 @@ def test_the_code_of_a_plugin_outside_counts_for_the_stages_that_load_it(tmp_pat
     )
     path = os.pathsep.join([str(Path(plugins.__file__).parents[2]), str(tmp_path)])
     module, digests = tmp_path / "outside" / "mine.py", []
-    for text in (MINE, MINE.replace("first", "foremost"), MINE.replace("budget)", "budget) + 0")):
+    for text in (MINE, MINE.replace("first", "foremost"), MINE.replace("budget)", "budget + 0)")):
         module.write_text(text)
         digests.append(
             subprocess.run(
