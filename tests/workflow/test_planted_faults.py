@@ -49,10 +49,11 @@ class Results:
 
 
 @pytest.fixture(scope="module")
-def whole(finished, tmp_path_factory):
-    """Add a local model and local data to the small study, and finish it."""
+def whole(tmp_path_factory):
+    """Run the small study with a local model and local data, as far as its tables."""
     folder = tmp_path_factory.mktemp("planted") / "study"
-    shutil.copytree(finished[1], folder, symlinks=True)
+    project = Project.create(folder)
+    project.run("results/models/tiny/manifest.json")
     shutil.copytree(folder / "results" / "models" / "tiny" / "weights", folder / "given")
     (folder / "images").mkdir()
     lines = []
@@ -61,7 +62,6 @@ def whole(finished, tmp_path_factory):
         row = {"question_id": number, "image": f"{number}.png", "text": "Is there a cat?"}
         lines.append(json.dumps(row | {"label": "yes" if number % 2 else "no"}))
     (folder / "coco_pope_random.json").write_text("\n".join(lines))
-    project = Project(folder)
     given = {"name": "given", "family": "llava", "visual_tokens": 100, "path": "given"}
     local = {"name": "local", "loader": "pope", "images": "images"}
     local["questions"] = ["coco_pope_random.json"]
