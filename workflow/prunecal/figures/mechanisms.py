@@ -69,7 +69,9 @@ def draw(correlations: pd.DataFrame) -> Figure:
 def _counts(correlations: pd.DataFrame, task: tuple[str, str]) -> str:
     """Say how many cells and strategies the correlations of a task rest on."""
     here = pooling.of_task(correlations, task)
-    here = here[here["metric"] == "accuracy"]
+    measured = list(here.loc[here["budget"] == CENTRED, "metric"])
+    # accuracy goes with nothing if all cells have the same
+    here = here[here["metric"] == ("accuracy" if "accuracy" in measured else measured[0])]
     every = here[here["budget"] == CENTRED].iloc[0]
     each = here[~here["budget"].isin([CENTRED, POOLED_BUDGETS])]["cells"]
     a_budget = f", {' to '.join(map(str, sorted({each.min(), each.max()})))} a budget"
