@@ -135,7 +135,7 @@ def test_an_image_without_saliency_is_named(results):
     unpruned = sorted(results.glob("*/*/full/*/predictions.parquet"))
     features = sorted(results.glob("*/*/features.safetensors"))
     sources = statistics_of.Sources([], features, unpruned)
-    with pytest.raises(PrunecalError, match="lacks image 'unseen'; make it again"):
+    with pytest.raises(PrunecalError, match="lacks image 'unseen'; delete it"):
         sources.saliency(task, ["unseen"])
 
 

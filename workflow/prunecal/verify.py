@@ -1,10 +1,10 @@
 """Check every result against its recorded checksum, and against what it was made from.
 
 Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too.
-A model's files are held against its manifest wherever they lie: trained, local, in the Hub's cache.
-Whole files are held against the code that is here now, features and cells against weights and
-inputs (`caching.lineage`), tables and score files against the predictions beneath them, all of a
-study's files against its settings (`caching.outdated`), and data sets against their local files.
+A model's files are compared with its manifest wherever they are: trained, local, in a cache.
+Undamaged files are compared with the current code, features and cells with weights and inputs
+(`caching.lineage`), tables and score files with the predictions that they summarise, all files of a
+study with its settings (`caching.outdated`), and data sets with their local files.
 """
 
 import argparse

@@ -21,7 +21,7 @@ MADE_FROM = "made_from"  # keys of provenance.json
 PREDICTIONS = "predictions_sha256"
 RANKING = "ranking"  # keys of MADE_FROM, beside the names of the files that the cells share
 CODE = "code"
-WEIGHTS = "weights"  # the digest that the model's files were held against when they were loaded
+WEIGHTS = "weights"  # the digest that the model's files matched when they were loaded
 CELLS = "prunecal.infer"
 OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
@@ -111,8 +111,8 @@ def _versions(provenance: Path) -> dict[str, str]:
 def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign]:
     """List features and cells made from other weights or inputs, and files of other code, sorted.
 
-    What cannot be known is not held against a file: where a model's manifest, the features or the
-    rankings are not below the folder, they are not compared.
+    Only what is known is compared: if a model's manifest, the features or the rankings are not
+    below the folder, they are skipped.
 
     Args:
         results: folder of all results.

@@ -44,7 +44,7 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
 def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Return the excess AURC: AURC minus that of a perfect ranking at the same accuracy.
 
-    The perfect ranking's AURC is computed for the n rows at hand, not for n to infinity
+    The perfect ranking's AURC is computed for the given n rows, not for n to infinity
     (Geifman et al., arXiv 1805.08206, who name the limit (1 + (1 - r) ln(1 - r) / r) r).
 
     Args:

@@ -24,8 +24,8 @@ LLAMA = {
 def decoder_shape(source: dict[str, Any], manifest: Path) -> dict[str, int] | None:
     """Return width, intermediate, layers and key_value width of a Llama decoder.
 
-    None where the model's configuration is not at hand without network, or describes another kind
-    of decoder.
+    None if the model's configuration is not available without network, or describes another kind of
+    decoder.
 
     Args:
         source: where the weights come from, as the model's settings say.
@@ -68,8 +68,8 @@ def decoder_flops(shape: dict[str, int], tokens_per_layer: float) -> float:
 def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None]) -> list[dict]:
     """Return a row per cell: identity, what made it, time and amount of computation.
 
-    `provenance.json` is read from beside each cell's predictions and is no input of the workflow,
-    since a result must not be made anew for what merely accompanied it.
+    `provenance.json` is read from the folder of each cell's predictions and is not an input of the
+    workflow, since a change of provenance must not recompute a result.
 
     Args:
         paths: predictions.parquet of all cells.

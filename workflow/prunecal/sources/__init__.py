@@ -1,1 +1,1 @@
-"""What comes from strangers: the Hub, model folders, images, paths."""
+"""Untrusted input: the Hub, model folders, images, paths."""

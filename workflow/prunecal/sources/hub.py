@@ -38,11 +38,11 @@ class Repository(NamedTuple):
 
 
 def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = None) -> Path:
-    """Download what is not in the cache yet and return the folder that holds the repository.
+    """Download the files that are not in the cache and return the folder of the repository.
 
-    Every file is held against the checksum that the Hub lists for it; one that differs is deleted
-    and fetched again. Without the Hub a complete cached copy will do, held against the checksums
-    under which the cache stored its files.
+    Every file is checked against the checksum listed by the Hub; a file that differs is deleted and
+    fetched again. Without access to the Hub a complete cached copy is used, checked against the
+    checksums under which the cache stored its files.
 
     Args:
         repo: for example "llava-hf/llava-1.5-7b-hf".
@@ -52,7 +52,7 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
 
     Raises:
         PrunecalError: the Hub cannot be reached, has no such repository or revision, has no file
-            that fits or one whose name leads out of its folder, or gave a damaged file three times;
+            that fits or one whose path escapes the folder, or sent a damaged file three times;
             or the cache's disk is full.
     """
     from huggingface_hub import constants
@@ -161,7 +161,7 @@ def _has_the_content_of_its_name(path: Path) -> bool:
 def _errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HTTPError  # of the HTTP client that this version uses
 
-    # RuntimeError is of hf_xet, ValueError of names that lead out of the cache's folder
+    # RuntimeError is of hf_xet, ValueError of paths that escape the cache's folder
     return OSError, HTTPError, RuntimeError, ValueError
 
 
@@ -182,7 +182,7 @@ def _explained(error: Exception, source: Repository) -> str | None:
     if status == 429:
         remedy = _remedy("wait some minutes, or set HF_TOKEN, and run again")
         return f"{constants.ENDPOINT} refuses more requests for {source} (HTTP 429); {remedy}"
-    if re.match("Invalid (filename|pointer path)", str(error)):  # one that leads out of its folder
+    if re.match("Invalid (filename|pointer path)", str(error)):  # path traversal
         return f"{source}: {_describe(error)}; use another repository or mirror"
     if isinstance(error, LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
         remedy = _remedy("unset HF_HUB_OFFLINE to fetch it")

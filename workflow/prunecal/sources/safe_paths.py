@@ -83,7 +83,7 @@ def below(folder: Path, name: str, where: str) -> Path:
         where: names the row of the data, for the message.
 
     Raises:
-        PrunecalError: the name, or a link that it names, leads out of the folder.
+        PrunecalError: the path, or a link that it names, escapes the folder.
     """
     path = folder / name
     if not is_inside(name) or real(folder) not in real(path).parents:

@@ -62,10 +62,10 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
 def checked(
     source: Mapping[str, Any], described: Facts, weights: Path | None = None
 ) -> Iterator[Path]:
-    """Find a model's folder again, without network, and see to it that what is loaded is listed.
+    """Find a model's folder again, without network, and ensure that only listed files are loaded.
 
-    Every file is held against the manifest's SHA-256 before the block, and after it against what
-    it was before. Digests are remembered beside the manifest (see `storage.digest_cache`).
+    Every file is checked against the manifest's SHA-256 before the block, and for changes after it.
+    Digests are remembered beside the manifest (see `storage.digest_cache`).
 
     Args:
         source: the same as for `obtain`.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecal.calibration.bins import BinSums, bin_sums
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.accuracy_matched import Tables, keys_of
 from prunecal.statistics.bootstrap import image_weights, interval
 from prunecal.statistics.contrasts import FLAT, rank_correlation, unseeded
@@ -241,7 +241,7 @@ def _places(file: Any, images: list[str], path: Path) -> list[int]:
     place = {image: index for index, image in enumerate(files.array_facts(file)["image_id"])}
     for image in images:
         if image not in place:
-            raise PrunecalError(f"{path} lacks image {image!r}; make it again")
+            raise PrunecalError(f"{path} lacks image {image!r}; {RERUN}")
     return [place[image] for image in images]
 
 

@@ -245,7 +245,8 @@ def _distinct(rows: dict[str, list[Any]], questions: Path) -> NDArray:
     for index, (question, image, options) in enumerate(columns):
         if question not in text:
             raise PrunecalError(
-                f"{questions} lacks question {question!r}, which has predictions; infer again"
+                f"{questions} lacks question {question!r}, which has predictions; delete "
+                "the predictions and run snakemake again"
             )
         first.setdefault((image, text[question], tuple(options)), index)
     return np.array(list(first.values()))

@@ -28,13 +28,13 @@ class Scores:
         self._file = files.open_arrays(path)
         self.facts: dict[str, Any] = files.array_facts(self._file)
         if not {"model", "dataset", "cells", "subsets", "metrics"} <= set(self.facts):
-            raise PrunecalError(f"{path} is no score file; make it again with prunecal.score")
+            raise PrunecalError(f"{path} is not a score file; delete it and run snakemake again")
         self.cells: list[dict[str, Any]] = self.facts["cells"]
         self.subsets: list[dict[str, Any]] = self.facts["subsets"]
         drawn = {name: self._drawn(name) for name in self.facts["metrics"]}
         if self.subset(POOLED) is None or drawn != self.facts.get("resamples", drawn):
             raise PrunecalError(
-                f"{path} does not hold the metrics that it lists; make it again with prunecal.score"
+                f"{path} lacks metrics that it lists; delete it and run snakemake again"
             )
 
     def value(self, metric: str) -> NDArray:

@@ -1,6 +1,6 @@
 """The JSON schema of a study's settings, by which editors check and complete config.yaml.
 
-python -m prunecal.study.schema writes it anew after a change of the settings.
+python -m prunecal.study.schema rewrites it after a change of the settings.
 """
 
 import argparse
