@@ -280,3 +280,22 @@ def test_a_gpu_gives_the_logits_of_a_cpu(features, asked, tmp_path, family):
         logits.append(run(session, family, N if family == "full" else 5).logits)
     for cpu, gpu in zip(*logits, strict=True):
         np.testing.assert_allclose(gpu, cpu, atol=1e-4)
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_prompts_longer_than_the_models_positions_are_named_before_inference(
+    llava, features, asked, excess, monkeypatch
+):
+    system, after = llava.tokenize(asked["text"].tolist())
+    lengths = [len(system) + N + len(ids) for ids in after]
+    longest = asked["question_id"].iloc[int(np.argmax(lengths))]
+    config = llava.model.model.language_model.config
+    monkeypatch.setattr(config, "max_position_embeddings", max(lengths) - excess)
+    if not excess:
+        Session(llava, asked, features, 512)
+        return
+    message = f"{longest}.* prompt of {max(lengths)} tokens .* has {max(lengths) - 1} positions"
+    with pytest.raises(PrunecalError, match=message):
+        Session(llava, asked, features, 512)
+    monkeypatch.setattr(config, "rope_parameters", {"rope_type": "linear", "factor": 2.0})
+    Session(llava, asked, features, 512)

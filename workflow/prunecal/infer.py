@@ -74,17 +74,30 @@ class Job:
         """The data set's questions, in its order."""
         return files.read_table(self.arguments.questions, list(COLUMNS)).to_pandas()
 
-    @cached_property
+    @property
     def session(self) -> Session:
-        """The loaded model with the data set's distinct questions; made when first needed."""
+        """The loaded model with the data set's distinct questions; made when first needed.
+
+        Raises:
+            PrunecalError: the model or the questions cannot be used, found out once for all cells.
+        """
+        if isinstance(self._session, PrunecalError):
+            raise self._session
+        return self._session
+
+    @cached_property
+    def _session(self) -> Session | PrunecalError:
         from prunecal.engine.session import Session
 
         arguments = self.arguments
         where = device.pick(arguments.device, arguments.threads)
         source, family = json.loads(arguments.source), self.settings["family"]
-        with weights.checked(source, self.manifest, arguments.weights) as folder:
-            model = load_model(family, folder, self.settings, where)
-        return Session(model, self.questions, arguments.features, arguments.batch_tokens)
+        try:
+            with weights.checked(source, self.manifest, arguments.weights) as folder:
+                model = load_model(family, folder, self.settings, where)
+            return Session(model, self.questions, arguments.features, arguments.batch_tokens)
+        except PrunecalError as error:
+            return error
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -100,7 +113,10 @@ def main(arguments: argparse.Namespace) -> None:
             cli.log.debug("%s failed", name, exc_info=True)
             failed[name] = error
     if failed:
-        reasons = "; ".join(f"{name}: {_reason(error)}" for name, error in failed.items())
+        by_reason: dict[str, list[str]] = {}  # often one for all cells
+        for name, error in failed.items():
+            by_reason.setdefault(_reason(error), []).append(name)
+        reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
         raise PrunecalError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
 
 

@@ -62,6 +62,16 @@ class Decoder:
         self.backbone, self.head = backbone, head
         self.layers = backbone.layers
 
+    @property
+    def most_positions(self) -> int | None:
+        """Tokens that the model was made to read, or None where its config does not tell."""
+        config = getattr(self.backbone, "config", None)
+        positions = getattr(config, "max_position_embeddings", None)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if positions is None or rope.get("rope_type") not in ("linear", "dynamic"):
+            return positions  # other kinds of scaling count the positions after it
+        return int(positions * rope.get("factor", 1))
+
     def embed(self, tokens: Tensor) -> Tensor:
         """Return embeddings [..., H] of token ids [...]."""
         return self.backbone.embed_tokens(tokens)

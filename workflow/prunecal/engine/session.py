@@ -56,8 +56,9 @@ class Session:
         batch_tokens: tokens per micro-batch.
 
     Raises:
-        PrunecalError: the features do not fit the model, an image has no features, or the options
-            of a question begin with the same token.
+        PrunecalError: the features do not fit the model, an image has no features, a prompt is
+            longer than the model's positions, or the options of a question begin with the same
+            token.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Session:
         self.row_to_distinct = np.array([distinct[triple] for triple in triples])
         self.images = np.array([image_index[image] for image, _, _ in distinct])
         self.system, self.texts = self._tokenize([text for _, text, _ in distinct])
+        self._refuse_long_prompts()
         self.vocabulary, self.options = self._options(distinct)
         with torch.inference_mode():
             tokens = torch.tensor(self.system, device=self.device)
@@ -207,6 +209,20 @@ class Session:
         system, after = self.model.tokenize(distinct)
         by_text = dict(zip(distinct, after, strict=True))
         return system, [by_text[text] for text in texts]
+
+    def _refuse_long_prompts(self) -> None:
+        most = self.model.decoder.most_positions
+        lengths = len(self.system) + self.visual_tokens + np.array([len(ids) for ids in self.texts])
+        rows = np.flatnonzero(lengths[self.row_to_distinct] > (most or np.inf))
+        if len(rows):
+            length = lengths[self.row_to_distinct[rows[0]]]
+            text = length - len(self.system) - self.visual_tokens
+            raise PrunecalError(
+                f"question {self.question_ids[rows[0]]!r} makes a prompt of {length} tokens "
+                f"({len(self.system)} of the system text, {self.visual_tokens} visual, {text} of "
+                f"the question) but the model has {most} positions, and {len(rows) - 1} more of "
+                f"{len(self.question_ids)} questions are too long; shorten them or leave them out"
+            )
 
     def _options(
         self, distinct: dict[tuple[str, str, tuple[str, ...]], int]

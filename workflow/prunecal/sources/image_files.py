@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # some others start programs to be decoded
 LONGEST_SIDE = 13_377  # pixels; a square of them is as large as Pillow opens at most
+NARROWEST = 200  # times as long as wide; what is cropped to a square is scaled up by as much
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel
 DIMMEST = 4096  # of 65,535: below, a 16-bit image holds 12 bits or a depth, and would be black
 
@@ -33,8 +34,8 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
         content: a whole PNG or JPEG file, or another of FORMATS.
 
     Raises:
-        PrunecalError: it cannot be decoded, has a side of no pixels or more than LONGEST_SIDE, has
-            values of 32 bits, whose range no rule tells, or of 16 bits that are all small.
+        PrunecalError: it cannot be decoded, has a side of no pixels, of more than LONGEST_SIDE or
+            NARROWEST times the other, has values of 32 bits, whose range no rule tells, or of 16 bits that are all small.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -65,10 +66,11 @@ def square_pixels(image: Image) -> int:
 
 def _check_header(name: str, image: Image) -> None:
     """Refuse an image by its size and mode, before any pixel is decoded."""
-    if not 1 <= min(image.size) <= max(image.size) <= LONGEST_SIDE:
+    short, long = sorted(image.size)
+    if not 1 <= long <= min(LONGEST_SIDE, NARROWEST * short):
         raise PrunecalError(
-            f"{name} has {image.width} x {image.height} pixels; give it sides of 1 to "
-            f"{LONGEST_SIDE} pixels"
+            f"{name} has {image.width} x {image.height} pixels; give it at most {LONGEST_SIDE} "
+            f"pixels a side and a side at most {NARROWEST} times as long as the other"
         )
     if image.mode in ("I", "F"):
         raise PrunecalError(
