@@ -23,10 +23,9 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
     """Return an image as everything shows it: upright, 8 bits a channel, RGB.
 
     The orientation that a camera notes in EXIF is applied, as browsers and the `datasets` library
-    do. 16-bit grey is scaled to 8 bits by its high byte, unless it does
-    not use its range. Of several frames the first is taken.
-    Size is checked before pixels are decoded: an image that is padded to a square needs memory for
-    its longer side squared.
+    do. 16-bit grey is scaled to 8 bits by its high byte. Of several frames the first is taken. Size
+    is checked before pixels are decoded: an image that is padded to a square needs memory for its
+    longer side squared.
 
     Args:
         where: the data set or file that holds it, for the message.
@@ -34,8 +33,9 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
         content: a whole PNG or JPEG file, or another of FORMATS.
 
     Raises:
-        PrunecalError: it cannot be decoded, has a side of no pixels, of more than LONGEST_SIDE or
-            NARROWEST times the other, has values of 32 bits, whose range no rule tells, or of 16 bits that are all small.
+        PrunecalError: it cannot be decoded, a side has no pixels, more than LONGEST_SIDE or more
+            than NARROWEST times the other's, or values are of 32 bits, whose range no rule tells,
+            or of 16 bits and all small.
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -1,0 +1,186 @@
+"""Images reach the model upright, in 8 bits and within memory, or are refused by their ids."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from prunecal import encode
+from prunecal.core.errors import PrunecalError
+from prunecal.figures import kept_tokens
+from prunecal.sources.image_files import LONGEST_SIDE, NARROWEST, decoded
+from prunecal.storage import files
+
+RAMP = np.arange(48 * 32, dtype=np.uint16).reshape(48, 32)  # 0 to 1535
+
+
+def saved(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(content):
+    image = decoded("images.parquet", "one", content)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_shown_by_its_high_byte(kind):
+    grey = RAMP * 42
+    shown = pixels(saved(Image.fromarray(grey), kind))
+    expected = pixels(saved(Image.fromarray((grey // 256).astype(np.uint8))))
+    assert np.array_equal(shown, expected)
+    assert len(np.unique(shown)) > 200
+
+
+def test_16_bit_grey_of_either_byte_order_is_the_same():
+    shown = [
+        pixels(saved(Image.frombytes(mode, (32, 48), (RAMP * 42).astype(order).tobytes()), "TIFF"))
+        for mode, order in (("I;16", "<u2"), ("I;16B", ">u2"))
+    ]
+    assert np.array_equal(*shown)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        (RAMP, r"has 16 bits a pixel but no value above 1535 of 65535; scale it"),
+        (RAMP.astype(np.int32) * 70_000, r"has values of 32 bits \(mode I\); scale them"),
+        (RAMP.astype(np.float32) / 1535, r"has values of 32 bits \(mode F\); scale them"),
+    ],
+    ids=["12 bits in 16", "32-bit integers", "floats"],
+)
+def test_values_without_a_known_range_are_refused_by_id(values, fault):
+    with pytest.raises(PrunecalError, match=f"^images.parquet: the image 'one' {fault}"):
+        pixels(saved(Image.fromarray(values), "TIFF"))
+
+
+def test_a_black_16_bit_image_is_black():
+    assert pixels(saved(Image.fromarray(RAMP * 0))).max() == 0
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"])
+def test_every_other_mode_becomes_rgb(mode):
+    kind = "PNG" if mode in ("1", "L", "LA", "P", "RGB", "RGBA") else "TIFF"
+    assert pixels(saved(Image.new(mode, (9, 8)), kind)).shape == (8, 9, 3)
+
+
+UPRIGHT = {  # by EXIF's number: how the stored rows and columns are turned to be upright
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).transpose(1, 0, 2),
+    8: lambda stored: np.rot90(stored),
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_images_are_turned_as_exif_says(kind, orientation):
+    if kind == "WEBP" and not features.check("webp"):
+        pytest.skip("NOT TESTED: Pillow without WebP")
+    stored = Image.effect_noise((24, 16), 90).resize((48, 32)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
+    content = saved(stored, kind, exif=exif, **options)
+    with Image.open(io.BytesIO(saved(stored, kind, **options))) as plain:
+        expected = UPRIGHT[orientation](np.asarray(plain.convert("RGB")))
+    assert np.array_equal(pixels(content), expected)
+
+
+def test_damaged_exif_leaves_an_image_as_it_is_stored(caplog):
+    stored = Image.effect_noise((24, 16), 90).convert("RGB")
+    content = saved(stored, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 9)
+    assert np.array_equal(pixels(content), np.asarray(stored))
+    assert np.array_equal(pixels(saved(stored, exif=b"Exif\0\0nonsense")), np.asarray(stored))
+
+
+def bomb(width, height):
+    """Return a small PNG that says it has this many pixels."""
+
+    def chunk(kind, data):
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(b"\0" * (1 << 20))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(60_000, 1), (1, 60_000), (LONGEST_SIDE + 1, 400), (30_000, 30_000), (NARROWEST + 1, 1)],
+)
+def test_size_is_refused_before_it_takes_memory(width, height):
+    content = bomb(width, height)
+    tracemalloc.start()
+    with pytest.raises(PrunecalError, match=f"image 'one' (has {width} x {height} pixels|cannot)"):
+        decoded("images.parquet", "one", content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+def test_photographs_are_encoded_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(encode, "PIXELS", 40 * 40)
+    monkeypatch.setattr(encode, "BATCH", 3)
+    sizes = [
+        (20, 10),
+        (20, 20),
+        (5, 20),
+        (1, 20),
+        (10, 40),
+        (90, 90),
+        (1, 1),
+        (2, 2),
+        (2, 1),
+        (1, 2),
+    ]
+    rows = [
+        {"image_id": str(number), "bytes": saved(Image.new("RGB", size))}
+        for number, size in enumerate(sizes)
+    ]
+    batches = [list(batch) for batch in encode._batches("images.parquet", rows)]
+    assert batches == [["0", "1", "2"], ["3"], ["4"], ["5"], ["6", "7", "8"], ["9"]]
+
+
+def test_a_lack_of_memory_is_told_by_the_images():
+    def no_memory(images):
+        raise MemoryError
+
+    batch = {"a": Image.new("RGB", (9, 9)), "b": Image.new("RGB", (9, 9))}
+    with pytest.raises(PrunecalError, match="2 images from 'a' on do not fit into memory"):
+        encode._encode("images.parquet", SimpleNamespace(encode=no_memory), batch)
+
+
+def test_figures_show_an_image_as_it_is_encoded(tmp_path):
+    import pyarrow as pa
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.new("RGB", (40, 40), (255, 255, 255))
+    stored.paste((0, 0, 0), (0, 0, 40, 20))  # the upper half, which is the right one upright
+    deep = Image.fromarray((np.full((40, 40), 200 * 256)).astype(np.uint16))
+    contents = [saved(stored, exif=exif), saved(deep)]
+    path = tmp_path / "images.parquet"
+    files.write_table(path, pa.table({"image_id": ["a", "b"], "bytes": contents}), {})
+    turned, grey = kept_tokens.first_pictures(path, "crop", [0.5] * 3).values()
+    assert turned[:, :60].min() > 200
+    assert turned[:, -60:].max() < 50
+    assert (grey == 200).all()
+    files.write_table(path, pa.table({"image_id": ["a"], "bytes": [bomb(30_000, 30_000)]}), {})
+    with pytest.raises(PrunecalError, match="the image 'a' "):
+        kept_tokens.first_pictures(path, "pad", [0.5] * 3)
