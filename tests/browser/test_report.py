@@ -112,7 +112,7 @@ def test_a_title_is_text_that_runs_and_reads_nothing(page, folder):
 def test_first_page_says_what_was_found_and_of_which_model(page):
     text = page.run("document.querySelector('.prose').innerText")
     assert "A made-up study" in text
-    assert text.index("toy-llava") < text.index("What was found")
+    assert text.index("toy-llava") < text.index("Findings")
     assert "contradicted" in text
     assert page.run("document.querySelectorAll('.prose table').length") >= 4
     assert page.run("document.querySelector('.prose img').decode().then(() => true)")

@@ -15,13 +15,11 @@ from prunecal.figures import bins, matched, mechanisms, pooling, recalibration, 
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw all five figures: most of the time of each alone would be start-up."""
-    import pandas as pd
-
     style.use()
     metrics = pooling.read(arguments.metrics)
     looks = style.styles(metrics)
     cells, correlations, changes = (
-        pd.read_csv(arguments.tables / f"{name}.csv", dtype={"budget": kind})
+        pooling.read_csv(arguments.tables / f"{name}.csv", budget=kind)
         for name, kind in (("mechanisms", int), ("correlations", str), ("matched", int))
     )
     drawn = {

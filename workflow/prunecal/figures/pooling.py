@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prunecal.core.errors import PrunecalError
 from prunecal.figures.style import REFERENCE, Style, styles
 from prunecal.storage import files
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROUP = ["model", "dataset", "subset", "metric", "budget", "series"]
+TEXTS = (  # columns of CSV tables
+    "model", "dataset", "subset", "strategy", "family", "metric", "with", "load", "a", "b",
+    "effect", "claim", "statement", "claim_verdict", "quantity", "expect", "verdict", "subsets",
+    "first_question", "options", "answer", "device", "dtype", "model_digest", "model_revision",
+    "dataset_revision", "predictions_sha256", "versions", "platform",
+)  # fmt: skip
 HEADLINE_SUBSET = "all"
 LEVEL = 0.05  # of the family-wise error rate that the step-down controls
 
@@ -20,6 +27,27 @@ LEVEL = 0.05  # of the family-wise error rate that the step-down controls
 def read(path: Path) -> pd.DataFrame:
     """Read metrics.parquet or comparisons.parquet."""
     return files.read_table(path).to_pandas()
+
+
+def read_csv(path: Path, **kinds: type) -> pd.DataFrame:
+    """Read a table that the workflow wrote as CSV: names are texts, even such as "007" and "NA".
+
+    Args:
+        path: a CSV file.
+        **kinds: types of further columns, where their values do not tell.
+
+    Raises:
+        PrunecalError: the file is missing, empty or no CSV.
+    """
+    import pandas as pd
+
+    types = dict.fromkeys(TEXTS, str) | kinds
+    try:
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise PrunecalError(
+            f"{path} is not a CSV table ({error}); delete it and run snakemake again"
+        ) from error
 
 
 def headline(frame: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:

@@ -19,25 +19,16 @@ from prunecal.report.provenance import version_limits
 from prunecal.storage import files
 from prunecal.study.cells import load_study
 
-DATASETS = ("dataset", "subsets", "first_question", "options", "answer")  # columns of texts
-PROVENANCE = ("device", "platform", "versions")
-
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the page, a fragment of HTML."""
-    import pandas as pd
-
     study = load_study(files.read_json(arguments.study))
     metrics, comparisons = pooling.read(arguments.metrics), pooling.read(arguments.comparisons)
     numbers = ("beyond", "ci_low", "ci_high", "p", "p_adjusted")
-    kinds = {"budget": int} | dict.fromkeys(numbers, float)
-    exact = {"keep_default_na": False, "na_values": [""]}  # a subset may well be called "NA"
-    names = dict.fromkeys(("model", "dataset", "subset", "strategy"), str)
-    matched = pd.read_csv(arguments.matched, dtype=kinds | names, **exact)
-    detectable = pd.read_csv(arguments.detectable, dtype=names, **exact)
-    texts = dict.fromkeys(DATASETS, str)
-    datasets = pd.read_csv(arguments.datasets, dtype=texts, keep_default_na=False)
-    cells = pd.read_csv(arguments.provenance, dtype=dict.fromkeys(PROVENANCE, str), **exact)
+    matched = pooling.read_csv(arguments.matched, budget=int, **dict.fromkeys(numbers, float))
+    detectable = pooling.read_csv(arguments.detectable)
+    datasets = pooling.read_csv(arguments.datasets).fillna("")
+    cells = pooling.read_csv(arguments.provenance)
     table = join(metrics, comparisons, matched)
     claims = files.read_json(arguments.claims)
     trained = [model.name for model in study.models if model.train]

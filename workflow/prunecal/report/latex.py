@@ -1,4 +1,4 @@
-"""Tables of the study as LaTeX (booktabs, longtable) for a paper, each made from its CSV.
+"""Tables of the study as LaTeX (booktabs, graphicx) for a paper, each made from its CSV.
 
 python -m prunecal.report.latex --tables correlations.csv detectable.csv … --folder F
 """
@@ -8,22 +8,34 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import textwrap
+import unicodedata
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prunecal.calibration import catalogue
 from prunecal.core import cli
-from prunecal.core.errors import PrunecalError
-from prunecal.figures import naming
-from prunecal.report.latex_layout import arrange, set_column
+from prunecal.figures import naming, pooling
 from prunecal.storage import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
 ESTIMATES = ("rho", "beyond", "interaction", "value")  # what a table's ci_low and ci_high are of
 NAMED = ("metric", "with")  # columns that hold keys of metrics
 KEYS = (*naming.CELL_COLUMNS, "load", "claim")  # columns that name a row
+# Characters: longer texts are broken over lines, and words within them; headings over lines; rows
+# that are longer turn the page, or are cut into parts that repeat the keys.
+PARAGRAPH, WORD, HEADING, UPRIGHT, LONGEST = 48, 20, 12, 100, 130
+LINES = 38  # of one tabular on an upright page, beside its head
+# LaTeX itself measures a tabular and scales it down to the line and the page
+FIT = r"""\noindent
+\resizebox*{!}{\ifdim\totalheight>.95\vsize .95\vsize\else\totalheight\fi}{%
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
+"""
 DIGEST = re.compile("[0-9a-f]{40,64}")
 SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -41,6 +53,41 @@ SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "·": r"$\cdot$",
     "−": "$-$",
 }
+PLAIN = set("‘’“”–—…°±×÷§·ßæøœÆØŒ")  # beside ASCII, and letters with an accent
+ACCENTS = set("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
+
+
+class Column(NamedTuple):
+    """A column as text.
+
+    A key names a row: where a table is set in parts, each part has it.
+    """
+
+    heading: str
+    entries: list[str]
+    numeric: bool
+    key: bool
+
+    @property
+    def characters(self) -> int:
+        """Return its width."""
+        longest = max(map(len, self.entries), default=0)
+        return max(min(longest, PARAGRAPH) if not self.numeric else longest, HEADING // 2) + 2
+
+    @property
+    def kind(self) -> str:
+        """Return its letter for LaTeX: r for numbers, l for texts, p for paragraphs."""
+        if self.numeric:
+            return "r"
+        longest = max(map(len, self.entries), default=0)
+        return f"p{{{PARAGRAPH // 2}em}}" if longest > PARAGRAPH else "l"
+
+    @property
+    def head(self) -> str:
+        """Return its heading as LaTeX, over several lines where it is longer than the entries."""
+        lines = textwrap.wrap(self.heading, max(HEADING, self.characters), break_long_words=False)
+        text = r" \\ ".join(map(escape, lines))
+        return rf"\shortstack[{self.kind[0].replace('p', 'l')}]{{{text}}}" if lines[1:] else text
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -55,22 +102,16 @@ def convert(source: Path, folder: Path) -> None:
     Raises:
         PrunecalError: the file is missing, empty or no CSV.
     """
-    import pandas as pd
-
-    try:  # empty is missing, but a subset may well be called "NA"
-        frame = pd.read_csv(source, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise PrunecalError(
-            f"{source} is no CSV table ({error}); delete it and run the workflow again"
-        ) from error
+    frame = pooling.read_csv(source)
     with files.atomic(folder / f"{source.stem}.tex") as path:
-        path.write_text(longtable(frame, source.name), encoding="utf-8")
+        path.write_text(table(frame, source.name), encoding="utf-8")
 
 
-def longtable(frame: pd.DataFrame, source: str, note: str | None = None) -> str:
-    r"""Return a table for a paper: it breaks over pages and repeats its head.
+def table(frame: pd.DataFrame, source: str, note: str | None = None) -> str:
+    r"""Return a table for a paper, which LaTeX scales to the width of the line.
 
-    It is set as large as fits, along the long side of the paper and in parts if it must be.
+    Wide tables stand along the long side of the paper, the widest in parts that repeat the keys;
+    long ones go on in another tabular with the same head, between which pages break.
 
     Args:
         frame: any table of the study. Columns X_low and X_high (ci_low and ci_high for the
@@ -89,52 +130,99 @@ def longtable(frame: pd.DataFrame, source: str, note: str | None = None) -> str:
     }
     empty = [column for column in frame.columns if len(frame) and frame[column].isna().all()]
     rest = frame.drop(columns=[*constant, *empty])
-    shown = with_intervals(rest)
     columns = [
-        set_column(
-            [escape(word) for word in naming.heading(name).split()],
-            shown[name].tolist(),
-            numeric=_numeric(frame[name]),
-            key=name in KEYS,
-        )
-        for name in shown.columns
+        Column(naming.heading(name), texts, _numeric(frame[name]), name in KEYS)
+        for name, texts in with_intervals(rest).items()
     ]
-    layout, parts = arrange(columns)
-    needed = "booktabs,longtable" + (",pdflscape" if layout.landscape else "")
-    comments = [rf"needs \usepackage{{{needed}}}", f"from {source}", *([note] if note else [])]
-    comments += [
-        f"{naming.heading(name)}: {_plain(value, name)}" for name, value in constant.items()
+    turned = sum(one.characters for one in columns) > UPRIGHT
+    comments = [
+        rf"needs \usepackage{{booktabs,graphicx{',pdflscape' if turned else ''}}}",
+        f"from {source}",
+        *([note] if note else []),
+        *(f"{naming.heading(name)}: {_plain(value, name)}" for name, value in constant.items()),
     ]
-    body = "".join(
-        type(frame)({one.head: one.entries for one in part})
-        .style.hide(axis="index")
-        .to_latex(
-            environment="longtable", hrules=True, column_format="".join(map(layout.kind, part))
-        )
-        for part in parts
+    lines = LINES * 3 // 5 if turned else LINES
+    body = "\n\n\\bigskip\n".join(
+        f"{FIT}{text}}}}}" for part in _parts(columns) for text in _tabulars(part, lines)
     )
-    return "".join(f"% {' '.join(line.split())}\n" for line in comments) + layout.around(body)
+    body = f"\\begin{{landscape}}\n{body}\n\\end{{landscape}}" if turned else body
+    comment = "".join(f"% {' '.join(line.split())}\n" for line in comments)
+    return f"{comment}\\begingroup\\sloppy\n{body}\n\n\\endgroup\n"
 
 
-def with_intervals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of texts, escaped for LaTeX, with each number's interval beside it."""
+def _parts(columns: list[Column]) -> list[list[Column]]:
+    """Cut a table that is too wide into parts of about equal numbers of columns."""
+    keys = [one for one in columns if one.key]
+    rest = [one for one in columns if not one.key]
+    parts = [columns]
+    for number in range(2, len(rest) + 1):
+        if all(sum(one.characters for one in part) <= LONGEST for part in parts):
+            break
+        each = ceil(len(rest) / number)
+        parts = [keys + rest[start : start + each] for start in range(0, len(rest), each)]
+    return parts
+
+
+def _tabulars(columns: list[Column], lines: int) -> list[str]:
+    """Return tabulars of at most so many lines (one row at least), each with the head."""
+    kinds = "".join(one.kind for one in columns)
+    start = rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", _row(one.head for one in columns)
+    blocks: list[list[str]] = [[]]
+    used = 0
+    for entries in zip(*(one.entries for one in columns), strict=True):
+        height = max(
+            ceil(len(entry) / PARAGRAPH) if one.kind[0] == "p" else 1
+            for one, entry in zip(columns, entries, strict=True)
+        )
+        if blocks[-1] and used + height > lines:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(_row(map(escape, entries)))
+        used += height
+    end = r"\bottomrule", r"\end{tabular}"
+    return ["\n".join([*start, r"\midrule", *block, *end]) for block in blocks]
+
+
+def _row(entries: Iterable[str]) -> str:
+    return " & ".join(entries) + r" \\"
+
+
+def with_intervals(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the texts of each column, each number's interval beside it."""
     ends = {column: (f"{column}_low", f"{column}_high") for column in frame.columns}
     ends |= dict.fromkeys(ESTIMATES, ("ci_low", "ci_high"))
     ends = {column: pair for column, pair in ends.items() if {column, *pair} <= set(frame.columns)}
     kept = frame.columns.difference([end for pair in ends.values() for end in pair], sort=False)
-    shown = {column: [_text(value, column) for value in frame[column]] for column in kept}
+    texts = {column: [_text(value, column) for value in frame[column]] for column in kept}
     for column, (low, high) in ends.items():
         bounds = zip(frame[low], frame[high], strict=True)
-        shown[column] = [
+        texts[column] = [
             f"{text} [{_text(a, low)}, {_text(b, high)}]" if a == a else text
-            for text, (a, b) in zip(shown[column], bounds, strict=True)
+            for text, (a, b) in zip(texts[column], bounds, strict=True)
         ]
-    return type(frame)(shown, columns=list(shown))
+    return texts
 
 
 def escape(text: str) -> str:
-    r"""Return a text as LaTeX shows it: `a_b` is `a\_b`."""
-    return "".join(SPECIAL.get(character, character) for character in " ".join(text.split()))
+    r"""Return a text as LaTeX shows it: `a_b` is `a\_b`; long words may break."""
+    words = (textwrap.wrap(word, WORD) for word in text.split())
+    return " ".join(r"\allowbreak{}".join(map(_escape, pieces)) for pieces in words)
+
+
+def _escape(text: str) -> str:
+    return "".join(SPECIAL.get(one) or _character(one) for one in text)
+
+
+def _character(one: str) -> str:
+    """Return a character that LaTeX knows, or its code where only newer engines know it."""
+    base, *accents = unicodedata.normalize("NFD", one)
+    accented = ord(one) < 0x180 and base.isascii() and ACCENTS.issuperset(accents)
+    if (accented and one.isprintable()) or one in PLAIN:
+        return one
+    code = f"{{[}}U+{ord(one):04X}{{]}}\\allowbreak{{}}"
+    if not one.isprintable():
+        return code
+    return rf"{{\ifdefined\Umathchar {one}\else {code}\fi}}"
 
 
 def _numeric(values: pd.Series) -> bool:
@@ -146,7 +234,7 @@ def _text(value: object, column: str) -> str:
     if value != value:
         return "--"
     plain = _plain(value, column)
-    return escape(plain.replace("-", "−") if isinstance(value, float) else plain)
+    return plain.replace("-", "−") if isinstance(value, float) else plain
 
 
 def _plain(value: object, column: str) -> str:

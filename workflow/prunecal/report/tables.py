@@ -15,7 +15,7 @@ from prunecal.calibration import catalogue
 from prunecal.core import cli
 from prunecal.figures import naming, pooling
 from prunecal.report import html
-from prunecal.report.latex import longtable
+from prunecal.report import latex as latex_tables
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def latex(table: pd.DataFrame) -> str:
         deltas = table[f"{metric}_delta"].map("{:+.4f}".format).str.replace("-", "−") + stars
         shown[f"{metric}_delta"] = deltas.where(table[f"{metric}_delta"].notna())
     star = f"* differs from the unpruned model: adjusted p < {pooling.LEVEL:g}"
-    return longtable(shown, "headline.csv", star)
+    return latex_tables.table(shown, "headline.csv", star)
 
 
 def every_cell(metrics: pd.DataFrame) -> dict[str, list]:
