@@ -17,6 +17,7 @@ import functools
 import hashlib
 import importlib.util
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -315,3 +316,8 @@ def _beside(folder: Path) -> dict[str, list[Path]]:
         elif path.is_dir() and not (path / "__init__.py").exists():
             found[path.name] = [one for one in sorted(path.rglob("*")) if one.is_file()]
     return found
+
+
+if __name__ == "__main__":
+    for line in sorted(_Walk(tuple(sys.argv[1:]), texts=False).lines):
+        print(*line.split(" ")[:-2])  # noqa: T201
