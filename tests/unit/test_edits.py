@@ -96,7 +96,7 @@ def module_of(name):
         ("encode.py", 'what="encode"', 'what="encoding"'),
         ("encode.py", '"encoded %d images into %s"', '"%d images became %s"'),
         ("encode.py", 'help="images.parquet"', 'help="the images"'),
-        ("encode.py", "def _batches(rows: list[dict])", "def _batches(rows: list[object])"),
+        ("encode.py", "(ids: list[str], features: torch.Tensor)", "(ids, features)"),
         ("engine/arguments.py", 'help="CPU threads"', 'help="threads of the CPU"'),
         ("engine/session.py", "out of memory with", "no memory for"),
         ("engine/session.py", "check the weights, or use a wider dtype", "check the weights"),
