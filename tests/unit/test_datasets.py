@@ -566,6 +566,16 @@ def test_a_damaged_parquet_file_is_named(pope_folder, cut):
         pope.load(pope.Params(path=pope_folder))
 
 
+def test_a_folder_that_lacks_a_part_of_the_split_is_refused_and_one_part_by_name_is_not(
+    pope_folder,
+):
+    (pope_folder / "data" / "test-00001-of-00002.parquet").unlink()
+    with pytest.raises(PrunecalError, match=r"has 1 of the 2 parts of test and lacks part 00001"):
+        pope.load(pope.Params(path=pope_folder))
+    first = "data/test-00000-of-00002.parquet"
+    assert len(pope.load(pope.Params(path=pope_folder, files=first)).questions) == 3
+
+
 def test_an_image_that_is_not_embedded_is_named(tmp_path):
     row = scienceqa_row(image={"bytes": None, "path": "elsewhere.png"})
     write_plain(tmp_path / "test-0.parquet", row)

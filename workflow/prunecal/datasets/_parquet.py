@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 IMAGE = "images"
 OPTIONAL = ("image", "hint")
+PART = re.compile(r"-(\d{5})-of-(\d{5})(?!\d)")
 BATCH = 64  # rows decoded at a time
 
 
@@ -65,7 +67,9 @@ def find(params: Source) -> tuple[list[Path], str]:
     """
     if params.repo is not None:
         folder = hub.fetch(params.repo, params.revision, "dataset", [params.files])
-        return _matching(folder, params.files), params.revision
+        files = _matching(folder, params.files)
+        _refuse_missing_parts(files, params.files)
+        return files, params.revision
     flat = params.files.rpartition("/")[2]
     files = _matching(params.path, params.files) or _matching(params.path, flat)
     if not files:
@@ -73,7 +77,26 @@ def find(params: Source) -> tuple[list[Path], str]:
             f"{params.path} has no file {params.files} or {flat}; give `path:` the folder of a "
             f"data set in the Hub's layout, or correct `files:`"
         )
+    _refuse_missing_parts(files, params.files)
     return files, content_digest(files)
+
+
+def _refuse_missing_parts(files: list[Path], pattern: str) -> None:
+    """Refuse some parts of a split whose names say how many it has: a half-copied folder."""
+    if [path.name for path in files] == [Path(pattern).name]:
+        return  # this one is asked for by its name
+    parts: dict[tuple[Path, str, int], set[int]] = {}
+    for path in files:
+        if match := PART.search(path.name):
+            key = (path.parent, path.name[: match.start()], int(match[2]))
+            parts.setdefault(key, set()).add(int(match[1]))
+    for (folder, name, total), numbers in parts.items():
+        missing = sorted(set(range(total)) - numbers)
+        if missing:
+            raise PrunecalError(
+                f"{folder} has {len(numbers)} of the {total} parts of {name} and lacks part "
+                f"{missing[0]:05}; copy or download the others, or correct `files:`"
+            )
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:
