@@ -53,7 +53,7 @@ def results(tmp_path):
     facts = {
         "model": "m",
         "dataset": "d",
-        "cells": [{**cell.settings(), "visual_tokens": 4} for cell in cells(study, model)],
+        "cells": [{**cell.settings(), "visual_tokens": 4} for cell in cells(study, model)[::-1]],
         "resamples": {"ece": 100, "smooth_ece": 50},
         "seed": 0,
         "bins": 15,

@@ -15,7 +15,7 @@ from prunecal.study.cells import cells
 from prunecal.study.settings import plugin_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from prunecal.study.settings import Model, Study
@@ -64,7 +64,8 @@ def _whole_files(results: Path, damaged: Collection[Path]) -> list[Path]:
 def _needs_sources(path: Path, results: Path) -> bool:
     place = path.relative_to(results).parts
     is_score = SCORES in place[:2] and path.suffix == ".safetensors"
-    return is_score or (len(place) <= 2 and path.name.startswith(NEED_SOURCES))
+    is_table = path.name.startswith(NEED_SOURCES) and path.suffix != ".tex"
+    return is_score or (len(place) <= 2 and is_table)
 
 
 def _differs(source: Path, digest: str) -> bool:
@@ -131,7 +132,7 @@ def _of_model(results: Path, study: Study, model: Model) -> Iterator[tuple[Path,
         scored = {
             "model": model.name,
             "dataset": dataset.name,
-            "cells": [cell.settings() for cell in studied],
+            "cells": _in_order(cell.settings() for cell in studied),
             "resamples": study.statistics.resamples,
             "seed": study.statistics.seed,
             "bins": study.statistics.bins,
@@ -148,7 +149,8 @@ def _other(path: Path, expected: Mapping[str, Any]) -> str | None:
         return f"in another form than this checkout's: {error}"
     for key, value in json.loads(files.canonical_json(expected)).items():
         if facts.get(key) != value:
-            return f"with another {key} ({brief(facts.get(key))} instead of {brief(value)})"
+            values = f"{brief(facts.get(key))} instead of {brief(value)}"
+            return "from other cells than the study's" if key == "cells" else f"with {key} {values}"
     return None
 
 
@@ -160,6 +162,10 @@ def _facts(path: Path) -> dict[str, Any]:
     facts = dict(files.array_facts(files.open_arrays(path)))
     if "cells" in facts:  # a score file, which says more of each
         keys = ("strategy", "family", "parameters", "budget")
-        facts["cells"] = [{key: cell.get(key) for key in keys} for cell in facts["cells"]]
+        facts["cells"] = _in_order({key: cell.get(key) for key in keys} for cell in facts["cells"])
         facts["resamples"] = max(facts["resamples"].values(), default=0)
     return facts
+
+
+def _in_order(settings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(settings, key=files.canonical_json)
