@@ -142,7 +142,7 @@ def test_files_of_other_settings_are_named(results, change, name):
     reasons = named(results, SETTINGS | change)
     assert reasons["study.json"] == f"with other settings ({next(iter(change))})"
     for one in [name.format(kind) for kind in ("images", "questions")]:
-        assert reasons[one].startswith("with ")
+        assert reasons[one].startswith(("with ", "from other cells"))
 
 
 def test_a_setting_that_moves_nothing_names_nothing_but_the_settings(results):
