@@ -128,7 +128,9 @@ def local_inputs(paths):
     try:
         return local_files(paths)
     except PrunecalError as error:
-        raise WorkflowError(error) from None
+        sys.exit(
+            f"PrunecalError: {error}"
+        )  # else Snakemake adds where it called this function
 
 
 def report_files(wildcards):

@@ -29,21 +29,24 @@ def test_the_profile_repeats_what_every_run_needs():
     assert {key: slurm[key] for key in shared} == {key: default[key] for key in shared}
 
 
-def test_the_lines_to_fill_in_send_jobs_that_run_a_model_to_the_gpus(project):
+def test_jobs_that_run_a_model_take_what_the_study_sets_and_others_what_the_profile_sets(project):
     text = re.sub("^  # (?=[a-z_]+: )", "  ", (ROOT / PROFILE).read_text(), flags=re.MULTILINE)
     (project.folder / PROFILE).write_text(text)
     for rules in (project.folder / "rules").glob("*.smk"):  # a job with a message hides the rest
         rules.write_text(re.sub(r" +message:\n .*\n", "", rules.read_text()))
-    project.change(inference={"gpus_per_job": 1})
+    slurm = {"slurm_partition": "gpu", "gpu_model": "h200", "slurm_extra": "--exclude=n1 --nice"}
+    project.change(inference={"gpus_per_job": 1, **slurm})
     said = project.run("--dry-run", "--workflow-profile", "profiles/slurm")
     jobs = re.findall(r"^rule (rank|\w+?)(?:_\w+)?:\n(?:    .+\n)*?    resources: (.+)", said, re.M)
     assert jobs, said
     for stage, resources in jobs:
-        runs_model = stage in ("encode", "infer")
-        assert f"slurm_partition={'gpu' if runs_model else 'cpu'}" in resources, stage
-        assert ("gpu_model=h200" in resources) == runs_model, stage
         assert "slurm_account=my_account" in resources
-        assert "slurm_extra=--mail-type=FAIL" in resources
+        if stage in ("encode", "infer"):
+            assert all(f"{key}={value}" in resources for key, value in slurm.items()), resources
+        else:
+            assert "slurm_partition=cpu" in resources
+            assert "slurm_extra=--mail-type=FAIL" in resources
+            assert "gpu_model" not in resources
     assert {"encode", "infer", "score", "rank", "train"} <= {stage for stage, _ in jobs}
 
 
@@ -63,15 +66,37 @@ def test_the_plugin_waits_no_longer_than_the_profile_allows(wanted, slept, monke
     executor = Executor.__new__(Executor)
     executor.workflow = SimpleNamespace(remote_execution_settings=settings)
     executor.next_seconds_between_status_checks = wanted
-    slurm_polling.bound_waits()
+    assert slurm_polling.bound_waits()
     asyncio.run(executor.sleep())
     assert waits == [slept]
 
 
 def test_without_the_plugin_no_wait_is_bound(monkeypatch):
     monkeypatch.delitem(sys.modules, slurm_polling.PLUGIN)
-    slurm_polling.bound_waits()
+    assert not slurm_polling.bound_waits()
     assert slurm_polling.PLUGIN not in sys.modules
+
+
+@pytest.mark.parametrize("release", ["2.7.3", "2.9.0", "3.0.0"])
+def test_a_plugin_whose_waits_are_not_known_keeps_them(monkeypatch, release):
+    original = Executor.sleep
+    monkeypatch.setattr(slurm_polling, "version", lambda _: release)
+    assert not slurm_polling.bound_waits()
+    assert Executor.sleep is original
+
+
+def test_a_plugin_without_the_method_is_left_as_it_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, slurm_polling.PLUGIN, SimpleNamespace(Executor=object))
+    assert not slurm_polling.bound_waits()
+    assert not hasattr(object, "sleep")
+
+
+def test_snakemake_plans_a_study_without_the_plugin(project):
+    hide = "import sys; sys.modules['snakemake_executor_plugin_slurm'] = None\n"
+    (project.folder / "rules" / "slurm_polling.py").write_text(
+        hide + (project.folder / "rules" / "slurm_polling.py").read_text()
+    )
+    assert "Train the model tiny" in project.plan()
 
 
 def test_prefetch_obtains_data_and_neither_trains_nor_computes(project):

@@ -129,13 +129,7 @@ def test_a_node_that_does_not_see_the_project_fails_its_jobs_and_can_be_left_out
         facts = cluster.facts(job)
         assert (facts["JobState"], facts["NodeList"]) == ("FAILED", blind), said
         assert f"SLURM-job '{job}' failed" in said
-        profile = project.folder / "profiles" / "slurm" / "config.yaml"
-        blank = "# slurm_extra: \"'--mail-type=FAIL'\""
-        text = profile.read_text()
-        assert blank in text
-        profile.write_text(
-            text.replace(blank, blank[2:].replace("mail-type=FAIL", f"exclude={blind}"))
-        )
+        project.change(inference=INFERENCE | {"slurm_extra": f"--exclude={blind}"})
         ended(project.start(*CELLS))
     finally:
         cluster.kill_node(blind)

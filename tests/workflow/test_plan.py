@@ -1,5 +1,6 @@
 """Every study is planned by Snakemake, from data to report, without running anything."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "config.yaml", "rules", "workflow", "profiles", "studies", "reports"]
@@ -118,3 +120,46 @@ def test_a_wrong_setting_stops_snakemake_with_one_sentence(checkout, setting, me
     said = done.stdout + done.stderr
     assert message in said
     assert "Traceback" not in said
+
+
+HOSTILE = "{input} {wildcards.model} {{output}} {0} {"
+
+
+def test_settings_are_no_format_strings(checkout, tmp_path):
+    settings = tmp_path / "study.yaml"
+    settings.write_text(yaml.safe_dump({"title": HOSTILE, "study": "hostile"}))
+    target = "results/hostile/study.json"
+    options = ("--configfile", str(settings), "--cores", "1")
+    done = snakemake(checkout, target, *options, "--directory", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / target).read_text())["title"] == HOSTILE
+    for rule in ("all", "verify", "repair", "repair_outdated"):
+        done = snakemake(checkout, "-n", rule, *options)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_local_path_that_snakemake_would_misread_is_refused_in_one_sentence(checkout, tmp_path):
+    data = tmp_path / "with{brace}"
+    data.mkdir()
+    (data / "test.parquet").touch()
+    entry = {"name": "local", "loader": "scienceqa", "path": str(data)}
+    settings = tmp_path / "study.yaml"
+    settings.write_text(yaml.safe_dump({"datasets": [entry]}))
+    done = snakemake(checkout, "-n", "--configfile", str(settings), "--cores", "1")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "holds braces, which Snakemake takes for a wildcard; rename it" in said
+    assert "Traceback" not in said
+
+
+def test_two_studies_are_compared_by_the_name_of_the_target(checkout, tmp_path):
+    folders = [tmp_path / "results", tmp_path / "results" / "llava-1.5-7b"]
+    for folder in folders:
+        (folder / "scores" / "m").mkdir(parents=True)
+        (folder / "scores" / "m" / "d.safetensors").touch()
+        (folder / "study.json").touch()
+    target = "results/studies/results-vs-llava-1.5-7b/comparison.html"
+    options = ("-n", "-p", "--allowed-rules", "compare_studies", "--directory", str(tmp_path))
+    done = snakemake(checkout, target, *options)
+    assert done.returncode == 0, done.stderr
+    assert "--studies results results/llava-1.5-7b --folder" in done.stdout

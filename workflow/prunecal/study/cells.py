@@ -101,8 +101,8 @@ def _refuse_bombs(settings: Mapping[str, Any]) -> None:
             pending += value
         if max(values, len(pending)) > MOST_VALUES:
             raise PrunecalError(
-                f"config: the settings hold more than {MOST_VALUES:,} values, aliases (`*name`) "
-                "written out; remove aliases that repeat each other"
+                f"config: the settings hold more than {MOST_VALUES:,} values once YAML's aliases "
+                "(`*name`) are written out; remove aliases of aliases"
             )
 
 
