@@ -2,6 +2,7 @@ import pytest
 
 from helpers import pages, synthetic_results
 
+pytestmark = pytest.mark.slow
 GUIDES = sorted(pages.ROOT.glob("docs/add-a-*.md"))
 
 

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
-from helpers import pages, synthetic_results
+from helpers import pages
 from helpers.tiny_llava import png
 
 ROOT = pages.ROOT
@@ -19,8 +19,8 @@ PYTHON = [block for block in pages.blocks(README) if block.language == "python"]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
-def test_the_readme_s_examples_run_on_the_results_of_a_study(block, tmp_path):
-    synthetic_results.write(tmp_path)
+def test_the_readme_s_examples_run_on_the_results_of_a_study(block, tmp_path, results):
+    (tmp_path / "results").symlink_to(results)
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
     assert pages.run(block, tmp_path).strip()
 
