@@ -1,7 +1,12 @@
 """What every calibration metric asks of its input."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+# option logits; rows may differ in their number of options
+LogitRows = NDArray | Sequence[ArrayLike]
 
 
 def checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -42,7 +47,7 @@ def checked_bins(bins: int) -> int:
     return int(bins)
 
 
-def padded(logits: ArrayLike | list[ArrayLike]) -> NDArray:
+def padded(logits: LogitRows) -> NDArray:
     """Return option logits as float64 [n, K], short rows filled with -inf.
 
     Args:

@@ -4,21 +4,21 @@ Source of the definition: Guo et al., On Calibration of Modern Neural Networks (
 equations 2, 3 and 5; equal-mass bins: Nixon et al. (arXiv 1904.01685).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunecal.calibration.bins import bin_edges
 from prunecal.calibration.metrics import compute
-from prunecal.calibration.sample import plain
+from prunecal.calibration.sample import Sample, plain
 
 
 class Reliability(NamedTuple):
     """The arrays behind a reliability diagram; empty bins hold NaN."""
 
     edges: NDArray  # float64 [bins + 1]
-    count: NDArray  # int64 [bins]
+    count: NDArray  # type: ignore[assignment]  # int64 [bins]; a field, not tuple's method
     confidence: NDArray  # float64 [bins], mean confidence of the bin's rows
     accuracy: NDArray  # float64 [bins], share of the bin's rows that are right
 
@@ -41,6 +41,11 @@ def reliability_diagram(confidence: ArrayLike, correct: ArrayLike, bins: int = 1
     return Reliability(bin_edges(sample.bins), count.astype(np.int64), mean, share)
 
 
+def _value(key: str, sample: Sample) -> float:
+    values = cast("NDArray", compute(key, sample))  # every sample has these metrics
+    return float(values[0])
+
+
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
     """Return by how much confidence misses accuracy, averaged over rows in equal-width bins.
 
@@ -54,7 +59,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     Raises:
         ValueError: see `sample.plain`.
     """
-    return float(compute("ece", plain(confidence, correct, bins))[0])
+    return _value("ece", plain(confidence, correct, bins))
 
 
 def maximum_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
@@ -68,7 +73,7 @@ def maximum_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: i
     Raises:
         ValueError: see `sample.plain`.
     """
-    return float(compute("mce", plain(confidence, correct, bins))[0])
+    return _value("mce", plain(confidence, correct, bins))
 
 
 def adaptive_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
@@ -87,4 +92,4 @@ def adaptive_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     Raises:
         ValueError: see `sample.plain`.
     """
-    return float(compute("ace", plain(confidence, correct, bins))[0])
+    return _value("ace", plain(confidence, correct, bins))

@@ -30,7 +30,7 @@ def bin_index(confidence: NDArray, bins: int) -> NDArray:
 class BinSums(NamedTuple):
     """Sums over the rows of each bin, float64 [bins, R]."""
 
-    count: NDArray
+    count: NDArray  # type: ignore[assignment]  # a field, not tuple's method
     confidence: NDArray
     correct: NDArray
 

@@ -10,7 +10,8 @@ from prunecal.calibration.bins import bin_index, gap_ece
 from prunecal.calibration.logits import log_probabilities
 from prunecal.calibration.recalibration import LIMITS
 
-GRID = np.linspace(*np.log(LIMITS), 61)  # of log T
+LOWEST, HIGHEST = np.log(LIMITS)
+GRID = np.linspace(LOWEST, HIGHEST, 61)  # of log T
 
 
 @dataclass(frozen=True, eq=False)

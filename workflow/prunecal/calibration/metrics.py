@@ -93,7 +93,7 @@ def compute_all(sample: Sample, few: Sample) -> dict[str, NDArray]:
         sample: rows under all R weightings.
         few: the same rows under the first r of them.
     """
-    values = dict(sample.means)
+    values: dict[str, NDArray | None] = dict(sample.means)
     values |= {key: function(sample) for key, function in METRICS.items()}
     values |= {key: function(few) for key, function in COSTLY.items()}
     return {key: value for key, value in values.items() if value is not None}

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prunecal.calibration._checks import checked, checked_labels, padded
+from prunecal.calibration._checks import LogitRows, checked, checked_labels, padded
 from prunecal.calibration.logits import brier_rows, surprise_rows
 from prunecal.calibration.sample import plain
 
@@ -23,7 +23,7 @@ def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
     return float(plain(confidence, correct).means["brier"][0])
 
 
-def brier_multiclass(logits: ArrayLike | list[ArrayLike], label: ArrayLike) -> float:
+def brier_multiclass(logits: LogitRows, label: ArrayLike) -> float:
     """Return the mean over rows of the sum over options of (probability - is the label)².
 
     Brier's (1950) original score, in [0, 2]; with two options it is twice `brier_score`.
@@ -39,7 +39,7 @@ def brier_multiclass(logits: ArrayLike | list[ArrayLike], label: ArrayLike) -> f
     return float(np.mean(brier_rows(table, checked_labels(table, label))))
 
 
-def negative_log_likelihood(prediction: ArrayLike | list[ArrayLike], outcome: ArrayLike) -> float:
+def negative_log_likelihood(prediction: LogitRows, outcome: ArrayLike) -> float:
     """Return the mean of -log of the probability given to what is true, in nats; 0 is best.
 
     Args:
@@ -55,7 +55,7 @@ def negative_log_likelihood(prediction: ArrayLike | list[ArrayLike], outcome: Ar
         ValueError: see `_checks.padded` and `_checks.checked_labels`, or `_checks.checked`.
     """
     if all(np.ndim(row) == 0 for row in prediction):
-        confidence, correct = checked(prediction, outcome)
+        confidence, correct = checked(np.asarray(prediction), outcome)
         given = np.where(correct, confidence, 1 - confidence)
         surprise = -np.log(given, out=np.full_like(given, -np.inf), where=given > 0)
         return float(np.mean(surprise))

@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from prunecal.calibration._checks import checked_labels, padded
+from prunecal.calibration._checks import LogitRows, checked_labels, padded
 from prunecal.calibration.logits import surprise_rows
 
 LIMITS = (0.01, 100.0)
 
 
-def temperature(logits: ArrayLike | list[ArrayLike], label: ArrayLike) -> float:
+def temperature(logits: LogitRows, label: ArrayLike) -> float:
     """Return the T > 0 for which softmax(logits / T) has the smallest negative log-likelihood.
 
     Temperature scaling (Guo et al., arXiv 1706.04599, section 4.2) by bounded minimisation over

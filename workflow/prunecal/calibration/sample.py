@@ -77,7 +77,8 @@ class Sample:
     @cached_property
     def temperatures(self) -> NDArray:
         """The temperatures that fit each half of the clusters, float64 [2, R]."""
-        return temperatures(self.folds.slope, self.cluster, self.folds.fold, self.weights)
+        folds = self._with_logits()
+        return temperatures(folds.slope, self.cluster, folds.fold, self.weights)
 
     def ece_at(self, fitted: NDArray) -> NDArray:
         """Return the ECE of each half of the clusters at the temperature of the other half.
@@ -85,8 +86,14 @@ class Sample:
         Args:
             fitted: as `temperatures`, of this sample or of another cell.
         """
-        rows = self.folds.table, self.correct, self.cluster, self.folds.fold
+        folds = self._with_logits()
+        rows = folds.table, self.correct, self.cluster, folds.fold
         return cross_fitted_ece(*rows, fitted, self.weights, self.bins)
+
+    def _with_logits(self) -> TwoFolds:
+        if self.folds is None:
+            raise ValueError("temperature scaling needs a sample with logits")
+        return self.folds
 
     def ece_of(self, group: str) -> NDArray | None:
         """Return the ECE of one of the groups, float64 [R]; None if there is none of that name."""

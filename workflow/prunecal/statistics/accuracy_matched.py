@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from prunecal.calibration.bins import BinSums
 from prunecal.statistics.bootstrap import interval
-from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.significance import FEWEST_IMAGES, step_down, unadjusted_p
 from prunecal.statistics.tables import Rows
@@ -57,7 +56,7 @@ def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float
         measured = np.stack(rests)
         family = measured[:, 0], measured[:, 1:]
         p = np.full((2, len(rows)), np.nan)
-        if scores.subsets[scores.subset(POOLED)]["n_images"] >= FEWEST_IMAGES:
+        if scores.subsets[scores.pooled]["n_images"] >= FEWEST_IMAGES:
             p[:] = unadjusted_p(*family), step_down(*family)
         for row, alone, adjusted in zip(rows, *p, strict=True):
             row |= {"p": alone, "p_adjusted": adjusted}

@@ -60,7 +60,7 @@ def clustered_bootstrap(
     """
     images, cluster = np.unique(np.asarray(image_id), return_inverse=True)
     weights = np.hstack([np.ones((len(images), 1)), image_weights(len(images), resamples, seed)])
-    results = {}
+    results: dict[str, dict[str, Bootstrap]] = {}
     for name, pair in cells.items():
         confidence, correct = checked(*pair)
         if len(confidence) != len(cluster):

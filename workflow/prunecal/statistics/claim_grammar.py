@@ -158,7 +158,7 @@ class Correlation(Condition):
         return list(contrasts.correlations(measured, self.correlation, self.of, *pair))
 
 
-KINDS = {
+KINDS: dict[str, type[Condition]] = {
     "difference": Difference,
     "slope": Slope,
     "range": Range,

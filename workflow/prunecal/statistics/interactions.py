@@ -153,14 +153,14 @@ def slopes(
         for key, cell in cells.items():
             others = {k: v for k, v in cell["parameters"].items() if k != name}
             if _is_number(cell["parameters"].get(name)):
-                kind = cell["family"], files.canonical_json(others), key[1]
+                kind = str(cell["family"]), files.canonical_json(others), key[1]
                 groups.setdefault(kind, []).append(key)
-        for (family, others, share), members in groups.items():
+        for (family, rest, share), members in groups.items():
             x = np.array([cells[key]["parameters"][name] for key in members], dtype=np.float64)
             x = x - x.mean()
             if x.any():
                 rows = table[[index[key] for key in members]]
-                strategies = name_of(family, json.loads(others))
+                strategies = name_of(family, json.loads(rest))
                 result[name, strategies, share] = x @ rows / (x @ x)
     return result
 

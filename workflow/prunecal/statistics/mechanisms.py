@@ -12,7 +12,7 @@ from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.accuracy_matched import Tables, keys_of
 from prunecal.statistics.bootstrap import image_weights, interval
 from prunecal.statistics.contrasts import FLAT, rank_correlation, unseeded
-from prunecal.statistics.predictions import POOLED, Cell, read_cell
+from prunecal.statistics.predictions import Cell, read_cell
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
 from prunecal.statistics.tables import Rows
@@ -252,7 +252,7 @@ def measure(scores: Scores, sources: Sources) -> tuple[dict[str, NDArray], BinSu
     images, image = np.unique(np.array(cell.rows["image_id"]), return_inverse=True)
     drawn = image_weights(len(images), scores.facts["resamples"]["ece"], scores.facts["seed"])
     weights = np.hstack([np.ones((len(images), 1)), drawn])
-    measured = Measured(scores, scores.subset(POOLED))
+    measured = Measured(scores, scores.pooled)
     wanted = {name for pair in PAIRS for name in pair} - set(SALIENCY)
     tables = {name: measured.table(name) for name in sorted(wanted & set(scores.facts["metrics"]))}
     ids = images.tolist()

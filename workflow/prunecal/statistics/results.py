@@ -65,8 +65,10 @@ class Results:
         cells = self.metrics.drop(columns=[*MEASURED]).drop_duplicates(ignore_index=True)
         return cells.assign(
             predictions=[
-                str(self._predictions(row.model, row.dataset, row.strategy, row.budget))
-                for row in cells.itertuples()
+                str(self._predictions(*row))
+                for row in zip(
+                    *(cells[key] for key in ("model", "dataset", "strategy", "budget")), strict=True
+                )
             ]
         )
 

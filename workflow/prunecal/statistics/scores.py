@@ -54,6 +54,11 @@ class Scores:
         """Return a subset's index, None if the data set has none of that name."""
         return next((i for i, subset in enumerate(self.subsets) if subset["name"] == name), None)
 
+    @property
+    def pooled(self) -> int:
+        """Index of the subset that holds all questions."""
+        return [subset["name"] for subset in self.subsets].index(POOLED)
+
     @cached_property
     def reference(self) -> int:
         """Index of the unpruned model.

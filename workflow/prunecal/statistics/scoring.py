@@ -166,8 +166,9 @@ def _take(work: _Work) -> None:
 
 def _end_with_parent() -> None:
     """End this worker when its parent is gone: killed, it could not say that no work is left."""
-    wait([parent_process().sentinel])
-    os._exit(1)
+    if parent := parent_process():
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _score_taken(index: int) -> list[dict[str, NDArray]]:
