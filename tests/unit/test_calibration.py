@@ -352,3 +352,10 @@ def test_malformed_logits_or_labels_are_a_value_error(logits, label):
     for score in (brier_multiclass, temperature):
         with pytest.raises(ValueError, match=r"logits|label"):
             score(logits, label)
+
+
+def test_a_flat_likelihood_has_no_temperature_and_a_growing_one_the_limit():
+    assert np.isnan(calibration.temperature([[1.0, 1.0], [0.0, 0.0, 0.0]], [0, 1]))
+    assert calibration.temperature([[1.0, 0.0], [2.0, 0.0]], [0, 0]) == 0.01
+    assert calibration.temperature([[1.0, 0.0], [2.0, 0.0]], [1, 1]) == 100
+    assert calibration.temperature([[1.0, 0.0]], [0]) == 0.01

@@ -1,15 +1,18 @@
 """The clustered bootstrap against duplicated rows, closed forms and simulated clustered data."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from prunecal import calibration
 from prunecal.calibration._checks import padded
-from prunecal.calibration.crossfit import cross_fitted_ece, slopes, temperatures
+from prunecal.calibration.crossfit import Splits, cross_fitted_ece, temperatures
+from prunecal.calibration.debiased import BinTables, debiased_total
 from prunecal.calibration.metrics import compute
 from prunecal.calibration.ranked import CHUNK
+from prunecal.calibration.recalibration import slopes
 from prunecal.calibration.sample import Sample, plain
 from prunecal.statistics.bootstrap import (
     clustered_bootstrap,
@@ -84,7 +87,8 @@ def test_resampled_temperatures_equal_direct_minimisation_on_duplicated_rows(opt
     fitted = temperatures(slopes(table, label), cluster, fold, weights)
     scaled = cross_fitted_ece(table, correct, cluster, fold, fitted, weights, 15)
     for draw in range(6):
-        copies = np.repeat(np.arange(n), weights[cluster, draw].astype(int))
+        drawn = np.repeat(np.arange(images), weights[:, draw].astype(int))
+        copies = np.concatenate([np.flatnonzero(cluster == image) for image in drawn])
         half = fold[cluster[copies]]
         direct = [
             calibration.temperature(
@@ -97,8 +101,46 @@ def test_resampled_temperatures_equal_direct_minimisation_on_duplicated_rows(opt
             np.exp(z := logits[i] / fitted[1 - f, draw]).max() / np.exp(z).sum()
             for i, f in zip(copies, half, strict=True)
         ]
-        expected = calibration.expected_calibration_error(confidence, correct[copies])
-        assert scaled[draw] == pytest.approx(expected, abs=1e-12)
+        # an image drawn twice is two images
+        again = np.repeat(np.arange(len(drawn)), n // images)
+        binned = BinTables.of(np.array(confidence), correct[copies], again, len(drawn), 15)
+        total = debiased_total(binned.moments(np.ones((len(drawn), 1))), np.array([True]))
+        assert scaled[draw] == pytest.approx(total[0] / len(copies), abs=1e-9)
+
+
+def test_binning_at_a_few_temperatures_is_close_to_binning_at_each():
+    rng = np.random.default_rng(4)
+    images, each = 60, 10
+    cluster = np.repeat(np.arange(images), each)
+    table = rng.normal(size=(len(cluster), 3)) * 4
+    label = np.array([rng.choice(3, p=np.exp(z / 2) / np.exp(z / 2).sum()) for z in table])
+    correct, fold = table.argmax(axis=1) == label, image_folds(images, seed=0)
+    weights = np.hstack([np.ones((images, 1)), image_weights(images, 300, seed=1)])
+    fitted = temperatures(slopes(table, label), cluster, fold, weights)
+    rows = table, correct, cluster, fold
+    together = cross_fitted_ece(*rows, fitted, weights, 15)
+    alone = [
+        cross_fitted_ece(*rows, fitted[:, [draw]], weights[:, [draw]], 15)[0] for draw in range(301)
+    ]
+    assert together[0] == alone[0]
+    difference = together - np.array(alone)
+    assert abs(difference.mean()) < 0.05 * np.std(alone)
+    assert difference.std() < 0.35 * np.std(alone)
+
+
+def test_no_temperature_is_reported_at_a_limit():
+    """All answers of one half right: its likelihood grows as T falls."""
+    table = np.array([[1.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.5, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    label = np.array([0, 0, 0, 0, 1, 0])
+    cluster = np.arange(6)
+    splits = Splits(table, slopes(table, label), np.array([[0, 0, 0, 1, 1, 1]]))
+    sample = Sample(
+        np.full(6, 0.7), table.argmax(1) == label, cluster, np.ones((6, 1)), splits=splits
+    )
+    assert np.isnan(compute("temperature", sample)[0])
+    assert np.isnan(compute("log_temperature", sample)[0])
+    both = Splits(table, slopes(table, label), np.array([[0, 1, 0, 1, 0, 0]]))
+    assert np.isnan(compute("temperature", replace(sample, splits=both))[0])
 
 
 def test_temperature_of_right_answers_alone_ends_at_the_limit():

@@ -55,7 +55,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--costly-resamples",
         type=int,
-        default=200,
+        default=1000,
         help="how many of them smECE and temperature scaling use",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the resamples and the folds")

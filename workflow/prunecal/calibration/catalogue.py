@@ -143,8 +143,8 @@ CATALOGUE: dict[str, Metric] = {
         Metric(
             "ece_temperature",
             "ECE after temperature scaling",
-            "ECE when the logits of each half of the images are divided by the temperature fitted "
-            "on the other half.",
+            "Debiased ECE when the logits of each half of the images are divided by the "
+            "temperature fitted on the other half, mean over several splits into halves.",
             higher_is_better=False,
             source=f"{GUO}, section 4.2",
         ),
@@ -159,10 +159,18 @@ CATALOGUE: dict[str, Metric] = {
             "temperature",
             "Fitted temperature",
             "The T by which logits are divided so that the negative log-likelihood is smallest, "
-            "geometric mean of two halves of the images; above 1 the logits are overconfident.",
+            "geometric mean over halves of the images; above 1 the logits are overconfident. Empty "
+            "where a half has no finite optimum.",
             "argmin_T Σ −log softmax(logits / T)[label]",
             source=f"{GUO}, section 4.2",
             function="temperature",
+        ),
+        Metric(
+            "log_temperature",
+            "Log of the fitted temperature",
+            "Natural logarithm of the fitted temperature, which is what differences are taken of.",
+            "log T",
+            source=f"{GUO}, section 4.2",
         ),
         Metric(
             "ace",

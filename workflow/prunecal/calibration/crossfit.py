@@ -1,46 +1,34 @@
 """Temperature scaling under resampling: fitted on one half of the images, scored on the other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from prunecal.calibration.bins import bin_index, gap_ece
-from prunecal.calibration.logits import log_probabilities
-from prunecal.calibration.recalibration import LIMITS
+from prunecal.calibration.debiased import BinTables, debiased_mean
+from prunecal.calibration.recalibration import GRID, LIMITS
 
-LOWEST, HIGHEST = np.log(LIMITS)
-GRID = np.linspace(LOWEST, HIGHEST, 61)  # of log T
+NODES = 25  # temperatures at which resamples are binned
 
 
 @dataclass(frozen=True, eq=False)
-class TwoFolds:
+class Splits:
     """What temperature scaling needs beside a sample's rows.
 
     Attributes:
         table: `padded` logits, float64 [n, K].
         slope: `slopes` of the rows, float64 [grid, n].
-        fold: int [clusters], 0 or 1: the half to which a cluster belongs.
-        transferred: `temperatures` of another cell, float64 [2, R], that are tried on this one.
+        folds: int [splits, clusters], 0 or 1: the half to which a cluster belongs in each split.
+        transferred: temperatures of another cell, float64 [splits, 2, R], that are tried on this
+            one.
     """
 
     table: NDArray
     slope: NDArray
-    fold: NDArray
+    folds: NDArray
     transferred: NDArray | None = None
-
-
-def slopes(table: NDArray, label: NDArray) -> NDArray:
-    """Return d(-log p(label)) / d(log T) of each row at each T of the grid, float64 [grid, n]."""
-    finite = np.where(np.isfinite(table), table, 0.0)  # missing options have no mass
-    own = np.take_along_axis(table, label[:, None], axis=1)[:, 0]
-    result = np.empty((len(GRID), len(table)))
-    for row, log_temperature in zip(result, GRID, strict=True):
-        scale = np.exp(-log_temperature)
-        expected = (np.exp(log_probabilities(table * scale)) * finite).sum(axis=1)
-        row[:] = (own - expected) * scale
-    return result
 
 
 def temperatures(slope: NDArray, cluster: NDArray, fold: NDArray, weights: NDArray) -> NDArray:
@@ -56,7 +44,8 @@ def temperatures(slope: NDArray, cluster: NDArray, fold: NDArray, weights: NDArr
         weights: float64 [clusters, R].
 
     Returns:
-        float64 [2, R]: fitted on fold 0 and on fold 1; NaN where a fold has no rows.
+        float64 [2, R]: fitted on fold 0 and on fold 1, at a limit where the likelihood grows to
+        there; NaN where a fold has no rows or the likelihood is flat.
     """
     sums = np.stack([np.bincount(cluster, row, len(weights)) for row in slope])
     count = np.bincount(cluster, minlength=len(weights))
@@ -80,7 +69,8 @@ def _root(curve: NDArray) -> NDArray:
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     root = np.exp(GRID[left] + (low + high) / 2)
     root = np.where(positive[0], LIMITS[0], root)  # all correct: the optimum is at T = 0
-    return np.where(positive.any(axis=0), root, LIMITS[1])
+    root = np.where(positive.any(axis=0), root, LIMITS[1])
+    return np.where(curve.any(axis=0), root, np.nan)
 
 
 def cross_fitted_ece(
@@ -92,7 +82,11 @@ def cross_fitted_ece(
     weights: NDArray,
     bins: int,
 ) -> NDArray:
-    """Return the ECE when each fold's logits are divided by the other fold's temperature.
+    """Return the debiased ECE when each fold's logits are divided by the other fold's temperature.
+
+    Debiased because what is left after temperature scaling is mostly noise. A weighting's
+    temperature is replaced by the nearest of `NODES` quantiles of all weightings' temperatures, so
+    that rows are binned `NODES` times and not R times; the sample's own is exact.
 
     Args:
         table: `padded` logits, float64 [n, K].
@@ -101,26 +95,40 @@ def cross_fitted_ece(
         fold: int [clusters].
         fitted: `temperatures`, float64 [2, R], of these logits or, to ask what a temperature
             carries over, of another cell's.
-        weights: float64 [clusters, R].
+        weights: float64 [clusters, R]; a column of ones is the sample, any other a resample.
         bins: number of equal-width bins.
 
     Returns:
         float64 [R]; NaN where a fold has no rows to fit on.
     """
-    result = np.full(weights.shape[1], np.nan)
     # confidence = 1 / (1 + sum of exp(margin / T)) over the options below the largest
     ordered = -np.sort(-table.T, axis=0)
     margins = ordered[1:] - ordered[:1]
-    other = 1 - fold[cluster]
-    # neighbours of similar confidence: looking up their bins is several times as fast
-    order = np.lexsort((margins[0], other)) if len(margins) else np.arange(len(other))
-    margins, other = np.ascontiguousarray(margins[:, order]), other[order]
-    correct, cluster = correct[order], cluster[order]
-    columns = np.ascontiguousarray(weights.T)
-    for draw in np.flatnonzero(np.isfinite(fitted).all(axis=0)):
-        weight = columns[draw][cluster]
-        scaled = margins / fitted[:, draw][other]
-        confidence = 1 / (1 + np.exp(scaled).sum(axis=0))
-        gap = np.bincount(bin_index(confidence, bins), weight * (confidence - correct), bins)
-        result[draw] = gap_ece(gap, weight.sum())
-    return result
+    defined = np.isfinite(fitted).all(axis=0)
+    moments = np.zeros((6, bins, weights.shape[1]))
+    for half in (0, 1):
+        inside = np.flatnonzero(fold[cluster] == half)
+        clusters = np.flatnonzero(fold == half)
+        local = np.searchsorted(clusters, cluster[inside])
+        scaled = np.ascontiguousarray(margins[:, inside])
+        for node, draws in _nodes(fitted[1 - half], defined):
+            confidence = 1 / (1 + np.exp(scaled / node).sum(axis=0))
+            rows = confidence, correct[inside], local
+            tables = BinTables.of(*rows, len(clusters), bins)
+            moments[:, :, draws] += tables.moments(weights[np.ix_(clusters, draws)])
+    return np.where(defined, debiased_mean(moments, weights), np.nan)
+
+
+def _nodes(fitted: NDArray, defined: NDArray) -> Iterator[tuple[float, NDArray]]:
+    """Yield temperatures, and the weightings for which each stands, int [some of R]."""
+    draws = np.flatnonzero(defined)
+    if not len(draws):
+        return
+    first, others = draws[:1], draws[1:]
+    yield float(fitted[first[0]]), first
+    if len(others):
+        log = np.log(fitted[others])
+        nodes = np.unique(np.quantile(log, np.linspace(0, 1, NODES)))
+        nearest = np.searchsorted((nodes[1:] + nodes[:-1]) / 2, log)
+        for index, node in enumerate(nodes):
+            yield float(np.exp(node)), others[nearest == index]

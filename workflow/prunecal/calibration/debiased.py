@@ -36,28 +36,44 @@ class BinTables(NamedTuple):
         tables = (np.bincount(cell, column, bins * clusters) for column in columns)
         return cls(*(table.reshape(bins, clusters).astype(np.float64) for table in tables))
 
-    def debiased_terms(self, weights: NDArray) -> NDArray:
-        """Return each bin's debiased |sum of gaps|, float64 [bins, R]; 0 for an empty bin.
+    def moments(self, weights: NDArray) -> NDArray:
+        """Return what `debiased_total` needs, float64 [6, bins, R]; it adds up over clusters.
 
         Args:
-            weights: how often each cluster counts, float64 [clusters, R]; a column of ones is the
-                sample itself, any other a resample of it.
+            weights: how often each cluster counts, float64 [clusters, R].
         """
-        rows, total, right = (table @ weights for table in self)
-        count = np.maximum(rows, 1)
-        mean, accuracy = total / count, right / count
-        square = (self.gap**2) @ weights
-        square += mean**2 * (self.rows**2 @ weights)
-        square -= 2 * mean * ((self.gap * self.rows) @ weights)
-        over_clusters = np.sqrt(np.maximum(square, 0)) / count
-        # the binomial error bounds it from below: a bin of one image has no error over images
-        binomial = np.sqrt(np.maximum(accuracy * (1 - accuracy), 0) / np.maximum(count - 1, 1))
-        error = np.maximum(over_clusters, binomial)
-        error[:, (weights != 1).any(axis=0)] *= np.sqrt(2)
-        gap = np.abs(mean)
-        z = np.divide(gap, error, out=np.full_like(gap, np.inf), where=error > 0)
-        folded = error * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + gap * erf(z / np.sqrt(2))
-        return rows * (2 * gap - folded)
+        squares = self.gap**2, self.rows**2, self.gap * self.rows
+        return np.stack([table @ weights for table in (*self, *squares)])
+
+
+def debiased_total(moments: NDArray, resampled: NDArray) -> NDArray:
+    """Return the debiased sum over bins of |sum of gaps|, float64 [R].
+
+    Args:
+        moments: see `BinTables.moments`.
+        resampled: bool [R], which weightings are resamples and not the sample itself.
+    """
+    rows, total, right, gap_square, rows_square, gap_rows = moments
+    count = np.maximum(rows, 1)
+    mean, accuracy = total / count, right / count
+    square = gap_square + mean**2 * rows_square - 2 * mean * gap_rows
+    over_clusters = np.sqrt(np.maximum(square, 0)) / count
+    # the binomial error bounds it from below: a bin of one image has no error over images
+    binomial = np.sqrt(np.maximum(accuracy * (1 - accuracy), 0) / np.maximum(count - 1, 1))
+    error = np.maximum(over_clusters, binomial)
+    error[:, resampled] *= np.sqrt(2)
+    gap = np.abs(mean)
+    z = np.divide(gap, error, out=np.full_like(gap, np.inf), where=error > 0)
+    folded = error * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + gap * erf(z / np.sqrt(2))
+    return (rows * (2 * gap - folded)).sum(axis=0)
+
+
+def debiased_mean(moments: NDArray, weights: NDArray) -> NDArray:
+    """Return `debiased_total` per row, float64 [R]; NaN where a weighting has no rows."""
+    rows = moments[0].sum(axis=0)
+    # a column of ones is the sample itself, any other a resample of it
+    total = debiased_total(moments, (weights != 1).any(axis=0))
+    return np.divide(total, rows, out=np.full(len(rows), np.nan), where=rows > 0)
 
 
 def debiased_ece(
@@ -69,10 +85,8 @@ def debiased_ece(
         confidence: float64 [n].
         correct: bool [n].
         cluster: int [n], the row of `weights` that weighs each row.
-        weights: as in `BinTables.debiased_terms`.
+        weights: float64 [clusters, R]; a column of ones is the sample, any other a resample.
         bins: number of equal-width bins.
     """
     tables = BinTables.of(confidence, correct, cluster, len(weights), bins)
-    rows = (tables.rows @ weights).sum(axis=0)
-    total = tables.debiased_terms(weights).sum(axis=0)
-    return np.divide(total, rows, out=np.full(len(rows), np.nan), where=rows > 0)
+    return debiased_mean(tables.moments(weights), weights)

@@ -7,6 +7,7 @@ name, unit and definition are in the catalogue, so that an edit of a label recom
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,9 +17,11 @@ from prunecal.calibration.constants import BIN_COUNTS
 from prunecal.calibration.debiased import debiased_ece
 from prunecal.calibration.equal_mass import adaptive_calibration_errors
 from prunecal.calibration.ranked import RANKED
+from prunecal.calibration.recalibration import LIMITS
 from prunecal.calibration.sample import Sample
 from prunecal.calibration.smooth import smooth_calibration_errors
 
+ROUNDING = 1e-6  # of log T at a limit
 Compute = Callable[[Sample], NDArray | None]  # float64 [R]; None where it does not apply
 
 
@@ -45,18 +48,28 @@ def _smooth(sample: Sample) -> NDArray:
     return smooth_calibration_errors(*rows, sample.weights)
 
 
+def _log_temperature(sample: Sample) -> NDArray | None:
+    """Return the mean of log T over splits and halves; NaN where one ends at a limit."""
+    if sample.splits is None:
+        return None
+    log = np.log(sample.temperatures)
+    inside = (np.abs(log - np.log(LIMITS).reshape(2, 1, 1, 1)) > ROUNDING).all(axis=0)
+    return np.where(inside, log, np.nan).mean(axis=(0, 1))
+
+
 def _temperature(sample: Sample) -> NDArray | None:
-    return None if sample.folds is None else np.exp(np.log(sample.temperatures).mean(axis=0))
+    log = _log_temperature(sample)
+    return None if log is None else np.exp(log)
 
 
 def _ece_temperature(sample: Sample) -> NDArray | None:
-    return None if sample.folds is None else sample.ece_at(sample.temperatures)
+    return None if sample.splits is None else sample.ece_at(sample.temperatures)
 
 
 def _ece_temperature_transfer(sample: Sample) -> NDArray | None:
-    if sample.folds is None or sample.folds.transferred is None:
+    if sample.splits is None or sample.splits.transferred is None:
         return None
-    return sample.ece_at(sample.folds.transferred)
+    return sample.ece_at(sample.splits.transferred)
 
 
 BINNED = (
@@ -72,28 +85,37 @@ METRICS: dict[str, Compute] = {  # those that are no means over rows, see `Sampl
     "ace": _adaptive,
     "ece_debiased": _debiased,
 }
-COSTLY: dict[str, Compute] = {  # the study computes them on fewer resamples
-    "smece": _smooth,
+COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 resamples
+    "log_temperature": _log_temperature,
     "temperature": _temperature,
     "ece_temperature": _ece_temperature,
     "ece_temperature_transfer": _ece_temperature_transfer,
 }
 
 
+SMOOTH: dict[str, Compute] = {"smece": _smooth}  # the costliest, see `compute_all`
+
+
 def compute(key: str, sample: Sample) -> NDArray | None:
     """Return a metric under each weighting, float64 [R]; None where the sample does not have it."""
-    function = METRICS.get(key) or COSTLY.get(key)
+    function = (METRICS | COSTLY | SMOOTH).get(key)
     return sample.means.get(key) if function is None else function(sample)
 
 
-def compute_all(sample: Sample, few: Sample) -> dict[str, NDArray]:
+def compute_all(sample: Sample, few: Sample, *, primary: bool = True) -> dict[str, NDArray]:
     """Return every metric by its key, float64 [R], the costly ones [r].
 
     Args:
-        sample: rows under all R weightings.
+        sample: rows under all R weightings, the first of which is the sample itself.
         few: the same rows under the first r of them.
+        primary: whether smECE is resampled; else its resamples are NaN.
     """
     values: dict[str, NDArray | None] = dict(sample.means)
     values |= {key: function(sample) for key, function in METRICS.items()}
     values |= {key: function(few) for key, function in COSTLY.items()}
+    smoothed = few if primary else replace(few, weights=few.weights[:, :1], splits=None)
+    for key, function in SMOOTH.items():
+        value = np.full(few.weights.shape[1], np.nan)
+        value[: smoothed.weights.shape[1]] = function(smoothed)
+        values[key] = value
     return {key: value for key, value in values.items() if value is not None}

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prunecal.calibration._checks import checked, checked_bins
 from prunecal.calibration.bins import BinSums, bin_index, bin_sums, gap_ece
-from prunecal.calibration.crossfit import TwoFolds, cross_fitted_ece, temperatures
+from prunecal.calibration.crossfit import Splits, cross_fitted_ece, temperatures
 from prunecal.calibration.ranked import Order, ranked_metrics
 
 
@@ -33,7 +33,7 @@ class Sample:
         columns: values of the rows for further metrics that are means over rows, by the metric's
             key, float64 [n] each.
         groups: selections of rows of which the ECE is wanted, bool [n] each.
-        folds: logits and halves of the clusters, for temperature scaling; None without logits.
+        splits: logits and halves of the clusters, for temperature scaling; None without logits.
     """
 
     confidence: NDArray
@@ -43,7 +43,7 @@ class Sample:
     bins: int = 15
     columns: Mapping[str, NDArray] = field(default_factory=dict)
     groups: Mapping[str, NDArray] = field(default_factory=dict)
-    folds: TwoFolds | None = None
+    splits: Splits | None = None
 
     @cached_property
     def means(self) -> dict[str, NDArray]:
@@ -76,24 +76,29 @@ class Sample:
 
     @cached_property
     def temperatures(self) -> NDArray:
-        """The temperatures that fit each half of the clusters, float64 [2, R]."""
-        folds = self._with_logits()
-        return temperatures(folds.slope, self.cluster, folds.fold, self.weights)
+        """The temperatures that fit each half of each split, float64 [splits, 2, R]."""
+        splits = self._with_logits()
+        rows = splits.slope, self.cluster
+        return np.stack([temperatures(*rows, fold, self.weights) for fold in splits.folds])
 
     def ece_at(self, fitted: NDArray) -> NDArray:
-        """Return the ECE of each half of the clusters at the temperature of the other half.
+        """Return the debiased ECE of each half at the temperature of the other, mean over splits.
 
         Args:
             fitted: as `temperatures`, of this sample or of another cell.
         """
-        folds = self._with_logits()
-        rows = folds.table, self.correct, self.cluster, folds.fold
-        return cross_fitted_ece(*rows, fitted, self.weights, self.bins)
+        splits = self._with_logits()
+        rows = splits.table, self.correct, self.cluster
+        values = [
+            cross_fitted_ece(*rows, fold, pair, self.weights, self.bins)
+            for fold, pair in zip(splits.folds, fitted, strict=True)
+        ]
+        return np.mean(values, axis=0)
 
-    def _with_logits(self) -> TwoFolds:
-        if self.folds is None:
+    def _with_logits(self) -> Splits:
+        if self.splits is None:
             raise ValueError("temperature scaling needs a sample with logits")
-        return self.folds
+        return self.splits
 
     def ece_of(self, group: str) -> NDArray | None:
         """Return the ECE of one of the groups, float64 [R]; None if there is none of that name."""

@@ -94,9 +94,9 @@ def image_weights(images: int, resamples: int, seed: int) -> NDArray:
     return np.ascontiguousarray(counts.T, dtype=np.float64)
 
 
-def image_folds(images: int, seed: int) -> NDArray:
+def image_folds(images: int, seed: int, split: int = 0) -> NDArray:
     """Return a random half of the images as fold 1, the others as fold 0, int [images]."""
-    order = np.random.default_rng([seed, 1]).permutation(images)
+    order = np.random.default_rng([seed, 1 + split]).permutation(images)
     return (order < images // 2).astype(np.intp)
 
 

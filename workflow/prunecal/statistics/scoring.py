@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from prunecal.calibration.crossfit import TwoFolds, slopes, temperatures
+from prunecal.calibration.crossfit import Splits, temperatures
 from prunecal.calibration.metrics import compute_all
+from prunecal.calibration.recalibration import slopes
 from prunecal.calibration.sample import Sample
 from prunecal.core import cli
 from prunecal.statistics.bootstrap import image_folds, image_weights
+from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import REFERENCE
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prunecal.statistics.predictions import Cell
+
+SPLITS = 3  # of the images into halves, over which cross-fitted metrics are averaged
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ class Resamples:
         image: int [n], index of each row's image.
         weights: float64 [images, 1 + R]: ones, then how often each resample holds each image.
         few: columns of `weights` used for the costly metrics.
-        fold: int [images], the half of the images on which a temperature is fitted.
+        folds: int [splits, images], the half of the images on which a temperature is fitted.
     """
 
     image: NDArray
     weights: NDArray
     few: NDArray
-    fold: NDArray
+    folds: NDArray
 
     @classmethod
     def of(cls, image_ids: NDArray, resamples: int, costly: int, seed: int) -> Resamples:
@@ -59,7 +63,8 @@ class Resamples:
         drawn = image_weights(len(images), resamples, seed)
         weights = np.hstack([np.ones((len(images), 1)), drawn])
         few = np.ascontiguousarray(weights[:, : 1 + costly])
-        return cls(image, weights, few, image_folds(len(images), seed))
+        folds = np.stack([image_folds(len(images), seed, split) for split in range(SPLITS)])
+        return cls(image, weights, few, folds)
 
 
 def score_cell(
@@ -92,19 +97,25 @@ def score_cell(
             bins=bins,
             columns={key: column[rows] for key, column in columns.items()},
             groups=groups,
-            folds=TwoFolds(cell.table[rows], slope[:, rows], resamples.fold, reference.get(name)),
+            splits=Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
         )
-        results.append(compute_all(sample, replace(sample, weights=resamples.few)))
+        few = replace(sample, weights=resamples.few)
+        results.append(compute_all(sample, few, primary=name == POOLED))
     return results
 
 
 def cell_temperatures(
     cell: Cell, parts: Mapping[str, NDArray], resamples: Resamples
 ) -> dict[str, NDArray]:
-    """Return a cell's temperatures per subset, float64 [2, 1 + r]: of each fold and replicate."""
+    """Return a cell's temperatures per subset, float64 [splits, 2, 1 + r], see `Sample`."""
     slope = slopes(cell.table, cell.label)
     return {
-        name: temperatures(slope[:, rows], resamples.image[rows], resamples.fold, resamples.few)
+        name: np.stack(
+            [
+                temperatures(slope[:, rows], resamples.image[rows], fold, resamples.few)
+                for fold in resamples.folds
+            ]
+        )
         for name, rows in parts.items()
     }
 
