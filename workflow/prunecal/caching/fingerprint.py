@@ -252,7 +252,10 @@ class _Walk:
 
 def _read_module(module: str) -> Module:
     if module not in _modules:
-        _modules[module] = Module(module, _path(module))
+        path = _path(module)
+        if path is None:
+            raise ModuleNotFoundError(f"no module named {module!r}")
+        _modules[module] = Module(module, path)
     return _modules[module]
 
 
@@ -268,7 +271,7 @@ def _path(module: str) -> Path | None:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         return None
-    return Path(spec.origin) if spec and spec.has_location else None
+    return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
 
 @functools.cache

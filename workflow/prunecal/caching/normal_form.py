@@ -41,6 +41,7 @@ NO_EFFECT = {
 UNCLEAR = {"locals", "vars", "globals", "dir", "eval", "exec"}  # may use any name
 BUILTINS = set(dir(builtins))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 LEAVES = (ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop, ast.alias)
 EFFECTS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
@@ -82,7 +83,7 @@ class Strip(ast.NodeTransformer):
         """Visit a node, unless it can hold nothing to leave out."""
         return node if isinstance(node, LEAVES) else super().visit(node)
 
-    def generic_visit(self, node: ast.AST) -> ast.AST:
+    def generic_visit(self, node: Any) -> ast.AST:
         """Visit what a node holds; a block that is left empty gets a `pass`."""
         super().generic_visit(node)
         if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
@@ -91,7 +92,9 @@ class Strip(ast.NodeTransformer):
             node.type_comment = None
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802  ast's own name
+    def visit_FunctionDef(  # noqa: N802  ast's own name
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef
+    ) -> ast.AST:
         """Drop annotations."""
         if not unknown_decorators(node):
             node.returns = None
@@ -106,13 +109,13 @@ class Strip(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
         """Mark the fields whose annotations may be read."""
         plain = not node.bases and not unknown_decorators(node)
-        for field in node.body:
-            if isinstance(field, ast.AnnAssign):
-                field.keep = not plain or "ClassVar" in ast.dump(field.annotation)
-                field.named = True  # a dataclass has it as a field
+        fields: list[Any] = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+        for field in fields:
+            field.keep = not plain or "ClassVar" in ast.dump(field.annotation)
+            field.named = True  # a dataclass has it as a field
         return self.generic_visit(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:  # noqa: N802
+    def visit_AnnAssign(self, node: Any) -> ast.AST | None:  # noqa: N802
         """Drop annotations that nothing reads."""
         if hasattr(node, "named"):
             node.annotation = node.annotation if node.keep else ast.Constant("")
@@ -146,12 +149,12 @@ class Strip(ast.NodeTransformer):
         if isinstance(node.value, ast.Constant):
             return None
         call = node.value
-        if _is_log(call):
+        if isinstance(call, ast.Call) and _is_log(call):
             values = [*call.args, *(keyword.value for keyword in call.keywords)]
             return [ast.Expr(self.visit(one)) for one in values if not is_pure(one)] or None
         return self.generic_visit(node)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: Any) -> ast.AST:  # noqa: N802
         """Drop help texts, bounds and what progress bars say."""
         ignored = IGNORED.get(called(node))
         if ignored:
@@ -183,7 +186,7 @@ class _DropUnused(Strip):
     visit_AugAssign = visit_Assign  # noqa: N815
 
 
-def reduce_function(function: ast.AST, known: set[str]) -> None:
+def reduce_function(function: Function, known: set[str]) -> None:
     """Drop a stripped function's variables that nothing reads and number the others, in place.
 
     Args:

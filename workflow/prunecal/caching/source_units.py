@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prunecal.caching.normal_form import (
     FUNCTIONS,
+    Function,
     Strip,
     called,
     reduce_function,
@@ -139,7 +140,8 @@ class Module:
         )
 
     def _unit(self, node: ast.AST) -> Unit:
-        unit, form = Unit(), []
+        unit = Unit()
+        form: list[str] = []
         kept = Strip().visit(node)
         if not isinstance(kept, ast.AST):  # messages alone
             node = ast.Module(kept or [], [])
@@ -169,7 +171,7 @@ def _assigned(node: ast.AST) -> list[str]:
     return []
 
 
-def _outermost_functions(node: ast.AST) -> Iterator[ast.AST]:
+def _outermost_functions(node: ast.AST) -> Iterator[Function]:
     if isinstance(node, FUNCTIONS):
         yield node
         return
@@ -181,7 +183,7 @@ def _describe(node: ast.AST, form: list[str], unit: Unit, local: set[str]) -> No
     """Append a piece of code to a form that tells it from any other, and note what it names."""
     kind = node.__class__
     if kind is ast.Name or kind is ast.Attribute:
-        attributes = []
+        attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)
             node = node.value
@@ -194,11 +196,11 @@ def _describe(node: ast.AST, form: list[str], unit: Unit, local: set[str]) -> No
             return
         unit.attributes.update(attributes)
         kind = node.__class__
-    if kind is ast.Call:
+    if isinstance(node, ast.Call):
         unit.texts += getattr(node, "texts", "")
         if node.args and called(node) == "load":
-            unit.plugins |= {getattr(node.args[0], "value", None)} & set(PLUGINS)
-    if kind is ast.Constant:
+            unit.plugins |= set(PLUGINS) & {getattr(node.args[0], "value", None)}
+    if isinstance(node, ast.Constant):
         form.append(f"={node.value!r}")
         if isinstance(node.value, str):
             unit.strings.add(node.value)
