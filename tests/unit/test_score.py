@@ -213,7 +213,7 @@ def test_one_cell_in_two_files_is_refused(tmp_path):
 
 
 def test_reserved_subset_name_is_refused():
-    with pytest.raises(PrunecalError, match="'all', which is reserved"):
+    with pytest.raises(PrunecalError, match="'all' is reserved"):
         subsets({"subset": ["all"]}, None)
 
 

@@ -1,4 +1,4 @@
-"""What every calibration metric asks of its input."""
+"""Checks of the input of calibration metrics."""
 
 from collections.abc import Sequence
 
@@ -81,13 +81,13 @@ def checked_labels(table: NDArray, label: ArrayLike) -> NDArray:
     Raises:
         ValueError: there is not one label per row, or one points outside its row's options.
     """
-    given = np.asarray(label)
-    if given.shape != (len(table),):
-        raise ValueError(f"{len(table)} rows of logits need as many labels, not {given.shape}")
-    indices = given.astype(np.int64)
+    labels = np.asarray(label)
+    if labels.shape != (len(table),):
+        raise ValueError(f"{len(table)} rows of logits need as many labels, not {labels.shape}")
+    indices = labels.astype(np.int64)
     count = np.isfinite(table).sum(axis=1)
-    wrong = (indices != given) | (indices < 0) | (indices >= count)
+    wrong = (indices != labels) | (indices < 0) | (indices >= count)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"label[{row}] is {given[row]}, but the row has {count[row]} options")
+        raise ValueError(f"label[{row}] is {labels[row]}, but the row has {count[row]} options")
     return indices

@@ -38,17 +38,17 @@ def adaptive_calibration_errors(
     inside = _first_reaching(ends, cuts)
     curve = np.empty(cuts.shape)
     for number in np.unique(inside):
-        place = np.nonzero(inside == number)
-        draw, k = place[1], cuts[place]
+        entry = np.nonzero(inside == number)
+        column, k = entry[1], cuts[entry]
         rows = slice(*np.searchsorted(block, [number, number + 1]))
         starts = first[number * BLOCK : (number + 1) * BLOCK] - rows.start
-        used = weights[np.ix_(cluster[rows], draw)]
+        used = weights[np.ix_(cluster[rows], column)]
         sizes = np.add.reduceat(used, starts, axis=0)
         rises = np.add.reduceat(used * residual[rows, None], starts, axis=0)
-        start = running_sum(sizes) - sizes + (ends[number - 1, draw] if number else 0.0)
+        start = running_sum(sizes) - sizes + (ends[number - 1, column] if number else 0.0)
         taken = np.clip(k - start, 0, sizes) / np.maximum(sizes, 1)
-        foot = heights[number - 1, draw] if number else 0.0
-        curve[place] = foot + (taken * rises).sum(axis=0)
+        foot = heights[number - 1, column] if number else 0.0
+        curve[entry] = foot + (taken * rises).sum(axis=0)
     return ratio(np.abs(np.diff(curve, axis=0)).sum(axis=0), ends[-1])
 
 

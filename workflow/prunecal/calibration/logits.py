@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def log_probabilities(table: NDArray) -> NDArray:
-    """Return the log-softmax over the last axis; -inf marks options that a row does not have."""
+    """Return the log-softmax over the last axis; -inf marks options that a row lacks."""
     shifted = table - table.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 

@@ -1,4 +1,4 @@
-"""Proper scores: they reward a probability for being right, not only for being calibrated."""
+"""Proper scores, which reward accuracy as well as calibration."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,7 +40,7 @@ def brier_multiclass(logits: LogitRows, label: ArrayLike) -> float:
 
 
 def negative_log_likelihood(prediction: LogitRows, outcome: ArrayLike) -> float:
-    """Return the mean of -log of the probability given to what is true, in nats; 0 is best.
+    """Return the mean of -log of the probability of what is true, in nats; 0 is best.
 
     Args:
         prediction: n rows of option logits, which may differ in their number of options; or, as
@@ -56,8 +56,8 @@ def negative_log_likelihood(prediction: LogitRows, outcome: ArrayLike) -> float:
     """
     if all(np.ndim(row) == 0 for row in prediction):
         confidence, correct = checked(np.asarray(prediction), outcome)
-        given = np.where(correct, confidence, 1 - confidence)
-        surprise = -np.log(given, out=np.full_like(given, -np.inf), where=given > 0)
-        return float(np.mean(surprise))
+        likelihood = np.where(correct, confidence, 1 - confidence)
+        undefined = np.full_like(likelihood, -np.inf)
+        return float(np.mean(-np.log(likelihood, out=undefined, where=likelihood > 0)))
     table = padded(prediction)
     return float(np.mean(surprise_rows(table, checked_labels(table, outcome))))

@@ -129,7 +129,7 @@ class Ranked:
     def augrc(self) -> NDArray:
         """The mean over k = 1 … n of (expected errors among the k most confident) / n.
 
-        An error on place k counts n - k + 1 times. Among the errors themselves the order does not
+        An error at rank k counts n - k + 1 times. Among the errors themselves the order does not
         matter (1 + … + E); what does is how many right answers stand behind each of them.
         """
         errors = self.total_errors

@@ -1,4 +1,4 @@
-"""Calibration error without bins: kernel-smoothed, its bandwidth chosen by the data.
+"""Calibration error without bins: kernel-smoothed, with a bandwidth chosen by the data.
 
 Source: Błasiok and Nakkiran, Smooth ECE (arXiv 2309.12236), section 4, with the numerical choices
 of their package relplot 1.0.3 (grids, truncated Gaussian, dyadic search), so that values agree.
@@ -66,32 +66,32 @@ def smooth_calibration_errors(
     def coarse_spectrum() -> NDArray:  # the grid of nearly all steps, so worth keeping
         return _spectrum((histograms(COARSE)[0] @ weights).T)
 
-    def error(step: int, draws: NDArray) -> NDArray:
+    def error(step: int, columns: NDArray) -> NDArray:
         kernel = _kernel(step)
         residual, count = histograms(kernel.points)
         if kernel.points == COARSE:
-            spectrum = coarse_spectrum()[draws]
+            spectrum = coarse_spectrum()[columns]
         else:
-            spectrum = _spectrum((residual @ weights[:, draws]).T)
-        rows = (kernel.total @ count) @ weights[:, draws]
+            spectrum = _spectrum((residual @ weights[:, columns]).T)
+        rows = (kernel.total @ count) @ weights[:, columns]
         return kernel.absolute_sum(spectrum) / (rows + DENSITY_FLOOR * len(kernel.left))
 
     return _search(error, weights.shape[1])
 
 
-def _search(error: Callable[[int, NDArray], NDArray], draws: int) -> NDArray:
-    """Return each draw's error at the smallest bandwidth that is no less than it."""
-    upper, lower = np.full(draws, STEPS), np.zeros(draws, dtype=int)
-    at_upper = np.full(draws, np.nan)
+def _search(error: Callable[[int, NDArray], NDArray], weightings: int) -> NDArray:
+    """Return each weighting's error at the smallest bandwidth that is no less than it."""
+    upper, lower = np.full(weightings, STEPS), np.zeros(weightings, dtype=int)
+    at_upper = np.full(weightings, np.nan)
     for _ in range(STEPS.bit_length() - 1):
         middle = (upper + lower) // 2
         for step in np.unique(middle):
-            chosen = np.flatnonzero(middle == step)
-            found = error(int(step), chosen)
-            too_small = (step / STEPS < SMALLEST) | (step / STEPS < found)
-            lower[chosen[too_small]] = step
-            upper[chosen[~too_small]] = step
-            at_upper[chosen[~too_small]] = found[~too_small]
+            columns = np.flatnonzero(middle == step)
+            errors = error(int(step), columns)
+            too_small = (step / STEPS < SMALLEST) | (step / STEPS < errors)
+            lower[columns[too_small]] = step
+            upper[columns[~too_small]] = step
+            at_upper[columns[~too_small]] = errors[~too_small]
     widest = np.flatnonzero(upper == STEPS)  # the bandwidth 1 is accepted without a test
     if len(widest):
         at_upper[widest] = error(STEPS, widest)
@@ -100,9 +100,9 @@ def _search(error: Callable[[int, NDArray], NDArray], draws: int) -> NDArray:
 
 def _rounding(confidence: NDArray, points: int) -> sparse.csr_array:
     """Return [points, n]: each row's mass, shared between the two nearest points of a grid."""
-    place = confidence * (points - 1)
-    left = np.clip(place.astype(np.intp), 0, points - 2)
-    part = place - left
+    position = confidence * (points - 1)
+    left = np.clip(position.astype(np.intp), 0, points - 2)
+    part = position - left
     row = np.arange(len(confidence))
     entries = np.concatenate([1 - part, part])
     index = np.concatenate([left, left + 1]), np.concatenate([row, row])
@@ -110,16 +110,16 @@ def _rounding(confidence: NDArray, points: int) -> sparse.csr_array:
 
 
 class _Kernel(NamedTuple):
-    """A Gaussian on a grid of `points` places over [0, 1], read out at other places."""
+    """A Gaussian on a grid of `points` points over [0, 1], read out at other positions."""
 
     points: int
     spectrum: NDArray  # of the kernel, centred on 0, period 2 * (points - 1)
-    left: NDArray  # grid index left of each place of evaluation
-    part: NDArray  # how far between its two grid points a place of evaluation lies
-    total: NDArray  # [points]: what a unit mass at a grid point adds to all places together
+    left: NDArray  # grid index left of each position of evaluation
+    part: NDArray  # how far between its two grid points a position of evaluation lies
+    total: NDArray  # [points]: what a unit mass at a grid point adds to all positions together
 
     def absolute_sum(self, spectrum: NDArray) -> NDArray:
-        """Return the sum of |smoothed histogram| over the places of evaluation, float64 [R]."""
+        """Return the sum of |smoothed histogram| over the positions of evaluation, float64 [R]."""
         grid = fft.irfft(spectrum * self.spectrum, n=2 * (self.points - 1), axis=1)
         read = grid[:, self.left] * (1 - self.part) + grid[:, self.left + 1] * self.part
         return np.abs(read).sum(axis=1)
@@ -141,9 +141,9 @@ def _kernel(step: int) -> _Kernel:
     centred = np.zeros(period)
     centred[(np.arange(points) - points // 2) % period] = gaussian
     spectrum = fft.rfft(centred)
-    places = np.linspace(0, 1, max(round(10 / width), 200))
-    left = np.clip((places * (points - 1)).astype(np.intp), 0, points - 2)
-    part = (places - left / (points - 1)) * (points - 1)
+    positions = np.linspace(0, 1, max(round(10 / width), 200))
+    left = np.clip((positions * (points - 1)).astype(np.intp), 0, points - 2)
+    part = (positions - left / (points - 1)) * (points - 1)
     # the transpose of smooth(): read-out, circular convolution, reflection
     read = np.bincount(left, 1 - part, period) + np.bincount(left + 1, part, period)
     spread = fft.irfft(fft.rfft(read) * spectrum.conj(), n=period)

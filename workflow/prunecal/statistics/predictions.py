@@ -127,7 +127,7 @@ def _checked_columns(path: Path | str) -> "pa.Table":
     faults = (
         (
             (options == 0) | (logits != options),
-            "has {logits} logits for {options} options; delete it and run snakemake again",
+            "has {logits} logits for {options} options; delete the file and run snakemake again",
         ),
         (
             ~((label >= 0) & (label < options)),
@@ -135,8 +135,8 @@ def _checked_columns(path: Path | str) -> "pa.Table":
         ),
         (
             infinite,
-            "has NaN or infinite logits; delete it and run snakemake again, with dtype: float32 if "
-            "the model ran in half precision",
+            "has NaN or infinite logits; delete the file and run snakemake again, with dtype: "
+            "float32 if the model ran in half precision",
         ),
     )
     for rows, what in faults:
@@ -203,8 +203,8 @@ def read_cells(paths: list[Path]) -> list[Cell]:
         for name in ROW_COLUMNS:
             if not columns[name].equals(shared[name]):
                 raise PrunecalError(
-                    f"{path} and {paths[0]} differ in their {name} column; infer both again "
-                    "from the same questions.parquet"
+                    f"{path} and {paths[0]} differ in their {name} column; delete both and run "
+                    "snakemake again"
                 )
     cells.sort(key=lambda pair: (pair[0].facts["strategy"], pair[0].facts["budget"]))
     for (cell, path), (before, before_path) in pairwise(cells):
@@ -228,18 +228,18 @@ def subsets(rows: dict[str, list[Any]], questions: Path | None) -> dict[str, NDA
     names = list(dict.fromkeys(rows["subset"]))
     for name in (POOLED, DISTINCT):
         if name in names:
-            raise PrunecalError(f"a subset is called {name!r}, which is reserved; rename it")
-    found = {name: np.flatnonzero(labels == name) for name in names}
-    found[POOLED] = np.arange(len(labels))
+            raise PrunecalError(f"the subset name {name!r} is reserved; rename the subset")
+    indices = {name: np.flatnonzero(labels == name) for name in names}
+    indices[POOLED] = np.arange(len(labels))
     if questions is not None and len(distinct := _distinct(rows, questions)) < len(labels):
-        found[DISTINCT] = distinct
-    return found
+        indices[DISTINCT] = distinct
+    return indices
 
 
 def _distinct(rows: dict[str, list[Any]], questions: Path) -> NDArray:
     """Return the first row of each (image, text, options)."""
-    wanted = files.read_table(questions, ["question_id", "text"]).to_pydict()
-    text = dict(zip(wanted["question_id"], wanted["text"], strict=True))
+    table = files.read_table(questions, ["question_id", "text"]).to_pydict()
+    text = dict(zip(table["question_id"], table["text"], strict=True))
     first: dict[Any, int] = {}
     columns = zip(rows["question_id"], rows["image_id"], rows["options"], strict=True)
     for index, (question, image, options) in enumerate(columns):

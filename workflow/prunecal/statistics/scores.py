@@ -70,8 +70,8 @@ class Scores:
             if cell["family"] == REFERENCE:
                 return index
         raise PrunecalError(
-            f"{self.path} holds no cell of strategy {REFERENCE!r}, to which all others are "
-            "compared; add it to the study"
+            f"{self.path} has no cell of strategy {REFERENCE!r}, with which all others are "
+            "compared; add it to the study's strategies"
         )
 
 
@@ -117,12 +117,12 @@ def read_scores(paths: list[Path]) -> list[Scores]:
     Raises:
         PrunecalError: a file is bad, or two hold the same model and data set.
     """
-    found = sorted(
+    studied = sorted(
         map(Scores, paths), key=lambda scores: (scores.facts["model"], scores.facts["dataset"])
     )
-    for before, after in zip(found[:-1], found[1:], strict=True):
+    for before, after in zip(studied[:-1], studied[1:], strict=True):
         if all(before.facts[key] == after.facts[key] for key in ("model", "dataset")):
             raise PrunecalError(
                 f"{before.path} and {after.path} hold the same model and data set; remove one"
             )
-    return found
+    return studied
