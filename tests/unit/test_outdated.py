@@ -1,6 +1,6 @@
 """Files made from other inputs or with other settings are named; all others are not.
 
-tests/workflow/test_planted_faults.py shows the same on a study that ran.
+tests/unit/test_planted_faults.py shows the same on a study that ran.
 """
 
 import shutil

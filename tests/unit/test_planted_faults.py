@@ -1,0 +1,482 @@
+"""More than twenty faults planted in a finished study: `verify` names each and no sound file.
+
+The study has a trained model and one in a local folder, generated data and local files. Its stages
+run in this process, with the arguments that the rules give them.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import prunecal
+from helpers.tiny_llava import picture, png, tiny_llava
+from prunecal import claims, compare, data, encode, infer, model, rank, score, verify
+from prunecal.caching.fingerprint import code_record
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.sources import model_folder
+from prunecal.storage import files
+from prunecal.study.cells import cells, load_study
+
+ROOT = Path(__file__).parents[2]
+TINY = "results/tiny/polls"
+SCORES = "results/scores/tiny/polls.safetensors"
+OLD = 10**18  # nanoseconds: a time in 2001
+SETTINGS = {
+    "title": "A study with faults",
+    "models": [
+        {"name": "tiny", "visual_tokens": 16, "train": {"recipe": "digits", "seed": 0}},
+        {"name": "given", "visual_tokens": 16, "path": "given"},
+    ],
+    "datasets": [
+        {"name": "polls", "loader": "digits-pope", "images": 4, "seed": 1},
+        {
+            "name": "local",
+            "loader": "pope",
+            "questions": ["coco_pope_random.json"],
+            "images": "images",
+        },
+    ],
+    "strategies": ["full", "saliency", {"strategy": "scope", "alpha": 0}, "fastv"],
+    "budgets": [8, 4],
+    "inference": {"batch_tokens": 4096},
+    "statistics": {"resamples": 100},
+}
+
+
+class Results:
+    """The study's folder, in which a fault is planted."""
+
+    def __init__(self, folder):
+        self.folder, self.settings = folder, json.loads(json.dumps(SETTINGS))
+        self.code = None  # a package to verify with, if not this one
+        for entry in self.settings["models"]:
+            entry["family"] = "llava"
+
+    def __truediv__(self, name):
+        return self.folder / name
+
+    def verify(self):
+        """Return what verify says of the study."""
+        if self.code:
+            command = [sys.executable, "-m", "prunecal.verify", "results"]
+            done = subprocess.run(
+                [*command, "--settings", json.dumps(self.settings)],
+                cwd=self.folder,
+                env=os.environ | {"PYTHONPATH": str(self.code)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            return done.stderr
+        said: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: said.append(record.getMessage())
+        log = logging.getLogger("prunecal")
+        log.setLevel(logging.INFO)
+        log.addHandler(handler)
+        names = ("repair", "outdated", "record", "other_versions", "log")
+        given = {"results": Path("results"), "settings": json.dumps(self.settings), "command": "s"}
+        try:
+            verify.main(Namespace(**dict.fromkeys(names), **given))
+        except PrunecalError as error:
+            said.append(str(error))
+        finally:
+            log.removeHandler(handler)
+        return "\n".join(said)
+
+
+def run_study(settings):
+    """Run a study's stages in the working directory."""
+    study = load_study(settings)
+    common = {"device": "cpu", "threads": 1, "log": None}
+
+    def stage(module, *modules, **arguments):
+        os.environ[files.CODE_VARIABLE] = code_record(module.__name__, *modules)
+        module.main(Namespace(**common, **arguments))
+
+    for dataset in study.datasets:
+        folder = Path("results", "datasets", dataset.name)
+        stage(
+            data,
+            plugins.module_name("datasets", dataset.loader),
+            dataset=dataset.name,
+            loader=dataset.loader,
+            params=json.dumps(dataset.params()),
+            questions=folder / "questions.parquet",
+            images=folder / "images.parquet",
+        )
+    scores = []
+    for one in study.models:
+        manifest, family = (
+            Path("results", "models", one.name, "manifest.json"),
+            "prunecal.models.llava",
+        )
+        own = {
+            "manifest": manifest,
+            "weights": manifest.parent / "weights" if one.train else None,
+            "source": json.dumps(one.source()),
+            "settings": json.dumps(one.run_settings()),
+        }
+        if one.path:
+            params = json.dumps(one.source())
+            stage(model, model=one.name, params=params, manifest=manifest, weights=None)
+        for dataset in study.datasets:
+            folder = Path("results", one.name, dataset.name)
+            prepared, features = (
+                Path("results/datasets", dataset.name),
+                folder / "features.safetensors",
+            )
+            stage(encode, family, **own, images=prepared / "images.parquet", out=features)
+            studied = cells(study, one)
+            for cell in studied:
+                if cell.prunes == "before_llm":
+                    stage(
+                        rank,
+                        plugins.module_name("strategies", cell.family),
+                        family=cell.family,
+                        variants=json.dumps([dict(cell.parameters)]),
+                        features=features,
+                        out=[folder / cell.strategy / "ranking.safetensors"],
+                    )
+            stage(
+                infer,
+                family,
+                **own,
+                model=one.name,
+                dataset=dataset.name,
+                cells=json.dumps([cell.settings() for cell in studied]),
+                questions=prepared / "questions.parquet",
+                features=features,
+                folder=folder,
+                store=Path("results/.cells"),
+                batch_tokens=study.inference.batch_tokens,
+            )
+            scores.append(Path("results/scores", one.name, f"{dataset.name}.safetensors"))
+            predictions = sorted(map(str, folder.glob("*/*/predictions.parquet")))
+            os.environ[files.CODE_VARIABLE] = code_record("prunecal.score")
+            command = ["--predictions", *predictions, "--output", str(scores[-1])]
+            command += ["--questions", str(prepared / "questions.parquet"), "--resamples", "100"]
+            score.main(score.arguments_of(command))
+    paths = ["--scores", *map(str, scores)]
+    os.environ[files.CODE_VARIABLE] = code_record("prunecal.compare")
+    compare.main(compare.arguments_of([*paths, "--folder", "results"]))
+    os.environ[files.CODE_VARIABLE] = code_record("prunecal.claims", page=True)
+    output = ["--claims", "claims.yaml", "--output", "results/claims.json"]
+    claims.main(claims.arguments_of([*paths, *output]))
+    files.write_json("results/study.json", settings)
+    del os.environ[files.CODE_VARIABLE]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Run the study."""
+    folder = tmp_path_factory.mktemp("planted")
+    results = Results(folder)
+    tiny_llava(folder / "given", seed=1)
+    weights = folder / "results" / "models" / "tiny" / "weights"
+    tiny_llava(weights)
+    train = {"train": SETTINGS["models"][0]["train"]}
+    described = model_folder.describe(weights, "llava", train)
+    files.write_json(weights.parent / "manifest.json", described)
+    (folder / "images").mkdir()
+    lines = []
+    for number in range(4):
+        (folder / "images" / f"{number}.png").write_bytes(png(picture(number)))
+        row = {"question_id": number, "image": f"{number}.png", "text": "Is there a cat?"}
+        lines.append(json.dumps(row | {"label": "yes" if number % 2 else "no"}))
+    (folder / "coco_pope_random.json").write_text("\n".join(lines))
+    shutil.copy(ROOT / "reports" / "claims.yaml", folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        run_study(results.settings)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def results(whole, tmp_path, monkeypatch):
+    """Return a copy of the study, in the working directory."""
+    subprocess.run(["cp", "-a", whole, tmp_path / "study"], check=True)
+    monkeypatch.chdir(tmp_path / "study")
+    return Results(tmp_path / "study")
+
+
+def flip(path):
+    """Alter a byte, and let the file keep its size and times."""
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def put(source, target):
+    """Put a file in another's place, with its checksum, so that it is whole."""
+    for one, other in ((source, target), *[tuple(map(files.checksum_file, (source, target)))]):
+        shutil.copy2(one, other)
+
+
+def edit(results, module, old, new):
+    results.code = results / "workflow"
+    shutil.copytree(Path(prunecal.__file__).parent, results.code / "prunecal", dirs_exist_ok=True)
+    path = results.code / "prunecal" / module
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def trained_weights(results):
+    flip(results / "results/models/tiny/weights/model.safetensors")
+    return "results/models/tiny/weights/model.safetensors"
+
+
+def local_weights_swapped(results):
+    path = results / "given/model.safetensors"
+    status, tensors = path.stat(), load_file(path)
+    save_file({name: values * 2 for name, values in tensors.items()}, path, {"format": "pt"})
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    return "given/model.safetensors"
+
+
+def local_tokenizer(results):
+    path = results / "given/tokenizer.json"
+    path.write_text(path.read_text().replace("<image>", "<picture>"))
+    return "given/tokenizer.json"
+
+
+def local_file_added(results):
+    (results / "given/added_tokens.json").write_text('{"cat": 900}')
+    return "given/added_tokens.json"
+
+
+def local_answer(results):
+    path = results / "coco_pope_random.json"
+    path.write_text(path.read_text().replace("yes", "no"))
+    os.utime(path, ns=(OLD, OLD))
+    return "results/datasets/local/questions.parquet"
+
+
+def local_image(results):
+    (results / "images/2.png").write_bytes(png(picture(9)))
+    os.utime(results / "images/2.png", ns=(OLD, OLD))
+    return "results/datasets/local/questions.parquet"
+
+
+def questions_cut(results):
+    path = results / "results/datasets/polls/questions.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    return "results/datasets/polls/questions.parquet"
+
+
+def images_of_another_set(results):
+    target = results / "results/datasets/polls/images.parquet"
+    put(results / "results/datasets/local/images.parquet", target)
+    return "results/datasets/polls/images.parquet"
+
+
+def setting_of_data(results):
+    results.settings["datasets"][0]["images"] = 5
+    return "results/datasets/polls/questions.parquet"
+
+
+def setting_of_training(results):
+    results.settings["models"][0]["train"]["seed"] = 1
+    return "results/models/tiny/manifest.json"
+
+
+def setting_of_the_model(results):
+    results.settings["models"][0]["image"] = "crop"
+    return f"{TINY}/features.safetensors", f"{TINY}/saliency/8/predictions.parquet"
+
+
+def setting_of_inference(results):
+    results.settings["inference"]["batch_tokens"] = 100
+    return f"{TINY}/saliency/8/predictions.parquet"
+
+
+def setting_of_budgets(results):
+    results.settings["budgets"] = [8]
+    return SCORES, "results/study.json"
+
+
+def setting_of_bins(results):
+    results.settings["statistics"]["bins"] = 10
+    return SCORES
+
+
+def setting_of_resamples(results):
+    results.settings["statistics"]["resamples"] = 200
+    return SCORES
+
+
+def setting_of_the_level(results):
+    results.settings["statistics"]["level"] = 0.9
+    return "results/metrics.parquet", "results/comparisons.parquet"
+
+
+def setting_of_the_title(results):
+    results.settings["title"] = "Another title"
+    return "results/study.json"
+
+
+def code_of_inference(results):
+    edit(results, "engine/session.py", '"positions", "original"', '"positions", "compact"')
+    return f"{TINY}/saliency/8/predictions.parquet"
+
+
+def code_of_a_strategy(results):
+    edit(results, "strategies/saliency.py", "descending=True", "descending=False")
+    return f"{TINY}/saliency/ranking.safetensors"
+
+
+def code_of_scores(results):
+    edit(results, "calibration/equal_mass.py", "BLOCK = ", "BLOCK = 1 + ")
+    return SCORES
+
+
+def cell_of_another_budget(results):
+    for name in ("predictions.parquet", "provenance.json"):
+        put(results / TINY / "saliency/4" / name, results / TINY / "saliency/8" / name)
+    return f"{TINY}/saliency/8/predictions.parquet"
+
+
+def cell_of_another_model(results):
+    for name in ("predictions.parquet", "provenance.json"):
+        path = f"polls/saliency/8/{name}"
+        put(results / "results/given" / path, results / "results/tiny" / path)
+    return f"{TINY}/saliency/8/predictions.parquet"
+
+
+def cell_flipped(results):
+    flip(results / TINY / "full/16/predictions.parquet")
+    return f"{TINY}/full/16/predictions.parquet"
+
+
+def cell_without_provenance(results):
+    path = results / TINY / "full/16/provenance.json"
+    path.unlink()
+    files.checksum_file(path).unlink()
+    return f"{TINY}/full/16/predictions.parquet"
+
+
+def ranking_of_another_strategy(results):
+    source = results / TINY / "scope-alpha0/ranking.safetensors"
+    put(source, results / TINY / "saliency/ranking.safetensors")
+    return f"{TINY}/saliency/ranking.safetensors"
+
+
+def stored_cell(results):
+    path = sorted((results / "results/.cells").glob("*/*/predictions.parquet"))[0]
+    flip(path)
+    return str(path.relative_to(results.folder))
+
+
+def table_edited(results):
+    path = results / "results/metrics.csv"
+    path.write_text(path.read_text().replace("saliency", "scope", 1))
+    return "results/metrics.csv"
+
+
+def table_edited_and_recorded(results):
+    table_edited(results)
+    files.record(results / "results/metrics.csv")
+    return "results/metrics.csv"
+
+
+def scores_of_another_model(results):
+    put(results / "results/scores/given/polls.safetensors", results / SCORES)
+    return SCORES, "results/metrics.parquet"
+
+
+def cells_exchanged_beneath_the_tables(results):
+    """Let the predictions be others, with all that belongs to them, as another study's run does."""
+    path = results / TINY / "full/16/predictions.parquet"
+    table = files.read_table(path)
+    files.write_table(path, table.slice(0, len(table) - 1), files.read_facts(path))
+    note = files.read_json(path.with_name("provenance.json"))
+    files.write_json(
+        path.with_name("provenance.json"), note | {"predictions_sha256": files.recorded(path)}
+    )
+    return SCORES, "results/metrics.parquet", "results/comparisons.csv", "results/claims.json"
+
+
+def claims_of_other_tests(results):
+    with (results / "claims.yaml").open("a") as file:
+        file.write("# another claim\n")
+    return "results/claims.json"
+
+
+def table_deleted(results):
+    (results / "results/detectable.csv").unlink()
+    return "results/detectable.csv"
+
+
+FAULTS = [
+    trained_weights,
+    local_weights_swapped,
+    local_tokenizer,
+    local_file_added,
+    local_answer,
+    local_image,
+    questions_cut,
+    images_of_another_set,
+    setting_of_data,
+    setting_of_training,
+    setting_of_the_model,
+    setting_of_inference,
+    setting_of_budgets,
+    setting_of_bins,
+    setting_of_resamples,
+    setting_of_the_level,
+    setting_of_the_title,
+    code_of_inference,
+    code_of_a_strategy,
+    code_of_scores,
+    cell_of_another_budget,
+    cell_of_another_model,
+    cell_flipped,
+    cell_without_provenance,
+    ranking_of_another_strategy,
+    stored_cell,
+    table_edited,
+    table_edited_and_recorded,
+    scores_of_another_model,
+    cells_exchanged_beneath_the_tables,
+    claims_of_other_tests,
+    table_deleted,
+]
+
+
+def test_no_sound_file_is_called_bad(results):
+    assert results.verify() == "0 damaged files"
+    for path in results.folder.rglob("*"):
+        path.touch()
+    assert results.verify() == "0 damaged files"
+    results.settings["inference"]["threads"] = 2  # which decides the speed alone
+    assert "1 outdated files" in results.verify()  # study.json
+    del results.settings["inference"]["threads"]
+    shutil.rmtree(results / "given")  # where nothing can be known, nothing is held against a file
+    shutil.rmtree(results / "images")
+    said = results.verify().splitlines()
+    assert [line for line in said if " not checked: " not in line] == ["0 damaged files"]
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+def test_a_planted_fault_is_named(results, plant):
+    names = plant(results)
+    said = results.verify()
+    lines = [line for line in said.splitlines() if line.startswith(("results", "given"))]
+    expected = {names} if isinstance(names, str) else set(names)
+    assert expected <= {line.split()[0] for line in lines}
+    assert "s repair" in said or "snakemake --cores 1 repair" in said
