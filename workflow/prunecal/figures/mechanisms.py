@@ -104,6 +104,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         cells: mechanisms.csv.
         looks: the study's styles.
     """
+    import seaborn as sns
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
@@ -119,11 +120,13 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for line, (task, target) in zip(grid, rows, strict=True):
         here = pooling.of_task(cells, task)
         for axes, name in zip(line, columns, strict=True):
-            for strategy, dots in here[here[name].notna()].groupby("strategy", sort=False):
-                look = looks[strategy]
-                area = [size[budget] for budget in dots["budget"]]
-                axes.scatter(dots[name], dots[target], area, look.colour, marker=look.marker,
-                             edgecolor="white", linewidth=0.3)  # fmt: skip
+            sns.scatterplot(
+                here, x=name, y=target, hue="strategy", style="strategy", size="budget",
+                palette={label: look.colour for label, look in looks.items()},
+                markers={label: look.marker for label, look in looks.items()}, sizes=size,
+                edgecolor="white", linewidth=0.3, legend=False, ax=axes,
+            )  # fmt: skip
+            axes.set(xlabel="", ylabel="")
             axes.tick_params(labelsize=7)
             if here[name].isna().all():
                 axes.text(0.5, 0.5, "has none", transform=axes.transAxes, ha="center", color="0.4")

@@ -70,6 +70,7 @@ def rates(measured: pd.DataFrame) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, device: str) -> Figure:
     """Draw bars on a logarithmic scale: a row per model, a column per load, a group per budget."""
+    import seaborn as sns
     from matplotlib import pyplot as plt
 
     models, loads = table["model"].unique().tolist(), table["load"].unique().tolist()
@@ -84,18 +85,18 @@ def draw(table: pd.DataFrame, device: str) -> Figure:
     for axis, (model, load) in zip(axes.flat, product(models, loads), strict=True):
         part = table[(table["model"] == model) & (table["load"] == load)]
         budgets = sorted(part["budget"].unique(), reverse=True)
-        for number, (way, colour) in enumerate(zip(WAYS, COLOURS, strict=True)):
-            rate = part[part["way"] == way].set_index("budget")["rate"].loc[budgets]
-            places = [at + (number - 1.5) * 0.2 for at in range(len(budgets))]
-            bars = axis.bar(places, rate, width=0.19, color=colour, label=WAYS[way])
+        sns.barplot(part, x="budget", y="rate", order=budgets, hue="way", hue_order=list(WAYS),
+                    palette=COLOURS, saturation=1, gap=0.05, ax=axis)  # fmt: skip
+        handles, names = axis.get_legend_handles_labels()
+        axis.get_legend().remove()
+        for bars in axis.containers:
             axis.bar_label(bars, fmt=_short, fontsize=7)
-        axis.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
         axis.set_yscale("log")
         axis.set_title(f"{load}, {model}")
+        first = axis.get_subplotspec().is_first_col()
+        axis.set_ylabel(f"questions per second ({device})" if first else "")
         axis.set_xlabel("visual tokens kept")
-    for axis in axes[:, 0]:
-        axis.set_ylabel(f"questions per second ({device})")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    labels = [WAYS[name] for name in names]
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 

@@ -77,6 +77,7 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
             _draw_reference(axes, pooling.reference(everything))
             _draw_lines(axes, chosen, parameter, colours)
             axes.set_xticks(sorted(chosen[parameter].unique()))
+            axes.set_ylabel("")
         row[0].set_ylabel(catalogue.metric_axis(metric).replace(" (", "\n("))
     for axes, task in zip(grid[0], found, strict=True):
         axes.set_title(pooling.task_title(task, found))
@@ -103,15 +104,18 @@ def _draw_reference(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _draw_lines(axes: Axes, cells: pd.DataFrame, parameter: str, colours: dict) -> None:
+    import seaborn as sns
+
     for budget, colour in reversed(colours.items()):
         line = cells[cells["budget"] == budget].sort_values(parameter)
         if not line.empty:
             axes.fill_between(
                 line[parameter], line["ci_low"], line["ci_high"], color=colour, alpha=0.18, lw=0
             )
-            axes.plot(
-                line[parameter], line["value"], marker="o", color=colour, label=f"{budget} tokens"
-            )
+            sns.lineplot(
+                line, x=parameter, y="value", color=colour, marker="o", mec=colour,
+                label=f"{budget} tokens", legend=False, ax=axes,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":
