@@ -235,7 +235,7 @@ def test_pictures_are_shown_as_the_model_sees_them():
 
 def test_shown_cells_are_the_ends_of_each_family(results):
     cells = cell_selection.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
-    chosen = cell_selection.chosen(cells)
+    chosen = cell_selection.representatives(cells)
     assert list(dict.fromkeys(chosen["name"])) == [
         "Unpruned",
         "Random seed 0",
@@ -259,7 +259,7 @@ def drawings(measured, compared, results):
     deltas = pool(pooling.headline(compared, ["ece"]), looks, column="delta")
     yield forest.draw(pooling.pruned(deltas), looks, "ece")
     cells = cell_selection.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
-    chosen = cell_selection.chosen(cells)
+    chosen = cell_selection.representatives(cells)
     chosen = chosen[
         chosen["budget"].isin(cell_selection.panels(chosen)) | (chosen["family"] == "full")
     ]

@@ -36,16 +36,16 @@ def draw(
     budgets = pooling.budgets(curves)
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to compare.")
-    found = pooling.tasks(curves)
+    tasks = pooling.tasks(curves)
     figure, grid = plt.subplots(
-        len(found),
+        len(tasks),
         len(budgets),
-        figsize=(2.6 * len(budgets) + 2.4, 2.8 * len(found) + 0.8),
+        figsize=(2.6 * len(budgets) + 2.4, 2.8 * len(tasks) + 0.8),
         squeeze=False,
         sharex=True,
         sharey="row",
     )
-    for row, task in zip(grid, found, strict=True):
+    for row, task in zip(grid, tasks, strict=True):
         here = pooling.of_task(curves, task)
         for axes, budget in zip(row, budgets, strict=True):
             _draw_panel(axes, here, budget, looks)
@@ -54,17 +54,17 @@ def draw(
             axes.minorticks_off()
             kept = _survival(correlations, task, budget, bins)
             axes.set_title(
-                f"{pooling.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9
+                f"{pooling.task_title(task, tasks)}, {budget} tokens\n{kept}", fontsize=9
             )
         row[0].set_ylim(bottom=0)
         row[0].set_ylabel("ECE (lower is better)")
     for axes in grid[-1]:
         axes.set_xlabel("Bins of confidence")
-    shown = set(curves["series"])
+    names = set(curves["series"])
     lines = [
         plt.Line2D([], [], **look.line(), label=look.name)
         for look in style.legend_entries(looks)
-        if look.name in shown
+        if look.name in names
     ]
     figure.legend(handles=lines, loc="outside right center")
     style.note(figure, "Band: the unpruned model's interval over resampled images")
@@ -83,10 +83,10 @@ def _draw_panel(
         unpruned["bins"], unpruned["low"], unpruned["high"], color="black", alpha=0.09, linewidth=0
     )
     axes.plot(unpruned["bins"], unpruned["value"], color="black", linewidth=1.2)
-    shown = pooling.pruned(curves)
-    shown = shown[shown["budget"] == budget].sort_values(["place", "bins"], kind="stable")
-    for name in dict.fromkeys(shown["series"]):
-        line = shown[shown["series"] == name]
+    lines = pooling.pruned(curves)
+    lines = lines[lines["budget"] == budget].sort_values(["place", "bins"], kind="stable")
+    for name in dict.fromkeys(lines["series"]):
+        line = lines[lines["series"] == name]
         axes.plot(line["bins"], line["value"], **(by_name[name].line() | {"markersize": 4}))
 
 

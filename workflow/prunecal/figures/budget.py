@@ -60,20 +60,20 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     """
     from matplotlib import pyplot as plt
 
-    found = pooling.tasks(curves)
+    tasks = pooling.tasks(curves)
     budgets = pooling.budgets(curves)
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to draw.")
-    columns = min(len(found), 2)
-    rows = -(-len(found) // columns)
+    columns = min(len(tasks), 2)
+    rows = -(-len(tasks) // columns)
     figure, grid = plt.subplots(
         rows, columns, figsize=(4.3 * columns + 2.4, 3.9 * rows), squeeze=False, sharex=True
     )
-    for axes in grid.flat[len(found) :]:
+    for axes in grid.flat[len(tasks) :]:
         axes.set_axis_off()
-    for axes, task in zip(grid.flat, found, strict=False):
+    for axes, task in zip(grid.flat, tasks, strict=False):
         _draw_panel(axes, pooling.of_task(curves, task), looks)
-        axes.set_title(pooling.task_title(task, found))
+        axes.set_title(pooling.task_title(task, tasks))
         axes.set_xscale("log")
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()
@@ -92,12 +92,12 @@ def _draw_panel(axes: Axes, curves: pd.DataFrame, looks: dict[str, style.Style])
         look = by_name[row.series]
         axes.axhline(row.value, color=look.colour, linewidth=1.2, label=look.name, zorder=1)
         axes.axhspan(row.low, row.high, color=look.colour, alpha=0.09, linewidth=0, zorder=0)
-    shown = pooling.pruned(curves)
-    order = list(shown["series"].unique())
+    pruned = pooling.pruned(curves)
+    order = list(pruned["series"].unique())
     for number, name in enumerate(order):
-        line = shown[shown["series"] == name].sort_values("budget")
-        x = dodge(pooling.budgets(shown), len(order), number)
-        x = x[np.isin(pooling.budgets(shown), line["budget"])]
+        line = pruned[pruned["series"] == name].sort_values("budget")
+        x = dodge(pooling.budgets(pruned), len(order), number)
+        x = x[np.isin(pooling.budgets(pruned), line["budget"])]
         look = by_name[name]
         axes.vlines(x, line["low"], line["high"], color=look.colour, linewidth=1.1, alpha=0.75)
         axes.plot(x, line["value"], label=name, **look.line())

@@ -46,11 +46,11 @@ def catalogue(paths: list[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def chosen(cells: pd.DataFrame) -> pd.DataFrame:
-    """Choose cells for figures that draw single cells: the ends of each family's range.
+def representatives(cells: pd.DataFrame) -> pd.DataFrame:
+    """Select cells for figures that draw single cells: the ends of each strategy family's range.
 
-    Of each family the first and last strategy are taken, variations of parameters that are no part
-    of its usual name left out; of random, the first seed.
+    Of each family the first and last strategy are taken, without variations of parameters that are
+    not part of its usual name; of random, the first seed.
 
     Args:
         cells: from `catalogue`.
@@ -58,24 +58,30 @@ def chosen(cells: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows of `cells` with the columns name and place (in legends) added, in the order of legends.
     """
-    found = naming.strategies(cells.drop(columns="path"))
+    strategies = naming.strategies(cells.drop(columns="path"))
     looks = style.styles(cells.drop(columns="path"))
     kinds: dict[str, list[str]] = {}
-    for label, (family, _) in found.items():
+    for label, (family, _) in strategies.items():
         kinds.setdefault(family, []).append(label)
     kept = {}
     for family, labels in kinds.items():
-        siblings = [found[label][1] for label in labels]
-        usual = [label for label in labels if not naming.is_variation(*found[label])]
+        siblings = [strategies[label][1] for label in labels]
+        usual = [label for label in labels if not naming.is_variation(*strategies[label])]
         ends = sorted(usual or labels, key=lambda label: (looks[label].place, label))
         for label in [ends[0]] if looks[ends[0]] == looks[ends[-1]] else [ends[0], ends[-1]]:
-            kept[label] = naming.strategy_name(family, found[label][1], siblings)
+            kept[label] = naming.strategy_name(family, strategies[label][1], siblings)
     result = cells[cells["strategy"].isin(kept)]
     result = result.assign(
         name=[kept[label] for label in result["strategy"]],
         place=[looks[label].place for label in result["strategy"]],
     )
     return result.sort_values(["place", "budget"], kind="stable", ignore_index=True)
+
+
+def in_panels(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the representatives at the budgets of `panels`, and the unpruned model."""
+    rows = representatives(cells)
+    return rows[rows["budget"].isin(panels(rows)) | (rows["family"] == style.REFERENCE)]
 
 
 def panels(cells: pd.DataFrame) -> list[int]:

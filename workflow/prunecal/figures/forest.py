@@ -24,8 +24,8 @@ def main(arguments: argparse.Namespace) -> None:
     style.use()
     table = pooling.read(arguments.comparisons)
     looks = style.styles(table)
-    chosen = pooling.headline(table, [arguments.metric])
-    pooled = pooling.pruned(pooling.pool_seeds(chosen, looks, column="delta"))
+    rows = pooling.headline(table, [arguments.metric])
+    pooled = pooling.pruned(pooling.pool_seeds(rows, looks, column="delta"))
     figure = draw(pooled, looks, arguments.metric)
     style.save(figure, arguments.folder, f"forest_{arguments.metric}")
 
@@ -43,21 +43,21 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
 
     if pooled.empty:
         return style.nothing("The study has no strategy to compare with the unpruned model.")
-    found, budgets = pooling.tasks(pooled), pooling.budgets(pooled)
+    tasks, budgets = pooling.tasks(pooled), pooling.budgets(pooled)
     order = list(dict.fromkeys(pooled.sort_values("place")["series"]))
     figure, grid = plt.subplots(
-        len(found),
+        len(tasks),
         len(budgets),
-        figsize=(2.7 * len(budgets) + 2.2, len(found) * (0.27 * len(order) + 1.1) + 0.8),
+        figsize=(2.7 * len(budgets) + 2.2, len(tasks) * (0.27 * len(order) + 1.1) + 0.8),
         squeeze=False,
         sharex="row",
         sharey=True,
     )
-    for row, task in zip(grid, found, strict=True):
+    for row, task in zip(grid, tasks, strict=True):
         for axes, budget in zip(row, budgets, strict=True):
             here = pooling.of_task(pooled[pooled["budget"] == budget], task)
             _draw_panel(axes, here, order, looks)
-            axes.set_title(f"{pooling.task_title(task, found)}, {budget} tokens")
+            axes.set_title(f"{pooling.task_title(task, tasks)}, {budget} tokens")
         row[0].set_yticks(range(len(order)), order)
         row[0].set_ylim(len(order) - 0.4, -0.6)
     for axes in grid[-1]:

@@ -20,16 +20,16 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
-    shown = [row for row in rows if row["effect"] == "pruning"]
-    sides = list(dict.fromkeys((row["a"], row["b"]) for row in shown))
-    metrics = list(dict.fromkeys(row["metric"] for row in shown))
+    cases = [row for row in rows if row["effect"] == "pruning"]
+    sides = list(dict.fromkeys((row["a"], row["b"]) for row in cases))
+    metrics = list(dict.fromkeys(row["metric"] for row in cases))
     figure, grid = plt.subplots(
         len(sides), len(metrics), figsize=(3.3 * len(metrics) + 0.6, 3.4 * len(sides) + 1),
         squeeze=False,
     )  # fmt: skip
     for line, (a, b) in zip(grid, sides, strict=True):
         for axes, metric in zip(line, metrics, strict=True):
-            here = [row for row in shown if (row["a"], row["b"], row["metric"]) == (a, b, metric)]
+            here = [row for row in cases if (row["a"], row["b"], row["metric"]) == (a, b, metric)]
             every = [row[side] for row in here for side in ("in_a", "in_b")] + [0.0]
             ends = min(every), max(every)
             axes.plot(ends, ends, color="black", linestyle="--", linewidth=1, zorder=1)

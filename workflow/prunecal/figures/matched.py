@@ -25,20 +25,20 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
 
     if matched.empty:
         return style.nothing("The study has no strategy to compare with the unpruned model.")
-    found = pooling.tasks(matched)
-    columns = min(len(found), 2)
-    rows = -(-len(found) // columns)
+    tasks = pooling.tasks(matched)
+    columns = min(len(tasks), 2)
+    rows = -(-len(tasks) // columns)
     figure, grid = plt.subplots(
         rows, columns, figsize=(4.8 * columns + 2.6, 4.6 * rows + 0.4), squeeze=False
     )
-    for axes in grid.flat[len(found) :]:
+    for axes in grid.flat[len(tasks) :]:
         axes.set_axis_off()
-    for axes, task in zip(grid.flat, found, strict=False):
+    for axes, task in zip(grid.flat, tasks, strict=False):
         here = pooling.of_task(matched, task)
         _draw_panel(axes, here, looks)
         sure = here[here["p_adjusted"] < pooling.LEVEL]["beyond"]
         counts = f"{(sure > 0).sum()} above the line, {(sure < 0).sum()} below, of {len(here)}"
-        axes.set_title(f"{pooling.task_title(task, found)}: {counts}", fontsize=10)
+        axes.set_title(f"{pooling.task_title(task, tasks)}: {counts}", fontsize=10)
         axes.set_xlabel("Δ Accuracy from the unpruned model (higher is better)")
         axes.set_ylabel("Δ ECE from the unpruned model (lower is better)")
     used = {looks[strategy].name for strategy in matched["strategy"]}

@@ -36,21 +36,21 @@ def draw(correlations: pd.DataFrame) -> Figure:
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
-    chosen = correlations["metric"].isin((*MECHANISMS, "accuracy"))
-    shown = correlations[(correlations["budget"] == CENTRED) & chosen]
-    pooled = correlations[(correlations["budget"] == POOLED_BUDGETS) & chosen]
-    if shown.empty:
+    drawn = correlations["metric"].isin((*MECHANISMS, "accuracy"))
+    centred = correlations[(correlations["budget"] == CENTRED) & drawn]
+    pooled = correlations[(correlations["budget"] == POOLED_BUDGETS) & drawn]
+    if centred.empty:
         return style.nothing("The study has too few cells to rank: four are needed.")
-    found = pooling.tasks(shown)
-    order = [name for name in (*MECHANISMS, "accuracy") if name in set(shown["metric"])]
+    tasks = pooling.tasks(centred)
+    order = [name for name in (*MECHANISMS, "accuracy") if name in set(centred["metric"])]
     figure, grid = plt.subplots(
-        1, len(found), figsize=(4.2 * len(found) + 2.2, 0.5 * len(order) + 2), squeeze=False,
+        1, len(tasks), figsize=(4.2 * len(tasks) + 2.2, 0.5 * len(order) + 2), squeeze=False,
         sharey=True, sharex=True,
     )  # fmt: skip
-    for axes, task in zip(grid.flat, found, strict=True):
-        here = pooling.of_task(shown, task)
+    for axes, task in zip(grid.flat, tasks, strict=True):
+        here = pooling.of_task(centred, task)
         _draw_correlations(axes, here, pooling.of_task(pooled, task), order)
-        axes.set_title(f"{pooling.task_title(task, found)}\n{_counts(correlations, task)}")
+        axes.set_title(f"{pooling.task_title(task, tasks)}\n{_counts(correlations, task)}")
         axes.set_xlabel("Rank correlation within budgets (Spearman's ρ)")
     grid[0][0].set_yticks(range(len(order)), [catalogue.metric_name(name) for name in order])
     grid[0][0].set_ylim(len(order) - 0.4, -0.6)
@@ -69,9 +69,9 @@ def draw(correlations: pd.DataFrame) -> Figure:
 def _counts(correlations: pd.DataFrame, task: tuple[str, str]) -> str:
     """Say how many cells and strategies the correlations of a task rest on."""
     here = pooling.of_task(correlations, task)
-    measured = list(here.loc[here["budget"] == CENTRED, "metric"])
+    metrics = list(here.loc[here["budget"] == CENTRED, "metric"])
     # accuracy goes with nothing if all cells have the same
-    here = here[here["metric"] == ("accuracy" if "accuracy" in measured else measured[0])]
+    here = here[here["metric"] == ("accuracy" if "accuracy" in metrics else metrics[0])]
     every = here[here["budget"] == CENTRED].iloc[0]
     each = here[~here["budget"].isin([CENTRED, POOLED_BUDGETS])]["cells"]
     a_budget = f", {' to '.join(map(str, sorted({each.min(), each.max()})))} a budget"
@@ -108,9 +108,9 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
-    found = pooling.tasks(cells)
+    tasks = pooling.tasks(cells)
     columns = [name for name in MECHANISMS if cells[name].notna().any()]
-    rows = [(task, target) for task in found for target in TARGETS]
+    rows = [(task, target) for task in tasks for target in TARGETS]
     figure, grid = plt.subplots(
         len(rows), len(columns), figsize=(2.1 * len(columns) + 2.6, 1.9 * len(rows) + 0.8),
         squeeze=False, sharey="row",
@@ -131,7 +131,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
             if here[name].isna().all():
                 axes.text(0.5, 0.5, "has none", transform=axes.transAxes, ha="center", color="0.4")
         line[0].set_ylabel(
-            f"{pooling.task_title(task, found)}\n{catalogue.metric_name(target)}", fontsize=9
+            f"{pooling.task_title(task, tasks)}\n{catalogue.metric_name(target)}", fontsize=9
         )
     for axes, name in zip(grid[-1], columns, strict=True):
         axes.set_xlabel(catalogue.with_unit(name), fontsize=9)

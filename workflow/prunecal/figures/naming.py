@@ -86,7 +86,7 @@ def strategies(frame: pd.DataFrame) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def is_variation(family: str, parameters: Mapping[str, Any]) -> bool:
-    """Tell whether a parameter that is no part of the family's usual names was changed."""
+    """Tell whether a parameter outside the strategy family's usual names was changed."""
     return any(not _named(family, key) for key in _off_default(family, parameters))
 
 
@@ -103,12 +103,12 @@ def strategy_name(
         parameters: its settings.
         siblings: settings of all strategies of that family in the study, this one among them.
     """
-    shown = _off_default(family, parameters)
+    keys = _off_default(family, parameters)
     for key in parameters:
         differs = len({str(other.get(key)) for other in siblings or []}) > 1
-        if key not in shown and _named(family, key) and differs:
-            shown.append(key)
-    ordered = [key for key in _fields(family) if key in shown]
+        if key not in keys and _named(family, key) and differs:
+            keys.append(key)
+    ordered = [key for key in _fields(family) if key in keys]
     parts = [f"{_symbol(key)}{_text(parameters[key])}" for key in ordered]
     label = plugins.load("strategies", family).LABEL
     return " ".join([label, ", ".join(parts)]).strip()

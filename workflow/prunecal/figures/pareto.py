@@ -75,18 +75,18 @@ def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     """Draw ECE over accuracy, a panel per data set; the best corner is at the lower right."""
     from matplotlib import pyplot as plt
 
-    found, budgets = pooling.tasks(cells), pooling.budgets(cells)
-    columns = min(len(found), 2)
-    rows = -(-len(found) // columns)
+    tasks, budgets = pooling.tasks(cells), pooling.budgets(cells)
+    columns = min(len(tasks), 2)
+    rows = -(-len(tasks) // columns)
     figure, grid = plt.subplots(
         rows, columns, figsize=(4.6 * columns + 2.4, 4.6 * rows), squeeze=False
     )
-    for axes in grid.flat[len(found) :]:
+    for axes in grid.flat[len(tasks) :]:
         axes.set_axis_off()
     sizes = dict(zip(budgets, np.linspace(16, 80, len(budgets)), strict=True))
-    for axes, task in zip(grid.flat, found, strict=False):
+    for axes, task in zip(grid.flat, tasks, strict=False):
         _draw_panel(axes, pooling.of_task(cells, task), looks, sizes)
-        axes.set_title(pooling.task_title(task, found))
+        axes.set_title(pooling.task_title(task, tasks))
         axes.set_xlabel(catalogue.metric_axis(GAIN))
         axes.set_ylabel(catalogue.metric_axis(COST))
     figure.legend(handles=_legend(looks, sizes), loc="outside right center")

@@ -66,9 +66,9 @@ def of_task(frame: pd.DataFrame, task: tuple[str, str]) -> pd.DataFrame:
     return frame[(frame["model"] == task[0]) & (frame["dataset"] == task[1])]
 
 
-def task_title(task: tuple[str, str], found: list[tuple[str, str]]) -> str:
+def task_title(task: tuple[str, str], tasks: list[tuple[str, str]]) -> str:
     """Name a panel: the data set, with the model where there are several."""
-    several = len({model for model, _ in found}) > 1
+    several = len({model for model, _ in tasks}) > 1
     return f"{task[1]} · {task[0]}" if several else task[1]
 
 
@@ -88,11 +88,11 @@ def pool_seeds(
         one seed, else the smallest and largest value; of p-values, if there, the largest.
     """
     looks = styles(frame) if looks is None else looks
-    named = frame.assign(
+    labelled = frame.assign(
         series=[looks[strategy].name for strategy in frame["strategy"]],
         place=[looks[strategy].place for strategy in frame["strategy"]],
     )
-    groups = named.groupby(GROUP, sort=False)
+    groups = labelled.groupby(GROUP, sort=False)
     pooled = groups.agg(
         family=("family", "first"),
         place=("place", "first"),
@@ -124,6 +124,6 @@ def budgets(frame: pd.DataFrame) -> list[int]:
     return sorted(int(budget) for budget in pruned(frame)["budget"].unique())
 
 
-def smallest_and_middle(found: list[int]) -> list[int]:
+def smallest_and_middle(budgets: list[int]) -> list[int]:
     """Return the smallest and the middle budget, one alone if there is but one."""
-    return sorted({found[0], found[len(found) // 2]}) if found else []
+    return sorted({budgets[0], budgets[len(budgets) // 2]}) if budgets else []

@@ -37,24 +37,24 @@ def draw(
     budgets = pooling.budgets(pooled)
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to recalibrate.")
-    found = pooling.tasks(pooled)
+    tasks = pooling.tasks(pooled)
     order = list(dict.fromkeys(pooled.sort_values("place")["series"]))
     figure, grid = plt.subplots(
-        len(found),
+        len(tasks),
         len(budgets),
-        figsize=(2.7 * len(budgets) + 2.2, len(found) * (0.27 * len(order) + 1.4) + 1),
+        figsize=(2.7 * len(budgets) + 2.2, len(tasks) * (0.27 * len(order) + 1.4) + 1),
         squeeze=False,
         sharex="row",
         sharey=True,
     )
-    for row, task in zip(grid, found, strict=True):
+    for row, task in zip(grid, tasks, strict=True):
         here = pooling.of_task(pooled, task)
         for axes, budget in zip(row, budgets, strict=True):
-            shown = here[(here["budget"] == budget) | (here["family"] == style.REFERENCE)]
-            _draw_panel(axes, shown, order)
+            cells = here[(here["budget"] == budget) | (here["family"] == style.REFERENCE)]
+            _draw_panel(axes, cells, order)
             kept = _survival(correlations, task, budget)
             axes.set_title(
-                f"{pooling.task_title(task, found)}, {budget} tokens\n{kept}", fontsize=9
+                f"{pooling.task_title(task, tasks)}, {budget} tokens\n{kept}", fontsize=9
             )
         row[0].set_yticks(range(len(order)), order)
         row[0].set_ylim(len(order) - 0.4, -0.6)

@@ -45,28 +45,26 @@ def main(arguments: argparse.Namespace) -> None:
     cells = cell_selection.catalogue(arguments.predictions)
     looks = style.styles(cells.drop(columns="path"))
     for task in pooling.tasks(cells):
-        picked = cell_selection.chosen(pooling.of_task(cells, task))
-        budgets = cell_selection.panels(picked)
-        shown = picked[picked["budget"].isin(budgets) | (picked["family"] == style.REFERENCE)]
-        diagrams = [diagram(cell_selection.read(path)) for path in shown["path"]]
+        rows = cell_selection.in_panels(pooling.of_task(cells, task))
+        diagrams = [diagram(cell_selection.read(path)) for path in rows["path"]]
         name = f"reliability_{task[0]}_{task[1]}"
-        style.save(draw(shown, diagrams, looks, f"{task[1]}, {task[0]}"), arguments.folder, name)
+        style.save(draw(rows, diagrams, looks, f"{task[1]}, {task[0]}"), arguments.folder, name)
 
 
-def diagram(found: cell_selection.Answers, bins: int = BINS, seed: int = 0) -> Diagram:
+def diagram(answers: cell_selection.Answers, bins: int = BINS, seed: int = 0) -> Diagram:
     """Compute a reliability diagram with intervals from resamples of images.
 
     Args:
-        found: a cell's answers.
+        answers: a cell's answers.
         bins: number of equal-width bins.
         seed: of the resamples.
     """
-    curve = reliability_diagram(found.confidence, found.correct, bins)
-    images = int(found.image.max()) + 1
-    place = found.image * bins + bin_index(found.confidence, bins)
+    curve = reliability_diagram(answers.confidence, answers.correct, bins)
+    images = int(answers.image.max()) + 1
+    place = answers.image * bins + bin_index(answers.confidence, bins)
     count, right = (
         np.bincount(place, weights, images * bins).reshape(images, bins)
-        for weights in (None, found.correct)
+        for weights in (None, answers.correct)
     )
     draws = image_weights(images, RESAMPLES, seed).T
     rows = draws @ count
@@ -74,7 +72,7 @@ def diagram(found: cell_selection.Answers, bins: int = BINS, seed: int = 0) -> D
     low, high = np.full((2, bins), np.nan)
     for number in np.flatnonzero(curve.count):
         low[number], high[number] = np.nanpercentile(share[:, number], (2.5, 97.5))
-    ece = expected_calibration_error(found.confidence, found.correct, bins)
+    ece = expected_calibration_error(answers.confidence, answers.correct, bins)
     return Diagram(*curve, low, high, ece)
 
 
@@ -102,14 +100,14 @@ def draw(
         sharey="row",
         gridspec_kw={"height_ratios": [3, 1] * len(budgets)},
     )
-    for cell, found in zip(cells.itertuples(), diagrams, strict=True):
+    for cell, drawn in zip(cells.itertuples(), diagrams, strict=True):
         column = order.index(cell.name)
         reference = cell.family == style.REFERENCE
         for row, budget in enumerate(budgets):
             if reference or cell.budget == budget:
                 upper, lower = grid[2 * row][column], grid[2 * row + 1][column]
-                _draw_diagram(upper, found, looks[cell.strategy].colour)
-                _draw_histogram(lower, found, looks[cell.strategy].colour)
+                _draw_diagram(upper, drawn, looks[cell.strategy].colour)
+                _draw_histogram(lower, drawn, looks[cell.strategy].colour)
                 upper.set_title(f"{cell.name}\n{cell.budget} tokens", fontsize=9)
     for row in range(len(budgets)):
         grid[2 * row][0].set_ylabel("Accuracy")
@@ -123,20 +121,20 @@ def draw(
     return figure
 
 
-def _draw_diagram(axes: Axes, found: Diagram, colour: str) -> None:
+def _draw_diagram(axes: Axes, drawn: Diagram, colour: str) -> None:
     axes.plot([0, 1], [0, 1], color="0.4", linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
-    centre, width = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges)
-    axes.bar(centre, found.accuracy, width, color=colour, alpha=0.25, linewidth=0, zorder=0)
-    axes.vlines(found.confidence, found.low, found.high, color=colour, linewidth=1.2)
-    axes.plot(found.confidence, found.accuracy, "o", color=colour, markersize=3.5)
-    axes.text(0.04, 0.93, f"ECE {found.ece:.3f}", transform=axes.transAxes, fontsize=9, va="top")
+    centre, width = (drawn.edges[1:] + drawn.edges[:-1]) / 2, np.diff(drawn.edges)
+    axes.bar(centre, drawn.accuracy, width, color=colour, alpha=0.25, linewidth=0, zorder=0)
+    axes.vlines(drawn.confidence, drawn.low, drawn.high, color=colour, linewidth=1.2)
+    axes.plot(drawn.confidence, drawn.accuracy, "o", color=colour, markersize=3.5)
+    axes.text(0.04, 0.93, f"ECE {drawn.ece:.3f}", transform=axes.transAxes, fontsize=9, va="top")
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     axes.set_xticklabels(["0", "0.5", "1"])
 
 
-def _draw_histogram(axes: Axes, found: Diagram, colour: str) -> None:
-    centre, width = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges)
-    axes.bar(centre, found.count / found.count.sum(), width, color=colour, linewidth=0)
+def _draw_histogram(axes: Axes, drawn: Diagram, colour: str) -> None:
+    centre, width = (drawn.edges[1:] + drawn.edges[:-1]) / 2, np.diff(drawn.edges)
+    axes.bar(centre, drawn.count / drawn.count.sum(), width, color=colour, linewidth=0)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,10 @@ def main(arguments: argparse.Namespace) -> None:
     style.use()
     cells = cell_selection.catalogue(arguments.predictions)
     looks = style.styles(cells.drop(columns="path"))
-    picked = cell_selection.chosen(cells)
-    wanted = picked["budget"].isin(cell_selection.panels(picked)) | (
-        picked["family"] == style.REFERENCE
-    )
-    shown = picked[wanted]
-    read = (cell_selection.read(path) for path in shown["path"])
-    curves = [thin(*risk_coverage_curve(found.confidence, found.correct)) for found in read]
-    style.save(draw(shown, curves, looks), arguments.folder, "risk_coverage")
+    rows = cell_selection.in_panels(cells)
+    read = (cell_selection.read(path) for path in rows["path"])
+    curves = [thin(*risk_coverage_curve(answers.confidence, answers.correct)) for answers in read]
+    style.save(draw(rows, curves, looks), arguments.folder, "risk_coverage")
 
 
 def risk_coverage_curve(confidence: NDArray, correct: NDArray) -> tuple[NDArray, NDArray]:
@@ -75,21 +71,21 @@ def draw(
     from matplotlib import pyplot as plt
     from matplotlib.ticker import PercentFormatter
 
-    found = pooling.tasks(cells)
+    tasks = pooling.tasks(cells)
     budgets = pooling.budgets(cells) or [int(cells["budget"].iloc[0])]
     figure, grid = plt.subplots(
         len(budgets),
-        len(found),
-        figsize=(4.2 * len(found) + 2.2, 3.3 * len(budgets) + 0.5),
+        len(tasks),
+        figsize=(4.2 * len(tasks) + 2.2, 3.3 * len(budgets) + 0.5),
         squeeze=False,
         sharex=True,
         sharey="col",
     )
-    highest = dict.fromkeys(found, 0.01)
+    highest = dict.fromkeys(tasks, 0.01)
     for cell, (coverage, risk) in zip(cells.itertuples(), curves, strict=True):
         task = (cell.model, cell.dataset)
         highest[task] = max(highest[task], risk[coverage >= SHOWN_FROM].max())
-        column = found.index(task)
+        column = tasks.index(task)
         look, reference = looks[cell.strategy], cell.family == style.REFERENCE
         for row, budget in enumerate(budgets):
             if reference or cell.budget == budget:
@@ -107,8 +103,8 @@ def draw(
                     label=cell.name,
                 )
     for row, budget in zip(grid, budgets, strict=True):
-        for axes, task in zip(row, found, strict=True):
-            axes.set_title(f"{pooling.task_title(task, found)}, {budget} tokens")
+        for axes, task in zip(row, tasks, strict=True):
+            axes.set_title(f"{pooling.task_title(task, tasks)}, {budget} tokens")
             axes.set(xlim=(0, 1.01))
             axes.set_ylim(0, 1.08 * highest[task])
             for axis in (axes.xaxis, axes.yaxis):

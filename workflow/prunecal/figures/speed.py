@@ -47,21 +47,21 @@ TABLE = [
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw the figure and write the table."""
-    found = files.read_json(arguments.benchmark)
-    measured = pd.DataFrame(found["rows"])
+    recorded = files.read_json(arguments.benchmark)
+    rows = pd.DataFrame(recorded["rows"])
     with files.atomic(arguments.table) as temporary:
-        measured[TABLE].to_csv(temporary, index=False, float_format="%.4g")
+        rows[TABLE].to_csv(temporary, index=False, float_format="%.4g")
     style.use()
-    style.save(draw(rates(measured), found["about"]["device"]), arguments.folder, "speed")
+    style.save(draw(rates(rows), recorded["about"]["device"]), arguments.folder, "speed")
 
 
-def rates(measured: pd.DataFrame) -> pd.DataFrame:
+def rates(rows: pd.DataFrame) -> pd.DataFrame:
     """Return questions per second: columns model, load, budget, way, rate.
 
     Args:
-        measured: rows of `python -m prunecal.benchmark`.
+        rows: rows of `python -m prunecal.benchmark`.
     """
-    seconds = measured.set_index(["model", "load", "budget"]).filter(like="_s_per_question")
+    seconds = rows.set_index(["model", "load", "budget"]).filter(like="_s_per_question")
     seconds.columns = [name.removesuffix("_s_per_question") for name in seconds.columns]
     seconds["engine_and_encode"] = seconds["engine"] + seconds["encode"]
     tidy = (1 / seconds[list(WAYS)]).stack()

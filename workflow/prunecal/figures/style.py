@@ -67,9 +67,9 @@ def styles(frame: pd.DataFrame) -> dict[str, Style]:
     Args:
         frame: any table of cells with the columns strategy, family and one for each parameter.
     """
-    found = naming.strategies(frame)
+    strategies = naming.strategies(frame)
     series: dict[tuple, list[str]] = {}
-    for label, (family, parameters) in found.items():
+    for label, (family, parameters) in strategies.items():
         unseeded = {key: value for key, value in parameters.items() if key != naming.SEED}
         series.setdefault((family, _sortable(unseeded)), []).append(label)
     hues = _hues({family for family, _ in series})
@@ -78,12 +78,12 @@ def styles(frame: pd.DataFrame) -> dict[str, Style]:
     result = {}
     for place, key in enumerate(ordered):
         family, labels = key[0], series[key]
-        parameters = found[labels[0]][1]
+        parameters = strategies[labels[0]][1]
         kin = [other for other in ordered if other[0] == family]
         ramp = [other for other in kin if varied[other] == varied[key]]
         number = kin.index(key)
         style = Style(
-            name=_series_name(found, family, parameters, labels),
+            name=_series_name(strategies, family, parameters, labels),
             family=family,
             place=place,
             colour=_shade(hues[family][varied[key]], ramp.index(key), len(ramp)),
@@ -95,9 +95,9 @@ def styles(frame: pd.DataFrame) -> dict[str, Style]:
 
 
 def _series_name(
-    found: dict[str, tuple[str, dict]], family: str, parameters: dict, labels: list[str]
+    strategies: dict[str, tuple[str, dict]], family: str, parameters: dict, labels: list[str]
 ) -> str:
-    siblings = [other for kind, other in found.values() if kind == family]
+    siblings = [other for kind, other in strategies.values() if kind == family]
     if len(labels) == 1:
         return naming.strategy_name(family, parameters, siblings)
     unseeded = [
@@ -127,9 +127,9 @@ def _shade(hue: str, number: int, count: int) -> str:
     return to_hex([part + (towards - part) * share for part in to_rgb(hue)])
 
 
-def legend_entries(chosen: dict[str, Style]) -> list[Style]:
+def legend_entries(looks: dict[str, Style]) -> list[Style]:
     """Return the distinct styles in the order of legends."""
-    return sorted(set(chosen.values()), key=lambda style: style.place)
+    return sorted(set(looks.values()), key=lambda style: style.place)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -60,27 +60,27 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
     symbol = naming.SYMBOLS.get(parameter, parameter.replace("_", " "))
     if cells.empty:
         return style.nothing(f"No strategy of this study is run at two values of {symbol}.")
-    found, budgets = pooling.tasks(table), pooling.budgets(cells)
+    tasks, budgets = pooling.tasks(table), pooling.budgets(cells)
     metrics = [metric for metric in METRICS if metric in set(cells["metric"])]
     colours = dict(zip(budgets, sns.color_palette("crest", len(budgets)), strict=True))
     figure, grid = plt.subplots(
         len(metrics),
-        len(found),
-        figsize=(3.9 * len(found) + 2, 2.4 * len(metrics) + 0.6),
+        len(tasks),
+        figsize=(3.9 * len(tasks) + 2, 2.4 * len(metrics) + 0.6),
         squeeze=False,
         sharex=True,
     )
     for row, metric in zip(grid, metrics, strict=True):
-        for axes, task in zip(row, found, strict=True):
+        for axes, task in zip(row, tasks, strict=True):
             everything = pooling.of_task(table[table["metric"] == metric], task)
-            chosen = pooling.of_task(cells[cells["metric"] == metric], task)
+            lines = pooling.of_task(cells[cells["metric"] == metric], task)
             _draw_reference(axes, pooling.reference(everything))
-            _draw_lines(axes, chosen, parameter, colours)
-            axes.set_xticks(sorted(chosen[parameter].unique()))
+            _draw_lines(axes, lines, parameter, colours)
+            axes.set_xticks(sorted(lines[parameter].unique()))
             axes.set_ylabel("")
         row[0].set_ylabel(catalogue.metric_axis(metric).replace(" (", "\n("))
-    for axes, task in zip(grid[0], found, strict=True):
-        axes.set_title(pooling.task_title(task, found))
+    for axes, task in zip(grid[0], tasks, strict=True):
+        axes.set_title(pooling.task_title(task, tasks))
     for axes in grid[-1]:
         axes.set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
     handles, labels = grid[0][0].get_legend_handles_labels()
