@@ -79,7 +79,7 @@ def checked(
         PrunecalError: the folder is gone, or a file is missing, differs or was added.
     """
     place = folder(source, weights)
-    known = DigestCache(described.path.with_name(NAME))
+    known = DigestCache(Path(described.path).with_name(NAME))
     listed = [place / file["name"] for file in described["files"]]
     before = {path: identity(path) for path in listed if path.is_file()}
     for path, fault in model_folder.faults(place, described, known.digest):
