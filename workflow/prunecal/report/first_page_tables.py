@@ -1,4 +1,4 @@
-"""The tables of the report's first page: cells, claims, and what made the cells."""
+"""The tables of the report's first page: cells, claims and provenance."""
 
 from __future__ import annotations
 

@@ -83,13 +83,13 @@ def _model_families(study: Study) -> list[Any]:
 
 def _strategies(study: Study) -> list[dict[str, Any]]:
     """Return what the page shows of each plugin: its settings with their values in the study."""
-    given: dict[str, dict[str, dict[str, None]]] = {}
+    settings: dict[str, dict[str, dict[str, None]]] = {}
     for cell in cells.cells(study, study.models[0]):
-        values = given.setdefault(cell.family, {})
+        values = settings.setdefault(cell.family, {})
         for key, value in cell.parameters:
             values.setdefault(key, {})[str(value)] = None
     strategies = []
-    for family, values in given.items():
+    for family, values in settings.items():
         module = plugins.load("strategies", family)
         where = "inside" if module.PRUNES == "inside_llm" else "before"
         strategies.append(

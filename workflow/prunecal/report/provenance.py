@@ -1,4 +1,4 @@
-"""What each cell cost and what made it; what a decoder computes on visual tokens."""
+"""Provenance and cost of each cell; operations of a decoder on visual tokens."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,15 +29,15 @@ def decoder_shape(source: dict[str, Any], manifest: Path) -> dict[str, int] | No
 
     Args:
         source: where the weights come from, as the model's settings say.
-        manifest: manifest.json; weights that the workflow trained lie beside it.
+        manifest: manifest.json; weights that the workflow trained lie in the same folder.
     """
     path = _config_path(source, manifest)
     if path is None or not path.is_file():
         return None
-    given = files.read_json(path).get("text_config", {})
-    if given.get("model_type", "llama") != "llama":
+    config = files.read_json(path).get("text_config", {})
+    if config.get("model_type", "llama") != "llama":
         return None
-    text = LLAMA | given
+    text = LLAMA | config
     width, heads = text["hidden_size"], text["num_attention_heads"]
     head = text.get("head_dim") or width // heads
     return {
@@ -77,34 +77,34 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
     """
     rows = []
     for path in paths:
-        facts = files.read_facts(path)
-        beside = path.with_name("provenance.json")
-        note = files.read_object(beside) if beside.is_file() else {}
-        cell, shape = facts["cell"], shapes.get(facts["cell"]["model"])
-        layer_tokens = facts.get("tokens_per_layer")
+        metadata = files.read_facts(path)
+        accompanying = path.with_name("provenance.json")
+        record = files.read_object(accompanying) if accompanying.is_file() else {}
+        cell, shape = metadata["cell"], shapes.get(metadata["cell"]["model"])
+        layer_tokens = metadata.get("tokens_per_layer")
         flops = None
         if shape is not None and layer_tokens is not None:
             flops = decoder_flops(shape, layer_tokens) / 1e9
-        versions = note.get("versions", {})
+        versions = record.get("versions", {})
         rows.append(
             {key: cell[key] for key in CELL}
             | {
                 "questions": pq.read_metadata(path).num_rows,
-                "distinct_questions": note.get("distinct_questions"),
+                "distinct_questions": record.get("distinct_questions"),
                 "visual_tokens_per_layer": layer_tokens,
                 "decoder_gflop_per_prompt": flops,
-                "seconds": note.get("seconds"),
-                "peak_memory_mb": note.get("peak_memory_mb"),
-                "device": note.get("device"),
-                "seed": facts.get("seed"),
-                "dtype": facts.get("dtype"),
-                "batch_tokens": facts.get("batch_tokens"),
-                "model_digest": facts.get("model_digest"),
-                "model_revision": facts.get("model_revision"),
-                "dataset_revision": facts.get("dataset_revision"),
+                "seconds": record.get("seconds"),
+                "peak_memory_mb": record.get("peak_memory_mb"),
+                "device": record.get("device"),
+                "seed": metadata.get("seed"),
+                "dtype": metadata.get("dtype"),
+                "batch_tokens": metadata.get("batch_tokens"),
+                "model_digest": metadata.get("model_digest"),
+                "model_revision": metadata.get("model_revision"),
+                "dataset_revision": metadata.get("dataset_revision"),
                 "predictions_sha256": file_digest(path),
                 "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
-                "platform": note.get("platform"),
+                "platform": record.get("platform"),
             }
         )
     return rows
@@ -138,5 +138,5 @@ def _config_path(source: dict[str, Any], manifest: Path) -> Path | None:
         return expanded(Path(source["path"])) / "config.json"
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(source["repo"], "config.json", revision=source["revision"])
-    return Path(found) if isinstance(found, str) else None
+    cached = try_to_load_from_cache(source["repo"], "config.json", revision=source["revision"])
+    return Path(cached) if isinstance(cached, str) else None

@@ -132,14 +132,14 @@ def latex(table: pd.DataFrame) -> str:
     Args:
         table: from `headline_table`.
     """
-    shown = table[KEYS].copy()
+    columns = table[KEYS].copy()
     for metric in METRICS:
-        shown[metric] = table[metric]
+        columns[metric] = table[metric]
         stars = table[f"{metric}_p_adjusted"].lt(pooling.LEVEL).map({True: "*", False: ""})
         deltas = table[f"{metric}_delta"].map("{:+.4f}".format).str.replace("-", "−") + stars
-        shown[f"{metric}_delta"] = deltas.where(table[f"{metric}_delta"].notna())
+        columns[f"{metric}_delta"] = deltas.where(table[f"{metric}_delta"].notna())
     star = f"* differs from the unpruned model: adjusted p < {pooling.LEVEL:g}"
-    return latex_tables.table(shown, "headline.csv", star)
+    return latex_tables.table(columns, "headline.csv", star)
 
 
 def every_cell(metrics: pd.DataFrame) -> dict[str, list]:
