@@ -86,12 +86,19 @@ def _check(folder: str, name: str, plugin: ModuleType) -> None:
 def _modules(folder: str) -> dict[str, str]:
     """Return the dotted module of each plugin of a kind by the plugin's name."""
     package = importlib.import_module(f"prunecal.{folder}")
+    return _listed(folder, tuple(package.__path__), tuple(sys.path))
+
+
+@functools.cache
+def _listed(folder: str, inside: tuple[str, ...], outside: tuple[str, ...]) -> dict[str, str]:
+    """List the modules in the folders `inside`, then those of distributions on the path."""
+    group = f"prunecal.{folder}"
     modules = {
-        module.name.replace("_", "-"): f"{package.__name__}.{module.name}"
-        for module in pkgutil.iter_modules(package.__path__)
+        module.name.replace("_", "-"): f"{group}.{module.name}"
+        for module in pkgutil.iter_modules(inside)
         if not module.name.startswith("_")
     }
-    for entry in sorted(_declared(tuple(sys.path)).select(group=package.__name__)):
+    for entry in sorted(_declared(outside).select(group=group)):
         source = f"the distribution {entry.dist.name!r} declares the {KINDS[folder]} {entry.name!r}"
         if not NAME.fullmatch(entry.name) or entry.attr:
             raise PrunecalError(
