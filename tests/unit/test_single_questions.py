@@ -12,7 +12,6 @@ from helpers import synthetic_results
 from helpers.markup import Elements
 from prunecal.core.errors import PrunecalError
 from prunecal.report import single_questions
-from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
 
 
@@ -37,24 +36,6 @@ def arguments(results, output, count=6):
 def written(results, tmp_path, count=6):
     single_questions.main(arguments(results, tmp_path / "examples.html", count))
     return (tmp_path / "examples.html").read_text(encoding="utf-8")
-
-
-def test_answers_are_those_that_are_scored(results):
-    for path in sorted(results.glob("*/*/*/*/predictions.parquet")):
-        cell, found = read_cell(path), single_questions.read_answers(path)
-        assert (found.answer == cell.prediction).all()
-        assert found.confidence == pytest.approx(cell.confidence, abs=1e-12)
-
-
-def test_ties_go_to_the_first_option(tmp_path):
-    import pyarrow as pa
-
-    path = tmp_path / "predictions.parquet"
-    logits = pa.array([[1.0, 2.0, 2.0], [0.5, 0.5]], pa.list_(pa.float32()))
-    files.write_table(path, pa.table({"logits": logits}), {})
-    found = single_questions.read_answers(path)
-    assert found.answer.tolist() == [1, 0]
-    assert found.confidence == pytest.approx([1 / (2 + np.exp(-1)), 0.5])
 
 
 def test_the_largest_changes_are_chosen_and_repeats_count_once():

@@ -21,6 +21,7 @@ from prunecal.figures import cell_selection, naming, style
 from prunecal.figures.kept_tokens import square
 from prunecal.report import html
 from prunecal.sources.image_files import decoded
+from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -46,15 +47,9 @@ class Change(NamedTuple):
 
 
 def read_answers(path: Path) -> Answered:
-    """Read a cell's answers; checks are those of scoring, which reads the same files."""
-    column = files.read_table(path, ["logits"]).column("logits").combine_chunks()
-    starts = np.asarray(column.offsets)[:-1]
-    logits = np.asarray(column.values, dtype=np.float64)
-    row = np.repeat(np.arange(len(starts)), np.diff(np.asarray(column.offsets)))
-    top = np.maximum.reduceat(logits, starts)
-    below = logits - top[row]
-    first = np.where(below == 0, np.arange(len(logits)) - starts[row], len(logits))
-    return Answered(np.minimum.reduceat(first, starts), 1 / np.add.reduceat(np.exp(below), starts))
+    """Read a cell's answers, and let go of the rest of it."""
+    cell = read_cell(path)
+    return Answered(cell.prediction, cell.confidence)
 
 
 def largest_changes(
