@@ -103,6 +103,20 @@ def square(image: Image, mode: str, mean: list[float]) -> NDArray:
     return np.asarray(ImageOps.fit(image, (PIXELS, PIXELS), Resampling.BICUBIC))
 
 
+def grid_side(tokens: int) -> int:
+    """Return the patches along a side of an image.
+
+    Raises:
+        PrunecalError: the patches do not form a square.
+    """
+    side = round(tokens**0.5)
+    if side * side != tokens:
+        raise PrunecalError(
+            f"{tokens} visual tokens do not form a square grid: kept tokens cannot be drawn"
+        )
+    return side
+
+
 def fade(picture: NDArray, kept: NDArray, tokens: int) -> NDArray:
     """Fade the patches that were dropped.
 
@@ -113,15 +127,8 @@ def fade(picture: NDArray, kept: NDArray, tokens: int) -> NDArray:
 
     Returns:
         uint8 [P, P, 3].
-
-    Raises:
-        PrunecalError: the patches do not form a square.
     """
-    grid = round(tokens**0.5)
-    if grid * grid != tokens:
-        raise PrunecalError(
-            f"{tokens} visual tokens do not form a square grid: kept tokens cannot be drawn"
-        )
+    grid = grid_side(tokens)
     mask = np.zeros(tokens, dtype=bool)
     mask[kept] = True
     place = np.arange(len(picture)) * grid // len(picture)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import cell_selection, naming, style
-from prunecal.figures.kept_tokens import square
+from prunecal.figures.kept_tokens import grid_side, square
 from prunecal.report import html
 from prunecal.sources.image_files import decoded
 from prunecal.statistics.predictions import read_cell
@@ -73,16 +73,8 @@ def largest_changes(
 
 
 def dropped_path(kept: NDArray, tokens: int) -> str:
-    """Return an SVG path along the dropped patches of a square grid of side 1 each.
-
-    Raises:
-        PrunecalError: the patches do not form a square.
-    """
-    grid = round(tokens**0.5)
-    if grid * grid != tokens:
-        raise PrunecalError(
-            f"{tokens} visual tokens do not form a square grid: kept tokens cannot be drawn"
-        )
+    """Return an SVG path along the dropped patches of a square grid, side 1 each."""
+    grid = grid_side(tokens)
     dropped = np.ones(tokens, dtype=np.int8)
     dropped[kept] = 0
     parts = []
