@@ -141,6 +141,19 @@ def test_a_recipe_trains_into_the_weights_folder_and_replaces_what_was_there(tmp
 
 
 @pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("umask", [0o002, 0o077], ids=oct)
+def test_trained_weights_follow_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        obtain(tmp_path, {"train": {"recipe": "toy"}}, tmp_path / "weights")
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "weights").iterdir()}
+    assert modes == {0o666 & ~umask}
+    assert (tmp_path / "weights").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.usefixtures("toy")
 def test_training_that_fails_leaves_nothing_under_a_final_name(tmp_path):
     weights = tmp_path / "weights"
     with pytest.raises(RuntimeError, match="out of memory"):
