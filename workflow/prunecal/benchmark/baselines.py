@@ -69,8 +69,8 @@ class Plain:
         if kept == visual:
             return {"input_ids": ids, "attention_mask": mask.long(), "pixel_values": pixels}
         features, saliency = self.llava.encode_pixels(pixels)
-        chosen = saliency.argsort(dim=1, descending=True, stable=True)[:, :kept].sort(dim=1).values
-        tokens = features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2]))
+        index = saliency.argsort(dim=1, descending=True, stable=True)[:, :kept].sort(dim=1).values
+        tokens = features.gather(1, index[..., None].expand(-1, -1, features.shape[2]))
         embeds = model.get_input_embeddings()(ids)
         embeds[ids == model.config.image_token_id] = self.llava.project(tokens).flatten(0, 1)
         return {"inputs_embeds": embeds, "attention_mask": mask.long()}

@@ -103,10 +103,10 @@ def plain_loop(
     for _ in range(budget):
         gain = ((similarity - covered[:, :, None]).clamp(min=0) ** gap_power).sum(dim=1)
         gain = (gain * saliency**alpha).masked_fill(taken, -torch.inf)
-        chosen = gain.argmax(dim=1)
-        order.append(chosen)
-        taken[every, chosen] = True
-        covered = torch.maximum(covered, similarity[every, :, chosen])
+        token = gain.argmax(dim=1)
+        order.append(token)
+        taken[every, token] = True
+        covered = torch.maximum(covered, similarity[every, :, token])
     return torch.stack(order, dim=1)
 
 
@@ -122,14 +122,14 @@ def worst_regret(
     covered = torch.zeros(order.shape[0], features.shape[1], dtype=torch.float64)
     taken = torch.zeros_like(covered, dtype=torch.bool)
     worst = 0.0
-    for chosen in order.T:
+    for token in order.T:
         gain = ((similarity - covered[:, :, None]).clamp(min=0) ** gap_power).sum(dim=1)
         gain = (gain * saliency.double() ** alpha).masked_fill(taken, 0)
         best = gain.amax(dim=1)
-        missed = best - gain[every, chosen]
+        missed = best - gain[every, token]
         worst = max(worst, float((missed / best.clamp_min(1e-300)).max()))
-        taken[every, chosen] = True
-        covered = torch.maximum(covered, similarity[every, :, chosen])
+        taken[every, token] = True
+        covered = torch.maximum(covered, similarity[every, :, token])
     return worst
 
 

@@ -163,10 +163,10 @@ class Session:
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens were dropped before the decoder."""
         images = [row.image for row in rows]
-        chosen = kept[images]
-        features = self.features[torch.tensor(images)[:, None], chosen]
+        tokens = kept[images]
+        features = self.features[torch.tensor(images)[:, None], tokens]
         compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
-        places = torch.arange(budget).expand_as(chosen) if compact else chosen
+        places = torch.arange(budget).expand_as(tokens) if compact else tokens
         prompt = self._assemble(rows, features, places, budget if compact else self.visual_tokens)
         states = batches.answer_states(self.model.decoder, prompt, self.past)
         questions = [len(row.questions) for row in rows]
@@ -179,8 +179,8 @@ class Session:
         features = self.features[[row.image for row in rows]]
         places = torch.arange(self.visual_tokens).expand(len(rows), -1)
         prompt = self._assemble(rows, features, places, self.visual_tokens)
-        states, chosen = strategy.infer(self.model.decoder, prompt, self.past, budget, params)
-        return states, strategy.coverage(send(features, self.device), prompt, chosen)
+        states, tokens = strategy.infer(self.model.decoder, prompt, self.past, budget, params)
+        return states, strategy.coverage(send(features, self.device), prompt, tokens)
 
     def _assemble(
         self, rows: list[Row], features: Tensor, places: Tensor, text_after: int

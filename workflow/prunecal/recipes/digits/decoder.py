@@ -61,10 +61,10 @@ def train_on_symbols(
 
     def loss(indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Metrics]:
         drawn = [_symbols(exam.canvases[index], rng) for index in indices]
-        shown = torch.from_numpy(np.stack(drawn))
-        spread = torch.from_numpy(rng.standard_normal((*shown.shape, WIDTH), dtype=np.float32))
-        kind = (shown == BACKGROUND).long()[..., None]
-        visual = scale[kind] * embeddings[words][shown] + noise[kind] * spread
+        labels = torch.from_numpy(np.stack(drawn))
+        spread = torch.from_numpy(rng.standard_normal((*labels.shape, WIDTH), dtype=np.float32))
+        kind = (labels == BACKGROUND).long()[..., None]
+        visual = scale[kind] * embeddings[words][labels] + noise[kind] * spread
         return _answer(model, exam, visual, exam.pack(indices, rng))
 
     trained = dict(model.model.language_model.named_parameters("decoder"))
@@ -104,9 +104,9 @@ def _symbols(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     """Return the class of each symbolic token: each digit once or twice, shuffled."""
     values = [digit.value for digit in canvas.digits]
     values = np.repeat(values, rng.integers(1, 3, len(values)))
-    shown = np.full(SYMBOLS, BACKGROUND)
-    shown[: len(values)] = values
-    return rng.permutation(shown)
+    labels = np.full(SYMBOLS, BACKGROUND)
+    labels[: len(values)] = values
+    return rng.permutation(labels)
 
 
 def _answer(

@@ -161,8 +161,8 @@ def _filters(pixels: Tensor, patches: Tensor) -> Tensor:
     They whiten the principal components of patches, half of which contain a digit.
     """
     cut = nn.functional.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
-    shown = patches.flatten() < BACKGROUND
-    digits, ground = cut[shown], cut[~shown]
+    is_digit = patches.flatten() < BACKGROUND
+    digits, ground = cut[is_digit], cut[~is_digit]
     sample = torch.cat([digits, ground[: len(digits)]])
     sample = sample - sample.mean(dim=1, keepdim=True)
     variance, components = torch.linalg.eigh(sample.T @ sample / len(sample))

@@ -62,13 +62,13 @@ def train_tower(
         output = parts.vision_tower(normalise(pixels[indices]), output_hidden_states=True)
         penultimate = output.hidden_states[-2]
         logits = parts.multi_modal_projector(penultimate[:, 1:]) @ embeddings[words].T
-        logits, shown = logits.flatten(0, 1), patches[indices].flatten()
-        named = nn.functional.cross_entropy(logits, shown, weight=weight)
+        logits, labels = logits.flatten(0, 1), patches[indices].flatten()
+        named = nn.functional.cross_entropy(logits, labels, weight=weight)
         told = sum(
             nn.functional.binary_cross_entropy_with_logits(head(state), present[indices])
             for head, state in zip(heads, (penultimate[:, 0], output.pooler_output), strict=True)
         )
-        right = (logits.argmax(dim=1) == shown)[shown < BACKGROUND]
+        right = (logits.argmax(dim=1) == labels)[labels < BACKGROUND]
         metrics = {
             "patch loss": named.item(),
             "presence loss": told.item() / 2,
