@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -73,12 +73,15 @@ class DigestCache:
         return digest
 
 
-def digest_of_all(paths: Iterable[str | os.PathLike], cache: Path) -> str:
+def digest_of_all(paths: Sequence[str | os.PathLike], cache: Path) -> str:
     """Fingerprint the contents of files, in their order; an empty string if there are none.
 
     A file that cannot be read is left to the stage that reads it, which says so.
     """
     known, digests = DigestCache(cache), []
+    if paths:
+        with contextlib.suppress(OSError):  # as in `DigestCache.digest`
+            cache.parent.mkdir(parents=True, exist_ok=True)
     for path in paths:
         try:
             digests.append(known.digest(Path(path)))
