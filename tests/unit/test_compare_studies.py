@@ -150,3 +150,11 @@ def test_names_are_escaped(tmp_path):
     page = compared(tmp_path, a, b)[1]
     assert "&lt;b&gt;m" in page
     assert "<b>" not in page
+
+
+def test_a_study_whose_folder_holds_dollar_signs_is_drawn(tmp_path):
+    a = write_study(tmp_path / "a$x", change=0.05, slope=0.04, model="small")
+    b = write_study(tmp_path / "b$\\frac$", change=0.02, slope=0.01, model="large", shade=1)
+    rows, page = compared(tmp_path, a, b)
+    assert "(b$\\frac$)" in rows[0]["b"]
+    assert "(b$\\frac$)" in page

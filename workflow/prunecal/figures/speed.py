@@ -94,7 +94,7 @@ def draw(table: pd.DataFrame, device: str) -> Figure:
         axis.set_yscale("log")
         axis.set_title(f"{load}, {model}")
         first = axis.get_subplotspec().is_first_col()
-        axis.set_ylabel(f"questions per second ({device})" if first else "")
+        axis.set_ylabel(f"questions per second ({style.plain(device)})" if first else "")
         axis.set_xlabel("visual tokens kept")
     labels = [WAYS[name] for name in names]
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
