@@ -51,7 +51,7 @@ Setting = bool | Annotated[int, Field(gt=-(2**63), lt=2**64)] | FiniteFloat | st
 
 
 class _Known(BaseModel):
-    """Facts of which some are known; no type is made to fit."""
+    """Metadata of which some fields are known; no type is made to fit."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -80,30 +80,89 @@ class _File(_Known):
     sha256: str
 
 
-class _Facts(_Known):
-    """The facts that later stages read, none of which every file has."""
+# A field may be missing, which `Facts` says when it is read; one that is null is refused
+ABSENT: Any = None
 
-    image_id: list[str] = Field(["image"], min_length=1)
-    model: str = ""
-    dataset: str = ""
-    family: str = ""
-    parameters: dict[str, Setting] = {}
-    cell: _PlacedCell = None  # type: ignore[assignment]  # may be absent, but not null
-    cells: list[_Cell] = []
-    subsets: list[_Subset] = []
-    metrics: list[str] = []
-    resamples: dict[str, Annotated[int, Field(ge=1)]] = {}
-    bins: Annotated[int, Field(ge=2, lt=2**31)] = 2
-    seed: Annotated[int, Field(ge=0)] | None = None
-    visual_tokens: Tokens | None = None
-    tokens_per_layer: FiniteFloat | None = None
-    revision: str | None = None
-    digest: str = ""
-    files: list[_File] = []
-    seconds: FiniteFloat = 0.0
-    peak_memory_mb: Count = 0
-    versions: dict[str, str] = {}
-    made_from: dict[str, str | None] = {}
+
+class Questions(_Known):
+    """Metadata of questions and images."""
+
+    dataset: str = ABSENT
+    revision: str | None = ABSENT
+
+
+class Features(_Known):
+    """Metadata of visual tokens."""
+
+    image_id: Annotated[list[str], Field(min_length=1)] = ABSENT
+    model: str = ABSENT
+
+
+class Ranking(_Known):
+    """Metadata of a strategy's orders."""
+
+    image_id: Annotated[list[str], Field(min_length=1)] = ABSENT
+    family: str = ABSENT
+    parameters: dict[str, Setting] = ABSENT
+
+
+class Predictions(_Known):
+    """Metadata of a cell's logits."""
+
+    cell: _PlacedCell = ABSENT
+    family: str = ABSENT
+    seed: Annotated[int, Field(ge=0)] | None = ABSENT
+    visual_tokens: Tokens | None = ABSENT
+    tokens_per_layer: FiniteFloat | None = ABSENT
+
+
+class Scores(_Known):
+    """Metadata of a task's metrics and their replicates."""
+
+    model: str = ABSENT
+    dataset: str = ABSENT
+    cells: list[_Cell] = ABSENT
+    subsets: list[_Subset] = ABSENT
+    metrics: list[str] = ABSENT
+    resamples: dict[str, Annotated[int, Field(ge=1)]] = ABSENT
+    bins: Annotated[int, Field(ge=2, lt=2**31)] = ABSENT
+    seed: Annotated[int, Field(ge=0)] | None = ABSENT
+
+
+class Manifest(_Known):
+    """What a model's weights are."""
+
+    family: str = ABSENT
+    revision: str | None = ABSENT
+    digest: str = ABSENT
+    files: list[_File] = ABSENT
+
+
+class Provenance(_Known):
+    """What accompanied a cell."""
+
+    seconds: FiniteFloat = ABSENT
+    peak_memory_mb: Count = ABSENT
+    versions: dict[str, str] = ABSENT
+    made_from: dict[str, str | None] = ABSENT
+
+
+KINDS: dict[str, type[_Known]] = {
+    "questions.parquet": Questions,
+    "images.parquet": Questions,
+    "features.safetensors": Features,
+    "ranking.safetensors": Ranking,
+    "predictions.parquet": Predictions,
+    "manifest.json": Manifest,
+    "provenance.json": Provenance,
+    ".safetensors": Scores,  # named after their data sets
+}
+
+
+def kind(path: Path | str) -> type[BaseModel]:
+    """Return the model of a file's metadata, which its name tells; any will do for other files."""
+    path = Path(path)
+    return KINDS.get(path.name) or KINDS.get(path.suffix, _Known)
 
 
 class Facts(dict[str, Any]):
@@ -113,7 +172,7 @@ class Facts(dict[str, Any]):
         if not isinstance(given, dict):
             raise PrunecalError(f"{path} has no metadata as `name: value`; {RERUN}")
         try:
-            _Facts.model_validate(given)
+            kind(path).model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
             place = cut(", ".join(map(str, first["loc"])))
