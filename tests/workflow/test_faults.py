@@ -186,7 +186,7 @@ def test_weights_with_nan_fail_by_name_while_another_model_finishes(project, und
     strategies = [entry for entry in project.settings["strategies"] if "scope" not in str(entry)]
     project.change(models=[*project.settings["models"], model], strategies=strategies)
     said = project.run(*project.cells(), fails=True)
-    assert "5 of 5 cells failed: full/100: " in said
+    assert "5 of 5 cells failed: full/100" in said
     assert "NaN" in said
     assert "Traceback" not in said
     finished = {path for path in project.numbers() if path.startswith("results/tiny/")}
