@@ -67,12 +67,13 @@ def exact_similarity(features: Tensor, dtype: torch.dtype | None = None) -> Tens
                 directions = _directions(features[image].to(dtype)).double()
             else:
                 directions = _directions(features[image].double())
+            scaled = directions if dtype.is_floating_point else directions * UNIT
             for start in range(0, N, ROWS):  # the lower triangle, a band of rows at a time
                 stop = start + ROWS
-                product = directions[start:stop] @ directions[:stop].T
+                band = scaled[start:stop] @ directions[:stop].T
                 if not dtype.is_floating_point:
-                    product = product.mul_(UNIT).round_()
-                similarity[image, start:stop, :stop] = product.to(dtype)
+                    band.round_()
+                similarity[image, start:stop, :stop] = band
             lower = similarity[image].tril_()
             lower += lower.tril(-1).T
     return similarity

@@ -127,7 +127,9 @@ def select(similarity: Tensor, weights: Tensor, budget: int, gap_power: float) -
     # Columns of zeros, which no gap ever comes from, so that rows divide into equal parts.
     parts = -(-N // SUMMED)
     width = parts * -(-N // parts)
-    rows = torch.nn.functional.pad(similarity.reshape(B * N, N), (0, width - N))
+    rows = similarity.reshape(B * N, N)
+    if width > N:
+        rows = torch.nn.functional.pad(rows, (0, width - N))
     covered = rows.new_zeros(Q, width)
     bounds = torch.cat([_closed(image.clone(), gap_power, parts) for image in rows.split(N)])
     bounds = bounds.reshape(B, N).repeat(Q // B, 1) * weights
