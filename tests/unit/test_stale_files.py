@@ -91,14 +91,14 @@ def test_of_another_hosts_files_the_old_ones_are_removed(results, end):
         )
         path.write_text("half")
         aged(path, age)
-    assert [path.name[:4] for path in stale_files.leftovers(results)] == [".old"]
+    assert [path.name[:4] for path in stale_files.stale_paths(results)] == [".old"]
 
 
 def test_a_librarys_hidden_files_are_removed_once_they_are_old(results):
     for name, age in ((".tmpAbC123", stale_files.OLD + 60), (".tmpAbC124", 0)):
         (results / name).write_text("half")
         aged(results / name, age)
-    assert stale_files.leftovers(results) == [results / ".tmpAbC123"]
+    assert stale_files.stale_paths(results) == [results / ".tmpAbC123"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_librarys_hidden_files_are_removed_once_they_are_old(results):
 def test_other_names_are_never_touched(results, name):
     (results / name).write_text("a user's")
     aged(results / name, 10 * stale_files.OLD)
-    assert stale_files.leftovers(results) == []
+    assert stale_files.stale_paths(results) == []
 
 
 KILLED = """

@@ -32,7 +32,7 @@ VERSIONED = ("torch", "transformers", "pillow", "numpy", "scipy", "pandas", "pya
 
 
 def checksum_file(path: Path) -> Path:
-    """Return where a file's checksum stands, in the form that `sha256sum --check` reads."""
+    """Return the path of a file's checksum, in the form that `sha256sum --check` reads."""
     return path.with_name(f".{path.name}.sha256")
 
 
@@ -203,7 +203,7 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
         if missing:
             raise PrunecalError(f"{path} lacks the column {missing[0]!r}; {RERUN}")
         table = file.read(columns=columns)
-        table.validate(full=True)  # damaged text is else found where it is first shown
+        table.validate(full=True)  # else damaged text fails where it is first used
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PrunecalError(
             f"{path} cannot be read as parquet ({cut(str(error))}); {RERUN}"

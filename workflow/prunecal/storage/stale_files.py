@@ -1,8 +1,8 @@
-"""Half-written files that killed processes left behind, told from those that are being written.
+"""Find stale temporary files of killed processes without touching files still being written.
 
-A file is written under a hidden name that holds its host and process (`store.part_prefix`). One of
-a process of this host that has ended is nobody's. Of other hosts, and of a library's own hidden
-files, nothing is known but their age: what has not changed for a day is nobody's either.
+A temporary file's hidden name holds its host and process (`files.part_prefix`): it is stale if its
+writer on this host has exited. Of other hosts, and of a library's own hidden files, only the age is
+known: they are stale once they have not changed for a day.
 """
 
 import os
@@ -19,27 +19,27 @@ SAFETENSORS = re.compile(r"\.tmp\w{6}")  # under which that library writes a fil
 OLD = 24 * 3600  # seconds
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """List the half-written files and folders below a folder that no process writes, sorted."""
-    found: list[Path] = []
+def stale_paths(folder: Path) -> list[Path]:
+    """List the stale temporary files and folders below a folder, sorted."""
+    paths: list[Path] = []
     for path in sorted(folder.rglob(".*")):
-        if not any(parent in found for parent in path.parents) and _is_nobodys(path):
-            found.append(path)
-    return found
+        if not any(parent in paths for parent in path.parents) and _is_stale(path):
+            paths.append(path)
+    return paths
 
 
 def remove(folder: Path) -> int:
-    """Remove what `leftovers` lists and return how many those were."""
-    found = leftovers(folder)
-    for path in found:
+    """Remove what `stale_paths` lists and return how many those were."""
+    paths = stale_paths(folder)
+    for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    return len(found)
+    return len(paths)
 
 
-def _is_nobodys(path: Path) -> bool:
+def _is_stale(path: Path) -> bool:
     ours = OURS.fullmatch(path.name)
     if not ours and not SAFETENSORS.fullmatch(path.name):
         return False
