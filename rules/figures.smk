@@ -99,12 +99,12 @@ rule draw_forest:
         comparisons=f"{AGGREGATES}/comparisons.parquet",
     output:
         svg=report(
-            f"{FIGURES}/forest_ece.svg",
+            f"{FIGURES}/forest_ece_debiased.svg",
             caption="../reports/captions/forest.rst",
             category=items.CALIBRATION,
             labels={"figure": "Change of ECE from the unpruned model"},
         ),
-        png=f"{FIGURES}/forest_ece.png",
+        png=f"{FIGURES}/forest_ece_debiased.png",
     log:
         f"{LOGS}/figures/forest.log",
     params:
@@ -115,7 +115,7 @@ rule draw_forest:
         "Draw the differences from the unpruned model"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.figures.forest --comparisons {input.comparisons} --metric ece "
+        "python -m prunecal.figures.forest --comparisons {input.comparisons} --metric ece_debiased "
         "--folder {params.folder} --log {log}"
 
 

@@ -96,7 +96,7 @@ rule summary:
         claims=f"{AGGREGATES}/claims.json",
         datasets=f"{TABLES}/datasets.csv",
         provenance=f"{AGGREGATES}/provenance.csv",
-        figure=f"{FIGURES}/budget_ece.svg",
+        figure=f"{FIGURES}/budget_ece_debiased.svg",
     output:
         report(
             f"{AGGREGATES}/summary.html",

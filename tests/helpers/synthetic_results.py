@@ -76,6 +76,7 @@ def metrics(settings):
             values = {
                 "accuracy": accuracy,
                 "ece": 0.02 + over,
+                "ece_debiased": 0.015 + over,
                 "brier": (1 - accuracy) * 0.7 + over / 3,
                 "aurc": (1 - accuracy) * 0.4,
                 "overconfidence": over,

@@ -74,16 +74,16 @@ def paper_coverage(cell):
     return paper_accuracy(cell)
 
 
-PAPER = {"ece": paper_ece, "accuracy": paper_accuracy, "evidence_coverage": paper_coverage}
+PAPER = {"ece_debiased": paper_ece, "accuracy": paper_accuracy, "evidence_coverage": paper_coverage}
 OPPOSITE = {
-    "ece": lambda c: (
+    "ece_debiased": lambda c: (
         {"full": 0.05}.get(c["family"], 0.1)
         + (0.1 - 0.05 * c["parameters"]["alpha"] if c["family"] == "scope" else 0)
         + 0.02 * (c["parameters"].get("gap_power") == 2)
         + 0.05 * c["budget"] * (c["family"] != "full")
     ),
     "accuracy": lambda c: 0.85 - 0.1 * (c["family"] in ("scope", "saliency")),
-    "evidence_coverage": lambda c: OPPOSITE["ece"](c),
+    "evidence_coverage": lambda c: OPPOSITE["ece_debiased"](c),
 }
 
 
@@ -96,7 +96,9 @@ IDS = [f"C{number}" for number in range(1, 9)]
 
 def test_a_study_that_agrees_with_the_paper_supports_every_claim(tmp_path):
     pope = write(tmp_path / "p", whole_study(), PAPER, noise=0.0002)
-    sqa = write(tmp_path / "s", whole_study(), PAPER | {"ece": paper_ece_scienceqa}, "scienceqa")
+    sqa = write(
+        tmp_path / "s", whole_study(), PAPER | {"ece_debiased": paper_ece_scienceqa}, "scienceqa"
+    )
     assert verdicts(pope, sqa) == dict.fromkeys(IDS, "supported")
 
 
@@ -351,7 +353,9 @@ def test_few_images_test_no_claim(tmp_path):
 
 def test_ambiguous_reference_is_an_error_that_names_the_cells(tmp_path):
     scores = write(tmp_path / "s", whole_study(), PAPER)
-    ambiguous = condition(of={"family": "saliency"}, to={"family": "scope", "gap_power": 1})
+    ambiguous = condition(
+        difference="ece_debiased", of={"family": "saliency"}, to={"family": "scope", "gap_power": 1}
+    )
     with pytest.raises(PrunecalError, match=r"claim X: saliency at 4 tokens .* several cells"):
         judge(scores, ambiguous)
 

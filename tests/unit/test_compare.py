@@ -26,7 +26,7 @@ CELLS = [
 RESAMPLES = 100
 
 
-def write_scores(path, dataset="d", cells=CELLS, seed=0, metrics=("ece", "n_visual")):
+def write_scores(path, dataset="d", cells=CELLS, seed=0, metrics=("brier", "n_visual")):
     rng = np.random.default_rng(seed)
     shape = (len(cells), len(SUBSETS))
     arrays = {}
@@ -65,7 +65,7 @@ def test_tables_have_the_columns_and_rows_that_others_rely_on(tmp_path):
             ["model", "dataset", "subset", "strategy", "budget", "metric"]
         ).any()
     assert set(comparisons["strategy"]) == {"random-seed0", "scope-alpha0.5"}
-    assert set(comparisons["metric"]) == {"ece"}
+    assert set(comparisons["metric"]) == {"brier"}
     assert list(metrics["dataset"].unique()) == ["a", "b"]
 
 
@@ -81,8 +81,8 @@ def test_numbers_are_those_of_the_draws(tmp_path):
     path = write_scores(tmp_path / "s")
     metrics, comparisons = run(tmp_path, path)
     (scores,) = read_scores([path])
-    value, draws = scores.value("ece"), scores.draws("ece")
-    row = metrics.query("strategy == 'random-seed0' and subset == 'unique' and metric == 'ece'")
+    value, draws = scores.value("brier"), scores.draws("brier")
+    row = metrics.query("strategy == 'random-seed0' and subset == 'unique' and metric == 'brier'")
     assert row["value"].item() == value[1, 1]
     ends = row[["ci_low", "ci_high"]].to_numpy()[0]
     np.testing.assert_allclose(ends, np.quantile(draws[1, 1], [0.025, 0.975]))
@@ -124,11 +124,11 @@ def test_undefined_metric_is_null_and_leaves_the_others_alone(tmp_path):
     path = write_scores(tmp_path / "s")
     file = files.open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
-    arrays["value/ece"][1, 0] = np.nan
-    arrays["draws/ece"][1, 0] = np.nan
+    arrays["value/brier"][1, 0] = np.nan
+    arrays["draws/brier"][1, 0] = np.nan
     files.write_arrays(path, arrays, files.array_facts(file))
     metrics, comparisons = run(tmp_path, path)
-    row = metrics.query("strategy == 'random-seed0' and subset == 'all' and metric == 'ece'")
+    row = metrics.query("strategy == 'random-seed0' and subset == 'all' and metric == 'brier'")
     assert row[["value", "ci_low", "ci_high"]].isna().all(axis=None)
     missing = comparisons[["delta", "ci_low", "ci_high", "p", "p_adjusted"]].isna()
     assert missing.to_numpy().sum(axis=0).tolist() == [1] * 5
@@ -146,12 +146,12 @@ def test_what_cannot_be_detected_is_left_empty(tmp_path):
     path = write_scores(tmp_path / "s")
     file = files.open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
-    arrays["draws/ece"][:] = np.nan
+    arrays["draws/brier"][:] = np.nan
     files.write_arrays(path, arrays, files.array_facts(file))
     run(tmp_path, path)
     with (tmp_path / "detectable.csv").open() as lines:
         found = {row["metric"]: row["minimum_detectable"] for row in csv.DictReader(lines)}
-    assert found.pop("ece") == ""
+    assert found.pop("brier") == ""
     assert all(map(float, found.values()))
 
 
@@ -191,7 +191,7 @@ def test_stage_needs_neither_torch_nor_transformers():
 
 def with_images(path, images, values=None):
     """Write scores of a subset of that many images; with one, every resample is the sample."""
-    write_scores(path, metrics=("accuracy", "ece"))
+    write_scores(path, metrics=("accuracy", "brier"))
     file = files.open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     if values is not None:

@@ -63,7 +63,7 @@ def compared(tmp_path, *studies):
         return list(csv.DictReader(file)), (folder / "comparison.html").read_text()
 
 
-def case(rows, effect, strategy=None, metric="ece"):
+def case(rows, effect, strategy=None, metric="ece_debiased"):
     found = [row for row in rows if (row["effect"], row["metric"]) == (effect, metric)]
     return next(row for row in found if strategy in (None, row["strategy"]))
 
@@ -79,7 +79,7 @@ def test_known_interactions_are_found(tmp_path):
     slope = case(rows, "slope over alpha")
     assert float(slope["interaction"]) == pytest.approx(0.03)
     assert float(slope["p_adjusted"]) < 0.05
-    assert "slope over alpha of ECE differs in 1 of 1 cases" in page
+    assert "slope over alpha of Debiased ECE differs in 1 of 1 cases" in page
     assert "paired on the same images" in page
     paper = (tmp_path / "out" / "interactions.tex").read_text()
     assert paper.count("slope over alpha & ") == len(METRICS)

@@ -252,12 +252,14 @@ def drawings(measured, compared, results):
     """Draw each kind of figure once."""
     looks = style.styles(measured)
     pool = pooling.pool_seeds
-    yield budget.draw(pool(pooling.headline(measured, ["ece"]), looks), looks, "ece")
+    yield budget.draw(
+        pool(pooling.headline(measured, ["ece_debiased"]), looks), looks, "ece_debiased"
+    )
     yield sweep.draw(pooling.headline(measured, sweep.METRICS), "alpha")
-    both = pool(pooling.headline(measured, ["accuracy", "ece"]), looks)
+    both = pool(pooling.headline(measured, ["accuracy", "ece_debiased"]), looks)
     yield pareto.draw(pareto.trade_off(both), looks)
-    deltas = pool(pooling.headline(compared, ["ece"]), looks, column="delta")
-    yield forest.draw(pooling.pruned(deltas), looks, "ece")
+    deltas = pool(pooling.headline(compared, ["ece_debiased"]), looks, column="delta")
+    yield forest.draw(pooling.pruned(deltas), looks, "ece_debiased")
     cells = cell_selection.catalogue(sorted(results.glob("*/toy-pope/*/*/predictions.parquet")))
     chosen = cell_selection.representatives(cells)
     chosen = chosen[

@@ -81,7 +81,7 @@ def test_findings_count_what_the_comparisons_say(table):
     for finding, task in zip(first_page_text.findings(table), pooling.tasks(table), strict=True):
         sentence = " ".join(finding["sentences"])
         ece = pooling.pruned(pooling.of_task(table, task))
-        ece = ece[ece["metric"] == "ece"]
+        ece = ece[ece["metric"] == "ece_debiased"]
         higher = sum(row.p_adjusted < 0.05 and row.delta > 0 for row in ece.itertuples(index=False))
         lower = sum(row.p_adjusted < 0.05 and row.delta < 0 for row in ece.itertuples(index=False))
         unclear = len(ece) - higher - lower

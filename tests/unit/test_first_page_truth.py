@@ -110,7 +110,9 @@ def page(tmp_path_factory):
     scores = sorted(folder.glob("scores/*/*.safetensors"))
     run(compare, scores=scores, folder=folder)
     explain(folder, folder / "tables")
-    stated = [expectation(truth, metric) for truth in TRUTHS for metric in ("ece", "accuracy")]
+    stated = [
+        expectation(truth, metric) for truth in TRUTHS for metric in ("ece_debiased", "accuracy")
+    ]
     (folder / "claims.yaml").write_text(yaml.safe_dump(stated))
     run(claims, claims=folder / "claims.yaml", scores=scores, output=folder / "claims.json")
     return write_first_page(folder, folder)
@@ -133,7 +135,7 @@ def test_a_calibrated_model_is_told_apart_in_nothing(page):
     assert said.count(nothing) == 3  # ECE, accuracy, overconfidence
     assert ALONE not in said
     assert said.count("not distinguishable from the unpruned model's") == 2
-    assert verdict(page, "calibrated", "ece").endswith("inconclusive")
+    assert verdict(page, "calibrated", "ece_debiased").endswith("inconclusive")
     assert verdict(page, "calibrated", "accuracy").endswith("inconclusive")
 
 
@@ -144,7 +146,7 @@ def test_overconfidence_is_named_and_not_blamed_on_accuracy(page):
     assert f"{OVER} is higher in 2, lower in 0 and not distinguishable in 0." in said
     assert f"Of the 2 with higher ECE, 2 rise more and 0 less than {ALONE}; 0 are not" in said
     assert "above the unpruned model's: " in said
-    assert verdict(page, "overconfident", "ece").endswith("supported")
+    assert verdict(page, "overconfident", "ece_debiased").endswith("supported")
 
 
 def test_a_loss_of_accuracy_alone_is_called_so(page):
@@ -162,7 +164,7 @@ def test_confidence_that_falls_with_accuracy_is_no_miscalibration(page):
     assert "Accuracy is higher in 0, lower in 2 and not distinguishable in 0." in said
     assert f"{OVER} is higher in 0, lower in 0 and not distinguishable in 2." in said
     assert ALONE not in said
-    assert verdict(page, "fitting", "ece").endswith("inconclusive")
+    assert verdict(page, "fitting", "ece_debiased").endswith("inconclusive")
 
 
 def test_marks_of_the_table_agree_with_the_words(page):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunecal.calibration.constants import BIN_COUNTS
 
@@ -35,6 +35,10 @@ class Metric:
         higher_is_better: None where neither direction is better.
         source: where the definition comes from.
         function: the public function for arrays, in `prunecal.calibration`; empty if there is none.
+        interval: how its interval is made of the resamples. "non-negative" is the percentile
+            interval cut at 0; None where no interval of it covers as it should.
+        test: how differences from the unpruned model get their interval; None where they get
+            neither interval nor p-value.
     """
 
     key: str
@@ -45,6 +49,8 @@ class Metric:
     higher_is_better: bool | None = None
     source: str = ""
     function: str = ""
+    interval: Literal["percentile", "non-negative"] | None = "percentile"
+    test: Literal["percentile", "normal"] | None = "percentile"
 
     @property
     def label_with_unit(self) -> str:
@@ -71,6 +77,11 @@ class Metric:
 GUO = "Guo et al., arXiv 1706.04599"
 GEIFMAN = "Geifman et al., arXiv 1805.08206"
 MURPHY = "Murphy, A New Vector Partition of the Probability Score, 1973"
+
+# Binned and smoothed calibration errors are means of absolute values, so noise adds to them, and a
+# resample has noise of its own on top: no percentile interval of theirs covers a small true error.
+BIASED: dict[str, Any] = {"interval": None, "test": None}
+DEBIASED: dict[str, Any] = {"interval": "non-negative", "test": "normal"}
 
 CATALOGUE: dict[str, Metric] = {
     metric.key: metric
@@ -103,6 +114,7 @@ CATALOGUE: dict[str, Metric] = {
             higher_is_better=False,
             source=f"{GUO}, equation 3",
             function="expected_calibration_error",
+            **BIASED,
         ),
         Metric(
             "ece_over",
@@ -110,6 +122,7 @@ CATALOGUE: dict[str, Metric] = {
             "The part of ECE from bins in which mean confidence is above accuracy.",
             "Σ_b (n_b / n) max(c_b − a_b, 0)",
             higher_is_better=False,
+            **BIASED,
         ),
         Metric(
             "ece_under",
@@ -117,10 +130,11 @@ CATALOGUE: dict[str, Metric] = {
             "The part of ECE from bins in which mean confidence is below accuracy.",
             "Σ_b (n_b / n) max(a_b − c_b, 0)",
             higher_is_better=False,
+            **BIASED,
         ),
         Metric(
             "ece_debiased",
-            "ECE, debiased",
+            "Debiased ECE",
             "ECE less what the sampling noise of each bin's mean gap adds to it in expectation; "
             "it can fall below 0.",
             "Σ_b (n_b / n) (2 g_b − E|N(g_b, s_b²)|), g_b = |a_b − c_b|, s_b the standard error "
@@ -128,6 +142,7 @@ CATALOGUE: dict[str, Metric] = {
             "times that in a resample",
             higher_is_better=False,
             source="Kumar et al., arXiv 1909.10155, section 5, in closed form",
+            **DEBIASED,
         ),
         *(
             Metric(
@@ -135,11 +150,19 @@ CATALOGUE: dict[str, Metric] = {
                 f"ECE in {count} bins",
                 f"ECE over {count} equal-width bins.",
                 source=f"{GUO}, equation 3",
+                **BIASED,
             )
             for count in BIN_COUNTS
         ),
-        Metric("ece_yes", "ECE where it says yes", "ECE over the questions answered with Yes."),
-        Metric("ece_no", "ECE where it says no", "ECE over the questions answered with No."),
+        Metric(
+            "ece_yes",
+            "ECE where it says yes",
+            "ECE over the questions answered with Yes.",
+            **BIASED,
+        ),
+        Metric(
+            "ece_no", "ECE where it says no", "ECE over the questions answered with No.", **BIASED
+        ),
         Metric(
             "ece_temperature",
             "ECE after temperature scaling",
@@ -147,6 +170,7 @@ CATALOGUE: dict[str, Metric] = {
             "temperature fitted on the other half, mean over several splits into halves.",
             higher_is_better=False,
             source=f"{GUO}, section 4.2",
+            **DEBIASED,
         ),
         Metric(
             "ece_temperature_transfer",
@@ -154,6 +178,7 @@ CATALOGUE: dict[str, Metric] = {
             "As ECE after temperature scaling, but with the temperatures fitted to the unpruned "
             "model: what a recalibrated model has when it is pruned afterwards.",
             higher_is_better=False,
+            **DEBIASED,
         ),
         Metric(
             "temperature",
@@ -164,6 +189,7 @@ CATALOGUE: dict[str, Metric] = {
             "argmin_T Σ −log softmax(logits / T)[label]",
             source=f"{GUO}, section 4.2",
             function="temperature",
+            test=None,
         ),
         Metric(
             "log_temperature",
@@ -181,6 +207,7 @@ CATALOGUE: dict[str, Metric] = {
             higher_is_better=False,
             source="Nixon et al., arXiv 1904.01685",
             function="adaptive_calibration_error",
+            **BIASED,
         ),
         Metric(
             "mce",
@@ -191,6 +218,7 @@ CATALOGUE: dict[str, Metric] = {
             higher_is_better=False,
             source=f"{GUO}, equation 5",
             function="maximum_calibration_error",
+            **BIASED,
         ),
         Metric(
             "smece",
@@ -201,6 +229,8 @@ CATALOGUE: dict[str, Metric] = {
             higher_is_better=False,
             source="Błasiok and Nakkiran, arXiv 2309.12236, section 4",
             function="smooth_calibration_error",
+            interval=None,
+            test="normal",
         ),
         Metric(
             "brier",
@@ -230,6 +260,7 @@ CATALOGUE: dict[str, Metric] = {
             "Σ_b (n_b / n) (c_b − a_b)²",
             higher_is_better=False,
             source=MURPHY,
+            **BIASED,
         ),
         Metric(
             "brier_resolution",

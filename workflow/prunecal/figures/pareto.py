@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-GAIN, COST = "accuracy", "ece"
+GAIN, COST = "accuracy", "ece_debiased"
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METRICS = ["accuracy", "ece", "brier", "aurc"]
+METRICS = ["accuracy", "ece_debiased", "brier", "aurc"]
 
 
 def main(arguments: argparse.Namespace) -> None:

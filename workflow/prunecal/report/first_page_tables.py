@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from prunecal.study.cells import Study
 
-METRICS = ["accuracy", "ece"]
+METRICS = ["accuracy", "ece_debiased"]
 VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from prunecal.study.cells import Study
 
-TOLD = ["accuracy", "ece", "overconfidence"]  # metrics of which the findings speak
+TOLD = ["accuracy", "ece_debiased", "overconfidence"]  # metrics of which the findings speak
 QUESTION = (
     "When most of an image's visual tokens are dropped to save computation, does the model's "
     "confidence still tell how likely its answer is right?"
@@ -35,7 +35,7 @@ def join(metrics: pd.DataFrame, comparisons: pd.DataFrame, matched: pd.DataFrame
     keys = ["model", "dataset", "metric", "series", "budget"]
     values = pooling.pool_seeds(pooling.headline(metrics, TOLD), looks)
     deltas = pooling.pool_seeds(pooling.headline(comparisons, TOLD), looks, column="delta")
-    rests = matched.assign(subset=pooling.HEADLINE_SUBSET, metric="ece")
+    rests = matched.assign(subset=pooling.HEADLINE_SUBSET, metric="ece_debiased")
     rests = pooling.pool_seeds(rests, looks, column="beyond")
     rests = rests.rename(columns={"p_adjusted": "beyond_p"})
     joined = values.merge(deltas[[*keys, "delta", "p_adjusted"]], on=keys, how="left")
@@ -129,7 +129,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
     """
     statistics = study.statistics
     ece = detectable[(detectable["subset"] == pooling.HEADLINE_SUBSET)]
-    ece = ece[(ece["metric"] == "ece") & ece["minimum_detectable"].notna()]
+    ece = ece[(ece["metric"] == "ece_debiased") & ece["minimum_detectable"].notna()]
     smallest = ", ".join(
         f"{row.minimum_detectable:.3f} on {row.dataset}, {row.model}" for row in ece.itertuples()
     )
@@ -144,7 +144,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
         f"Intervals ({100 * statistics.level:g} %) come from {statistics.resamples} resamples of "
         "images, all questions of an image together. They generalise to other images like these, "
         "not to other models, trainings or data sets.",
-        f"ECE uses {statistics.bins} equal-width bins and is biased upwards in small samples, "
-        "more so in resamples: its interval may lie above its value.",
+        f"ECE uses {statistics.bins} equal-width bins. Sampling noise adds to it, which is taken "
+        "off here (debiased); the plain ECE is in the tables, without an interval.",
         "Random is shown as the mean over its seeds with their range, which is not an interval.",
     ]

@@ -21,7 +21,7 @@ from prunecal.storage import files
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ["accuracy", "ece", "brier", "aurc"]
+METRICS = ["accuracy", "ece_debiased", "ece", "brier", "aurc"]
 KEYS = ["model", "dataset", "strategy", "budget"]
 CASE = [
     "model", "dataset", "subset", "quantity", "value", "ci_low", "ci_high", "expect", "verdict",

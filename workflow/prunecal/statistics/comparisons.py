@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecal.calibration.catalogue import CATALOGUE, Metric
 from prunecal.core.errors import PrunecalError
-from prunecal.statistics.bootstrap import interval
+from prunecal.statistics.bootstrap import interval, normal_interval
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.significance import (
     FEWEST_IMAGES,
@@ -17,6 +18,7 @@ from prunecal.statistics.significance import (
 )
 from prunecal.statistics.tables import Rows
 
+MOST_UNDEFINED = 0.01  # of the resamples of a metric that is tested
 DESIGN = ("n_visual", "tokens_per_layer")  # set by the design: nothing to test
 KEYS = ("model", "dataset", "subset", "strategy", "family")
 RESERVED = {*KEYS, "budget", "metric", "value", "delta", "ci_low", "ci_high", "p", "p_adjusted"}
@@ -34,7 +36,7 @@ def columns(table: str, parameters: list[str]) -> list[str]:
 
 
 def metric_rows(scores: Scores, level: float) -> Rows:
-    """Return a row per cell, subset and metric with its percentile interval.
+    """Return a row per cell, subset and metric with its interval, see `Metric.interval`.
 
     One image gives no interval. Where all or no answers are right, the resamples of accuracy cannot
     vary; its interval then reaches to the share of images that could, by chance, all be without (or
@@ -45,7 +47,7 @@ def metric_rows(scores: Scores, level: float) -> Rows:
     images = _images(scores)
     for metric in scores.facts["metrics"]:
         value = scores.value(metric)
-        low, high = _interval(value, scores.draws(metric), level, images)
+        low, high = _interval(value, scores.draws(metric), level, images, _metric(metric).interval)
         if metric == "accuracy":
             bound = ((1 - level) / 2) ** (1 / images)
             low = np.where((value == 1) & (images > 1), bound, low)
@@ -65,7 +67,8 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
     `p` is the p-value of the difference alone, `p_adjusted` that within its family of tests: all
     strategies and budgets of one model, data set, metric and subset (see `step_down`). The family
     of subset "all" is the primary one; those of other subsets are exploratory. One image gives no
-    interval, and fewer than `FEWEST_IMAGES` give no p-values.
+    interval, and fewer than `FEWEST_IMAGES` give no p-values, nor does a metric whose `Metric.test`
+    is None or which more than 1 % of the resamples leave undefined.
     """
     rows = []
     images = _images(scores)
@@ -75,10 +78,15 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
             continue
         value, draws = scores.value(metric), _differences(scores, metric)
         delta = value - value[scores.reference]
-        low, high = _interval(delta, draws, level, images)
+        kind = _metric(metric).test
+        low, high = _interval(delta, draws, level, images, kind)
         p, adjusted = np.full((2, *delta.shape), np.nan)
-        for subset in np.flatnonzero(images >= FEWEST_IMAGES):
-            family = delta[pruned, subset], draws[pruned, subset]
+        # a metric that many resamples leave undefined (a fitted temperature at its limit) is not
+        # tested: what they would have shown is not known
+        undefined = np.isnan(draws).mean(axis=-1) > MOST_UNDEFINED
+        for subset in np.flatnonzero(images >= FEWEST_IMAGES) if kind else ():
+            tested = np.where(undefined[:, subset], np.nan, delta[:, subset])
+            family = tested[pruned], draws[pruned, subset]
             p[pruned, subset] = unadjusted_p(*family)
             adjusted[pruned, subset] = step_down(*family)
         numbers = {"delta": delta, "ci_low": low, "ci_high": high, "p": p, "p_adjusted": adjusted}
@@ -100,7 +108,7 @@ def detectable_rows(scores: Scores) -> Rows:
     """
     rows = []
     for metric in scores.facts["metrics"]:
-        if metric in DESIGN:
+        if metric in DESIGN or not _metric(metric).test:
             continue
         draws = np.delete(_differences(scores, metric), scores.reference, axis=0)
         sizes = {
@@ -144,13 +152,27 @@ def _images(scores: Scores) -> NDArray:
     return np.array([subset["n_images"] for subset in scores.subsets])
 
 
-def _interval(value: NDArray, draws: NDArray, level: float, images: NDArray) -> NDArray:
-    """Return the percentile interval of [cells, subsets]; none where a subset has one image.
+def _metric(key: str) -> Metric:
+    """Return what the catalogue says of a metric; one of a newer or older study is like a mean."""
+    return CATALOGUE.get(key, Metric(key, key, ""))
+
+
+def _interval(
+    value: NDArray, draws: NDArray, level: float, images: NDArray, kind: str | None
+) -> NDArray:
+    """Return the interval of [cells, subsets]; none where a subset has one image or `kind` is None.
 
     Draws are float32: an end that differs from the value by less than their rounding is the value.
     """
-    ends = interval(draws, level)
-    ends = np.where(np.isclose(ends, value, rtol=1e-6, atol=1e-7), value, ends)
+    if kind is None:
+        return np.full((2, *value.shape), np.nan)
+    if kind == "normal":
+        ends = normal_interval(value, draws, level)
+    else:
+        ends = interval(draws, level)
+        ends = np.where(np.isclose(ends, value, rtol=1e-6, atol=1e-7), value, ends)
+    if kind == "non-negative":
+        ends = np.maximum(ends, 0.0)
     return np.where(images > 1, ends, np.nan)
 
 

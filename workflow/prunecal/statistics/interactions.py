@@ -29,7 +29,7 @@ from prunecal.statistics.tables import Rows
 from prunecal.storage import files
 
 PRUNING = "pruning"  # the effect of a strategy at a budget
-METRICS = ("accuracy", "ece", "brier", "aurc")
+METRICS = ("accuracy", "ece_debiased", "brier", "aurc")
 COLUMNS = [
     "a", "b", "metric", "effect", "strategy", "share", "in_a", "in_b", "interaction", "ci_low",
     "ci_high", "p", "p_adjusted", "paired",

@@ -17,7 +17,7 @@ TABLES = "9. Tables"
 
 BUDGET_FIGURES = {  # metric: category
     "accuracy": HEADLINE,
-    "ece": HEADLINE,
+    "ece_debiased": HEADLINE,
     "brier": CALIBRATION,
     "aurc": SELECTIVE,
 }
@@ -56,7 +56,7 @@ def report_items(paths: Paths) -> list[str]:
     return [
         *(f"{figures}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
         *(f"{figures}/sweep_{parameter}.svg" for parameter in design.swept_parameters()),
-        *(f"{figures}/{name}.svg" for name in ("pareto", "forest_ece", "risk_coverage")),
+        *(f"{figures}/{name}.svg" for name in ("pareto", "forest_ece_debiased", "risk_coverage")),
         *(f"{figures}/reliability_{model}_{dataset}.svg" for model, dataset in design.pairs),
         *(f"{figures}/kept_tokens_{model}_{dataset}.svg" for model, dataset in design.pairs),
         *(f"{figures}/learning_curve_{model}.svg" for model in design.trained),
