@@ -153,8 +153,8 @@ def test_bad_input_is_refused_with_the_name_of_what_is_wrong(inputs):
         "budget 2.5 is not a whole number": ("scope", features, saliency, 2.5, {}),
         "features have shape": ("scope", features[0], saliency, 4, {}),
         r"saliency has shape \[5, 36\]": ("scope", features, saliency[:, 1:], 4, {}),
-        "saliency of image 2 hold": ("saliency", features, broken, 4, {}),
-        "features of image ü hold": ("scope", infinite, saliency, 4, {"image_ids": IDS}),
+        "image 2 has NaN or infinite saliency": ("saliency", features, broken, 4, {}),
+        "image ü has NaN or infinite feat": ("scope", infinite, saliency, 4, {"image_ids": IDS}),
         "2 image_ids for 5 images": ("random", features, saliency, 4, {"image_ids": IDS[:2]}),
     }.items():  # fmt: skip
         strategy, *arguments, params = call

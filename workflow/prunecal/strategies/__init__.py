@@ -188,7 +188,7 @@ def _check(
             image = finite.logical_not().nonzero()[0].item()
             which = image if image_ids is None else image_ids[image]
             raise PrunecalError(
-                f"{strategy}: {name} of image {which} contain NaN or infinity; delete "
+                f"{strategy}: image {which} has NaN or infinite {name}; delete "
                 "features.safetensors and run snakemake again"
             )
     return budget
