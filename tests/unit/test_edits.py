@@ -93,6 +93,8 @@ def module_of(name):
         ("caching/cell_store.py", "[:32]", "[:33]"),
         ("sources/hub.py", "def fetch(", "ANOTHER = 1\n\n\ndef fetch("),
         ("sources/image_files.py", "cannot be decoded", "could not be decoded"),
+        ("sources/model_folder.py", 'yield path, "is missing"', 'yield path, "is gone"'),
+        ("datasets/__init__.py", "give each some text", "give each a text"),
         ("encode.py", 'what="encode"', 'what="encoding"'),
         ("encode.py", '"encoded %d images into %s"', '"%d images became %s"'),
         ("encode.py", 'help="images.parquet"', 'help="the images"'),

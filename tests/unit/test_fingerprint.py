@@ -74,7 +74,23 @@ if __name__ == "__main__":
     parser.add_argument("--x", type=int, default=1, help="a number")
     run(parser.parse_args().x)
 ''',
-    "helper": "def half(x):\n    from pack.lazy import TWO\n\n    return x / TWO\n",
+    "helper": """def half(x):
+    from pack.lazy import TWO
+
+    if fault(x):
+        raise ValueError(fault(x))
+    return x / TWO if default() == "a" else x
+
+
+def fault(x):
+    if x % 2:
+        return f"{x} is odd"
+    return None
+
+
+def default():
+    return "a"
+""",
     "lazy": "TWO = 2\nTHREE = 3\nSIX = TWO * THREE\n\n\ndef other():\n    return SIX\n",
     "deep": """from dataclasses import dataclass
 
@@ -174,6 +190,7 @@ def change(path, old, new):
         ("deep", "return 1", "return 2"),
         ("lazy", "THREE = 3", "THREE = 4"),
         ("core/errors", "200", "100"),
+        ("helper", 'return f"{x} is odd"', 'return "odd"'),
         ("imported", "X = 1", "X = 2"),
     ],
 )  # fmt: skip
@@ -209,6 +226,8 @@ def test_a_touched_file_keeps_the_digest(package):
         ("stage", "return items", "return list(items)[1:]"),
         ("helper", "/ TWO", "// TWO"),
         ("lazy", "TWO = 2", "TWO = 2.0"),
+        ("helper", 'return "a"', 'return "b"'),
+        ("helper", "if x % 2:", "if x % 3:"),
         ("deep", "Field(2.0", "Field(3.0"),
         ("deep", "factor: float", "factor: int"),
         ("deep", "class Params(BaseModel):", "class Params(BaseModel, frozen=True):"),
