@@ -227,8 +227,8 @@ def test_half_precision_gives_float32_logits_near_the_float32_ones(folder, llava
             100,
             "has 576 visual tokens per image but the config says visual_tokens: 100; correct",
         ),
-        ({"vision_feature_select_strategy": "full"}, N, "with strategy 'full'.*take another model"),
-        ({"vision_feature_layer": [-2, -5]}, N, r"from layer \[-2, -5\].*take another model"),
+        ({"vision_feature_select_strategy": "full"}, N, "with strategy 'full'.*use another model"),
+        ({"vision_feature_layer": [-2, -5]}, N, r"from layer \[-2, -5\].*use another model"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(
