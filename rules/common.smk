@@ -128,9 +128,8 @@ def local_inputs(paths):
     try:
         return local_files(paths)
     except PrunecalError as error:
-        sys.exit(
-            f"PrunecalError: {error}"
-        )  # else Snakemake adds where it called this function
+        # at once: Snakemake would add where it called this function
+        sys.exit(f"PrunecalError: {error}")
 
 
 def report_files(wildcards):

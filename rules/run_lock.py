@@ -12,19 +12,18 @@ def lock(folder: Path) -> bool:
     """Lock a folder until this process ends.
 
     Returns:
-        Whether it is locked; some network file systems lock no folders.
+        Whether it is locked: some network file systems lock no folders, and of one that cannot be
+        made the jobs say so.
 
     Raises:
         BlockingIOError: another process holds the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)  # stays open, and the lock with it
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
         raise
     except OSError:
-        os.close(descriptor)
         return False
-    return True  # the file stays open, and the lock with it
+    return True

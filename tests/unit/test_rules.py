@@ -59,3 +59,8 @@ def test_a_folder_is_locked_against_other_processes_until_its_holder_ends(tmp_pa
             run_lock.lock(folder)
         one.kill()
     assert run_lock.lock(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_left_to_the_jobs(tmp_path):
+    (tmp_path / "file").touch()
+    assert not run_lock.lock(tmp_path / "file" / "results")

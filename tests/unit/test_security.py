@@ -262,7 +262,9 @@ def test_an_image_outside_the_folder_of_images_is_not_read(tmp_path, place):
 def test_an_image_whose_links_lead_in_a_circle_is_missing(tmp_path):
     params = poll(tmp_path, "circle.jpg")
     (tmp_path / "images" / "circle.jpg").symlink_to("circle.jpg")
-    with pytest.raises(PrunecalError, match=r"circle\.jpg is a link to circle\.jpg, which does not exist"):
+    with pytest.raises(
+        PrunecalError, match=r"circle\.jpg is a link to circle\.jpg, which does not exist"
+    ):
         pope.load(params)
 
 
