@@ -142,7 +142,7 @@ def test_weights_are_checked_wherever_they_lie_and_a_repair_has_them_described_a
     damage(place / name)
     assert unfit(results, place) == [place / name]
     with pytest.raises(
-        PrunecalError, match="1 damaged files: `s repair` removes them, `s` makes them"
+        PrunecalError, match="1 (damaged files: `s repair` removes|files of models .* restore them)"
     ):
         verify.main(arguments(results, place))
     verify.main(arguments(results, place, repair=True))

@@ -129,14 +129,20 @@ def main(arguments: argparse.Namespace) -> None:
     command = arguments.command
     for remark in lineage.version_remarks(results):
         cli.log.warning("%s; `%s repair_versions` removes those of other versions", remark, command)
+    own = [path for _, path, _ in unfit if results not in path.parents]  # the user's, the Hub's
     faults = [
         f"{count} {kind} files: `{command} {target}` removes them, `{command}` makes them again"
         for count, kind, target in (
-            (len(damaged) + len(unfit), "damaged", "repair"),
+            (len(damaged) + len(unfit) - len(own), "damaged", "repair"),
             (len(old), "outdated", "repair_outdated"),
         )
         if count
     ]
+    if own:
+        faults.append(
+            f"{len(own)} files of models that no manifest describes: restore them, or have them "
+            f"described or fetched again by `{command} repair` and then `{command}`"
+        )
     if faults:
         raise PrunecalError("; ".join(faults))
     cli.log.info("0 damaged files")
