@@ -46,8 +46,11 @@ def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple
             continue  # it is on the list of damaged files
         described, name = files.read_object(manifest), manifest.parent.name
         source = {key: described[key] for key in ("repo", "revision", "train") if key in described}
+        if not source and name not in local:
+            cli.log.info("the weights of %s are not checked: no model of this study", name)
+            continue
         try:
-            place = weights.folder(source or {"path": local.get(name)}, manifest.parent / "weights")
+            place = weights.folder(source or {"path": local[name]}, manifest.parent / "weights")
         except PrunecalError as error:
             cli.log.info("the weights of %s are not checked: %s", name, error)
             continue
