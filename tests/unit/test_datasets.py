@@ -524,7 +524,7 @@ def test_pipes_devices_folders_and_dangling_links_are_named_at_once(tmp_path, le
     (tmp_path / f"{letter}.png").unlink()
     kinds_of_no_file(tmp_path / f"{letter}.png")
     if letter in "dl":  # it leads out of the folder
-        fault = "which lies outside"
+        fault = "which is outside"
     with pytest.raises(PrunecalError, match=fault):
         pope.load(params)
 

@@ -220,13 +220,13 @@ INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.s
         ),
         (
             replaced(config__json=b'{"model_type": "llava", "auto_map": {"AutoModel": "m.M"}}'),
-            r"config.json asks for code of its own \(auto_map\); such code is never run",
+            r"config.json requires its own code \(auto_map\); such code is never run",
         ),
         (
             replaced(config__json=b'{"model_type": "llava", "text_config": {"auto_map": {}}}'),
-            "config.json asks for code of its own",
+            "config.json requires its own code",
         ),
-        (replaced(tokenizer_config__json=b'{"auto_map": {}}'), "tokenizer_config.json asks for"),
+        (replaced(tokenizer_config__json=b'{"auto_map": {}}'), "tokenizer_config.json requires"),
         (replaced(tokenizer__json=None), r"has no tokenizer \(tokenizer.json\); copy or"),
         (replaced(preprocessor_config__json=None), "has no image processor .*; copy or download"),
         (replaced(adapter_config__json=b"{}"), "holds an adapter .* merged into"),

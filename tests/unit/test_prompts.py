@@ -34,5 +34,5 @@ def test_an_unknown_template_is_refused_with_the_nearest_one():
 
 
 def test_a_second_image_placeholder_is_refused():
-    with pytest.raises(PrunecalError, match="holds <image>"):
+    with pytest.raises(PrunecalError, match="contains <image>"):
         conversation("vicuna_v1", "What is <image>?")

@@ -197,7 +197,7 @@ CODED = [
 @pytest.mark.parametrize(("name", "key"), CODED)
 def test_a_models_own_code_is_refused_unread(folder, tmp_path, name, key):
     add_code(folder, tmp_path / "mark", name, key)
-    assert f"{name} asks for code of its own (auto_map)" in stage({"path": str(folder)}, tmp_path)
+    assert f"{name} requires its own code (auto_map)" in stage({"path": str(folder)}, tmp_path)
     assert not (tmp_path / "mark").exists()
 
 

@@ -211,7 +211,7 @@ FRESH = {
 def test_no_stage_loads_a_model_that_is_not_its_manifests(study, spoil):
     spoil(study)
     features = study.root / "features.safetensors"
-    named = f"{AFTER[spoil]}.*: the model is not the one that .*manifest.json describes"
+    named = f"{AFTER[spoil]}.*: the model is not the one in .*manifest.json"
     with pytest.raises(PrunecalError, match=named):
         study.infer()
     features.unlink()

@@ -101,7 +101,7 @@ class Job:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Compute or fetch the cells of a job; one that fails does not stop the others."""
+    """Compute or fetch the cells of a job; a failed cell does not stop the others."""
     job, cells, failed = Job(arguments), json.loads(arguments.cells), {}
     for cell in cli.progress(cells, total=len(cells), what="infer", unit="cell"):
         name = f"{cell['strategy']}/{cell['budget']}"

@@ -62,7 +62,7 @@ def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple
 
 
 def other_data(results: Path, study: Study, damaged: Collection[Path]) -> Iterator[Foreign]:
-    """Yield the data sets whose local files are others than those that were read."""
+    """Yield the data sets whose local files differ from those that were read."""
     for dataset in study.datasets:
         questions = results / "datasets" / dataset.name / "questions.parquet"
         loader = plugins.load("datasets", dataset.loader)

@@ -180,7 +180,7 @@ class _Walk:
             self._follow(f"{star.removesuffix('.*')}.{name}")
 
     def _follow(self, dotted: str) -> None:
-        """Reach what a dotted name in full stands for."""
+        """Reach what a full dotted name refers to."""
         if not (parts := self._imports(dotted)) or _is_plumbing(parts[0]):
             return
         module, *names = parts

@@ -31,7 +31,7 @@ STORED_BELOW = ".cells/*/*/provenance.json"
 
 
 class Foreign(NamedTuple):
-    """An undamaged file that this checkout would not have made from what lies beside it."""
+    """An undamaged file that this checkout would not have made from the files around it."""
 
     path: Path
     reason: str

@@ -25,7 +25,7 @@ SCORES = "scores"  # the folder of score files, in a study's folder
 
 
 def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[Foreign]:
-    """Yield the files whose sources have changed since, and those that were made from such files.
+    """Yield the files whose sources have changed since, and files made from these.
 
     Tables and score files that do not say from what they were made are named as well.
 
@@ -69,7 +69,7 @@ def _needs_sources(path: Path, results: Path) -> bool:
 
 
 def _differs(source: Path, digest: str) -> bool:
-    """Tell whether a source has another content; one that is not there is not compared."""
+    """Return whether the content of a source differs; a missing source is not compared."""
     return source.is_file() and (files.recorded(source) or file_digest(source)) != digest
 
 

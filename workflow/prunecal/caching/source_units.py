@@ -76,7 +76,7 @@ class Module:
         self.stars |= {self.bindings.pop("*")} if "*" in self.bindings else set()
 
     def units(self, name: str) -> list[Unit]:
-        """Return what a name stands for: several units if it is defined more than once."""
+        """Return the units that a name refers to: several if it is defined more than once."""
         if name not in self._units:
             self._units[name] = [self._unit(node) for node in self.nodes[name]]
         return self._units[name]
@@ -110,7 +110,7 @@ class Module:
                 self.nodes.setdefault(f"{node.name}.{one.name}", []).append(one)
 
     def _add_statement(self, node: ast.AST) -> None:
-        """Note a statement under a name of its own and under all names that it defines."""
+        """Record a statement under its own name and under all names that it defines."""
         names = [f"statement {sum(name.startswith('statement ') for name in self.nodes)}"]
         for one in ast.walk(node):
             if isinstance(one, ast.Import | ast.ImportFrom):

@@ -120,7 +120,7 @@ def cross_fitted_ece(
 
 
 def _nodes(fitted: NDArray, defined: NDArray) -> Iterator[tuple[float, NDArray]]:
-    """Yield temperatures, and the weightings for which each stands, int [some of R]."""
+    """Yield temperatures, each with the weightings that it belongs to, int [some of R]."""
     draws = np.flatnonzero(defined)
     if not len(draws):
         return

@@ -76,7 +76,7 @@ BINNED = (
     "ece", "ece_over", "ece_under", "mce", "brier_reliability", "brier_resolution",
     "brier_uncertainty",
 )  # fmt: skip
-METRICS: dict[str, Compute] = {  # those that are no means over rows, see `Sample.means`
+METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample.means`
     **{key: partial(_binned, name=key) for key in BINNED},
     **{f"ece_{bins}_bins": partial(Sample.ece_in, bins=bins) for bins in BIN_COUNTS},
     "ece_yes": partial(Sample.ece_of, group="yes"),

@@ -115,7 +115,7 @@ class _Kernel(NamedTuple):
     points: int
     spectrum: NDArray  # of the kernel, centred on 0, period 2 * (points - 1)
     left: NDArray  # grid index left of each position of evaluation
-    part: NDArray  # how far between its two grid points a position of evaluation lies
+    part: NDArray  # position of an evaluation point between its two grid points
     total: NDArray  # [points]: what a unit mass at a grid point adds to all positions together
 
     def absolute_sum(self, spectrum: NDArray) -> NDArray:

@@ -58,7 +58,7 @@ class _Formatter(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """A log file whose disk may fill up: the stage then goes on without it and says so once."""
+    """A log file; if the disk is full, the stage continues without it, after one warning."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
         error = sys.exception()

@@ -1,4 +1,4 @@
-"""What is never written down: tokens, passwords in addresses, and where the user's home lies."""
+"""Redact what must never be written: tokens, passwords in addresses, the home folder."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 SHORTEST = 8  # characters; a shorter value of those is no token, and may be part of any word
-HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")  # also one that the Hub's client found in a file
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")  # also one that the Hub's client read from a file
 # The rest of an address: no white space, and a quote only where no text could end with it; bounded,
 # so that a long text takes no long time.
 REST = r"""(?:\\.|[^\s"'<>\\]|["'](?![\s,;:)\]}]|$)){0,1000}"""
@@ -57,7 +57,7 @@ def expanded(path: Path) -> Path:
 
 
 def _homes() -> list[str]:
-    """List the home folder's path, as it is given and as it is; none that is a root."""
+    """List the home folder's path, as configured and resolved, unless it is a root."""
     try:
         home = Path.home()
     except RuntimeError:  # this user has none

@@ -92,7 +92,7 @@ def check(name: str, questions: pd.DataFrame) -> None:
         first = int((questions["question_id"] == repeated_id).to_numpy().argmax())
         raise PrunecalError(
             f"{name}: row {row} repeats question id {brief(repeated_id)} of row {first}; "
-            f"give every question an id of its own"
+            f"give every question its own id"
         )
 
 

@@ -113,7 +113,7 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def content_digest(files: Iterable[Path]) -> str:
-    """Fingerprint files by their names and bytes, wherever they lie.
+    """Fingerprint files by their names and bytes, wherever they are.
 
     Raises:
         PrunecalError: a file is not there, is no regular file or cannot be read.

@@ -143,7 +143,7 @@ def _refuse_other_picture(
     if one.size != other.size or one.tobytes() != other.tobytes():
         raise PrunecalError(
             f"{where} row {number} has another image than earlier rows under the name "
-            f"{brief(image_id)}; give each image a name of its own"
+            f"{brief(image_id)}; give each image its own name"
         )
 
 
@@ -203,7 +203,7 @@ def _question_files(questions: Path | list[Path]) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where each line stands and its JSON object; a line ends at a line feed alone."""
+    """Yield the location and the JSON object of each line; only a line feed ends a line."""
     check_file(path, "give `questions:` POPE's original files")
     try:
         with reading(path):

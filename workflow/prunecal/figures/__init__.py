@@ -1,1 +1,1 @@
-"""Figures and tables: one kind to a file, each with a function that computes and one that draws."""
+"""Figures: one kind per file, each with a function that computes and one that draws."""

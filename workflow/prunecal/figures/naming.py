@@ -70,7 +70,7 @@ def parameter_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def parameters_of(row: Mapping[str, Any], columns: list[str]) -> dict[str, Any]:
-    """Return the parameters that a row's strategy has: those that are not missing."""
+    """Return the parameters of a row's strategy, without missing values."""
     present = {key: row[key] for key in columns}
     return {key: value for key, value in present.items() if value is not None and value == value}
 

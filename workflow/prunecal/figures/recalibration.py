@@ -1,4 +1,4 @@
-"""ECE as it is, after temperature scaling, and at the unpruned model's temperature."""
+"""ECE before and after temperature scaling, and at the unpruned model's temperature."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGES = {  # label, colour and marker of each metric
-    "ece": ("as it is", "#000000", "o"),
+    "ece": ("without recalibration", "#000000", "o"),
     "ece_temperature_transfer": ("at the unpruned model's temperature", "#e69f00", "s"),
-    "ece_temperature": ("after temperature scaling of its own", "#0072b2", "D"),
+    "ece_temperature": ("after its own temperature scaling", "#0072b2", "D"),
 }
 
 KEPT = {"ece_temperature": "own", "ece_temperature_transfer": "unpruned's"}

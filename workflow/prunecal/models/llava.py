@@ -139,7 +139,7 @@ class Llava:
             ids = self._ids(text, answer=option)
             if ids[: len(prompt)] != prompt or len(ids) == len(prompt):
                 raise PrunecalError(
-                    f"the option {option!r} does not begin with a token of its own after the "
+                    f"the option {option!r} does not begin with its own token after the "
                     f"prompt of {text!r}; use other options"
                 )
             first.append(ids[len(prompt)])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from prunecal.study.cells import Study
 
-TOLD = ["accuracy", "ece_debiased", "overconfidence"]  # metrics of which the findings speak
+TOLD = ["accuracy", "ece_debiased", "overconfidence"]  # metrics that the findings mention
 QUESTION = (
     "When most of an image's visual tokens are dropped to save computation, does the model's "
     "confidence still tell how likely its answer is right?"

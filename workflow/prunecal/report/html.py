@@ -96,5 +96,5 @@ def _paragraph(text: str) -> Markup:
 
 
 def _inline(text: str) -> Markup:
-    """Set what stands between backticks as code; the rest is escaped."""
+    """Format text between backticks as code; escape everything else."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split())))))

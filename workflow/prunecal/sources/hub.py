@@ -155,7 +155,7 @@ def _has_the_content_of_its_name(path: Path) -> bool:
         content = path.read_bytes()
         header = b"blob %d\0" % len(content)
         return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == name
-    return True  # a mirror that names files otherwise tells no checksum
+    return True  # a mirror with other file names has no checksum
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -34,7 +34,7 @@ def describe(
     source: Mapping[str, Any],
     digest: Callable[[Path], str] = file_digest,
 ) -> dict[str, Any]:
-    """Return the manifest of a model folder, the same wherever the folder lies.
+    """Return the manifest of a model folder, which does not depend on the folder's location.
 
     Args:
         folder: a model in the Hub's layout, saved by `save_pretrained`.
@@ -121,7 +121,7 @@ def check(folder: Path, family: str) -> None:
     for path in (path for path in paths if path.name.endswith("config.json")):
         if "auto_map" in _keys(read_json(path)):
             raise PrunecalError(
-                f"{path} asks for code of its own (auto_map); such code is never run "
+                f"{path} requires its own code (auto_map); such code is never run "
                 f"(no trust_remote_code): use a model that transformers knows itself"
             )
     model_type = config.get("model_type") if isinstance(config, dict) else None

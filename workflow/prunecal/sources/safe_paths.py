@@ -88,7 +88,7 @@ def below(folder: Path, name: str, where: str) -> Path:
     path = folder / name
     if not is_inside(name) or real(folder) not in real(path).parents:
         raise PrunecalError(
-            f"{where} names the file {brief(name)}, which lies outside {folder}; give the name of "
+            f"{where} names the file {brief(name)}, which is outside {folder}; give the name of "
             f"a file in that folder, and put the file itself there instead of a link"
         )
     return path

@@ -84,7 +84,7 @@ def checked(
     before = {path: identity(path) for path in listed if path.is_file()}
     for path, fault in model_folder.faults(place, described, known.digest):
         raise PrunecalError(
-            f"{path} {fault}: the model is not the one that {described.path} describes; restore "
+            f"{path} {fault}: the model is not the one in {described.path}; restore "
             "the file, or run `snakemake --cores 1 repair` (with this study's --configfile, if it "
             "has one) and then `snakemake` again"
         )

@@ -1,4 +1,4 @@
-"""What a claim measures: one number per case, as it is and on every resample of images."""
+"""Contrasts that claims test: one number per case, with its replicates on resampled images."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

@@ -52,7 +52,7 @@ class Side(NamedTuple):
 
     @property
     def results(self) -> Path:
-        """Folder of the data sets and cells: the aggregates of a named study lie below it."""
+        """Folder of data sets and cells, which also contains the aggregates of a named study."""
         named = files.read_object(self.folder / "study.json").get("study")
         return self.folder.parent if named else self.folder
 

@@ -1,4 +1,4 @@
-"""Metrics of a cell, as it is and on resampled images."""
+"""Metrics of a cell, on its images and on resampled ones."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def minimum_detectable(difference: NDArray) -> NDArray:
 
 
 def smallest_margin(difference: NDArray) -> NDArray:
-    """Return the smallest margin within which equal cells are shown to lie with 80 % power.
+    """Return the smallest margin within which equal cells can be shown to lie with 80 % power.
 
     By two one-sided tests at 5 %: (z of 0.95 + z of 0.8) times the standard error, which is the
     draws' standard deviation over the last axis; NaN where fewer than two draws are defined.

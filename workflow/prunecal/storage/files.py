@@ -106,7 +106,7 @@ def _atomic(path: Path, sources: str) -> Iterator[Path]:
 
 
 def sources_of(path: Path) -> dict[Path, str]:
-    """Return the files that a file was made from and their SHA-256 then, as far as it is known."""
+    """Return the files that a file was made from, with their SHA-256 at that time, if recorded."""
     try:
         lines = checksum_file(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -242,7 +242,7 @@ def write_arrays(
     import numpy as np
     from safetensors.numpy import save_file
 
-    # the library writes a transposed or sliced array's memory as it lies, without a word
+    # the library writes the memory of a transposed or sliced array unchanged, without warning
     arrays = {name: np.asarray(values, order="C") for name, values in arrays.items()}
     _write_safetensors(save_file, path, arrays, facts, sources)
 

@@ -80,7 +80,7 @@ class _File(_Known):
     sha256: str
 
 
-# A field may be missing, which `Facts` says when it is read; one that is null is refused
+# A field may be missing, which `Facts` reports when it is read; null is refused
 ABSENT: Any = None
 
 
@@ -160,13 +160,13 @@ KINDS: dict[str, type[_Known]] = {
 
 
 def kind(path: Path | str) -> type[BaseModel]:
-    """Return the model of a file's metadata, which its name tells; any will do for other files."""
+    """Return the model of a file's metadata by the file's name; other files may hold any."""
     path = Path(path)
     return KINDS.get(path.name) or KINDS.get(path.suffix, _Known)
 
 
 class Facts(dict[str, Any]):
-    """A file's facts; one that is asked for and missing is named together with the file."""
+    """A file's metadata; reading a missing field names the field and the file."""
 
     def __init__(self, path: Path | str, given: Any):
         if not isinstance(given, dict):

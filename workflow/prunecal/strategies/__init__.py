@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Images:
-    """What a strategy is told about the images whose tokens it ranks.
+    """The images whose tokens a strategy ranks.
 
     Attributes:
         features: float32 [B, N, D], the vision tower's token features.

@@ -56,7 +56,7 @@ def coverage(features: Tensor, batch: Batch, kept: Tensor) -> Tensor:
 
 
 def rows_of_questions(batch: Batch, states: Tensor, kept: Tensor) -> Rows:
-    """Give each question a row of its own: its kept visual tokens, then its own text."""
+    """Give each question its own row: its kept visual tokens, then its text."""
     import torch
 
     from prunecal.engine.decoder import Rows

@@ -21,7 +21,7 @@ PRUNES = "before_llm"
 
 
 class Params(VisionParams):
-    """DivPrune has no settings of its own."""
+    """DivPrune has no parameters of its own."""
 
 
 def rank(images: Images, budget: int, params: Params) -> Tensor:

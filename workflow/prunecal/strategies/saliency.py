@@ -16,7 +16,7 @@ PRUNES = "before_llm"
 
 
 class Params(VisionParams):
-    """Saliency has no settings of its own."""
+    """Saliency has no parameters of its own."""
 
 
 def rank(images: Images, budget: int, params: Params) -> Tensor:

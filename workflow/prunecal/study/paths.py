@@ -1,4 +1,4 @@
-"""Where every file of a study lies, relative to the folder in which Snakemake works."""
+"""Paths of all files of a study, relative to the working directory of Snakemake."""
 
 from collections.abc import Iterable
 
@@ -32,12 +32,12 @@ class Paths:
         return f"{RESULTS}/models/{model}/manifest.json"
 
     def weights(self, model: str) -> list[str]:
-        """List the weights of a model that the workflow trains; others lie elsewhere."""
+        """List the weights of a model that the workflow trains; other weights are elsewhere."""
         trained = model in self.design.trained
         return [f"{RESULTS}/models/{model}/weights/model.safetensors"] if trained else []
 
     def weights_option(self, model: str) -> str:
-        """Return the option that tells a stage where the workflow put the weights, if it did."""
+        """Return the option that passes a stage the path of weights that the workflow trained."""
         trained = model in self.design.trained
         return f"--weights {RESULTS}/models/{model}/weights" if trained else ""
 

@@ -64,6 +64,6 @@ def conversation(template: str, text: str) -> str:
         )
     if IMAGE in text:
         raise PrunecalError(
-            f"the text {brief(text)} holds {IMAGE}, which stands for the image alone"
+            f"the text {brief(text)} contains {IMAGE}, which is reserved for the image"
         )
     return TEMPLATES[template].replace("{text}", text)

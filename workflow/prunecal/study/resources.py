@@ -15,7 +15,7 @@ from prunecal.study.settings import SLURM_KEYS, Inference
 
 MEGABYTE = 2**20
 START_MB = 2500  # Python, torch, a micro-batch on the CPU
-PER_WEIGHT_BYTE = 2.2  # bytes of main memory; float32 is twice as wide as what lies on the disk
+PER_WEIGHT_BYTE = 2.2  # bytes of main memory; float32 is twice as wide as the file
 START_MINUTES = 15  # imports and a load of weights from a slow file system
 BYTES_PER_PARAMETER = 2  # of wider ones the time is overestimated
 FLOPS_PER_SECOND = {"GPU": 20e12, "thread": 30e9}  # of old hardware

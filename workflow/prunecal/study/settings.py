@@ -69,7 +69,7 @@ def _fits(pattern: str, example: str) -> AfterValidator:
 
 
 def _home_known(path: str) -> str:
-    expanded(Path(path))  # kept as it is: the home folder's path is not written down
+    expanded(Path(path))  # kept unexpanded: the home folder's path is never written
     return path
 
 
