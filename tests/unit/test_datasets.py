@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import datasets as hf
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -534,6 +535,71 @@ def test_a_file_that_vanishes_while_it_is_read_is_named(tmp_path):
     (tmp_path / "b.png").unlink()
     with pytest.raises(PrunecalError, match=r"b.png cannot be read .No such file.*; restore"):
         list(found.images)
+
+
+def saved(folder: Path, rows: list[dict], features: dict) -> hf.Dataset:
+    """Save rows as a user of the datasets library does, in two shards."""
+    data = hf.Dataset.from_list(rows, features=hf.Features(features))
+    data.save_to_disk(folder, num_shards=2)
+    return data
+
+
+SAVED_SCIENCEQA = {
+    "image": hf.Image(),
+    "question": hf.Value("string"),
+    "choices": hf.List(hf.Value("string")),
+    "answer": hf.Value("int8"),
+    "hint": hf.Value("string"),
+    "subject": hf.Value("string"),
+}
+MALFORMED = ["{}", '{"_data_files": []}', '{"_data_files": [{"filename": "../a"}]}']
+
+
+def saved_rows() -> list[dict]:
+    rows = [scienceqa_row(question=f"Which is {number}?") for number in range(5)]
+    return [{key: row[key] for key in SAVED_SCIENCEQA} for row in rows]
+
+
+def test_a_data_set_saved_by_the_library_is_read_from_its_folder(tmp_path):
+    """As the parquet files of the same rows are; the folder's name is no pattern or address."""
+    write(tmp_path / "hub" / "test-0.parquet", saved_rows(), SCIENCEQA)
+    expected = scienceqa.load(scienceqa.Params(path=tmp_path / "hub"))
+    folder = tmp_path / "mine[1]::x"
+    saved(tmp_path / "plain", saved_rows(), SAVED_SCIENCEQA)
+    (tmp_path / "plain").rename(folder)
+    found = scienceqa.load(scienceqa.Params(path=folder))
+    pd.testing.assert_frame_equal(found.questions, expected.questions)
+    assert list(found.images) == list(expected.images)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "data-00000-of-00002.arrow", "data-00001-of-00002.arrow", "dataset_info.json", "state.json",
+    ]  # fmt: skip
+
+
+def test_of_several_saved_splits_the_one_of_the_pattern_is_read(tmp_path):
+    data = saved(tmp_path / "test", saved_rows(), SAVED_SCIENCEQA)
+    hf.DatasetDict({"test": data, "validation": data.select([0])}).save_to_disk(tmp_path / "both")
+    whole = scienceqa.load(scienceqa.Params(path=tmp_path / "both"))
+    one = scienceqa.Params(path=tmp_path / "both", files="data/validation-*.parquet")
+    assert (len(whole.questions), len(scienceqa.load(one).questions)) == (5, 1)
+    other = scienceqa.Params(path=tmp_path / "both", files="data/train-*.parquet")
+    with pytest.raises(PrunecalError, match="no split 'train' .it has: test, validation"):
+        scienceqa.load(other)
+
+
+@pytest.mark.parametrize("state", MALFORMED)
+def test_a_saved_folder_whose_list_of_files_is_malformed_is_named(tmp_path, state):
+    saved(tmp_path, saved_rows(), SAVED_SCIENCEQA)
+    (tmp_path / "state.json").write_text(state)
+    with pytest.raises(PrunecalError, match="state.json"):
+        scienceqa.load(scienceqa.Params(path=tmp_path))
+
+
+def test_a_damaged_saved_file_is_named(tmp_path):
+    saved(tmp_path, saved_rows(), SAVED_SCIENCEQA)
+    path = tmp_path / "data-00001-of-00002.arrow"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(PrunecalError, match="data-00001-of-00002.arrow"):
+        list(scienceqa.load(scienceqa.Params(path=tmp_path)).images)
 
 
 def test_a_folder_without_parquet_files_is_named(tmp_path):

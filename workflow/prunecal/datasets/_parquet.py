@@ -1,4 +1,4 @@
-"""Data sets in the Hub's layout: parquet files, from the Hub at a pinned revision or a folder."""
+"""Data sets as tables: parquet files in the Hub's layout, or a folder saved by datasets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from prunecal.core.errors import PrunecalError, cut
 from prunecal.core.parameters import LocalPath, Parameters
+from prunecal.datasets._saved import ENDING, saved_files, saved_tables
 from prunecal.sources import hub
 from prunecal.sources.safe_paths import check_file, is_inside, reading
 from prunecal.storage.checksums import file_digest
@@ -39,7 +40,9 @@ class Source(Parameters):
         None, description="repository on the Hub; the benchmark's own without a local source"
     )
     revision: str | None = Field(None, description="commit of that repository")
-    path: LocalPath | None = Field(None, description="local folder with parquet files instead")
+    path: LocalPath | None = Field(
+        None, description="local folder instead: parquet files, or saved by datasets"
+    )
     files: str = Field("data/test-*.parquet", description="which files: a pattern in that layout")
 
     @model_validator(mode="before")
@@ -71,6 +74,8 @@ def find(params: Source) -> tuple[list[Path], str]:
         _refuse_missing_parts(files, params.files)
         return files, params.revision
     flat = params.files.rpartition("/")[2]
+    if files := saved_files(params.path, flat.partition("-")[0]):
+        return files, content_digest(files)
     files = _matching(params.path, params.files) or _matching(params.path, flat)
     if not files:
         raise PrunecalError(
@@ -127,13 +132,13 @@ def content_digest(files: Iterable[Path]) -> str:
 
 
 def rows(files: list[Path], columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of parquet files, one by one, images as they are encoded.
+    """Yield the rows of parquet or Arrow files, one by one, images as they are encoded.
 
     Each file is opened by its path alone, which is never read as a pattern or an address, and
     nothing is cached.
 
     Args:
-        files: parquet files of one split, in order.
+        files: of one split, in order.
         columns: the columns to read and what they hold, see `schemas.holds`, or IMAGE, which comes
             as its file's bytes.
 
@@ -160,17 +165,23 @@ def _rows_of(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]
     import pyarrow.parquet as pq
 
     try:
+        if path.suffix == ENDING:
+            for table in saved_tables(path, BATCH):
+                _check_schema(path, table.schema, columns)
+                yield from table.select(list(columns)).to_pylist()
+            return
         with path.open("rb") as file:
-            table = pq.ParquetFile(file)
-            _check_schema(path, table.schema_arrow, columns)
-            for batch in table.iter_batches(BATCH, columns=list(columns)):
+            parquet = pq.ParquetFile(file)
+            _check_schema(path, parquet.schema_arrow, columns)
+            for batch in parquet.iter_batches(BATCH, columns=list(columns)):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not Arrow's, but the disk's
             with reading(path):
                 raise
         raise PrunecalError(
-            f"{path} is a damaged parquet file ({cut(str(error))}); copy or download it again"
+            f"{path} is a damaged {path.suffix[1:]} file ({cut(str(error))}); copy or download it "
+            "again"
         ) from error
 
 

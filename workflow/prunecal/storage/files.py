@@ -28,7 +28,7 @@ CODE_VARIABLE = "PRUNECAL_CODE"  # in which a rule names the code of its job
 CODE_LINE = "# code "  # of a checksum's file, a comment to `sha256sum`
 SOURCE_LINE = "# from "
 PART = ".part"  # ends the name of a file that is being written
-VERSIONED = ("torch", "transformers", "pillow", "numpy", "scipy", "pandas", "pyarrow")
+VERSIONED = ("torch", "transformers", "datasets", "pillow", "numpy", "scipy", "pandas", "pyarrow")
 
 
 def checksum_file(path: Path) -> Path:

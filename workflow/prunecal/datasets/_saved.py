@@ -1,0 +1,57 @@
+"""Data sets as the datasets library saves them to a folder (`Dataset.save_to_disk`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.core.errors import PrunecalError
+from prunecal.sources.safe_paths import is_inside
+from prunecal.storage.files import read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pyarrow as pa
+
+ENDING = ".arrow"
+
+
+def saved_files(folder: Path, split: str) -> list[Path]:
+    """Return the Arrow files of a saved data set, in order; none if the folder holds no such.
+
+    Args:
+        folder: a `Dataset` on disk, or a `DatasetDict` with a folder per split.
+        split: which of its splits.
+
+    Raises:
+        PrunecalError: it lacks the split, or its list of files is malformed.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        if not (folder / split / "state.json").is_file():
+            splits = ", ".join(sorted(path.parent.name for path in folder.glob("*/state.json")))
+            raise PrunecalError(
+                f"{folder} has no split {split!r} (it has: {splits}); correct `files:`, whose name "
+                "begins with the split's"
+            )
+        folder = folder / split
+    state = folder / "state.json"
+    if not state.is_file():
+        return []
+    entries = read_object(state)["_data_files"]
+    names = [entry.get("filename") for entry in entries if isinstance(entry, dict)]
+    if not names or not all(isinstance(name, str) and is_inside(name) for name in names):
+        raise PrunecalError(f"{state} lists no files of its folder; save the data set again")
+    return [folder / name for name in names]
+
+
+def saved_tables(path: Path, batch: int) -> Iterator[pa.Table]:
+    """Yield a saved file's rows, `batch` at a time, from a memory map; images stay encoded.
+
+    Raises:
+        pyarrow.ArrowException: the file is damaged.
+        OSError: it cannot be read.
+    """
+    from datasets import Dataset
+
+    yield from Dataset.from_file(str(path)).with_format("arrow").iter(batch)
