@@ -26,6 +26,7 @@ rule encode:
         settings=lambda wildcards: model_settings(wildcards.model),
         weights=lambda wildcards: PATHS.weights_option(wildcards.model),
         device=STUDY.inference.device,
+        threads=STUDY.inference.threads,  # counts: it changes the rounding
         code=lambda wildcards: code_record(
             "prunecal.encode", family_module(wildcards.model)
         ),
@@ -35,4 +36,4 @@ rule encode:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.encode --manifest {input.manifest} {params.weights} "
         "--source {params.source:q} --settings {params.settings:q} --device {params.device} "
-        "--threads {threads} --images {input.images} --out {output} --log {log}"
+        "--threads {params.threads} --images {input.images} --out {output} --log {log}"

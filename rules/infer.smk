@@ -44,6 +44,7 @@ for model, dataset in DESIGN.pairs:
                 store=CELL_STORE,
                 batch_tokens=STUDY.inference.batch_tokens,
                 device=STUDY.inference.device,
+                threads=STUDY.inference.threads,  # counts: it changes the rounding
                 code=infer_code(model, cells),
             message:
                 f"Infer {len(cells)} cells of {model} on {dataset}"
@@ -54,4 +55,4 @@ for model, dataset in DESIGN.pairs:
                 "--cells {params.cells:q} --questions {input.questions} "
                 "--features {input.features} --store {params.store} "
                 "--batch-tokens {params.batch_tokens} --device {params.device} "
-                "--threads {threads} --log {log}"
+                "--threads {params.threads} --log {log}"

@@ -145,7 +145,9 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         orders, prefixes = lineage.ranking(ranking, budget)
         made_from[lineage.RANKING] = lineage.ranking_digest(orders, prefixes, budget)
         order, coverage = orders[:, :budget], prefixes[:, budget - 1]
-    key, cells = cell_key({"facts": facts, **made_from}), CellStore(arguments.store)
+    # sums of several threads are rounded otherwise than those of one
+    key = cell_key({"facts": facts, "threads": arguments.threads, **made_from})
+    cells = CellStore(arguments.store)
     if not cells.has(key):
         # the model is loaded before the clock starts
         session, params = job.session, strategy.Params(**cell["parameters"])
