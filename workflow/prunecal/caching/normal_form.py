@@ -22,11 +22,12 @@ LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "lo
 LOGGERS = {"log", "logger", "logging", "warnings"}
 PARSERS = {"ArgumentParser", "parser", "add_argument", "add_argument_group", "add_subparsers"}
 BOUNDS = {"ge", "gt", "le", "lt", "min_length", "max_length", "multiple_of", "allow_inf_nan"}
-DESCRIPTIONS = {"description", "title", "examples"}
+DESCRIPTIONS = {"description", "title", "examples", "label", "definition", "formula", "source"}
 IGNORED = {  # keyword arguments by the name of the function that takes them
     **dict.fromkeys(PARSERS, {"help", "metavar", "epilog", "usage", "prog"} | DESCRIPTIONS),
     **dict.fromkeys(("progress", "tqdm"), {"what", "unit", "desc", "total"}),
     "Field": BOUNDS | DESCRIPTIONS,
+    "Metric": DESCRIPTIONS | {"unit"},  # of the catalogue of metrics
 }
 PURE_DECORATORS = {
     *("dataclass", "cache", "lru_cache", "cached_property", "property", "contextmanager"),
@@ -175,7 +176,11 @@ class Strip(ast.NodeTransformer):
         """Drop help texts, bounds and what progress bars say."""
         ignored = IGNORED.get(called(node))
         if ignored:
-            texts = [ast.dump(one) for one in node.keywords if one.arg in DESCRIPTIONS & ignored]
+            kept = DESCRIPTIONS | ({"unit"} if called(node) == "Metric" else set())
+            shown: list[ast.AST] = [one for one in node.keywords if one.arg in kept & ignored]
+            if called(node) == "Metric" and len(node.args) <= 4:  # key, label, definition, formula
+                shown, node.args = [*shown, *node.args[1:]], node.args[:1]
+            texts = [ast.dump(one) for one in shown]
             node.texts = getattr(node, "texts", "") + "".join(texts)
             node.keywords = [one for one in node.keywords if one.arg not in ignored]
             if called(node) in ("parser", "ArgumentParser"):
