@@ -66,7 +66,7 @@ def folder(program, tmp_path_factory):
     shutil.copytree(ROOT / "reports", folder / "reports", ignore=shutil.ignore_patterns("*.html"))
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
     command += ["--cores", "2", "--workflow-profile", "none", "--allowed-rules", *RULES]
-    command += ["--", "reports/report.html"]
+    command += ["--configfile", "config.yaml", "--", "reports/report.html"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     made = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
