@@ -1,8 +1,13 @@
 """What every test starts from, and which tests are slow: those in some of the folders."""
 
+import os
 import sys
+from pathlib import PurePath
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOW = ("browser", "fuzz", "slurm", "workflow")
 # they start Snakemake on all cores and kill it at chosen moments: never two at a time
@@ -11,14 +16,28 @@ SERIAL = ("browser", "slurm", "workflow")
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    """Mark tests by their folder; spread them over pytest-xdist's workers by file."""
+    """Mark tests by their folder."""
     for item in items:
         folder = item.path.parent.name
         if folder in SLOW:
             item.add_marker(folder)
             item.add_marker("slow")
-        group = "serial" if folder in SERIAL else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give pytest-xdist's workers a whole file at a time, one of them all of SERIAL.
+
+    (Its own --dist=loadgroup does so by marks, but 3.8 takes no notice of them under pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = PurePath(nodeid.partition("::")[0])
+            return "serial" if file.parent.name in SERIAL else str(file)
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
