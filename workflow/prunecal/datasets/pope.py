@@ -230,7 +230,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object, none of whose keys may stand for two values."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
         raise ValueError("a key is repeated")
-    return found
+    return record
