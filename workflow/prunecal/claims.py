@@ -1,7 +1,4 @@
-"""Stage "claims": test a study against the claims, see `prunecal.statistics.claim_grammar`.
-
-python -m prunecal.claims --claims FILE --scores FILE … --output OUT.json
-"""
+"""Stage "claims": test a study against the claims, see `prunecal.statistics.claim_grammar`."""
 
 import argparse
 from pathlib import Path
@@ -24,11 +21,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--scores", "--level")
     parser.add_argument("--claims", type=Path, required=True, help="claims.yaml")
-    parser.add_argument("--scores", type=Path, nargs="+", required=True, help="files of the study")
     parser.add_argument("--output", type=Path, required=True, help="claims.json")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
     return parser.parse_args(command)
 
 

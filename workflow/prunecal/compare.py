@@ -9,7 +9,6 @@ can show, and the number of resamples, per model, dataset, subset and metric.
 """
 
 import argparse
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -52,11 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--scores", type=Path, nargs="+", required=True, help="files of the study")
-    parser.add_argument("--folder", type=Path, required=True, help="where the tables go")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
-    return parser.parse_args(command)
+    return cli.parser(__doc__, "--scores", "--folder", "--level").parse_args(command)
 
 
 if __name__ == "__main__":

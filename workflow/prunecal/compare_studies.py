@@ -45,10 +45,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--folder", "--level")
     parser.add_argument("--studies", type=Path, nargs="*", help="two folders, A and B")
-    parser.add_argument("--folder", type=Path, required=True, help="where the comparison goes")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
     return parser.parse_args(command)
 
 

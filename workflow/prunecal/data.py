@@ -1,8 +1,4 @@
-"""Stage "data": read a data set once and write its questions and its images.
-
-python -m prunecal.data --dataset NAME --loader pope --params '{}' --questions OUT.parquet
-    --images OUT.parquet --log FILE
-"""
+"""Stage "data": read a data set once and write its questions and its images."""
 
 from __future__ import annotations
 

@@ -40,13 +40,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--scores", type=Path, nargs="+", required=True, help="files of the study")
+    parser = cli.parser(__doc__, "--scores", "--rankings", "--folder", "--level")
     parser.add_argument("--unpruned", type=Path, nargs="+", required=True, help="its predictions")
     parser.add_argument("--features", type=Path, nargs="+", required=True, help="for the saliency")
-    parser.add_argument("--rankings", type=Path, nargs="*", default=[], help="of all strategies")
-    parser.add_argument("--folder", type=Path, required=True, help="where the tables go")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
     return parser.parse_args(command)
 
 

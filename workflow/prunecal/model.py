@@ -1,8 +1,4 @@
-"""Stage "model": obtain the weights, check them, and write their manifest.
-
-python -m prunecal.model --model NAME --params '{"family": "llava", "repo": …, "revision": …}'
-    --manifest OUT.json [--weights DIR] --log FILE
-"""
+"""Stage "model": obtain the weights, check them, and write their manifest."""
 
 from __future__ import annotations
 

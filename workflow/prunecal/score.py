@@ -41,14 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument(
-        "--predictions",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="predictions.parquet of all cells",
-    )
+    parser = cli.parser(__doc__, "--predictions")
     parser.add_argument("--questions", type=Path, help='questions.parquet, for the subset "unique"')
     parser.add_argument("--output", type=Path, required=True, help="score.safetensors")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of images")

@@ -13,14 +13,28 @@ from prunecal.core import disk_errors
 from prunecal.core.errors import PrunecalError
 from prunecal.core.redaction import hidden
 
+ONE: dict[str, Any] = {"type": Path, "required": True}
+SEVERAL = ONE | {"nargs": "+"}
+COMMON = {  # arguments that several stages take
+    "--metrics": ONE | {"help": "metrics.parquet"},
+    "--comparisons": ONE | {"help": "comparisons.parquet"},
+    "--predictions": SEVERAL | {"help": "predictions.parquet of all cells"},
+    "--scores": SEVERAL | {"help": "score files of the study"},
+    "--manifests": SEVERAL | {"help": "manifest.json of all models"},
+    "--rankings": {"type": Path, "nargs": "*", "default": [], "help": "of all strategies"},
+    "--folder": ONE | {"help": "folder to write into"},
+    "--level": {"type": float, "default": 0.95, "help": "of the intervals"},
+}
 T = TypeVar("T")
 log = logging.getLogger("prunecal")
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a stage's argument parser; every stage takes `--log FILE`."""
+def parser(description: str | None, *common: str) -> argparse.ArgumentParser:
+    """Return a stage's argument parser: it takes `--log FILE` and those named of `COMMON`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--log", type=Path, help="also write everything, tracebacks included, here")
+    for name in common:
+        parser.add_argument(name, **COMMON[name])
     return parser
 
 

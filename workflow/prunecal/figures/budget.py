@@ -1,12 +1,8 @@
-"""Metrics against the budget: a line per strategy, the unpruned model as a band.
-
-python -m prunecal.figures.budget --metrics metrics.parquet --draw accuracy ece --folder D
-"""
+"""Metrics against the budget: a line per strategy, the unpruned model as a band."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,8 +100,6 @@ def _draw_panel(axes: Axes, curves: pd.DataFrame, looks: dict[str, style.Style])
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser = cli.parser(__doc__, "--metrics", "--folder")
     parser.add_argument("--draw", nargs="+", required=True, help="metrics to draw")
-    style.add_arguments(parser)
     cli.run(main, parser.parse_args())

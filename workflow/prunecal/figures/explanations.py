@@ -1,8 +1,4 @@
-"""Four rival explanations of a change of ECE: temperature, bins, accuracy, and what is kept.
-
-python -m prunecal.figures.explanations --metrics metrics.parquet --tables FOLDER --bins N
-    --folder D
-"""
+"""Four rival explanations of a change of ECE: temperature, bins, accuracy, and what is kept."""
 
 from __future__ import annotations
 
@@ -35,11 +31,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser = cli.parser(__doc__, "--metrics", "--folder")
     parser.add_argument("--tables", type=Path, required=True, help="folder of prunecal.mechanisms")
     parser.add_argument("--bins", type=int, required=True, help='bins of the metric "ece"')
-    style.add_arguments(parser)
     return parser.parse_args(command)
 
 

@@ -1,12 +1,8 @@
-"""Differences from the unpruned model with their intervals: a forest plot.
-
-python -m prunecal.figures.forest --comparisons comparisons.parquet --metric ece --folder D
-"""
+"""Differences from the unpruned model with their intervals: a forest plot."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunecal.calibration import catalogue
@@ -97,8 +93,6 @@ def _draw_panel(
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
+    parser = cli.parser(__doc__, "--comparisons", "--folder")
     parser.add_argument("--metric", required=True, help="the metric to compare")
-    style.add_arguments(parser)
     cli.run(main, parser.parse_args())

@@ -1,8 +1,4 @@
-"""The same images under each strategy, the kept patches bright and the dropped ones faded.
-
-python -m prunecal.figures.kept_tokens --rankings R1 R2 … --budgets 4 8 16 --image-mode pad
-    --images images.parquet --manifest manifest.json --model M --dataset D --folder D
-"""
+"""The same images under each strategy, the kept patches bright and the dropped ones faded."""
 
 from __future__ import annotations
 
@@ -195,7 +191,7 @@ def _name_line(axes: Axes, name: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--folder")
     parser.add_argument("--rankings", type=Path, nargs="+", required=True, help="of all strategies")
     parser.add_argument("--budgets", type=int, nargs="*", required=True, help="the study's budgets")
     parser.add_argument("--images", type=Path, required=True, help="images.parquet")
@@ -203,5 +199,4 @@ if __name__ == "__main__":
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model")
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--dataset", required=True, help="the data set's name")
-    style.add_arguments(parser)
     cli.run(main, parser.parse_args())

@@ -1,7 +1,4 @@
-"""How a model that the workflow trains learned, a row of panels per phase of its training.
-
-python -m prunecal.figures.learning_curve --curve learning_curve.csv --model M --folder D
-"""
+"""How a model that the workflow trains learned, a row of panels per phase of its training."""
 
 from __future__ import annotations
 
@@ -88,8 +85,7 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, colour: tuple[float, float, fl
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--folder")
     parser.add_argument("--curve", type=Path, required=True, help="learning_curve.csv")
     parser.add_argument("--model", required=True, help="the model's name")
-    style.add_arguments(parser)
     cli.run(main, parser.parse_args())

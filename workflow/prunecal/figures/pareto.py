@@ -1,12 +1,8 @@
-"""Accuracy against ECE: which strategies and budgets no other beats in both.
-
-python -m prunecal.figures.pareto --metrics metrics.parquet --folder D
-"""
+"""Accuracy against ECE: which strategies and budgets no other beats in both."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,7 +131,4 @@ def _legend(looks: dict[str, style.Style], sizes: dict[int, float]) -> list:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
-    style.add_arguments(parser)
-    cli.run(main, parser.parse_args())
+    cli.run(main, cli.parser(__doc__, "--metrics", "--folder").parse_args())

@@ -1,12 +1,8 @@
-"""Reliability diagrams: accuracy against confidence, with the confidences' histogram beneath.
-
-python -m prunecal.figures.reliability --predictions P1 P2 … --folder D
-"""
+"""Reliability diagrams: accuracy against confidence, with the confidences' histogram beneath."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -138,7 +134,4 @@ def _draw_histogram(axes: Axes, drawn: Diagram, colour: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
-    style.add_arguments(parser)
-    cli.run(main, parser.parse_args())
+    cli.run(main, cli.parser(__doc__, "--predictions", "--folder").parse_args())

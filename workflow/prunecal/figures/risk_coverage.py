@@ -1,12 +1,8 @@
-"""Risk-coverage curves: the error rate if only the most confident share is answered.
-
-python -m prunecal.figures.risk_coverage --predictions P1 P2 … --folder D
-"""
+"""Risk-coverage curves: the error rate if only the most confident share is answered."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,7 +115,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
-    style.add_arguments(parser)
-    cli.run(main, parser.parse_args())
+    cli.run(main, cli.parser(__doc__, "--predictions", "--folder").parse_args())

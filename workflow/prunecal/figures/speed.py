@@ -1,7 +1,4 @@
-"""Questions per second: the engine beside one question at a time and beside plain batches.
-
-python -m prunecal.figures.speed --benchmark benchmark.json --table speed.csv --folder D
-"""
+"""Questions per second: the engine beside one question at a time and beside plain batches."""
 
 from __future__ import annotations
 
@@ -107,8 +104,7 @@ def _short(rate: float) -> str:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--folder")
     parser.add_argument("--benchmark", type=Path, required=True, help="benchmark.json")
     parser.add_argument("--table", type=Path, required=True, help="CSV to write")
-    parser.add_argument("--folder", type=Path, required=True, help="where the figure goes")
     cli.run(main, parser.parse_args())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -14,7 +13,7 @@ from prunecal.figures import naming
 from prunecal.storage import files
 
 if TYPE_CHECKING:
-    import argparse
+    from pathlib import Path
 
     import pandas as pd
     from matplotlib.figure import Figure
@@ -130,11 +129,6 @@ def _shade(hue: str, number: int, count: int) -> str:
 def legend_entries(looks: dict[str, Style]) -> list[Style]:
     """Return the distinct styles in the order of legends."""
     return sorted(set(looks.values()), key=lambda style: style.place)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every figure's stage takes: the folder to write into."""
-    parser.add_argument("--folder", type=Path, required=True, help="folder for SVG and PNG")
 
 
 def use() -> None:

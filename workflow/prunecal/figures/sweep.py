@@ -1,12 +1,8 @@
-"""One parameter swept, all else equal: accuracy and ECE against it, a line per budget.
-
-python -m prunecal.figures.sweep --metrics metrics.parquet --parameter alpha --folder D
-"""
+"""One parameter swept, all else equal: accuracy and ECE against it, a line per budget."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunecal.calibration import catalogue
@@ -119,8 +115,6 @@ def _draw_lines(axes: Axes, cells: pd.DataFrame, parameter: str, colours: dict) 
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser = cli.parser(__doc__, "--metrics", "--folder")
     parser.add_argument("--parameter", required=True, help="the strategy's parameter to sweep")
-    style.add_arguments(parser)
     cli.run(main, parser.parse_args())

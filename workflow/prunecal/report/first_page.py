@@ -1,9 +1,4 @@
-"""The report's first page: question, findings, claims, data, limits and provenance of a study.
-
-python -m prunecal.report.first_page --study study.json --metrics F --comparisons F --matched F.csv
-    --detectable F.csv --claims F --datasets F.csv --provenance F.csv
-    --figure F.svg --out summary.html
-"""
+"""The report's first page: question, findings, claims, data, limits and provenance of a study."""
 
 from __future__ import annotations
 
@@ -54,10 +49,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--metrics", "--comparisons")
     parser.add_argument("--study", type=Path, required=True, help="study.json")
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
-    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
     parser.add_argument("--matched", type=Path, required=True, help="matched.csv")
     parser.add_argument("--detectable", type=Path, required=True, help="detectable.csv")
     parser.add_argument("--claims", type=Path, required=True, help="claims.json")

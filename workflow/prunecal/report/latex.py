@@ -1,7 +1,4 @@
-"""Tables of the study as LaTeX (booktabs, graphicx) for a paper, each made from its CSV.
-
-python -m prunecal.report.latex --tables correlations.csv detectable.csv … --folder F
-"""
+"""Tables of the study as LaTeX (booktabs, graphicx) for a paper, each made from its CSV."""
 
 from __future__ import annotations
 
@@ -250,9 +247,8 @@ def _plain(value: object, column: str) -> str:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--folder")
     parser.add_argument("--tables", type=Path, nargs="+", required=True, help="CSV files")
-    parser.add_argument("--folder", type=Path, required=True, help="where the LaTeX goes")
     return parser.parse_args(command)
 
 

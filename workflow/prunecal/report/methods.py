@@ -137,11 +137,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "--metrics", "--manifests", "--predictions")
     parser.add_argument("--study", type=Path, required=True, help="study.json")
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
-    parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="of all models")
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
     parser.add_argument("--page", type=Path, required=True, help="HTML to write")
     parser.add_argument("--provenance", type=Path, required=True, help="HTML to write")
     parser.add_argument("--table", type=Path, required=True, help="the same to write as CSV")

@@ -236,12 +236,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of all cells")
-    parser.add_argument("--rankings", type=Path, nargs="*", default=[], help="of all strategies")
+    parser = cli.parser(__doc__, "--predictions", "--rankings", "--manifests")
     parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="of all data sets")
-    parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="of all models")
     parser.add_argument("--crop", nargs="*", default=[], help="models that crop their images")
     parser.add_argument("--count", type=int, default=COUNT, help="questions on the page")
     parser.add_argument("--output", type=Path, required=True, help="HTML to write")

@@ -1,9 +1,4 @@
-"""The tables of headline metrics, claims and data sets, and a page that searches all cells.
-
-python -m prunecal.report.tables --metrics metrics.parquet --comparisons comparisons.parquet
-    --claims claims.json --questions Q1 Q2 … --csv F --latex F --claims-csv F --datasets-csv F
-    --page F
-"""
+"""The tables of headline metrics, claims and data sets, and a page that searches all cells."""
 
 from __future__ import annotations
 
@@ -169,9 +164,7 @@ def _with_interval(value: float, low: float, high: float) -> tuple[str, str]:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
-    parser.add_argument("--comparisons", type=Path, required=True, help="comparisons.parquet")
+    parser = cli.parser(__doc__, "--metrics", "--comparisons")
     parser.add_argument("--claims", type=Path, required=True, help="claims.json")
     parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
     parser.add_argument("--claims-csv", type=Path, required=True, help="table of claims to write")
