@@ -131,3 +131,18 @@ def test_a_study_without_pruning_is_summarised():
     shown = first_page_tables.cells_table(pooling.of_task(table, task), task)
     assert shown["heads"] == ["all 36 tokens"]
     assert [name for name, _ in shown["rows"]] == ["Unpruned"]
+
+
+def test_few_images_are_said_to_tell_nothing():
+    measured, compared = synthetic_results.metrics(synthetic_results.study())
+    few = measured.assign(n_images=19)
+    untested = compared.assign(n_images=19, p=float("nan"), p_adjusted=float("nan"))
+    matched = synthetic_results.matched(compared)
+    for finding in first_page_text.findings(first_page_text.join(few, untested, matched)):
+        (sentence,) = finding["sentences"]
+        assert sentence.startswith("19 images are too few to tell a difference from chance")
+
+
+def test_a_picked_minimum_is_called_one(table):
+    for finding in first_page_text.findings(table):
+        assert any("Picked as the lowest of" in sentence for sentence in finding["sentences"])

@@ -85,7 +85,8 @@ def pool_seeds(
     Returns:
         Columns model, dataset, subset, metric, budget, series (the strategy's name for readers),
         family, place (in legends), seeds, `column`, low and high: the strategy's interval if it has
-        one seed, else the smallest and largest value; of p-values, if there, the largest.
+        one seed, else the smallest and largest value; of p-values, if there, the largest; and
+        n_images, if there.
     """
     looks = styles(frame) if looks is None else looks
     labelled = frame.assign(
@@ -104,7 +105,7 @@ def pool_seeds(
     several = pooled["seeds"] > 1
     pooled.loc[several, "low"] = groups[column].min()[several]
     pooled.loc[several, "high"] = groups[column].max()[several]
-    for name in {"p", "p_adjusted"} & set(frame.columns):
+    for name in {"p", "p_adjusted", "n_images"} & set(frame.columns):
         pooled[name] = groups[name].max()
     return pooled.reset_index().sort_values(["place", "budget"], kind="stable", ignore_index=True)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.figures import pooling
 from prunecal.figures.style import styles
+from prunecal.statistics.significance import FEWEST_IMAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,8 +62,14 @@ def findings(table: pd.DataFrame) -> list[dict[str, Any]]:
         every = [here[here["metric"] == metric] for metric in TOLD]
         full = [pooling.reference(cells)["value"].iloc[0] for cells in every]
         accuracy, ece, over = map(pooling.pruned, every)
+        images = pooling.reference(every[0])["n_images"].iloc[0]
         sentences = []
-        if not ece.empty:
+        if images < FEWEST_IMAGES and not ece.empty:
+            sentences = [
+                f"{images} images are too few to tell a difference from chance: at least "
+                f"{FEWEST_IMAGES} are needed. The numbers describe these images alone."
+            ]
+        elif not ece.empty:
             low = ece.nsmallest(1, "value").iloc[0]
             smallest = pooling.budgets(here)[0]
             best = accuracy[accuracy["budget"] == smallest].nlargest(1, "value").iloc[0]
@@ -72,7 +79,8 @@ def findings(table: pd.DataFrame) -> list[dict[str, Any]]:
                 f"Overconfidence, mean confidence minus accuracy, is {_counted(over)}.",
                 *_explained(ece),
                 f"The lowest ECE of a pruned model is {low['value']:.3f}, {_compared(low)}: "
-                f"{low['series']} at {low['budget']} tokens.",
+                f"{low['series']} at {low['budget']} tokens. Picked as the lowest of {len(ece)}, "
+                "it is likely to be higher on other images.",
                 f"At the smallest budget, {smallest} tokens, {best['series']} keeps the "
                 f"highest accuracy, {best['value']:.3f}, {_compared(best)}.",
             ]
