@@ -111,6 +111,16 @@ def module_of(name):
         ("strategies/scope.py", "budget: int, gap_power: float)", "budget, gap_power)"),
         ("recipes/digits/__init__.py", 'description="', 'description="Here: '),
         ("score.py", 'help="bins of confidence"', 'help="number of bins"'),
+        ("datasets/pope.py", "put it there or correct", "put the file there or correct"),
+        ("datasets/pope.py", 'fault = "lacks"', 'fault = "has no"'),
+        ("datasets/_parquet.py", "copy the file there, or", "copy it there, or"),
+        ("sources/image_files.py", ": the image {", ": image {"),
+        ("statistics/predictions.py", "has NaN or infinite logits", "has unbounded logits"),
+        ("models/__init__.py", "the model of family", "a model of the family"),
+        ("models/_checkpoint.py", "lacks the tensor", "has no tensor"),
+        ("models/llava.py", "tokenizer's files", "files of the tokenizer"),
+        ("infer.py", "not enough memory", "out of memory"),
+        ("rank.py", "import argparse\nimport json", "import json\nimport argparse"),
     ],
 )
 def test_k_messages_helps_bounds_and_plumbing_run_nothing_again(edited, name, old, new):
@@ -165,6 +175,17 @@ def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, ol
         ("calibration/equal_mass.py", "BLOCK = ", "BLOCK = 1 + ", {"score"}),
         ("statistics/significance.py", "(TAIL + POWER)", "(TAIL - POWER)", {"compare"}),
         ("score.py", "default=200", "default=100", {"score"}),
+        ("score.py", "import read_cells, subsets", "import subsets as read_cells", {"score"}),
+        ("calibration/metrics.py", "name=key)", "name='ece')", {"score"}),
+        ("statistics/predictions.py", "(options == 0)", "(options <= 1)", {"score", "mechanisms"}),
+        ("datasets/_parquet.py", r"(\d{5})-of", r"(\d{4})-of", {"data"}),
+        ("engine/session.py", "_vision_batch, params", "_vision_batch, None", INFER),
+        (
+            "statistics/significance.py",
+            "import numpy as np",
+            "import torch as np",
+            {"compare", "mechanisms"},
+        ),
     ],
 )
 def test_an_edit_of_what_computes_runs_its_stages_again_and_no_other(

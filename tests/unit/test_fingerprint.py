@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING
 from pack import helper, plugins
 from pack.core.errors import cut
 from pack.deep import Model, Params, twice
+from pack.refusals import check
 
 if TYPE_CHECKING:
     from pack.annotated import Kind
@@ -54,6 +55,7 @@ def run(x: int, parameter: "Kind" = 3) -> float:
     count = len(str(x))
     log.info("%s: %d digits", what, count)
     assert x < 9, "too large"
+    check(x)
     total = 0.0
     for step in progress(range(x), what=what, unit="step"):
         total += twice(helper.half(step), Params())  # a comment
@@ -91,6 +93,24 @@ def fault(x):
 def default():
     return "a"
 """,
+    "refusals": """FAULTS = {"odd": "is odd"}
+KEYS = {"a": 1, "b": 2}
+
+
+def check(x):
+    for key, fault in FAULTS.items():
+        if key == "odd" and x % 2:
+            raise ValueError(f"{x} {fault}")
+    check_file(x, "give another")
+    fault = f"{x} is low" if KEYS["a"] else "high"
+    view = x[0]
+    view += 1
+    return x, fault
+
+
+def check_file(x, remedy):
+    return x
+""",
     "lazy": "TWO = 2\nTHREE = 3\nSIX = TWO * THREE\n\n\ndef other():\n    return SIX\n",
     "deep": """from dataclasses import dataclass
 
@@ -121,6 +141,14 @@ def twice(x, params):
     "annotated": "Kind = int\n",
     "imported": "X = 1\n",
 }
+LAZILY = """import importlib
+
+MODULES = {"half": "halves"}
+
+
+def __getattr__(name):
+    return getattr(importlib.import_module(f"pack.lazily.{MODULES[name]}"), name)
+"""
 CACHED = (fingerprint._digest, fingerprint._path, fingerprint._beside, fingerprint._words)
 
 
@@ -192,6 +220,12 @@ def change(path, old, new):
         ("core/errors", "200", "100"),
         ("helper", 'return f"{x} is odd"', 'return "odd"'),
         ("imported", "X = 1", "X = 2"),
+        ("stage", "import argparse\nimport logging", "import logging\nimport argparse"),
+        ("stage", "import helper, plugins", "import plugins, helper"),
+        ("stage", "from pack.core.errors import cut", "from pack.core.errors import cut, cut as c"),
+        ("refusals", '"is odd"', '"is not even"'),
+        ("refusals", '"give another"', '"give one more"'),
+        ("refusals", "is low", "is too low"),
     ],
 )  # fmt: skip
 def test_what_changes_no_number_keeps_the_digest(package, file, old, new):
@@ -239,6 +273,19 @@ def test_a_touched_file_keeps_the_digest(package):
         ("deeper", "TABLE", "VERSION = 2\nTABLE"),
         ("storage/__init__", "VERSION = 1", "VERSION = 2"),
         ("helper", "def half", "ANOTHER = 1\n\n\ndef half"),
+        (
+            "stage",
+            "import Model, Params, twice",
+            "import Model, Params, twice as other, other as twice",
+        ),
+        ("stage", "from pack.refusals import check", "from math import floor as check"),
+        ("refusals", "view += 1", "view += 2"),
+        ("refusals", "x[0]", "x[1]"),
+        ("refusals", '{"odd":', '{"even":'),
+        ("refusals", 'KEYS["a"]', 'KEYS["b"]'),
+        ("refusals", "check_file(x,", "check_file(x + 1,"),
+        ("refusals", "raise ValueError", "return"),
+        ("stage", "total += twice(helper.half(step), Params())", "break"),
     ],
 )
 def test_what_may_change_a_number_changes_the_digest(package, file, old, new):
@@ -273,12 +320,16 @@ def test_what_may_change_a_number_changes_the_digest(package, file, old, new):
         "from pack.helper import half\n\n@print\ndef registered():\n    half(1)",
         "import sys\nimport subprocess\nsubprocess.run([sys.executable, '-m', 'pack.helper'])",
         "from pack import helper\nfor name in vars(helper):\n    print(name)",
+        "from pack.lazily import half\nhalf(1)",
     ],
 )
 def test_whatever_way_a_function_is_reached_it_counts(package, code):
     (package / "sub").mkdir()
     (package / "sub" / "__init__.py").write_text("from ..helper import half as helper\n")
     (package / "sub" / "inner.py").write_text("from . import helper as h\n")
+    (package / "lazily").mkdir()
+    (package / "lazily" / "__init__.py").write_text(LAZILY)
+    (package / "lazily" / "halves.py").write_text("from ..helper import half\n")
     (package / "stage.py").write_text(code)
     before = stage_digest()
     change(package / "helper.py", "/ TWO", "// TWO")

@@ -115,15 +115,16 @@ def main(arguments: argparse.Namespace) -> None:
     if failed:
         by_reason: dict[str, list[str]] = {}  # often one for all cells
         for name, error in failed.items():
-            by_reason.setdefault(_reason(error), []).append(name)
+            by_reason.setdefault(_fault_text(error), []).append(name)
         reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
         raise PrunecalError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
 
 
-def _reason(error: Exception) -> str:
+def _fault_text(error: Exception) -> str:
     """Return an exception's text, or what its type says where it has none."""
-    text = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
-    return str(error) or text
+    if isinstance(error, MemoryError) and not str(error):
+        return "not enough memory"
+    return str(error) or type(error).__name__
 
 
 def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:

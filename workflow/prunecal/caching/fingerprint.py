@@ -91,7 +91,8 @@ class _Walk:
     """What is reached from some modules.
 
     Attributes:
-        lines: one for each piece of code: where it stands, its name and the digest of its form.
+        lines: for each piece of code, its module, its name and the digest of its form; and what
+            each name stands for that it uses and its module imports.
     """
 
     def __init__(self, modules: tuple[str, ...], *, texts: bool) -> None:
@@ -178,6 +179,11 @@ class _Walk:
             self._follow(code.bindings[name])
         for star in code.stars:
             self._follow(f"{star.removesuffix('.*')}.{name}")
+        if "__getattr__" in code.nodes and name not in code.nodes | code.bindings:
+            for path in sorted(code.folder.glob("[!_]*.py")):  # one of them defines it
+                if _path(part := f"{module}.{path.stem}"):
+                    self._open(part)
+                    self._name(part, name)
 
     def _follow(self, dotted: str) -> None:
         """Reach what a full dotted name refers to."""
@@ -219,10 +225,13 @@ class _Walk:
                 self._imports(target)
             for dotted in unit.names:
                 root, *rest = dotted.split(".")
+                stands_for = code.bindings.get(root, "")
+                if stands_for and not _is_plumbing(stands_for):  # else an import could be swapped
+                    self.lines.add(f"{module} {name} {root} {stands_for}")
                 if root in unit.bindings:
                     self._follow(".".join([unit.bindings[root], *rest]))
                 elif root in code.bindings:
-                    self._follow(".".join([code.bindings[root], *rest]))
+                    self._follow(".".join([stands_for, *rest]))
                 if root not in unit.bindings | code.bindings or root in code.nodes:
                     self._name(module, root)
                     self._mention(rest)
@@ -322,5 +331,6 @@ def _beside(folder: Path) -> dict[str, list[Path]]:
 
 
 if __name__ == "__main__":
-    for line in sorted(_Walk(tuple(sys.argv[1:]), texts=False).lines):
-        print(*line.split(" ")[:-2])  # noqa: T201
+    reached = _Walk(tuple(sys.argv[1:]), texts=False).lines
+    for piece in sorted({line.rsplit(" ", 2)[0] for line in reached}):
+        print(piece)  # noqa: T201

@@ -8,7 +8,8 @@ What is left out, and why it is safe:
 - of a `raise`, the exception's type stays and its arguments go: they are its message;
 - of a log call, a call within its arguments stays unless it is known to have no effect;
 - a local variable that only messages used goes too;
-- texts that a function with `fault` in its name returns or yields are messages;
+- texts that a function with `fault` in its name returns or yields, or that are given to a variable
+  with `fault` in its name, are messages; so are the arguments in MESSAGES;
 - help texts of arguments, texts of progress bars, descriptions and bounds of pydantic fields.
 """
 
@@ -29,6 +30,7 @@ IGNORED = {  # keyword arguments by the name of the function that takes them
     "Field": BOUNDS | DESCRIPTIONS,
     "Metric": DESCRIPTIONS | {"unit"},  # of the catalogue of metrics
 }
+MESSAGES = {"check_file": 1, "readable": 1, "refuse_unlike": 0}  # an argument's place by function
 PURE_DECORATORS = {
     *("dataclass", "cache", "lru_cache", "cached_property", "property", "contextmanager"),
     *("staticmethod", "classmethod", "total_ordering", "wraps", "abstractmethod"),
@@ -67,6 +69,11 @@ def unknown_decorators(node: ast.AST) -> bool:
     return any(called(one) not in PURE_DECORATORS for one in getattr(node, "decorator_list", ()))
 
 
+def _of_faults(name: str) -> bool:
+    """Tell whether a name says that it is of faults: their texts are messages."""
+    return bool({"fault", "faults"} & set(name.lower().split("_")))  # no "default"
+
+
 def _is_log(node: ast.expr) -> bool:
     """Tell whether an expression is a call of a logger's or of `warnings.warn`."""
     function = node.func if isinstance(node, ast.Call) else None
@@ -76,7 +83,17 @@ def _is_log(node: ast.expr) -> bool:
 
 
 class _Blank(ast.NodeTransformer):
-    """Leaves texts out of what a function that describes faults returns."""
+    """Leaves texts out of what describes faults, but not keys, by which values are looked up."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: N802
+        """Keep the key."""
+        node.value = self.visit(node.value)
+        return node
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:  # noqa: N802
+        """Keep the keys."""
+        node.values = [self.visit(value) for value in node.values]
+        return node
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:  # noqa: N802
         """Leave out a text."""
@@ -115,7 +132,7 @@ class Strip(ast.NodeTransformer):
             for argument in ast.walk(node.args):
                 if isinstance(argument, ast.arg):
                     argument.annotation = None
-        if {"fault", "faults"} & set(node.name.split("_")):  # no "default"
+        if _of_faults(node.name):
             for one in ast.walk(node):
                 if isinstance(one, ast.Return | ast.Yield) and one.value is not None:
                     one.value = _Blank().visit(one.value)
@@ -140,7 +157,13 @@ class Strip(ast.NodeTransformer):
             return self.generic_visit(node)
         if node.value is None:
             return None
-        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value))
+        return self.visit(ast.Assign(targets=[node.target], value=node.value))
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:  # noqa: N802
+        """Drop the texts of faults."""
+        if all(_of_faults(called(target)) for target in node.targets):
+            node.value = _Blank().visit(node.value)
+        return self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:  # noqa: N802
         """Keep the type of an exception alone."""
@@ -173,7 +196,9 @@ class Strip(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Call(self, node: Any) -> ast.AST:  # noqa: N802
-        """Drop help texts, bounds and what progress bars say."""
+        """Drop help texts, bounds, parts of messages and what progress bars say."""
+        if MESSAGES.get(called(node), len(node.args)) < len(node.args):
+            node.args[MESSAGES[called(node)]] = ast.Constant("")
         ignored = IGNORED.get(called(node))
         if ignored:
             kept = DESCRIPTIONS | ({"unit"} if called(node) == "Metric" else set())
@@ -222,7 +247,7 @@ def reduce_function(function: Function, known: set[str]) -> None:
         stored = {one.id for one in names if isinstance(one.ctx, ast.Store)}
         fixed = _fixed_names(nodes)
         read = {one.id for one in names if not isinstance(one.ctx, ast.Store)}
-        unused = stored - read - fixed
+        unused = stored - read - fixed - _may_change_others(nodes)
         if unused <= seen:
             break
         seen |= unused
@@ -240,6 +265,20 @@ def reduce_function(function: Function, known: set[str]) -> None:
             numbers.setdefault(one.id, f"_{len(numbers)}")
     for one in names:
         one.id = numbers.get(one.id, one.id)
+
+
+def _may_change_others(nodes: list[ast.AST]) -> set[str]:
+    """Return the names by which `+=` and the like may change a value that has another name too."""
+    augmented: set[str] = set()
+    counters: set[str] = set()  # numbers and texts, which cannot be changed
+    values: set[str] = set()
+    for one in nodes:
+        if isinstance(one, ast.AugAssign):
+            augmented.add(called(one.target))
+        elif isinstance(one, ast.Assign):
+            names = {called(target) for target in one.targets}
+            (counters if isinstance(one.value, ast.Constant) else values).update(names)
+    return augmented - (counters - values)
 
 
 def _fixed_names(nodes: list[ast.AST]) -> set[str]:

@@ -39,7 +39,7 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
     """
     from PIL import Image, UnidentifiedImageError
 
-    name = f"{where}: the image {brief(image_id)}"
+    name = _name_in_faults(where, image_id)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         _check_header(name, image)
@@ -62,6 +62,10 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
 def square_pixels(image: Image) -> int:
     """Return the number of pixels of an image that is padded to a square."""
     return max(image.size) ** 2
+
+
+def _name_in_faults(where: str | Path, image_id: str) -> str:
+    return f"{where}: the image {brief(image_id)}"
 
 
 def _check_header(name: str, image: Image) -> None:
