@@ -288,6 +288,8 @@ def spoil(folder: Path, text: str, change: str) -> None:
         ('"label": "no"', '"label": "maybe"', "random.json line 2: the answer is 'maybe'; make it"),
         ('"label"', '"lable"', "random.json line 1 lacks 'label'; give it"),
         ("}", "", "random.json line 1 is not JSON .*; correct the line"),
+        ('"question_id": 1', '"question_id": true', "line 1 has True as its 'question_id'"),
+        ("Is there a dog in the image?", "  ", "line 1 has '  ' as its 'text'; give it"),
         ("{", "[{", "random.json line 1 is not JSON .*; correct the line"),
         ("2014_a.jpg", "2014_zzz.jpg", "zzz.jpg is missing; put it there .*0 more of the 3"),
     ],
@@ -552,7 +554,13 @@ SAVED_SCIENCEQA = {
     "hint": hf.Value("string"),
     "subject": hf.Value("string"),
 }
-MALFORMED = ["{}", '{"_data_files": []}', '{"_data_files": [{"filename": "../a"}]}']
+MALFORMED = [
+    "{}",
+    '{"_data_files": 5}',
+    '{"_data_files": [{"filename": "a"}, 5]}',
+    '{"_data_files": []}',
+    '{"_data_files": [{"filename": "../a"}]}',
+]
 
 
 def saved_rows() -> list[dict]:
@@ -642,6 +650,41 @@ def test_a_folder_that_lacks_a_part_of_the_split_is_refused_and_one_part_by_name
     assert len(pope.load(pope.Params(path=pope_folder, files=first)).questions) == 3
 
 
+@pytest.mark.parametrize(
+    "name", ["test-00000-of-00002 (1).parquet", "test-00000-of-00002-b.parquet"]
+)
+def test_a_part_that_is_there_twice_is_refused(pope_folder, name):
+    part = pope_folder / "data" / "test-00000-of-00002.parquet"
+    (part.parent / name).write_bytes(part.read_bytes() + b" ")
+    with pytest.raises(PrunecalError, match=r"are both part 00000 of test, .*; remove one"):
+        pope.load(pope.Params(path=pope_folder))
+
+
+def test_a_copy_under_a_name_without_a_number_is_refused(pope_folder):
+    part = pope_folder / "data" / "test-00000-of-00002.parquet"
+    (part.parent / "test-copy.parquet").write_bytes(part.read_bytes())
+    with pytest.raises(PrunecalError, match="test-copy.parquet is a copy of .*would count twice"):
+        pope.load(pope.Params(path=pope_folder))
+
+
+def test_a_pattern_does_not_lead_out_of_its_folder(pope_folder):
+    params = pope.Params(path=pope_folder / "data", files="../data/test-*.parquet")
+    with pytest.raises(PrunecalError, match="names no files below .*leads out of it"):
+        pope.load(params)
+
+
+def test_a_path_that_no_file_system_takes_is_named(tmp_path):
+    with pytest.raises(PrunecalError, match="a{100}"):
+        scienceqa.load(scienceqa.Params(path=tmp_path / ("a" * 5000)))
+
+
+@pytest.mark.parametrize("column", ["question", "subject"])
+def test_a_blank_text_is_named(tmp_path, column):
+    write_plain(tmp_path / "test-0.parquet", scienceqa_row(**{column: " \n"}))
+    with pytest.raises(PrunecalError, match=f"row 0 has no {column}"):
+        scienceqa.load(scienceqa.Params(path=tmp_path))
+
+
 def test_an_image_that_is_not_embedded_is_named(tmp_path):
     row = scienceqa_row(image={"bytes": None, "path": "elsewhere.png"})
     write_plain(tmp_path / "test-0.parquet", row)
@@ -682,6 +725,13 @@ def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
         (spoiled("options", 4, ["Yes", None]), "row 4 .*; give each some text"),
         (spoiled("options", 4, ["Yes"]), r"row 4 .*options \['Yes'\]; give at least two"),
         (spoiled("options", 4, ["No", "No"]), "row 4 .*give at least two different"),
+        (spoiled("options", 4, ["No", "No "]), "row 4 .*give at least two different"),
+        (spoiled("options", 4, ["\u00e9", "e\u0301"]), "row 4 .*give at least two different"),
+        (spoiled("options", 4, [["No"], ["Yes"]]), "row 4 .*; give each some text"),
+        (spoiled("label", 3, 1.0), r"row 3 .*label 1\.0, outside"),
+        (spoiled("label", 3, True), "row 3 .*label True, outside"),  # noqa: FBT003
+        (spoiled("subset", 2, "All "), "row 2 .*is in the subset 'All '.*; rename the subset"),
+        (spoiled("subset", 7, "random "), "the subsets 'random' and 'random ' look the same"),
     ],
 )
 def test_questions_that_no_stage_could_use_are_named(questions, message):

@@ -5,7 +5,9 @@ A loader is a module that follows `DatasetLoader`.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prunecal.core.errors import PrunecalError, brief
@@ -67,9 +69,9 @@ def check(name: str, questions: pd.DataFrame) -> None:
 
     Raises:
         PrunecalError: a column is missing, there is no row, a text is empty or not text or holds an
-            image placeholder, a subset has a reserved name, there are fewer than two options, more
-            than MOST_OPTIONS or two equal ones, a label is not one of its options, or two rows
-            share a question_id.
+            image placeholder, a subset has a reserved name or looks like another, there are fewer
+            than two options, more than MOST_OPTIONS or two that look equal, a label is not the
+            index of one of its options, or two rows share a question_id.
     """
     if questions.empty:
         raise PrunecalError(f"{name}: there are no questions; check its source and its filters")
@@ -85,6 +87,7 @@ def check(name: str, questions: pd.DataFrame) -> None:
             raise PrunecalError(
                 f"{name}: row {row} (question {brief(question.question_id)}) {fault}"
             )
+    _refuse_subsets_that_look_alike(name, questions["subset"].unique())
     repeated = questions["question_id"].duplicated()
     if repeated.any():
         row = int(repeated.to_numpy().argmax())
@@ -94,6 +97,22 @@ def check(name: str, questions: pd.DataFrame) -> None:
             f"{name}: row {row} repeats question id {brief(repeated_id)} of row {first}; "
             f"give every question its own id"
         )
+
+
+def _refuse_subsets_that_look_alike(name: str, subsets: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for subset in subsets:
+        other = seen.setdefault(_as_seen(subset), subset)
+        if other != subset:
+            raise PrunecalError(
+                f"{name}: the subsets {ascii(other)} and {ascii(subset)} look the same in every "
+                "table; write them in one way, or rename one"
+            )
+
+
+def _as_seen(text: str) -> str:
+    """Return what two texts share that no reader can tell apart."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _fault(question: tuple) -> str | None:
@@ -109,7 +128,7 @@ def _fault(question: tuple) -> str | None:
                 f"has an unpaired surrogate in its {column} ({brief(value)}), which is no "
                 "character; save the data as UTF-8"
             )
-    if question.subset in RESERVED_SUBSETS:
+    if _as_seen(question.subset).lower() in RESERVED_SUBSETS:
         return (
             f"is in the subset {question.subset!r}, a name that tables give to rows of the whole "
             "data set; rename the subset"
@@ -117,13 +136,14 @@ def _fault(question: tuple) -> str | None:
     if IMAGE in question.text:
         return f"holds {IMAGE} in its text; take it out, the prompt template places the image"
     options = list(question.options)
-    if len(options) < 2 or len(set(options)) < len(options):
+    if not all(isinstance(one, str) and one.strip() and encodable(one) for one in options):
+        return f"has the options {brief(options)}; give each some text"
+    if len(options) < 2 or len(set(map(_as_seen, options))) < len(options):
         return f"has the options {brief(options)}; give at least two different ones"
     if len(options) > MOST_OPTIONS:
         return f"has {len(options)} options; give at most {MOST_OPTIONS}"
-    if not all(isinstance(one, str) and one.strip() and encodable(one) for one in options):
-        return f"has the options {brief(options)}; give each some text"
-    if question.label not in range(len(options)):
+    is_index = isinstance(question.label, Integral) and not isinstance(question.label, bool)
+    if not is_index or question.label not in range(len(options)):
         return (
             f"has the label {brief(question.label)}, outside its options {brief(options)}; "
             f"give an index from 0 to {len(options) - 1}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import re
@@ -71,7 +72,7 @@ def find(params: Source) -> tuple[list[Path], str]:
     if params.repo is not None:
         folder = hub.fetch(params.repo, params.revision, "dataset", [params.files])
         files = _matching(folder, params.files)
-        _refuse_missing_parts(files, params.files)
+        _check_parts(files, params.files)
         return files, params.revision
     flat = params.files.rpartition("/")[2]
     if files := saved_files(params.path, flat.partition("-")[0]):
@@ -82,21 +83,41 @@ def find(params: Source) -> tuple[list[Path], str]:
             f"{params.path} has no file {params.files} or {flat}; give `path:` the folder of a "
             f"data set in the Hub's layout, or correct `files:`"
         )
-    _refuse_missing_parts(files, params.files)
-    return files, content_digest(files)
+    _check_parts(files, params.files)
+    revision = content_digest(files)
+    _refuse_copies(files)
+    return files, revision
 
 
-def _refuse_missing_parts(files: list[Path], pattern: str) -> None:
-    """Refuse some parts of a split whose names say how many it has: a half-copied folder."""
+def _refuse_copies(files: list[Path]) -> None:
+    by_size: dict[int, list[Path]] = {}
+    for path in files:
+        same_size = by_size.setdefault(path.stat().st_size, [])
+        for other in same_size:
+            if filecmp.cmp(path, other, shallow=False):
+                raise PrunecalError(
+                    f"{path} is a copy of {other}, whose questions would count twice; remove one, "
+                    "or correct `files:`"
+                )
+        same_size.append(path)
+
+
+def _check_parts(files: list[Path], pattern: str) -> None:
+    """Refuse a folder that lacks a part of a split, or has one twice, by the parts' names."""
     if [path.name for path in files] == [Path(pattern).name]:
         return  # this one is asked for by its name
-    parts: dict[tuple[Path, str, int], set[int]] = {}
+    parts: dict[tuple[Path, str, int], dict[int, Path]] = {}
     for path in files:
         if match := PART.search(path.name):
             key = (path.parent, path.name[: match.start()], int(match[2]))
-            parts.setdefault(key, set()).add(int(match[1]))
+            other = parts.setdefault(key, {}).setdefault(int(match[1]), path)
+            if other != path:
+                raise PrunecalError(
+                    f"{path} and {other} are both part {match[1]} of {key[1]}, whose questions "
+                    "would count twice; remove one, or correct `files:`"
+                )
     for (folder, name, total), numbers in parts.items():
-        missing = sorted(set(range(total)) - numbers)
+        missing = sorted(set(range(total)) - numbers.keys())
         if missing:
             raise PrunecalError(
                 f"{folder} has {len(numbers)} of the {total} parts of {name} and lacks part "
@@ -109,7 +130,10 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
     if is_inside(pattern) and os.path.lexists(folder / pattern):
         return [folder / pattern]
     try:
-        return sorted(folder.glob(pattern))
+        if ".." in Path(pattern).parts:
+            raise ValueError("`..` leads out of it")  # noqa: TRY301  as glob's own refusals
+        with reading(folder):
+            return sorted(folder.glob(pattern))
     except (ValueError, NotImplementedError) as error:
         raise PrunecalError(
             f"`files: {pattern}` names no files below {folder} ({error}); give a pattern such as "
@@ -209,5 +233,7 @@ def _check_schema(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> 
 
 def _check_row(where: str, row: Mapping[str, Any]) -> None:
     for name, value in row.items():
-        if name not in OPTIONAL and (value is None or (isinstance(value, list) and None in value)):
+        missing = value is None or (isinstance(value, list) and None in value)
+        blank = isinstance(value, str) and not value.strip()
+        if name not in OPTIONAL and (missing or blank):
             raise PrunecalError(f"{where} has no {name}, or a part of it is missing; add it")

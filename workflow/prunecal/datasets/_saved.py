@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.core.errors import PrunecalError
-from prunecal.sources.safe_paths import is_inside
+from prunecal.sources.safe_paths import is_file, is_inside
 from prunecal.storage.files import read_object
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def saved_files(folder: Path, split: str) -> list[Path]:
     Raises:
         PrunecalError: it lacks the split, or its list of files is malformed.
     """
-    if (folder / "dataset_dict.json").is_file():
-        if not (folder / split / "state.json").is_file():
+    if is_file(folder / "dataset_dict.json"):
+        if not is_file(folder / split / "state.json"):
             splits = ", ".join(sorted(path.parent.name for path in folder.glob("*/state.json")))
             raise PrunecalError(
                 f"{folder} has no split {split!r} (it has: {splits}); correct `files:`, whose name "
@@ -36,10 +36,11 @@ def saved_files(folder: Path, split: str) -> list[Path]:
             )
         folder = folder / split
     state = folder / "state.json"
-    if not state.is_file():
+    if not is_file(state):
         return []
     entries = read_object(state)["_data_files"]
-    names = [entry.get("filename") for entry in entries if isinstance(entry, dict)]
+    entries = entries if isinstance(entries, list) else []
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
     if not names or not all(isinstance(name, str) and is_inside(name) for name in names):
         raise PrunecalError(f"{state} lists no files of its folder; save the data set again")
     return [folder / name for name in names]

@@ -222,7 +222,8 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise PrunecalError(f"{where} is not JSON ({error}); correct the line") from error
         for key, kinds in LINE.items():
             value = record.get(key) if isinstance(record, dict) else None
-            if not isinstance(value, kinds) or not encodable(str(value)):
+            fits = isinstance(value, kinds) and not isinstance(value, bool)
+            if not fits or not encodable(str(value)) or not str(value).strip():
                 fault = "lacks" if value is None else f"has {brief(value)} as its"
                 raise PrunecalError(f"{where} {fault} {key!r}; give it as POPE's own files do")
         yield where, record
