@@ -331,7 +331,9 @@ def test_a_wrong_setting_is_refused_in_one_sentence(settings, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("name", ["models", "scores", "figures", ".hidden", "..", "a/b", "a b", ""])
+@pytest.mark.parametrize(
+    "name", ["models", "scores", "figures", "Tables", ".hidden", "..", "a/b", "a b", ""]
+)
 @pytest.mark.parametrize("change", [model, dataset])
 def test_a_name_that_is_reserved_or_no_folders_is_refused(change, name):
     with pytest.raises(PrunecalError, match="entry 1: name: .* cannot name a folder"):
@@ -441,6 +443,7 @@ def test_a_cell_does_not_depend_on_how_its_numbers_are_written():
         return [json.dumps(cell.settings()) for cell in cells(study, study.models[0])]
 
     assert listed(1) == listed(1.0)
+    assert listed(0) == listed(-0.0)
 
 
 def test_config_yaml_names_every_key():

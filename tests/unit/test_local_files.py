@@ -29,6 +29,12 @@ def test_a_missing_path_is_left_to_the_stage(tmp_path):
     assert local_files.local_files([tmp_path / "gone"]) == []
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "\ud800"])
+def test_a_path_that_no_file_system_takes_is_named(tmp_path, name):
+    with pytest.raises(PrunecalError, match="the path .* is impossible .*; correct it"):
+        local_files.local_files([tmp_path / name])
+
+
 @pytest.mark.parametrize("name", ["with{brace}", "{", "}x", "{{a}}"])
 def test_braces_are_refused_in_a_sentence(tmp_path, name):
     file = write(tmp_path / name / "a.json")

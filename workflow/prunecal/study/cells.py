@@ -122,6 +122,7 @@ def _strategy(entry: str | dict[str, Any]) -> list[tuple[str, str, dict[str, Any
         )
     strategies = []
     for values in itertools.product(*swept.values()):
+        values = [value + 0.0 if isinstance(value, float) else value for value in values]  # no -0.0
         try:
             params = plugin_settings(
                 "strategies", "strategy", family, dict(zip(swept, values, strict=True))

@@ -1,5 +1,6 @@
 """The local files that settings name, as inputs of rules: a changed one is read again."""
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,11 +18,12 @@ def local_files(paths: Iterable[Path | str]) -> list[str]:
     What is missing or cannot be read is left to the stage, which names it and the remedy.
 
     Raises:
-        PrunecalError: a path holds braces, which Snakemake would take for a wildcard, or a folder
-            holds more files than any data set.
+        PrunecalError: no file system takes a path, one holds braces, which Snakemake would take
+            for a wildcard, or a folder holds more files than any data set.
     """
     listed = []
     for path in (Path(one).expanduser() for one in paths):
+        _refuse_impossible(path)
         if path.is_dir():
             listed += _below(path)
         elif path.is_file():
@@ -33,6 +35,19 @@ def local_files(paths: Iterable[Path | str]) -> list[str]:
                 "rename it"
             )
     return listed
+
+
+def _refuse_impossible(path: Path) -> None:
+    """Refuse a path that no file system takes, of which a stage's command line could not tell."""
+    fault = None
+    try:
+        path.lstat()
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        fault = error
+    except OSError as error:
+        fault = error.strerror if error.errno == errno.ENAMETOOLONG else None
+    if fault:
+        raise PrunecalError(f"the path {brief(str(path))} is impossible ({fault}); correct it")
 
 
 def _below(folder: Path) -> list[str]:

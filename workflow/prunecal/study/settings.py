@@ -35,12 +35,12 @@ OPTION = r"--[a-z][a-z-]*(=[\w.,:@%+/-]+)?"  # of sbatch
 
 
 def _path_safe(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in RESERVED:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name.lower() in RESERVED:
         raise ValueError(
             f"{brief(name)} cannot name a folder; begin with a letter or digit, go on with those, "
             f"'.', '_' and '-', 100 in all, and take none of {', '.join(RESERVED)}"
         )
-    if name.endswith(FILE_SUFFIXES):
+    if name.lower().endswith(FILE_SUFFIXES):
         raise ValueError(
             f"{brief(name)} cannot name a folder, because files beside it end like that; "
             f"give a name without {', '.join(FILE_SUFFIXES)} at its end"
