@@ -162,8 +162,6 @@ onsuccess:
 
 
 if workflow.is_main_process:
-    unrecorded_results = unrecorded(
-        [*PATHS.every_result(), *report_files(None), PATHS.report]
-    )
+    unrecorded_results = unrecorded([*PATHS.every_result(), *report_files(None)])
     if unrecorded_results:
         logger.warning(missing_record(unrecorded_results))

@@ -5,6 +5,8 @@ tests/unit/test_edits.py shows it on prunecal itself.
 
 import hashlib
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -409,3 +411,25 @@ def test_a_files_digest_is_its_sha256(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 1000)
     assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_digest_is_the_same_in_every_process():
+    """Python orders sets by a seed of the process; a digest that followed it would rerun jobs."""
+    stages = ["report.methods", "report.single_questions", "figures.kept_tokens", "infer", "score"]
+    code = (
+        "import sys\n"
+        "from prunecal.caching.fingerprint import page_digest, source_digest\n"
+        "names = [f'prunecal.{name}' for name in sys.argv[1:]]\n"
+        "print([digest(name) for name in names for digest in (page_digest, source_digest)])\n"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code, *stages],
+            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(fingerprint.ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(said) == 1

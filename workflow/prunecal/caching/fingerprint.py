@@ -103,6 +103,7 @@ class _Walk:
         self._opened: set[str] = set()
         self._values: set[str] = set()  # modules of which any attribute may be used
         self._attributes: set[str] = set()  # names of attributes of unknown values
+        self._unclear = False  # whether attributes are used whose names are not known
         self._classes: set[tuple[str, str]] = set()
         self._seen: set[tuple[str, str]] = set()
         self._pending: list[tuple[str, str]] = []
@@ -167,7 +168,9 @@ class _Walk:
             return
         self._open(module)
         self._values.add(module)
-        for name in self._attributes:
+        if self._unclear:
+            self._pending += [(module, one) for one in self._module(module).nodes]
+        for name in list(self._attributes):
             self._name(module, name)
 
     def _name(self, module: str, name: str) -> None:
@@ -236,7 +239,8 @@ class _Walk:
                     self._name(module, root)
                     self._mention(rest)
             self._mention(unit.attributes | set(filter(WORD.fullmatch, unit.strings)))
-            if unit.names & UNCLEAR:
+            if unit.names & UNCLEAR and not self._unclear:
+                self._unclear = True
                 for value in self._values:
                     self._pending += [(value, one) for one in self._module(value).nodes]
             for folder in unit.plugins:
