@@ -126,7 +126,7 @@ def test_undefined_metric_is_null_and_leaves_the_others_alone(tmp_path):
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     arrays["value/brier"][1, 0] = np.nan
     arrays["draws/brier"][1, 0] = np.nan
-    files.write_arrays(path, arrays, files.array_facts(file))
+    files.write_arrays(path, arrays, file.facts)
     metrics, comparisons = run(tmp_path, path)
     row = metrics.query("strategy == 'random-seed0' and subset == 'all' and metric == 'brier'")
     assert row[["value", "ci_low", "ci_high"]].isna().all(axis=None)
@@ -147,7 +147,7 @@ def test_what_cannot_be_detected_is_left_empty(tmp_path):
     file = files.open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     arrays["draws/brier"][:] = np.nan
-    files.write_arrays(path, arrays, files.array_facts(file))
+    files.write_arrays(path, arrays, file.facts)
     run(tmp_path, path)
     with (tmp_path / "detectable.csv").open() as lines:
         found = {row["metric"]: row["minimum_detectable"] for row in csv.DictReader(lines)}
@@ -197,7 +197,7 @@ def with_images(path, images, values=None):
     if values is not None:
         arrays["value/accuracy"][:] = values
         arrays["draws/accuracy"][:] = values
-    facts = dict(files.array_facts(file))
+    facts = dict(file.facts)
     facts["subsets"] = [subset | {"n_images": images} for subset in SUBSETS]
     files.write_arrays(path, arrays, facts)
     return path

@@ -63,7 +63,7 @@ def write(folder, change):
             spoil_table(path, asked, change)
     for path in results.rglob("ranking.safetensors"):
         file = files.open_arrays(path)
-        facts = files.array_facts(file)
+        facts = file.facts
         facts["image_id"] = [*map(change, facts["image_id"])]
         files.write_arrays(path, {"order": file.get_tensor("order")}, facts)
     study = files.read_json(results / "study.json")

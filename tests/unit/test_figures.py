@@ -321,7 +321,7 @@ def test_a_study_of_almost_nothing_is_drawn(strategies, budgets, tmp_path):
 def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
     paths = sorted(results.glob("*/toy-pope/*/ranking.safetensors"))
     opened = [files.open_arrays(path) for path in paths]
-    facts = [files.array_facts(file) for file in opened]
+    facts = [file.facts for file in opened]
     table = pd.DataFrame(
         {"strategy": path.parent.name, "family": fact["family"], **fact["parameters"]}
         for path, fact in zip(paths, facts, strict=True)

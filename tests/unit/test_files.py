@@ -157,7 +157,7 @@ def test_arrays_and_facts_come_back_whatever_their_layout(tmp_path, facts):
     arrays = {"grid": grid, "turned": grid.T, "cut": grid[:, 1:3], "one": np.float32(1.5)}
     files.write_arrays(tmp_path / "arrays", arrays, facts)
     file = files.open_arrays(tmp_path / "arrays")
-    assert files.array_facts(file) == facts
+    assert file.facts == facts
     for name, values in arrays.items():
         found = file.get_tensor(name)
         assert found.dtype == values.dtype

@@ -178,7 +178,7 @@ def test_a_study_without_scores_of_the_unpruned_predictions_is_refused(results):
 class FewCells:
     """As much of a score file as correlations need: five strategies at each of four budgets."""
 
-    facts = {"model": "m", "dataset": "d"}
+    task = {"model": "m", "dataset": "d"}
     cells = [
         {"budget": 99, "family": "full", "parameters": {}},
         *(

@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> None:
     strategy = plugins.load("strategies", arguments.family)
     what = f"rank {strategy.LABEL}"
     file = files.open_arrays(arguments.features, framework="pt")
-    ids = files.array_facts(file)["image_id"]
+    ids = file.facts["image_id"]
     features, saliency = file.get_tensor("features"), file.get_tensor("saliency")
     budget = features.shape[1]
     orders, coverages = [[] for _ in variants], [[] for _ in variants]

@@ -27,8 +27,7 @@ from prunecal.study.settings import Study
 
 def damaged_files(results: Path) -> list[Path]:
     """List the files below a folder that are missing or differ from their checksum, sorted."""
-    recorded = results.rglob(".*.sha256")
-    paths = sorted(path.with_name(path.name[1:].removesuffix(".sha256")) for path in recorded)
+    paths = files.written_files(results)
     checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
     return [path for path in checked if not files.undamaged(path)]
 

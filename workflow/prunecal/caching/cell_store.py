@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecal.core.cli import log
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 
@@ -85,7 +85,6 @@ def _key_of(provenance: Path) -> str:
     facts = files.read_object(provenance)
     if KEY_IN_PROVENANCE not in facts:
         raise PrunecalError(
-            f"{provenance} lacks {KEY_IN_PROVENANCE!r}, so unused cells cannot be told; delete it "
-            "and run snakemake again"
+            f"{provenance} lacks {KEY_IN_PROVENANCE!r}, so unused cells cannot be told; {RERUN}"
         )
     return facts[KEY_IN_PROVENANCE]

@@ -125,7 +125,7 @@ class _Walk:
         return [
             (module, name)
             for module in self._opened
-            for name in self._module(module).constants
+            for name in _read_module(module).constants
             if _words(module.partition(".")[0])[name] == 1 and not name.startswith("__")
         ]
 
@@ -137,7 +137,7 @@ class _Walk:
         if _folder(module):
             self._use(module)
         else:
-            code = self._module(module)
+            code = _read_module(module)
             self._pending += [(module, name) for name in code.main or code.nodes]
 
     def _open(self, module: str) -> None:
@@ -147,7 +147,7 @@ class _Walk:
         self._opened.add(module)
         if "." in module:
             self._open(module.rpartition(".")[0])
-        code = self._module(module)
+        code = _read_module(module)
         self._pending += [(module, name) for name in code.always]
         for target in (*code.bindings.values(), *code.stars):
             self._imports(target)
@@ -175,7 +175,7 @@ class _Walk:
 
     def _name(self, module: str, name: str) -> None:
         """Reach a name of a module, wherever that has it from."""
-        code = self._module(module)
+        code = _read_module(module)
         if name in code.nodes:
             self._pending.append((module, name))
         if name in code.bindings:
@@ -206,12 +206,12 @@ class _Walk:
             for module in list(self._values):
                 self._name(module, name)
             for module, kind in self._classes:
-                if (method := f"{kind}.{name}") in self._module(module).nodes:
+                if (method := f"{kind}.{name}") in _read_module(module).nodes:
                     self._pending.append((module, method))
 
     def _take(self, module: str, name: str) -> None:
         """Count a piece of code and reach what it names."""
-        code = self._module(module)
+        code = _read_module(module)
         if (module, name) in self._seen or name not in code.nodes:
             return
         if name == LABEL and not self._texts:
@@ -242,7 +242,7 @@ class _Walk:
             if unit.names & UNCLEAR and not self._unclear:
                 self._unclear = True
                 for value in self._values:
-                    self._pending += [(value, one) for one in self._module(value).nodes]
+                    self._pending += [(value, one) for one in _read_module(value).nodes]
             for folder in unit.plugins:
                 mine = [plugin for plugin in self._plugins if _folder(plugin) == folder]
                 for plugin in mine or _every_plugin(module.partition(".")[0], folder):
@@ -255,12 +255,9 @@ class _Walk:
         if text.partition(".")[0] in self._roots and "." in text and _path(text):
             self._start(text)
             self._use(text)
-        for path in _beside(self._module(module).folder).get(text, ()):
+        for path in _beside(_read_module(module).folder).get(text, ()):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             self.lines.add(f"{module} {text}/{path.name} {digest}")
-
-    def _module(self, module: str) -> Module:
-        return _read_module(module)
 
 
 def _read_module(module: str) -> Module:

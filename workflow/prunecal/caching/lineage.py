@@ -124,7 +124,7 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         for path in sorted(results.glob("*/*/features.safetensors"))
         if path not in bad
         and (weights := _weights(results, path.parts[-3], bad)) is not None
-        and files.array_facts(files.open_arrays(path)).get("model") != weights
+        and files.open_arrays(path).facts.get("model") != weights
     ]
     for path in sorted(results.glob("[!.]*/*/*/*/predictions.parquet")):
         manifest = results / "models" / path.parts[-5] / "manifest.json"
@@ -139,9 +139,8 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
     known = {path for path, _ in foreign}
     foreign += [
         Foreign(path, OTHER_CODE)
-        for checksum in results.rglob(".*.sha256")
-        if (path := checksum.with_name(checksum.name[1:].removesuffix(".sha256")))
-        not in bad | known
+        for path in files.written_files(results)
+        if path not in bad | known
         and (code := files.code_of(path))
         and CELLS not in code.split()  # whose code provenance.json tells cell by cell
         and is_outdated(code)

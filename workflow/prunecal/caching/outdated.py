@@ -55,10 +55,10 @@ def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[For
 
 
 def _whole_files(results: Path, damaged: Collection[Path]) -> list[Path]:
-    names = (path.with_name(path.name[1:-7]) for path in results.rglob(".*.sha256"))
     hidden_folders = (path for path in results.iterdir() if path.name.startswith("."))
     left_out = {*damaged, *hidden_folders}
-    return sorted(path for path in names if not left_out & {path, *path.parents})
+    written = files.written_files(results)
+    return [path for path in written if not left_out & {path, *path.parents}]
 
 
 def _needs_sources(path: Path, results: Path) -> bool:
@@ -159,7 +159,7 @@ def _facts(path: Path) -> dict[str, Any]:
         return files.read_object(path)
     if path.suffix == ".parquet":
         return files.read_facts(path)
-    facts = dict(files.array_facts(files.open_arrays(path)))
+    facts = dict(files.open_arrays(path).facts)
     if "cells" in facts:  # a score file, which says more of each
         keys = ("strategy", "family", "parameters", "budget")
         facts["cells"] = _in_order({key: cell.get(key) for key in keys} for cell in facts["cells"])

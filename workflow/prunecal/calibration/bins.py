@@ -83,12 +83,7 @@ def bin_sums(
 ) -> BinSums:
     """Return the weighted sums per bin.
 
-    Args:
-        confidence: float64 [n].
-        correct: bool [n].
-        cluster: int [n], the row of `weights` that weighs each row.
-        weights: float64 [clusters, R].
-        bins: number of equal-width bins.
+    Arguments are as the attributes of `sample.Sample`.
     """
     clusters = len(weights)
     cell = bin_index(confidence, bins) * clusters + cluster

@@ -100,10 +100,7 @@ CATALOGUE: dict[str, Metric] = {
             "Σ c / n",
         ),
         Metric(
-            "overconfidence",
-            "Overconfidence",
-            "Mean confidence minus accuracy.",
-            "Σ (c − y) / n",
+            "overconfidence", "Overconfidence", "Mean confidence minus accuracy.", "Σ (c − y) / n"
         ),
         Metric(
             "ece",
@@ -339,9 +336,7 @@ CATALOGUE: dict[str, Metric] = {
         ),
         Metric("yes_rate", "Yes rate", "Share of questions that are answered with Yes."),
         Metric(
-            "margin",
-            "Logit margin",
-            "Mean of the largest option logit minus the second largest.",
+            "margin", "Logit margin", "Mean of the largest option logit minus the second largest."
         ),
         Metric(
             "entropy",
@@ -383,21 +378,11 @@ CATALOGUE: dict[str, Metric] = {
 }
 
 
+def catalogued(key: str) -> Metric:
+    """Return a metric; one that the catalogue does not have is like a mean, its key in words."""
+    return CATALOGUE.get(key) or Metric(key, key.replace("_", " "), "")
+
+
 def metric_name(key: str) -> str:
     """Return a metric's label, or its key in words if the catalogue does not have it."""
-    return CATALOGUE[key].label if key in CATALOGUE else key.replace("_", " ")
-
-
-def with_unit(key: str) -> str:
-    """Return a metric's label with its unit."""
-    return CATALOGUE[key].label_with_unit if key in CATALOGUE else metric_name(key)
-
-
-def metric_axis(key: str) -> str:
-    """Return an axis label that says which direction is better."""
-    return CATALOGUE[key].axis_label if key in CATALOGUE else metric_name(key)
-
-
-def higher_is_better(key: str) -> bool | None:
-    """Return a metric's better direction; None where neither is better or it is unknown."""
-    return CATALOGUE[key].higher_is_better if key in CATALOGUE else None
+    return catalogued(key).label

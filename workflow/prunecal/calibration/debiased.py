@@ -81,12 +81,8 @@ def debiased_ece(
 ) -> NDArray:
     """Return the debiased ECE of rows, float64 [R]; it can fall below 0.
 
-    Args:
-        confidence: float64 [n].
-        correct: bool [n].
-        cluster: int [n], the row of `weights` that weighs each row.
-        weights: float64 [clusters, R]; a column of ones is the sample, any other a resample.
-        bins: number of equal-width bins.
+    Arguments are as the attributes of `sample.Sample`; of the weights, a column of ones is the
+    sample, any other a resample.
     """
     tables = BinTables.of(confidence, correct, cluster, len(weights), bins)
     return debiased_mean(tables.moments(weights), weights)

@@ -17,12 +17,7 @@ def adaptive_calibration_errors(
     within a group of tied rows in expectation; a bin's gap is the curve's rise across the bin.
     Coarse blocks of groups locate each cut, then only the block that holds it is looked at closely.
 
-    Args:
-        confidence: float64 [n].
-        correct: bool [n].
-        cluster: int [n], the row of `weights` that weighs each row.
-        weights: float64 [clusters, R], whole numbers.
-        bins: number of bins.
+    Arguments are as the attributes of `sample.Sample`.
     """
     order = np.argsort(confidence, kind="stable")
     confidence, correct, cluster = confidence[order], correct[order], cluster[order]

@@ -33,21 +33,6 @@ def _ranked(sample: Sample, key: str) -> NDArray:
     return sample.ranked[key]
 
 
-def _adaptive(sample: Sample) -> NDArray:
-    rows = sample.confidence, sample.correct, sample.cluster
-    return adaptive_calibration_errors(*rows, sample.weights, sample.bins)
-
-
-def _debiased(sample: Sample) -> NDArray:
-    rows = sample.confidence, sample.correct, sample.cluster
-    return debiased_ece(*rows, sample.weights, sample.bins)
-
-
-def _smooth(sample: Sample) -> NDArray:
-    rows = sample.confidence, sample.correct, sample.cluster
-    return smooth_calibration_errors(*rows, sample.weights)
-
-
 def _log_temperature(sample: Sample) -> NDArray | None:
     """Return the mean of log T over splits and halves; NaN where one ends at a limit."""
     if sample.splits is None:
@@ -82,8 +67,8 @@ METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample
     "ece_yes": partial(Sample.ece_of, group="yes"),
     "ece_no": partial(Sample.ece_of, group="no"),
     **{key: partial(_ranked, key=key) for key in RANKED},
-    "ace": _adaptive,
-    "ece_debiased": _debiased,
+    "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
+    "ece_debiased": lambda sample: debiased_ece(*sample.rows, sample.weights, sample.bins),
 }
 COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 resamples
     "log_temperature": _log_temperature,
@@ -91,9 +76,9 @@ COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 res
     "ece_temperature": _ece_temperature,
     "ece_temperature_transfer": _ece_temperature_transfer,
 }
-
-
-SMOOTH: dict[str, Compute] = {"smece": _smooth}  # the costliest, see `compute_all`
+SMOOTH: dict[str, Compute] = {  # the costliest, see `compute_all`
+    "smece": lambda sample: smooth_calibration_errors(*sample.rows, sample.weights),
+}
 
 
 def compute(key: str, sample: Sample) -> NDArray | None:

@@ -63,16 +63,20 @@ class Sample:
         with np.errstate(invalid="ignore"):  # a weighting without rows has no mean: NaN
             return {key: total / count for key, total in zip(columns, totals, strict=True)}
 
+    @property
+    def rows(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Confidence, correctness and cluster of the rows."""
+        return self.confidence, self.correct, self.cluster
+
     @cached_property
     def bin_sums(self) -> BinSums:
         """Sums over the rows of each bin of confidence."""
-        return bin_sums(self.confidence, self.correct, self.cluster, self.weights, self.bins)
+        return bin_sums(*self.rows, self.weights, self.bins)
 
     @cached_property
     def ranked(self) -> dict[str, NDArray]:
         """Metrics of how confidence ranks the rows, by key, float64 [R]."""
-        order = Order(self.confidence, self.correct, self.cluster, len(self.weights))
-        return ranked_metrics(order, self.weights)
+        return ranked_metrics(Order(*self.rows, len(self.weights)), self.weights)
 
     @cached_property
     def temperatures(self) -> NDArray:

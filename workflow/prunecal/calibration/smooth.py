@@ -44,11 +44,7 @@ def smooth_calibration_errors(
 ) -> NDArray:
     """Return smECE for R weightings of clusters of rows, float64 [R].
 
-    Args:
-        confidence: float64 [n].
-        correct: bool [n].
-        cluster: int [n], the row of `weights` that weighs each row.
-        weights: float64 [clusters, R], whole numbers.
+    Arguments are as the attributes of `sample.Sample`.
     """
     ones, row = np.ones(len(confidence)), np.arange(len(confidence))
 

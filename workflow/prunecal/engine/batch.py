@@ -45,11 +45,7 @@ class Batch:
 
 
 def assemble(
-    planned: Sequence[Row],
-    visual: Tensor,
-    positions: Tensor,
-    text_start: int,
-    decoder: Decoder,
+    planned: Sequence[Row], visual: Tensor, positions: Tensor, text_start: int, decoder: Decoder
 ) -> Batch:
     """Assemble a planned micro-batch on the device.
 

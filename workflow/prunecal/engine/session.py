@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from prunecal.core.cli import log
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import batch as batches
 from prunecal.engine.device import send
 from prunecal.engine.planner import halves, plan
@@ -71,16 +71,12 @@ class Session:
             with torch.inference_mode():
                 model.project(self.features[:1, :1].to(model.device))
         except RuntimeError as error:  # another width or type
-            raise PrunecalError(
-                f"{features} does not fit the model ({error}); delete it and run snakemake again"
-            ) from error
+            raise PrunecalError(f"{features} does not fit the model ({error}); {RERUN}") from error
         self.visual_tokens = self.features.shape[1]
-        image_index = {image: at for at, image in enumerate(files.array_facts(file)["image_id"])}
+        image_index = {image: at for at, image in enumerate(file.facts["image_id"])}
         missing = questions.loc[~questions["image_id"].isin(image_index.keys()), "image_id"]
         if len(missing):
-            raise PrunecalError(
-                f"{features} lacks image {missing.iloc[0]!r}; delete it and run snakemake again"
-            )
+            raise PrunecalError(f"{features} lacks image {missing.iloc[0]!r}; {RERUN}")
         self.question_ids = questions["question_id"].to_numpy()
         # identical questions about one image are computed once
         columns = (questions["image_id"], questions["text"], map(tuple, questions["options"]))

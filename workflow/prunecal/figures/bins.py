@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 
 def draw(
-    metrics: pd.DataFrame,
-    correlations: pd.DataFrame,
-    looks: dict[str, style.Style],
-    bins: int,
+    metrics: pd.DataFrame, correlations: pd.DataFrame, looks: dict[str, style.Style], bins: int
 ) -> Figure:
     """Draw a line per strategy and a panel per data set and budget.
 
@@ -37,6 +34,8 @@ def draw(
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to compare.")
     tasks = pooling.tasks(curves)
+    fewest_and_most = (min(BIN_COUNTS), max(BIN_COUNTS))
+    ends = {f"ece_{count}_bins": str(count) for count in fewest_and_most if count != bins}
     figure, grid = plt.subplots(
         len(tasks),
         len(budgets),
@@ -52,7 +51,7 @@ def draw(
             axes.set_xscale("log")
             axes.set_xticks(sorted(number.values()), sorted(number.values()), fontsize=8)
             axes.minorticks_off()
-            kept = _survival(correlations, task, budget, bins)
+            kept = pooling.order_kept(correlations, task, budget, ends)
             axes.set_title(
                 f"{pooling.task_title(task, tasks)}, {budget} tokens\n{kept}", fontsize=9
             )
@@ -88,16 +87,3 @@ def _draw_panel(
     for name in dict.fromkeys(lines["series"]):
         line = lines[lines["series"] == name]
         axes.plot(line["bins"], line["value"], **(by_name[name].line() | {"markersize": 4}))
-
-
-def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int, bins: int) -> str:
-    """Say how alike the strategies' order is at the fewest and the most bins."""
-    here = pooling.of_task(correlations, task)
-    here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
-    ends = [count for count in (min(BIN_COUNTS), max(BIN_COUNTS)) if count != bins]
-    parts = [
-        f"{here['rho'][f'ece_{count}_bins']:.2f} ({count})"
-        for count in ends
-        if f"ece_{count}_bins" in here.index
-    ]
-    return "ρ = " + ", ".join(parts) if parts else "too few cells for ρ"

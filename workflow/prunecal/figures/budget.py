@@ -74,7 +74,7 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()
         axes.set_xlabel("Visual tokens kept (budget)")
-        axes.set_ylabel(catalogue.metric_axis(metric))
+        axes.set_ylabel(catalogue.catalogued(metric).axis_label)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
     style.note(figure, f"Bars and band: {style.INTERVALS}")

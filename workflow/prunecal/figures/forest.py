@@ -58,7 +58,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         row[0].set_ylim(len(order) - 0.4, -0.6)
     for axes in grid[-1]:
         axes.set_xlabel(f"Δ {catalogue.metric_name(metric)}")
-    better = catalogue.higher_is_better(metric)
+    better = catalogue.catalogued(metric).higher_is_better
     side = {True: "; right of the line is better", False: "; left of the line is better", None: ""}
     figure.suptitle(
         f"Change of {catalogue.metric_name(metric)} from the unpruned model{side[better]}"

@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows, orders = [], []
     for path in arguments.rankings:
         file = files.open_arrays(path)
-        facts = files.array_facts(file)
+        facts = file.facts
         rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
         orders.append(dict(zip(facts["image_id"], file.get_tensor("order"), strict=True)))
     table = pd.DataFrame(rows)
@@ -59,12 +59,7 @@ def columns(strategies: pd.DataFrame) -> list[tuple[int, str]]:
         name = naming.strategy_name(family, parameters, siblings)
         if family != style.REFERENCE:
             rows.setdefault(looks[label].name, (number, name))
-    by_place = sorted(rows, key=lambda name: _place(looks, name))
-    return [rows[name] for name in by_place]
-
-
-def _place(looks: dict[str, style.Style], name: str) -> int:
-    return next(look.place for look in looks.values() if look.name == name)
+    return [rows[look.name] for look in style.legend_entries(looks) if look.name in rows]
 
 
 def first_pictures(
@@ -171,16 +166,13 @@ def draw(
         for axes, (image_id, picture) in zip(grid[row][start:], pictures.items(), strict=False):
             whole = order is None
             kept = [] if whole else order[image_id][:budget]
-            _show(axes, picture if whole else fade(picture, kept, len(order[image_id])))
+            shown = picture if whole else fade(picture, kept, len(order[image_id]))
+            axes.imshow(shown, interpolation="nearest", aspect="equal")
         _name_line(grid[row][start], name)
     figure.suptitle(
         f"Which {budget} patches each strategy keeps (faded: dropped): {style.plain(title)}"
     )
     return figure
-
-
-def _show(axes: Axes, picture: NDArray) -> None:
-    axes.imshow(picture, interpolation="nearest", aspect="equal")
 
 
 def _name_line(axes: Axes, name: str) -> None:

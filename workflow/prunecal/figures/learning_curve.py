@@ -56,10 +56,7 @@ def draw(curve: pd.DataFrame, name: str) -> Figure:
     phases = [(phase, rows.groupby("metric", sort=False)) for phase, rows in by_phase]
     columns = max(len(metrics) for _, metrics in phases)
     figure, grid = plt.subplots(
-        len(phases),
-        columns,
-        figsize=(3.3 * columns + 0.4, 2.3 * len(phases) + 0.5),
-        squeeze=False,
+        len(phases), columns, figsize=(3.3 * columns + 0.4, 2.3 * len(phases) + 0.5), squeeze=False
     )
     for axes in grid.flat:
         axes.set_axis_off()

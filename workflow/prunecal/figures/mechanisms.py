@@ -134,7 +134,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
             f"{pooling.task_title(task, tasks)}\n{catalogue.metric_name(target)}", fontsize=9
         )
     for axes, name in zip(grid[-1], columns, strict=True):
-        axes.set_xlabel(catalogue.with_unit(name), fontsize=9)
+        axes.set_xlabel(catalogue.catalogued(name).label_with_unit, fontsize=9)
     entries = [
         Line2D(
             [], [], linestyle="", marker=look.marker, color=look.colour, label=unpooled(look.name)

@@ -83,8 +83,8 @@ def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for axes, task in zip(grid.flat, tasks, strict=False):
         _draw_panel(axes, pooling.of_task(cells, task), looks, sizes)
         axes.set_title(pooling.task_title(task, tasks))
-        axes.set_xlabel(catalogue.metric_axis(GAIN))
-        axes.set_ylabel(catalogue.metric_axis(COST))
+        axes.set_xlabel(catalogue.catalogued(GAIN).axis_label)
+        axes.set_ylabel(catalogue.catalogued(COST).axis_label)
     figure.legend(handles=_legend(looks, sizes), loc="outside right center")
     style.note(figure, f"Bars: {style.INTERVALS}. Black edge: no cell is better in both")
     figure.suptitle("Accuracy against ECE: right and down is better")

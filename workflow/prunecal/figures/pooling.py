@@ -125,6 +125,17 @@ def budgets(frame: pd.DataFrame) -> list[int]:
     return sorted(int(budget) for budget in pruned(frame)["budget"].unique())
 
 
+def order_kept(
+    correlations: pd.DataFrame, task: tuple[str, str], budget: int, names: dict[str, str]
+) -> str:
+    """Say how alike the strategies' order by ECE is to that by other metrics, each with a name."""
+    here = of_task(correlations, task)
+    here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
+    rho = here["rho"]
+    parts = [f"{rho[metric]:.2f} ({name})" for metric, name in names.items() if metric in rho.index]
+    return "ρ = " + ", ".join(parts) if parts else "too few cells for ρ"
+
+
 def smallest_and_middle(budgets: list[int]) -> list[int]:
     """Return the smallest and the middle budget, one alone if there is but one."""
     return sorted({budgets[0], budgets[len(budgets) // 2]}) if budgets else []

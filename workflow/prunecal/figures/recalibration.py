@@ -52,7 +52,7 @@ def draw(
         for axes, budget in zip(row, budgets, strict=True):
             cells = here[(here["budget"] == budget) | (here["family"] == style.REFERENCE)]
             _draw_panel(axes, cells, order)
-            kept = _survival(correlations, task, budget)
+            kept = pooling.order_kept(correlations, task, budget, KEPT)
             axes.set_title(
                 f"{pooling.task_title(task, tasks)}, {budget} tokens\n{kept}", fontsize=9
             )
@@ -60,7 +60,7 @@ def draw(
         row[0].set_ylim(len(order) - 0.4, -0.6)
         row[0].set_xlim(left=0)
     for axes in grid[-1]:
-        axes.set_xlabel(catalogue.metric_axis("ece"))
+        axes.set_xlabel(catalogue.catalogued("ece").axis_label)
     handles, _ = grid[0][0].get_legend_handles_labels()
     handles.append(plt.Line2D([], [], color="0.3", linewidth=1.2, label=style.INTERVALS))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -79,13 +79,3 @@ def _draw_panel(axes: Axes, cells: pd.DataFrame, order: list[str]) -> None:
         y = [order.index(series) + spread[metric] for series in here["series"]]
         axes.hlines(y, here["low"], here["high"], color=colour, linewidth=1.2, alpha=0.6)
         axes.plot(here["value"], y, marker, color=colour, markersize=4.5, label=label)
-
-
-def _survival(correlations: pd.DataFrame, task: tuple[str, str], budget: int) -> str:
-    """Say how much of the strategies' order is left, by its own and by the other temperature."""
-    here = pooling.of_task(correlations, task)
-    here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
-    parts = [
-        f"{here['rho'][metric]:.2f} ({who})" for metric, who in KEPT.items() if metric in here.index
-    ]
-    return "ρ = " + ", ".join(parts) if parts else "too few cells for ρ"

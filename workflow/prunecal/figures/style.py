@@ -70,7 +70,7 @@ def styles(frame: pd.DataFrame) -> dict[str, Style]:
     series: dict[tuple, list[str]] = {}
     for label, (family, parameters) in strategies.items():
         unseeded = {key: value for key, value in parameters.items() if key != naming.SEED}
-        series.setdefault((family, _sortable(unseeded)), []).append(label)
+        series.setdefault((family, tuple(sorted(unseeded.items()))), []).append(label)
     hues = _hues({family for family, _ in series})
     varied = {key: naming.is_variation(key[0], dict(key[1])) for key in series}
     ordered = sorted(series, key=lambda key: (list(hues).index(key[0]), varied[key], key[1]))
@@ -105,10 +105,6 @@ def _series_name(
     ]
     name = naming.strategy_name(family, unseeded[0], unseeded[1:])
     return f"{name} (mean of {len(labels)} seeds)"
-
-
-def _sortable(parameters: dict[str, Any]) -> tuple:
-    return tuple(sorted(parameters.items()))
 
 
 def _hues(families: set[str]) -> dict[str, tuple[str, str]]:

@@ -74,7 +74,7 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
             _draw_lines(axes, lines, parameter, colours)
             axes.set_xticks(sorted(lines[parameter].unique()))
             axes.set_ylabel("")
-        row[0].set_ylabel(catalogue.metric_axis(metric).replace(" (", "\n("))
+        row[0].set_ylabel(catalogue.catalogued(metric).axis_label.replace(" (", "\n("))
     for axes, task in zip(grid[0], tasks, strict=True):
         axes.set_title(pooling.task_title(task, tasks))
     for axes in grid[-1]:

@@ -64,7 +64,7 @@ def number(row: dict[str, Any] | None, metric: str) -> Number:
     if not row["p_adjusted"] < pooling.LEVEL:
         return Number(f"{row['value']:.3f}")
     up = row["delta"] > 0
-    side = "better" if up == catalogue.higher_is_better(metric) else "worse"
+    side = "better" if up == catalogue.catalogued(metric).higher_is_better else "worse"
     text = f"{row['value']:.3f} {'▲' if up else '▼'}"
     return Number(text, side, f"{side} than unpruned by {abs(row['delta']):.3f}")
 

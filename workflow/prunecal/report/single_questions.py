@@ -173,7 +173,7 @@ class Task:
         if path is None or cell["family"] == style.REFERENCE:
             return None
         file = files.open_arrays(path)
-        index = files.array_facts(file)["image_id"].index(image)
+        index = file.facts["image_id"].index(image)
         order = file.get_slice("order")[index]
         return round(len(order) ** 0.5), dropped_path(order[: cell["budget"]], len(order))
 

@@ -65,5 +65,4 @@ def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float
 
 def keys_of(scores: Scores, cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return what names a cell in a table."""
-    where = {key: scores.facts[key] for key in ("model", "dataset")}
-    return where | {key: cell[key] for key in ("strategy", "family", "budget")}
+    return scores.task | {key: cell[key] for key in ("strategy", "family", "budget")}

@@ -47,8 +47,7 @@ class _Test:
             cases = condition.measure(Measured(scores, subset))
         except PrunecalError as error:
             raise PrunecalError(f"claim {claim.id}: {error}") from error
-        self.where = {key: scores.facts[key] for key in ("model", "dataset")}
-        self.where |= {"subset": claim.subset}
+        self.where = scores.task | {"subset": claim.subset}
         self.images = scores.subsets[subset]["n_images"]
         self.condition = condition
         self.cases = [] if self.images < FEWEST_IMAGES else [c for c in cases if _defined(c)]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecal.calibration.catalogue import CATALOGUE, Metric
+from prunecal.calibration.catalogue import catalogued
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval, normal_interval
 from prunecal.statistics.scores import Scores
@@ -22,8 +22,6 @@ MOST_UNDEFINED = 0.01  # of the resamples of a metric that is tested
 DESIGN = ("n_visual", "tokens_per_layer")  # set by the design: nothing to test
 KEYS = ("model", "dataset", "subset", "strategy", "family")
 RESERVED = {*KEYS, "budget", "metric", "value", "delta", "ci_low", "ci_high", "p", "p_adjusted"}
-
-
 NUMBERS = {  # of the tables
     "metrics": ("value", "ci_low", "ci_high"),
     "comparisons": ("delta", "ci_low", "ci_high", "p", "p_adjusted"),
@@ -47,7 +45,9 @@ def metric_rows(scores: Scores, level: float) -> Rows:
     images = _images(scores)
     for metric in scores.facts["metrics"]:
         value = scores.value(metric)
-        low, high = _interval(value, scores.draws(metric), level, images, _metric(metric).interval)
+        low, high = _interval(
+            value, scores.draws(metric), level, images, catalogued(metric).interval
+        )
         if metric == "accuracy":
             bound = ((1 - level) / 2) ** (1 / images)
             low = np.where((value == 1) & (images > 1), bound, low)
@@ -78,7 +78,7 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
             continue
         value, draws = scores.value(metric), _differences(scores, metric)
         delta = value - value[scores.reference]
-        kind = _metric(metric).test
+        kind = catalogued(metric).test
         low, high = _interval(delta, draws, level, images, kind)
         p, adjusted = np.full((2, *delta.shape), np.nan)
         # a metric that many resamples leave undefined (a fitted temperature at its limit) is not
@@ -108,7 +108,7 @@ def detectable_rows(scores: Scores) -> Rows:
     """
     rows = []
     for metric in scores.facts["metrics"]:
-        if metric in DESIGN or not _metric(metric).test:
+        if metric in DESIGN or not catalogued(metric).test:
             continue
         draws = np.delete(_differences(scores, metric), scores.reference, axis=0)
         sizes = {
@@ -123,8 +123,7 @@ def detectable_rows(scores: Scores) -> Rows:
                 medians[name] = np.median(defined) if enough else None
             rows.append(
                 {
-                    "model": scores.facts["model"],
-                    "dataset": scores.facts["dataset"],
+                    **scores.task,
                     "subset": subset["name"],
                     "metric": metric,
                     **medians,
@@ -150,11 +149,6 @@ def parameter_names(studied: list[Scores]) -> list[str]:
 def _images(scores: Scores) -> NDArray:
     """Return the number of images of each subset, int [subsets]."""
     return np.array([subset["n_images"] for subset in scores.subsets])
-
-
-def _metric(key: str) -> Metric:
-    """Return what the catalogue says of a metric; one of a newer or older study is like a mean."""
-    return CATALOGUE.get(key, Metric(key, key, ""))
 
 
 def _interval(
@@ -193,8 +187,7 @@ def _keys(
     scores: Scores, cell: dict[str, Any], subset: dict[str, Any], metric: str
 ) -> dict[str, Any]:
     return {
-        "model": scores.facts["model"],
-        "dataset": scores.facts["dataset"],
+        **scores.task,
         "subset": subset["name"],
         "strategy": cell["strategy"],
         "family": cell["family"],

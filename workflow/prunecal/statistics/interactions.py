@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval
-from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import REFERENCE, Scores, read_scores
+from prunecal.statistics.selectors import Measured
 from prunecal.statistics.significance import step_down, unadjusted_p
 from prunecal.statistics.tables import Rows
 from prunecal.storage import files
@@ -66,9 +66,7 @@ class Side(NamedTuple):
 
     def table(self, metric: str) -> NDArray:
         """Return the value and then the replicates of each cell, float64 [cells, 1 + R]."""
-        subset = self.scores.subset(POOLED)
-        value = self.scores.value(metric)[:, subset, None]
-        return np.concatenate([value, self.scores.draws(metric)[:, subset]], axis=1)
+        return Measured(self.scores, self.scores.pooled).table(metric)
 
     def images(self) -> dict[str, str]:
         """Return the digest of each image that was asked about, by id."""

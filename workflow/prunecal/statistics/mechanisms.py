@@ -11,7 +11,7 @@ from prunecal.calibration.bins import BinSums, bin_sums
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.accuracy_matched import Tables, keys_of
 from prunecal.statistics.bootstrap import image_weights, interval
-from prunecal.statistics.contrasts import FLAT, rank_correlation, unseeded
+from prunecal.statistics.contrasts import FEWEST_CELLS, FLAT, rank_correlation, unseeded
 from prunecal.statistics.predictions import Cell, read_cell
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
@@ -19,29 +19,18 @@ from prunecal.statistics.tables import Rows
 from prunecal.storage import files
 
 TARGETS = ("accuracy", "ece")
-
-
 SALIENCY = ("saliency_share", "mean_saliency")
-
-
 MECHANISMS = ("evidence_coverage", *SALIENCY, "entropy", "margin", "yes_rate")
-
-
 # ECE measured otherwise: does it put the cells in the same order?
 ALIKE = (
     "ece_temperature", "ece_temperature_transfer", "ece_5_bins", "ece_10_bins", "ece_20_bins",
     "ece_30_bins", "ece_50_bins", "ece_debiased", "ace", "smece",
 )  # fmt: skip
-
-
 PAIRS = (
     *((metric, target) for metric in MECHANISMS for target in TARGETS),
     ("accuracy", "ece"),
     *((metric, "ece") for metric in ALIKE),
 )
-
-
-LEAST_CELLS = 4  # ranks of fewer say little
 STRATEGY_RESAMPLES = 1000
 STRATEGY_ENDS = ("strategies_low", "strategies_high")
 CENTRED, POOLED_BUDGETS = "within budgets", "pooled"
@@ -124,7 +113,7 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
             cells = [index for index in members if np.isfinite(tables[metric][index, 0])]
             draws = min(tables[metric].shape[1], tables[target].shape[1])
             x, y = (tables[name][cells, :draws] for name in (metric, target))
-            if len(cells) < LEAST_CELLS:
+            if len(cells) < FEWEST_CELLS:
                 continue
             given = budgets[cells] if group == CENTRED else None
             rho = rank_correlation(x, y, given)
@@ -134,8 +123,7 @@ def correlation_rows(scores: Scores, tables: Tables, level: float) -> Rows:
             others = over_strategies(x[:, 0], y[:, 0], strategies[cells], given, STRATEGY_RESAMPLES)
             rows.append(
                 {
-                    "model": scores.facts["model"],
-                    "dataset": scores.facts["dataset"],
+                    **scores.task,
                     "budget": group,
                     "metric": metric,
                     "with": target,
@@ -173,7 +161,7 @@ def over_strategies(
     """
     _, index = np.unique(strategy, return_inverse=True)
     count = index.max() + 1
-    if count < LEAST_CELLS:
+    if count < FEWEST_CELLS:
         return np.full(resamples, np.nan)
     # drawing a cell twice is the same as ranking and averaging with twice its weight
     weight = image_weights(count, resamples, seed=0)[index]
@@ -238,7 +226,7 @@ class Sources:
 
 
 def _places(file: Any, images: list[str], path: Path) -> list[int]:
-    place = {image: index for index, image in enumerate(files.array_facts(file)["image_id"])}
+    place = {image: index for index, image in enumerate(file.facts["image_id"])}
     for image in images:
         if image not in place:
             raise PrunecalError(f"{path} lacks image {image!r}; {RERUN}")

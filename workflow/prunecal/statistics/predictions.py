@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecal.calibration.logits import brier_rows, log_probabilities, surprise_rows
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -114,11 +114,9 @@ def _checked_columns(path: Path | str) -> "pa.Table":
     columns = files.read_table(path, COLUMNS).combine_chunks()
     names = columns["question_id"]
     if not len(names):
-        raise PrunecalError(f"{path} has no questions; delete it and run snakemake again")
+        raise PrunecalError(f"{path} has no questions; {RERUN}")
     if pc.count_distinct(names).as_py() < len(names):
-        raise PrunecalError(
-            f"{path} contains a question id twice; delete it and run snakemake again"
-        )
+        raise PrunecalError(f"{path} contains a question id twice; {RERUN}")
     options, logits = (_lengths(columns[name]) for name in ("options", "logits"))
     label = columns["label"].to_numpy()
     finite = np.abs(pc.list_flatten(columns["logits"]).to_numpy()) < LARGEST_LOGIT

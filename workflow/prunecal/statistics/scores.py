@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.predictions import POOLED
 from prunecal.storage import files
 
@@ -26,16 +26,14 @@ class Scores:
     def __init__(self, path: Path | str):
         self.path = path
         self._file = files.open_arrays(path)
-        self.facts: dict[str, Any] = files.array_facts(self._file)
+        self.facts: dict[str, Any] = self._file.facts
         if not {"model", "dataset", "cells", "subsets", "metrics"} <= set(self.facts):
-            raise PrunecalError(f"{path} is not a score file; delete it and run snakemake again")
+            raise PrunecalError(f"{path} is not a score file; {RERUN}")
         self.cells: list[dict[str, Any]] = self.facts["cells"]
         self.subsets: list[dict[str, Any]] = self.facts["subsets"]
         drawn = {name: self._drawn(name) for name in self.facts["metrics"]}
         if self.subset(POOLED) is None or drawn != self.facts.get("resamples", drawn):
-            raise PrunecalError(
-                f"{path} lacks metrics that it lists; delete it and run snakemake again"
-            )
+            raise PrunecalError(f"{path} lacks metrics that it lists; {RERUN}")
 
     def value(self, metric: str) -> NDArray:
         """Return a metric on the rows as they are, float64 [cells, subsets]."""
@@ -49,6 +47,11 @@ class Scores:
         """Return the number of resamples of a metric."""
         self._file.get_slice(f"value/{metric}")
         return self._file.get_slice(f"draws/{metric}").get_shape()[-1]
+
+    @property
+    def task(self) -> dict[str, str]:
+        """The names of the model and of the data set."""
+        return {key: self.facts[key] for key in ("model", "dataset")}
 
     def subset(self, name: str) -> int | None:
         """Return a subset's index, None if the data set has none of that name."""
@@ -117,11 +120,9 @@ def read_scores(paths: list[Path]) -> list[Scores]:
     Raises:
         PrunecalError: a file is bad, or two hold the same model and data set.
     """
-    studied = sorted(
-        map(Scores, paths), key=lambda scores: (scores.facts["model"], scores.facts["dataset"])
-    )
+    studied = sorted(map(Scores, paths), key=lambda scores: tuple(scores.task.values()))
     for before, after in zip(studied[:-1], studied[1:], strict=True):
-        if all(before.facts[key] == after.facts[key] for key in ("model", "dataset")):
+        if before.task == after.task:
             raise PrunecalError(
                 f"{before.path} and {after.path} hold the same model and data set; remove one"
             )

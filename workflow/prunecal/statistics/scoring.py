@@ -123,14 +123,9 @@ def cell_temperatures(
 def score_cells(
     cells: list[Cell], parts: Mapping[str, NDArray], resamples: Resamples, bins: int, processes: int
 ) -> list[list[dict[str, NDArray]]]:
-    """Return every metric of each cell per subset, see `score_cell`.
+    """Return every metric of each cell per subset, see `score_cell`; `processes` at a time.
 
-    Args:
-        cells: of one model on one data set.
-        parts: row indices of each subset.
-        resamples: the shared resamples.
-        bins: number of calibration bins.
-        processes: how many cells are scored at a time.
+    The cells are of one model on one data set.
     """
     unpruned = [cell for cell in cells if cell.facts["family"] == REFERENCE]
     with threadpool_limits(1):

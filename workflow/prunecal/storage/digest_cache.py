@@ -30,13 +30,7 @@ def identity(path: Path) -> Identity:
         OSError: there is no such file.
     """
     status = path.stat()
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class DigestCache:

@@ -36,6 +36,12 @@ def checksum_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
 
 
+def written_files(folder: Path) -> list[Path]:
+    """List the files below a folder that have a record of their checksum, there or not, sorted."""
+    records = folder.rglob(".*.sha256")
+    return sorted(path.with_name(path.name[1:].removesuffix(".sha256")) for path in records)
+
+
 def undamaged(path: Path) -> bool:
     """Tell whether a file still has the checksum with which it was written."""
     try:
@@ -46,10 +52,15 @@ def undamaged(path: Path) -> bool:
 
 def recorded(path: Path) -> str | None:
     """Return the SHA-256 with which a file was written; None if its record is gone or damaged."""
+    return next((line.split()[0] for line in _record_lines(path) if line.strip()), None)
+
+
+def _record_lines(path: Path) -> list[str]:
+    """Return the lines of a file's record; none if it is gone or damaged."""
     try:
-        return checksum_file(path).read_text(encoding="utf-8").split()[0]
-    except (OSError, IndexError, UnicodeDecodeError):
-        return None
+        return checksum_file(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def record(path: Path) -> None:
@@ -107,13 +118,9 @@ def _atomic(path: Path, sources: str) -> Iterator[Path]:
 
 def sources_of(path: Path) -> dict[Path, str]:
     """Return the files that a file was made from, with their SHA-256 at that time, if recorded."""
-    try:
-        lines = checksum_file(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}
     pairs = [
         line.removeprefix(SOURCE_LINE).split(maxsplit=1)
-        for line in lines
+        for line in _record_lines(path)
         if line.startswith(SOURCE_LINE)
     ]
     return {
@@ -123,10 +130,7 @@ def sources_of(path: Path) -> dict[Path, str]:
 
 def code_of(path: Path) -> str | None:
     """Return the record of the code that made a file; None if the workflow gave none."""
-    try:
-        lines = checksum_file(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
+    lines = _record_lines(path)
     return lines[1].removeprefix(CODE_LINE) if lines[1:] and CODE_LINE in lines[1] else None
 
 
@@ -173,10 +177,7 @@ def read_object(path: Path | str) -> schemas.Facts:
 
 
 def write_table(
-    path: Path | str,
-    table: "pa.Table",
-    facts: Mapping[str, Any],
-    sources: Iterable[Path] = (),
+    path: Path | str, table: "pa.Table", facts: Mapping[str, Any], sources: Iterable[Path] = ()
 ) -> None:
     """Write a parquet file (zstd) whose metadata holds `facts`, atomically; `sources` likewise."""
     import pyarrow.parquet as pq
@@ -233,10 +234,7 @@ def read_facts(path: Path | str) -> schemas.Facts:
 
 
 def write_arrays(
-    path: Path | str,
-    arrays: Mapping[str, "np.ndarray"],
-    facts: Any,
-    sources: Iterable[Path] = (),
+    path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any, sources: Iterable[Path] = ()
 ) -> None:
     """Write numpy arrays as safetensors, each fact a JSON text in its metadata, atomically."""
     import numpy as np
@@ -274,11 +272,6 @@ def open_arrays(path: Path | str, framework: str = "numpy") -> schemas.Arrays:
         raise PrunecalError(
             f"{path} cannot be read as safetensors ({cut(str(error))}); {RERUN}"
         ) from error
-
-
-def array_facts(file: schemas.Arrays) -> schemas.Facts:
-    """Return the facts of a file that `open_arrays` opened."""
-    return file.facts
 
 
 def _write_safetensors(

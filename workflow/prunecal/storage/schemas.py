@@ -6,7 +6,7 @@ over it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -186,15 +186,6 @@ class Facts(dict[str, Any]):
         raise PrunecalError(f"{self.path} lacks the metadata field {name!r}; {RERUN}")
 
 
-def read_facts(path: Path | str, texts: Mapping[str, str | bytes]) -> Facts:
-    """Return the facts of a file from its metadata, each a JSON text.
-
-    Raises:
-        PrunecalError: one is not JSON, or not what stands under its name.
-    """
-    return Facts(path, {name: read_json(path, text) for name, text in texts.items()})
-
-
 def read_json(path: Path | str, text: str | bytes) -> Any:
     """Return what a JSON text of a file says.
 
@@ -255,7 +246,8 @@ class Arrays:
 
     def __init__(self, path: Path | str, file: Any):
         self.path, self._file = path, file
-        self.facts = read_facts(path, file.metadata() or {})
+        texts: dict[str, str] = file.metadata() or {}
+        self.facts = Facts(path, {name: read_json(path, text) for name, text in texts.items()})
         self._names = set(file.keys())
         for name in self._names:
             self._check(name)

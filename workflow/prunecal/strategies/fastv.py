@@ -40,15 +40,7 @@ def infer(
 ) -> tuple[Tensor, Tensor]:
     """Answer a micro-batch of unpruned rows, pruning inside the decoder, per question.
 
-    Args:
-        decoder: the language model.
-        batch: rows with all N visual tokens.
-        past: keys and values of the shared system text.
-        budget: visual tokens to keep.
-        params: the strategy's settings.
-
-    Returns:
-        Final states [Q, H] at the answers, and kept tokens int64 [Q, budget] in raster order.
+    Arguments and returns are those of `engine.interfaces.PrunesInside.infer`.
 
     Raises:
         PrunecalError: the decoder has no layer after `layer`.

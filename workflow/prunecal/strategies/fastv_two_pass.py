@@ -44,7 +44,7 @@ def infer(
 ) -> tuple[Tensor, Tensor]:
     """Answer a micro-batch of unpruned rows in two passes.
 
-    Arguments, returns and errors are those of `fastv.infer`.
+    Arguments and returns are those of `engine.interfaces.PrunesInside.infer`, errors of `fastv`.
     """
     _, kept = select(decoder, batch, past, budget, params.layer)
     pruned = rows_of_questions(batch, batch.rows.states, kept)

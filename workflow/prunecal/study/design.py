@@ -1,6 +1,5 @@
 """What a study consists of: its cells, the pairs of model and data set, and how they make jobs."""
 
-from collections.abc import Hashable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -82,16 +81,11 @@ class Design:
 
     def swept_parameters(self) -> list[str]:
         """List the parameters whose number differs between strategies of one plugin, but seeds."""
-        return swept_parameters(self.strategies.values())
-
-
-def swept_parameters(listed: Iterable[Cell]) -> list[str]:
-    """List the parameters whose number differs between cells of one plugin, but seeds, sorted."""
-    values: dict[tuple[str, str], set[Hashable]] = {}
-    numeric = set()
-    for cell in listed:
-        for key, value in cell.parameters:
-            values.setdefault((cell.family, key), set()).add(repr(value))
-            if isinstance(value, int | float) and not isinstance(value, bool) and key != "seed":
-                numeric.add((cell.family, key))
-    return sorted({key for family, key in numeric if len(values[family, key]) > 1})
+        values: dict[tuple[str, str], set[str]] = {}
+        numeric = set()
+        for cell in self.strategies.values():
+            for key, value in cell.parameters:
+                values.setdefault((cell.family, key), set()).add(repr(value))
+                if isinstance(value, int | float) and not isinstance(value, bool) and key != "seed":
+                    numeric.add((cell.family, key))
+        return sorted({key for family, key in numeric if len(values[family, key]) > 1})

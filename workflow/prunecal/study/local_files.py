@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.parameters import local_paths
 from prunecal.study.settings import Dataset
 
 MOST_FILES = 500_000  # below one path; a data set of images has fewer, the root of a disk has more
@@ -67,6 +68,4 @@ def _below(folder: Path) -> list[str]:
 def named_paths(dataset: Dataset) -> list[Path]:
     """List the local paths that a data set's settings name."""
     params = plugins.load("datasets", dataset.loader).Params(**(dataset.model_extra or {}))
-    values = params.model_dump().values()
-    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    return [one for one in flat if isinstance(one, Path)]
+    return [path for _, value in params for path in local_paths(value)]

@@ -44,12 +44,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _plugin(
-    folder: str,
-    key: str,
-    name: str,
-    more: dict[str, Any] | None = None,
-    *,
-    sweep: bool = False,
+    folder: str, key: str, name: str, more: dict[str, Any] | None = None, *, sweep: bool = False
 ) -> dict[str, Any]:
     """Return the schema of a mapping whose `key` names a plugin and that holds its settings."""
     params = plugins.load(folder, name).Params
