@@ -121,8 +121,10 @@ def _strategy(entry: str | dict[str, Any]) -> list[tuple[str, str, dict[str, Any
             f"config: strategies: {family}: the sweep of {empty[0]} is empty; give it a value"
         )
     strategies = []
-    for values in itertools.product(*swept.values()):
-        values = [value + 0.0 if isinstance(value, float) else value for value in values]  # no -0.0
+    for product in itertools.product(*swept.values()):
+        values = [
+            value + 0.0 if isinstance(value, float) else value for value in product
+        ]  # no -0.0
         try:
             params = plugin_settings(
                 "strategies", "strategy", family, dict(zip(swept, values, strict=True))

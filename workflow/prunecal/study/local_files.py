@@ -40,7 +40,7 @@ def local_files(paths: Iterable[Path | str]) -> list[str]:
 
 def _refuse_impossible(path: Path) -> None:
     """Refuse a path that no file system takes, of which a stage's command line could not tell."""
-    fault = None
+    fault: object = None
     try:
         path.lstat()
     except ValueError as error:  # a NUL, or half of a surrogate pair
