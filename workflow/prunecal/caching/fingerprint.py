@@ -169,7 +169,7 @@ class _Walk:
         self._open(module)
         self._values.add(module)
         if self._unclear:
-            self._pending += [(module, one) for one in self._module(module).nodes]
+            self._pending += [(module, one) for one in _read_module(module).nodes]
         for name in list(self._attributes):
             self._name(module, name)
 
