@@ -72,7 +72,7 @@ def test_the_pieces_of_a_prompt_have_the_ids_of_the_unbroken_prompt(llava, proce
 
 
 def test_a_text_with_a_placeholder_of_its_own_is_refused(llava):
-    with pytest.raises(PrunecalError, match="holds <image>"):
+    with pytest.raises(PrunecalError, match="contains <image>"):
         llava.tokenize(["What does <image> mean?"])
 
 

@@ -230,6 +230,48 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused_by_name(study, spo
     assert not (study.root / "features.safetensors").exists()
 
 
+def edited(name, block=None, **changes):
+    def spoil(study):
+        whole = json.loads((study.folder / name).read_text())
+        study.edit_json(name, **({block: whole[block] | changes} if block else changes))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (edited("config.json", vision_feature_layer=-99), "from layer -99 of 3"),
+        (edited("config.json", vision_feature_layer=-4), "from layer -4 of 3"),
+        (edited("config.json", vision_feature_layer=4), "from layer 4 of 3"),
+        (edited("config.json", image_token_index=3), "id of <image>, but config.json says 3"),
+        (edited("config.json", text_config=None), "describes a model of 6,7.* parameters"),
+        (
+            edited("processor_config.json", "image_processor", image_std="x"),
+            "image processor's settings cannot be read",
+        ),
+        (
+            edited("processor_config.json", "image_processor", resample=99),
+            "image processor's settings cannot be read",
+        ),
+        (
+            edited(
+                "processor_config.json", "image_processor", crop_size={"height": 28, "width": 28}
+            ),
+            "gives 28 x 28 pixels, but its vision tower takes 56 x 56",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_the_model_are_refused_before_an_image_is_read(
+    study, spoil, message
+):
+    spoil(study)
+    (study.root / "features.safetensors").unlink()
+    with pytest.raises(PrunecalError, match=message):
+        study.describe_and_encode()
+    assert not (study.root / "features.safetensors").exists()
+
+
 def test_another_whole_model_has_cells_of_its_own(study, finished):
     swapped(study)
     study.describe()

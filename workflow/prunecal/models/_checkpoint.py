@@ -46,6 +46,7 @@ def load_weights(
     import torch
 
     _refuse_unfit_types(folder, config)
+    _refuse_far_larger(kind, folder, config)
     with readable(folder, "weights"):
         model, info = kind.from_pretrained(
             folder,
@@ -112,6 +113,23 @@ def _refuse_unfit_types(folder: Path, config: PretrainedConfig) -> None:
                     f"{path} stores the tensor {cut(name)} as {kind}, but {expected}; give the "
                     "original weights with their own config.json"
                 )
+
+
+def _refuse_far_larger(kind: type[PreTrainedModel], folder: Path, config: PretrainedConfig) -> None:
+    """Refuse a config of a much larger model, which would fill the memory before it is compared.
+
+    A config without sizes has the defaults of its class, those of a model with billions of weights.
+    """
+    import torch
+
+    with readable(folder, "configuration"), torch.device("meta"):
+        expected = sum(parameter.numel() for parameter in kind(config).parameters())
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # bytes
+    if expected > stored:
+        raise PrunecalError(
+            f"{folder}: config.json describes a model of {expected:,} parameters, but its weights "
+            f"are {stored:,} bytes; give the weights their own config.json"
+        )
 
 
 def tensor_types(path: Path) -> dict[str, str]:

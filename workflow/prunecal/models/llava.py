@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.models._checkpoint import load_weights, readable
 from prunecal.study.prompts import IMAGE, conversation
 
@@ -54,6 +54,8 @@ class Llava:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, **own)
         with readable(folder, "image processor's files"):
             self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
+        _check_tokenizer(folder, self.tokenizer, config.image_token_id)
+        _check_processor(folder, self.processor, config.vision_config.image_size)
         self.settings, self.device = settings, device
         self.model = load_weights(LlavaForConditionalGeneration, folder, config, settings["dtype"])
         self.model.to(device).requires_grad_(requires_grad=False)
@@ -181,10 +183,35 @@ def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None
             f"visual_tokens: {visual_tokens}; correct it in `models`"
         )
     layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
-    if not isinstance(layer, int) or layer == 0 or choice != "default":
+    depth = vision.num_hidden_layers
+    if not isinstance(layer, int) or not 1 <= abs(layer) <= depth or choice != "default":
         raise PrunecalError(
-            f"{folder} takes its visual tokens from layer {layer} with strategy {choice!r}; the "
-            'model family llava supports a single layer without CLS ("default"); use another model'
+            f"{folder} takes its visual tokens from layer {brief(layer)} of {depth} with strategy "
+            f"{choice!r}; the model family llava supports a single layer without CLS "
+            '("default"); use another model'
+        )
+
+
+def _check_tokenizer(folder: Path, tokenizer: Any, image_token: int) -> None:
+    """Refuse a tokenizer with another placeholder for images than the model's."""
+    found = tokenizer.convert_tokens_to_ids(IMAGE)
+    if found != image_token:
+        raise PrunecalError(
+            f"{folder}: its tokenizer has {found} as the id of {IMAGE}, but config.json says "
+            f"{brief(image_token)}; give the model's own tokenizer and config.json"
+        )
+
+
+def _check_processor(folder: Path, processor: Any, side: int) -> None:
+    """Refuse an image processor that cannot make the pixels that the tower takes."""
+    from PIL import Image
+
+    with readable(folder, "image processor's settings"):
+        pixels = processor(images=[Image.new("RGB", (8, 8))], return_tensors="pt")["pixel_values"]
+    if pixels.shape[-2:] != (side, side):
+        raise PrunecalError(
+            f"{folder}: its image processor gives {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
+            f"but its vision tower takes {side} x {side}; give the model's own image processor"
         )
 
 
