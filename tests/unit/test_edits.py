@@ -121,6 +121,7 @@ def module_of(name):
         ("models/llava.py", "tokenizer's files", "files of the tokenizer"),
         ("infer.py", "not enough memory", "out of memory"),
         ("rank.py", "import argparse\nimport json", "import json\nimport argparse"),
+        ("encode.py", "BATCH = 32", "BATCH: int = 32"),
     ],
 )
 def test_k_messages_helps_bounds_and_plumbing_run_nothing_again(edited, name, old, new):

@@ -143,8 +143,8 @@ class Module:
         unit = Unit()
         form: list[str] = []
         kept = Strip().visit(node)
-        if not isinstance(kept, ast.AST):  # messages alone
-            node = ast.Module(kept or [], [])
+        # no tree: messages alone
+        node = kept if isinstance(kept, ast.AST) else ast.Module(kept or [], [])
         known = set(self.nodes) | set(self.bindings)
         for function in _outermost_functions(node):
             reduce_function(function, known)
