@@ -50,7 +50,7 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     """Draw one metric of pooled cells against the budget.
 
     Args:
-        curves: from `frames.pool_seeds`, one metric.
+        curves: from `pooling.pool_seeds`, one metric.
         looks: the study's styles.
         metric: its key.
     """

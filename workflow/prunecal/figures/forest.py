@@ -30,7 +30,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     """Draw a row of panels per data set, a panel per budget, a line per strategy.
 
     Args:
-        pooled: comparisons from `frames.pool_seeds(column="delta")` without the unpruned model.
+        pooled: comparisons from `pooling.pool_seeds(column="delta")` without the unpruned model.
         looks: the study's styles.
         metric: the metric's key.
     """

@@ -17,7 +17,6 @@ from prunecal.storage import files
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -168,18 +167,14 @@ def draw(
             kept = [] if whole else order[image_id][:budget]
             shown = picture if whole else fade(picture, kept, len(order[image_id]))
             axes.imshow(shown, interpolation="nearest", aspect="equal")
-        _name_line(grid[row][start], name)
+        grid[row][start].text(
+            -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
+            va="center", transform=grid[row][start].transAxes, fontsize=9,
+        )  # fmt: skip
     figure.suptitle(
         f"Which {budget} patches each strategy keeps (faded: dropped): {style.plain(title)}"
     )
     return figure
-
-
-def _name_line(axes: Axes, name: str) -> None:
-    axes.text(
-        -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
-        va="center", transform=axes.transAxes, fontsize=9,
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

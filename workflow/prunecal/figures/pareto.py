@@ -33,7 +33,7 @@ def trade_off(pooled: pd.DataFrame) -> pd.DataFrame:
     """Put accuracy and ECE of each cell side by side and mark the Pareto front per data set.
 
     Args:
-        pooled: from `frames.pool_seeds`, with both metrics.
+        pooled: from `pooling.pool_seeds`, with both metrics.
 
     Returns:
         Columns model, dataset, series, family, place, budget, accuracy, ece, and each with _low and

@@ -193,7 +193,7 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
 
     Raises:
         PrunecalError: the file is missing, damaged, or lacks a column, or a column does not hold
-            what its name says (see `formats.COLUMNS`).
+            what its name says (see `schemas.COLUMNS`).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -262,7 +262,7 @@ def open_arrays(path: Path | str, framework: str = "numpy") -> schemas.Arrays:
 
     Raises:
         PrunecalError: the file is missing or damaged, or an array or a fact is not what its name
-            says (see `formats`).
+            says (see `schemas`).
     """
     from safetensors import SafetensorError, safe_open
 
