@@ -182,6 +182,32 @@ def other_processor(study):
     study.edit_json("processor_config.json", image_processor=image)
 
 
+def not_finite(study):
+    def spoil(tensors):
+        tensors[PROJECTOR][0, 0] = float("nan")
+        return tensors
+
+    study.edit(spoil)
+
+
+def stored_twice(study):
+    tensors = {PROJECTOR: load_file(study.weights)[PROJECTOR] * 2}
+    save_file(tensors, study.folder / "more.safetensors", metadata={"format": "pt"})
+
+
+def larger_tokenizer(study):
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([f"word{number}" for number in range(5000)])
+    tokenizer.save_pretrained(study.folder)
+
+
+def no_positions(study):
+    config = json.loads((study.folder / "config.json").read_text())
+    study.edit_json(
+        "config.json", text_config=config["text_config"] | {"max_position_embeddings": 0}
+    )
+
+
 AFTER = {  # the manifest: what is named
     dropped: "model.safetensors has",
     added: "model.safetensors has",
@@ -204,6 +230,10 @@ FRESH = {
     truncated: "model.safetensors is not a whole safetensors file",
     other_config: r"lacks the tensor model.language_model.layers.4.* \(and 8 more\)",
     other_precision: "as F16, but config.json states float32",
+    not_finite: "the tensor model.multi_modal_projector.linear_1.weight holds NaN or infinity",
+    stored_twice: "more.safetensors stores the tensor .*, which model.safetensors has too",
+    larger_tokenizer: r"tokenizer has ids up to 5\d+, but the model has embeddings for",
+    no_positions: "max_position_embeddings: 0",
 }
 
 

@@ -41,11 +41,12 @@ def load_weights(
 
     Raises:
         PrunecalError: a tensor of the model is missing or has another shape, the folder has a
-            tensor that the model does not have or one of an unfit type, or it cannot be read.
+            tensor that the model does not have, that is there twice, of an unfit type or not
+            finite, or it cannot be read.
     """
     import torch
 
-    _refuse_unfit_types(folder, config)
+    _refuse_unfit_tensors(folder, config)
     _refuse_far_larger(kind, folder, config)
     with readable(folder, "weights"):
         model, info = kind.from_pretrained(
@@ -66,6 +67,12 @@ def load_weights(
             raise PrunecalError(
                 f"{folder}: the checkpoint {fault} {cut(names[0])}{more}; download or convert it "
                 "again, with a config.json that fits its weights"
+            )
+    for name, tensor in model.named_parameters():
+        if not tensor.isfinite().all():
+            raise PrunecalError(
+                f"{folder}: the tensor {cut(name)} holds NaN or infinity; download or convert the "
+                "checkpoint again"
             )
     return model.eval()
 
@@ -97,15 +104,22 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def _refuse_unfit_types(folder: Path, config: PretrainedConfig) -> None:
-    """Refuse tensors that are not floating-point numbers of the precision that the config states.
+def _refuse_unfit_tensors(folder: Path, config: PretrainedConfig) -> None:
+    """Refuse a tensor that is stored twice, or in another precision than the config states.
 
     Float32 is taken whatever the config states: casting it loses no more than the study asks for.
     """
     stated = _name(config.dtype)
     fit = {"F32", DTYPES[stated]} if stated in DTYPES else set(DTYPES.values())
+    stored: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for name, kind in tensor_types(path).items():
+            if name in stored:  # which of the two would be taken is the library's choice
+                raise PrunecalError(
+                    f"{path} stores the tensor {cut(name)}, which {stored[name]} has too; keep the "
+                    "files of one export alone"
+                )
+            stored[name] = path.name
             if kind not in fit and not name.endswith(BUFFERS):
                 known = kind in DTYPES.values()
                 expected = f"config.json states {stated}" if known else "only floats are supported"

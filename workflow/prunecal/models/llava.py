@@ -54,7 +54,7 @@ class Llava:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, **own)
         with readable(folder, "image processor's files"):
             self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
-        _check_tokenizer(folder, self.tokenizer, config.image_token_id)
+        _check_tokenizer(folder, self.tokenizer, config)
         _check_processor(folder, self.processor, config.vision_config.image_size)
         self.settings, self.device = settings, device
         self.model = load_weights(LlavaForConditionalGeneration, folder, config, settings["dtype"])
@@ -182,6 +182,12 @@ def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None
             f"{folder} has {tokens} visual tokens per image but the config says "
             f"visual_tokens: {visual_tokens}; correct it in `models`"
         )
+    positions = config.text_config.max_position_embeddings
+    if positions < 1:
+        raise PrunecalError(
+            f"{folder}: config.json says max_position_embeddings: {positions}; give the model's "
+            "own config.json"
+        )
     layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
     depth = vision.num_hidden_layers
     if not isinstance(layer, int) or not 1 <= abs(layer) <= depth or choice != "default":
@@ -192,13 +198,19 @@ def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None
         )
 
 
-def _check_tokenizer(folder: Path, tokenizer: Any, image_token: int) -> None:
-    """Refuse a tokenizer with another placeholder for images than the model's."""
-    found = tokenizer.convert_tokens_to_ids(IMAGE)
-    if found != image_token:
+def _check_tokenizer(folder: Path, tokenizer: Any, config: LlavaConfig) -> None:
+    """Refuse a tokenizer of another model: another placeholder for images, or unknown ids."""
+    image_id, image_token = tokenizer.convert_tokens_to_ids(IMAGE), config.image_token_id
+    if image_id != image_token:
         raise PrunecalError(
-            f"{folder}: its tokenizer has {found} as the id of {IMAGE}, but config.json says "
+            f"{folder}: its tokenizer has {image_id} as the id of {IMAGE}, but config.json says "
             f"{brief(image_token)}; give the model's own tokenizer and config.json"
+        )
+    largest, size = max(tokenizer.get_vocab().values()), config.text_config.vocab_size
+    if largest >= size:
+        raise PrunecalError(
+            f"{folder}: its tokenizer has ids up to {largest}, but the model has embeddings for "
+            f"{size}; give the model's own tokenizer and config.json"
         )
 
 
