@@ -13,6 +13,7 @@ sys.path[:0] = [str(CODE), str(Path(workflow.basedir, "rules"))]
 
 import prunecal
 from prunecal.caching.fingerprint import code_record
+from prunecal.caching.lineage import strategy_module
 from prunecal.caching.records import missing_record, unrecorded
 from prunecal.core.errors import PrunecalError
 from prunecal.core.plugins import module_name
@@ -107,8 +108,7 @@ def model_code(name):
 
 def infer_code(model, cells):
     """Fingerprint the code that infers these cells."""
-    plugins = sorted({cell.family for cell in cells})
-    strategies = [module_name("strategies", name) for name in plugins]
+    strategies = sorted({strategy_module(cell.family) for cell in cells})
     return code_record("prunecal.infer", family_module(model), *strategies)
 
 

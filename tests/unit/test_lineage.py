@@ -93,7 +93,7 @@ def test_a_changed_strategy_changes_the_code_of_its_own_cells_alone(monkeypatch,
     monkeypatch.setattr(lineage, "source_digest", digest)
     codes = [lineage.cell_code("llava", cell) for cell in (CELL, INSIDE)]
     start = "prunecal.infer prunecal.models.llava prunecal.strategies"
-    assert codes == [f"{start}.saliency", f"{start}.fastv"]
+    assert codes == [f"{start}.full", f"{start}.fastv"]
 
 
 def test_features_and_cells_of_other_weights_are_named(results):

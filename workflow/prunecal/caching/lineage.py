@@ -40,7 +40,17 @@ class Foreign(NamedTuple):
 def cell_code(model_family: str, cell: Mapping[str, Any]) -> str:
     """Fingerprint the code that infers a cell, given its strategy's `family`."""
     model = plugins.module_name("models", model_family)
-    return source_digest(CELLS, model, plugins.module_name("strategies", cell["family"]))
+    return source_digest(CELLS, model, strategy_module(cell["family"]))
+
+
+def strategy_module(family: str) -> str:
+    """Return the strategy whose code counts for a cell of a strategy `family`.
+
+    Of one that prunes before the LLM, inference sees the ranking and the parameters alone, which
+    are in a cell's key by themselves: all such count as the plainest of them, the unpruned model.
+    """
+    before = plugins.load("strategies", family).PRUNES == "before_llm"
+    return plugins.module_name("strategies", "full" if before else family)
 
 
 def ranking(path: Path, budget: int) -> tuple[np.ndarray, np.ndarray]:
