@@ -1,13 +1,15 @@
 # prunecal: does a multimodal LLM's confidence survive visual token pruning?
 # A table of contents: settings, one file per stage in the order of the data's way, targets.
 
+from os.path import relpath
+
 from snakemake.utils import min_version
 
 min_version("9.14")
 
 
 # beside this file, wherever --directory points: a study says only what differs from it
-configfile: f"{workflow.basedir}/config.yaml"
+configfile: f"{relpath(workflow.basedir)}/config.yaml"
 
 
 report: "reports/workflow.rst"

@@ -294,7 +294,7 @@ def test_without_snakemakes_record_no_change_goes_unmentioned(project):
 
 def test_results_recorded_as_up_to_date_are_watched_from_then_on(project):
     shutil.rmtree(project.folder / ".snakemake")
-    project.run("--touch", "results")
+    project.run("--touch", "--forceall", "results")
     assert "have no record" not in project.run("--dry-run", "results")
     project.change(statistics={"resamples": 50})
     assert "Score tiny on polls" in project.plan()

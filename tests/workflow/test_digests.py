@@ -58,5 +58,5 @@ def counts(walk, file, name):
     if outer == "protocol" or (outer.lstrip("_")[0].isupper() and not inner):
         return True  # a plugin is checked, or a class defined: nothing is computed
     method = ".".join([outer, *inner[:1]])
-    key = method if method in walk._module(module).nodes else outer
+    key = method if method in fingerprint._read_module(module).nodes else outer
     return (module, key) in walk._seen

@@ -62,7 +62,7 @@ def test_jobs_in_a_container_run_its_python_and_this_checkouts_code(project, con
     path = f"{container / 'bin'}{os.pathsep}{os.environ['PATH']}"
     project.run(DATA, "--sdm", "apptainer", environment={"PATH": path})
     assert "envs/prunecal.sif" in (container / "called").read_text()
-    assert (container / "ran").read_text().split(":")[0] == "workflow"
+    assert (container / "ran").read_text().split(":")[0].strip() == "workflow"
     assert made_by_own_code(project)
 
 

@@ -34,6 +34,7 @@ PLUMBING = ("core", "storage", "caching", "sources.hub", "sources.safe_paths")
 PAGE, NUMBERS = "page", "numbers"  # kinds of digests
 LABEL = "LABEL"  # a plugin's display name: shown by pages, never part of a number
 WORD = re.compile(r"[A-Za-z_]\w*")
+CONSTANT = re.compile(r"^([A-Za-z_]\w*)(?::[^=\n]+)? *=(?!=)", re.MULTILINE)
 _modules: dict[str, Module] = {}  # read so far
 
 
@@ -126,7 +127,7 @@ class _Walk:
             (module, name)
             for module in self._opened
             for name in _read_module(module).constants
-            if _words(module.partition(".")[0])[name] == 1 and not name.startswith("__")
+            if not _is_used(module.partition(".")[0], name) and not name.startswith("__")
         ]
 
     def _start(self, module: str) -> None:
@@ -284,13 +285,21 @@ def _path(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
 
+def _is_used(root: str, name: str) -> bool:
+    """Tell whether a constant's name stands anywhere but where constants of that name are set."""
+    words, definitions = _words(root)
+    return words[name] > definitions[name]
+
+
 @functools.cache
-def _words(root: str) -> Counter[str]:
-    """Count the words in all code of this project."""
-    words: Counter[str] = Counter()
+def _words(root: str) -> tuple[Counter[str], Counter[str]]:
+    """Count the words in all code of this project, and the names to which constants are set."""
+    words, definitions = Counter[str](), Counter[str]()
     for path in (ROOT / root).rglob("*.py"):
-        words.update(WORD.findall(path.read_text(encoding="utf-8")))
-    return words
+        text = path.read_text(encoding="utf-8")
+        words.update(WORD.findall(text))
+        definitions.update(CONSTANT.findall(text))
+    return words, definitions
 
 
 def _is_plumbing(module: str) -> bool:

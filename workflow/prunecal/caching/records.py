@@ -30,5 +30,5 @@ def missing_record(paths: list[str]) -> str:
         f"{len(paths)} results, {paths[0]} among them, have no record in .snakemake: a change of "
         "settings or code since they were made starts no job. `snakemake verify` names those that "
         "are outdated and `snakemake repair_outdated` removes them; "
-        "`snakemake --touch results` records all others as up to date"
+        "`snakemake --touch --forceall results` records all others as up to date"
     )
