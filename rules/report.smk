@@ -138,8 +138,9 @@ rule html_report:
     shell:
         # A second Snakemake that runs no job: it reads what this one has recorded. Not
         # --report-after-run, which knows no file per study and no job that other jobs can need.
+        # It names its files by whole paths: the home folder is written as ~.
         "DOCUTILSCONFIG={input.docutils:q} python -m snakemake results "
         "--snakefile {params.snakefile:q} --cores 1 --nolock "
         "--workflow-profile none --configfile {input.study} "
         "--report {output} --report-stylesheet {input.stylesheet} 2>&1 "
-        "| sed \"s#${{HOME:-~}}#~#g\" > {log}" # Snakemake names its files by whole paths
+        "| sed s#\"${{HOME:-~}}\"#~#g > {log}"
