@@ -143,4 +143,4 @@ rule html_report:
         "--snakefile {params.snakefile:q} --cores 1 --nolock "
         "--workflow-profile none --configfile {input.study} "
         "--report {output} --report-stylesheet {input.stylesheet} 2>&1 "
-        "| sed s#\"${{HOME:-~}}\"#~#g > {log}"
+        '| sed s#"${{HOME:-~}}"#~#g > {log}'
