@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from prunecal.statistics import step_down, unadjusted_p
+from prunecal.statistics import image_weights, step_down, unadjusted_p
+from prunecal.statistics.significance import FEWEST_IMAGES
 
 
 def family(seed, members, resamples, effect=0.0):
@@ -81,3 +82,17 @@ def test_a_family_without_effects_is_rejected_in_five_percent_of_studies(members
     assert false / studies <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / studies)
     if members == 1:
         assert false / studies >= 0.05 - 3 * np.sqrt(0.05 * 0.95 / studies)
+
+
+def false_alarms(images, studies=2000):
+    """Return the share of studies without an effect that a test at 5 % calls significant."""
+    rng = np.random.default_rng(1)
+    change = rng.normal(size=(studies, images))  # mean difference of each image
+    weights = image_weights(images, 1000, seed=0)
+    p = unadjusted_p(change.mean(axis=1), change @ weights / images)
+    return (p <= 0.05).mean()
+
+
+def test_the_fewest_images_that_are_tested_keep_the_level_and_far_fewer_would_not():
+    assert false_alarms(FEWEST_IMAGES) < 0.08
+    assert false_alarms(FEWEST_IMAGES // 2) > 0.08

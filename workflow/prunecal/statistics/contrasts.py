@@ -61,7 +61,7 @@ class Range(Contrast):
         table: the value, then the draws of each cell, float64 [cells, 1 + R].
     """
 
-    table: NDArray = field(default_factory=lambda: np.empty((0, 1)))
+    table: NDArray = field(kw_only=True)
 
     def interval(self, level: float, cases: int = 1) -> tuple[float, float]:
         """Return the interval of the range, see the class."""
