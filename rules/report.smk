@@ -142,5 +142,4 @@ rule html_report:
         "DOCUTILSCONFIG={input.docutils:q} python -m snakemake results "
         "--snakefile {params.snakefile:q} --cores 1 --nolock "
         "--workflow-profile none --configfile {input.study} "
-        "--report {output} --report-stylesheet {input.stylesheet} 2>&1 "
-        '| sed s#"${{HOME:-~}}"#~#g > {log}'
+        "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1"
