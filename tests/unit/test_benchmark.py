@@ -10,6 +10,8 @@ from prunecal.figures import speed
 
 TINY = workloads.Shape(32, 3, 4, 32, 64, 3, 4, vocabulary=1000)
 
+pytestmark = pytest.mark.slow  # a model of the benchmark's shape, run one question at a time
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):

@@ -292,6 +292,7 @@ def test_figures_need_no_caption(small):
             assert any("interval" in text for text in texts(figure))
 
 
+@pytest.mark.slow
 def test_figures_repeat_byte_for_byte(small, tmp_path):
     for run in ("first", "second"):
         for number, figure in enumerate(drawings(*small)):
@@ -308,6 +309,7 @@ def test_figures_repeat_byte_for_byte(small, tmp_path):
 @pytest.mark.parametrize(
     ("strategies", "budgets"),
     [(["full"], [4]), (["full", "fastv"], [36])],
+@pytest.mark.slow
 )
 def test_a_study_of_almost_nothing_is_drawn(strategies, budgets, tmp_path):
     settings = synthetic_results.study(strategies, budgets)

@@ -67,7 +67,6 @@ def test_page_repeats_byte_for_byte(results, tmp_path):
 
 def test_a_trained_model_is_called_small(tmp_path):
     results = synthetic_results.write(tmp_path)
-    synthetic_results.write_sources(results)
     warning = "they say nothing about large models"
     assert warning not in " ".join(write_first_page(results, tmp_path).split())
     settings = files.read_json(results / "study.json")
@@ -113,7 +112,6 @@ def test_table_has_a_row_per_strategy_and_columns_per_budget(table):
 
 def test_claims_are_counted_by_verdict(tmp_path):
     results = synthetic_results.write(tmp_path)
-    synthetic_results.write_sources(results)
     text = Elements(write_first_page(results, tmp_path)).text
     assert "3 claims: 1 supported, 1 contradicted, 1 not tested." in text
     assert "toy-pope, toy-llava: 1 contradicted" in text

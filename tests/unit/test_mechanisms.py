@@ -153,12 +153,14 @@ def drawn(results, folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*"))}
 
 
+@pytest.mark.slow
 def test_explanations_repeat_byte_for_byte(results, tmp_path):
     once = drawn(results, tmp_path / "once")
     assert len(once) == 10
     assert drawn(results, tmp_path / "again") == once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategies", [["full"], ["full", "fastv"]])
 def test_a_study_of_almost_nothing_is_explained(strategies, tmp_path):
     results = synthetic_results.write(tmp_path, synthetic_results.study(strategies, [4]))

@@ -145,6 +145,7 @@ def test_a_stage_that_fails_below_home_does_not_say_where(home):
     assert "~/nowhere" in log
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_is_named_without_the_login_in_its_address(home):
     params = json.dumps({"family": "llava", "repo": "a/b", "revision": "0" * 40})
     arguments = ["--model", "m", "--params", params, "--manifest", home.parent / "out" / "m.json"]

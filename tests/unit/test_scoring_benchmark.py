@@ -1,6 +1,7 @@
 """The synthetic study on which scoring is timed is of POPE's size and can be scored."""
 
 import numpy as np
+import pytest
 
 from prunecal.benchmark import scoring
 from prunecal.statistics.predictions import read_cells, subsets
@@ -16,6 +17,7 @@ def test_the_study_has_the_rows_that_its_record_names(tmp_path):
     assert not np.array_equal(cells[0].table, cells[1].table)
 
 
+@pytest.mark.slow
 def test_a_run_is_timed_and_weighed():
     found = scoring.measure(cells=2, resamples=201, threads=2)
     assert found["seconds"] > 0

@@ -284,6 +284,7 @@ def estimates(image, cells, resamples, seed):
     return found | {"ece difference": difference}
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_of_clustered_data_and_naive_ones_do_not():
     rng = np.random.default_rng(0)
     population = estimates(*clustered_rows(rng, 100_000), resamples=1, seed=0)
