@@ -306,10 +306,10 @@ def test_figures_repeat_byte_for_byte(small, tmp_path):
         assert b"matplotlib.org" not in content.lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategies", "budgets"),
     [(["full"], [4]), (["full", "fastv"], [36])],
-@pytest.mark.slow
 )
 def test_a_study_of_almost_nothing_is_drawn(strategies, budgets, tmp_path):
     settings = synthetic_results.study(strategies, budgets)
