@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from helpers.tiny_llava import picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.engine import decoder
 from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.storage import files
@@ -168,6 +171,30 @@ def test_unpruned_cells_equal_transformers_on_pixels(llava, features, asked):
         logits = llava.model(**inputs).logits[0, -1]
         plain = logits[llava.option_tokens(row["text"], row["options"])].detach().numpy()
         np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
+        normaliser = logits.exp().sum().log().item()
+        np.testing.assert_allclose(answers.log_normaliser[at], normaliser, atol=1e-4)
+        assert answers.top_token[at] == logits.argmax()
+        assert answers.logits[at].max() <= answers.log_normaliser[at]
+
+
+@pytest.mark.parametrize("words", [1, 7, 4096])
+def test_the_vocabulary_is_read_in_parts_of_any_size(llava, words, monkeypatch):
+    monkeypatch.setattr(decoder, "WORDS", words)
+    states = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+    whole = llava.model.lm_head(llava.model.model.language_model.norm(states))
+    normaliser, top = llava.decoder.over_vocabulary(states)
+    torch.testing.assert_close(normaliser, torch.logsumexp(whole, dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(top, whole.argmax(dim=-1))
+
+
+@pytest.mark.parametrize("words", [2, 4096])
+def test_the_first_of_tied_tokens_is_the_top_one(llava, words, monkeypatch):
+    monkeypatch.setattr(decoder, "WORDS", words)
+    weight = torch.zeros(9, 64)
+    weight[[4, 5, 8], 0] = 1.0  # one product each, so that no order of summation tells them apart
+    head = SimpleNamespace(weight=weight)
+    _, top = decoder.Decoder(llava.decoder.backbone, head).over_vocabulary(torch.ones(1, 64))
+    assert top.tolist() == [4]
 
 
 def test_two_passes_compact_positions_equal_the_plain_forward(llava, features, asked):

@@ -266,3 +266,15 @@ def test_versions_name_the_build_of_torch_that_runs_whatever_its_wheel_is_called
     monkeypatch.setattr(versions, "find_spec", lambda _: spec)
     assert versions.installed("torch") == "2.13.0+cu130"
     assert versions.installed("numpy") == np.__version__
+
+
+@pytest.mark.parametrize("name", ["log_normaliser", "top_token"])
+def test_what_another_program_did_not_record_is_null_in_all_rows(tmp_path, name):
+    path = tmp_path / "predictions.parquet"
+    kind = pa.float32() if name == "log_normaliser" else pa.int32()
+    for nothing in (pa.array([None, None], kind), pa.nulls(2)):
+        files.write_table(path, pa.table({name: nothing}), {})
+        assert files.read_table(path, [name])[name].null_count == 2
+    files.write_table(path, pa.table({name: pa.array([1, None], kind)}), {})
+    with pytest.raises(PrunecalError, match=f"rows without a value in its column '{name}'"):
+        files.read_table(path)

@@ -155,7 +155,10 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         start = time.perf_counter()
         answers = session.run(strategy, params, budget, order, coverage)
         seconds = time.perf_counter() - start
-        facts |= {"tokens_per_layer": answers.tokens_per_layer}
+        facts |= {
+            "tokens_per_layer": answers.tokens_per_layer,
+            "option_tokens": session.option_tokens,
+        }
         known = {KEY_IN_PROVENANCE: key, lineage.MADE_FROM: made_from, "seconds": round(seconds, 3)}
         _write(cells.folder(key), job, facts, answers, known)
     cells.hand_out(key, destination)
@@ -175,6 +178,8 @@ def _write(
             "options": pa.array(questions["options"], pa.list_(pa.string())),
             "label": pa.array(questions["label"], pa.int8()),
             "logits": pa.array(answers.logits, pa.list_(pa.float32())),
+            "log_normaliser": pa.array(answers.log_normaliser, pa.float32()),
+            "top_token": pa.array(answers.top_token, pa.int32()),
             "n_visual": pa.array(answers.n_visual, pa.int32()),
             "coverage": pa.array(answers.coverage, pa.float32()),
         }

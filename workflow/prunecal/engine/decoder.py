@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Past = list[tuple["Tensor", "Tensor"]]
 STRETCH = 256  # queries whose attention is computed at a time
+WORDS = 4096  # of the vocabulary, whose logits are computed at a time
 
 
 @dataclass
@@ -147,10 +148,30 @@ class Decoder:
             states = mlp.down_proj(gate.mul_(mlp.up_proj(normed))).add_(states)
         return states, scores
 
-    def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def logits(self, states: Tensor, tokens: Tensor | slice | None = None) -> Tensor:
         """Return float32 logits [..., V] of final states [..., H], of some tokens or of all."""
         weight = self.head.weight if tokens is None else self.head.weight[tokens]
         return self.backbone.norm(states).float() @ weight.float().T
+
+    def over_vocabulary(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Read final states [..., H] over the whole vocabulary.
+
+        Some thousand tokens at a time, since a float32 copy of a half-precision head would take
+        twice the head's memory.
+
+        Returns:
+            Log-sum-exp of all logits, float32 [...], and the token of the largest logit, int64
+            [...], the lowest id of a tie.
+        """
+        normaliser = highest = states.new_full(states.shape[:-1], -torch.inf, dtype=torch.float32)
+        top = torch.zeros_like(highest, dtype=torch.int64)
+        for start in range(0, len(self.head.weight), WORDS):
+            logits = self.logits(states, slice(start, start + WORDS))
+            normaliser = torch.logaddexp(normaliser, logits.logsumexp(dim=-1))
+            value, token = logits.max(dim=-1)  # the first of several
+            top = torch.where(value > highest, token + start, top)
+            highest = torch.maximum(highest, value)
+        return normaliser, top
 
 
 def _heads(projected: Tensor, attention: nn.Module) -> Tensor:

@@ -33,6 +33,8 @@ class Answers:
 
     Attributes:
         logits: float32 [options] for each row.
+        log_normaliser: log-sum-exp of the logits of the whole vocabulary, float32 [rows].
+        top_token: the vocabulary's token with the largest logit, int32 [rows].
         n_visual: number of visual tokens kept, int32 [rows].
         coverage: evidence coverage of the kept tokens, float32 [rows].
         tokens_per_layer: mean number of visual tokens per decoder layer.
@@ -40,6 +42,8 @@ class Answers:
     """
 
     logits: list[np.ndarray]
+    log_normaliser: np.ndarray
+    top_token: np.ndarray
     n_visual: np.ndarray
     coverage: np.ndarray
     tokens_per_layer: float
@@ -54,6 +58,9 @@ class Session:
         questions: columns question_id, image_id, text and options.
         features: the data set's features.safetensors.
         batch_tokens: tokens per micro-batch.
+
+    Attributes:
+        option_tokens: first token of each answer option, whose logit is the option's.
 
     Raises:
         PrunecalError: the features do not fit the model, an image has no features, a prompt is
@@ -86,7 +93,7 @@ class Session:
         self.images = np.array([image_index[image] for image, _, _ in distinct])
         self.system, self.texts = self._tokenize([text for _, text, _ in distinct])
         self._refuse_long_prompts()
-        self.vocabulary, self.options = self._options(distinct)
+        self.option_tokens, self.vocabulary, self.options = self._options(distinct)
         with torch.inference_mode():
             tokens = torch.tensor(self.system, device=self.device)
             self.past = model.decoder.prefill(model.decoder.embed(tokens))
@@ -127,29 +134,37 @@ class Session:
         visual = self.visual_tokens if order is None else budget
         pending = plan(self.images.tolist(), self.texts, visual, self.batch_tokens)[::-1]
         indices: list[int] = []
-        logits, covered = [], []  # one tensor per batch
+        logits, normalisers, tops, covered = [], [], [], []  # one tensor per batch
         vocabulary = torch.tensor(self.vocabulary, device=self.device)
         with torch.inference_mode():
             while pending:
                 rows = pending.pop()
                 try:
                     states, part = run_batch(rows)
-                    logits.append(self.model.decoder.logits(states, vocabulary))
+                    of_options = self.model.decoder.logits(states, vocabulary)
+                    normaliser, top = self.model.decoder.over_vocabulary(states)
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     pending += self._smaller(rows, error)
                     continue
+                logits.append(of_options)
+                normalisers.append(normaliser)
+                tops.append(top)
                 covered.append(part)
                 indices += [question for row in rows for question in row.questions]
         # the plan orders questions by length: restore the order of the data set
         back = np.argsort(indices)
-        table = torch.cat(logits).cpu().numpy()[back]
-        self._refuse_not_finite(table)
+        table, log_normaliser, top_token, coverages = (
+            torch.cat(parts).cpu().numpy()[back] for parts in (logits, normalisers, tops, covered)
+        )
+        self._refuse_not_finite(np.column_stack((table, log_normaliser)))
         mine = [table[at, self.options[at]] for at in range(len(table))]
         repeat = self.row_to_distinct
         return Answers(
             logits=[mine[at] for at in repeat],
+            log_normaliser=log_normaliser[repeat],
+            top_token=top_token[repeat].astype(np.int32),
             n_visual=np.full(len(repeat), budget, np.int32),
-            coverage=torch.cat(covered).cpu().numpy()[back][repeat].astype(np.float32),
+            coverage=coverages[repeat].astype(np.float32),
             tokens_per_layer=self._tokens_per_layer(strategy, params, budget),
             distinct=len(mine),
         )
@@ -222,18 +237,23 @@ class Session:
 
     def _options(
         self, distinct: dict[tuple[str, str, tuple[str, ...]], int]
-    ) -> tuple[list[int], list[list[int]]]:
-        """Return the answer tokens of all questions, and each question's options among them."""
+    ) -> tuple[dict[str, int], list[int], list[list[int]]]:
+        """Return each option's token, these tokens sorted, and each question's places in them."""
         first = {}
         for _, text, options in distinct:
             if options not in first:
                 first[options] = self.model.option_tokens(text, options)
-        vocabulary = sorted({token for tokens in first.values() for token in tokens})
+        token_of = {
+            option: token
+            for options, tokens in first.items()
+            for option, token in zip(options, tokens, strict=True)
+        }
+        vocabulary = sorted(set(token_of.values()))
         column = {token: at for at, token in enumerate(vocabulary)}
         columns = {
             options: [column[token] for token in tokens] for options, tokens in first.items()
         }
-        return vocabulary, [columns[options] for _, _, options in distinct]
+        return token_of, vocabulary, [columns[options] for _, _, options in distinct]
 
     def _tokens_per_layer(self, strategy: ModuleType, params: Any, budget: int) -> float:
         if strategy.PRUNES == "before_llm":

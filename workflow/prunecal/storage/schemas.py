@@ -30,10 +30,13 @@ COLUMNS = {
     "options": TEXTS,
     "label": WHOLE,
     "logits": NUMBER_LISTS,
+    "log_normaliser": NUMBERS,
+    "top_token": WHOLE,
     "n_visual": WHOLE,
     "coverage": NUMBERS,
     "bytes": BYTES,
 }
+NULLABLE = {"log_normaliser", "top_token"}  # null throughout in cells of another program
 FLOATS = ("F32", "F64")
 ARRAYS = {  # the part of a name before any "/": dimensions and types
     "features": (3, ("F16", "BF16", *FLOATS)),
@@ -114,6 +117,7 @@ class Predictions(_Known):
     seed: Annotated[int, Field(ge=0)] | None = ABSENT
     visual_tokens: Tokens | None = ABSENT
     tokens_per_layer: FiniteFloat | None = ABSENT
+    option_tokens: dict[str, Count] = ABSENT
 
 
 class Scores(_Known):
@@ -201,6 +205,8 @@ def read_json(path: Path | str, text: str | bytes) -> Any:
 def check_columns(path: Path | str, table: "pa.Table") -> None:
     """Refuse a table in which a known column holds something else, or nothing, in some row.
 
+    Columns in `NULLABLE` may hold nothing in any row at all.
+
     Raises:
         PrunecalError: names the column.
     """
@@ -208,6 +214,8 @@ def check_columns(path: Path | str, table: "pa.Table") -> None:
 
     for name in set(COLUMNS) & set(table.column_names):
         column = table.column(name)
+        if name in NULLABLE and column.null_count == len(column):
+            continue
         if not holds(column.type, COLUMNS[name]):
             raise PrunecalError(
                 f"{path} has {column.type}, not {COLUMNS[name]}, in its column {name!r}; {RERUN}"
