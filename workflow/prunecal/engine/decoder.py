@@ -1,22 +1,24 @@
-"""A Llama-like decoder, run layer by layer on packed rows.
+"""A pre-norm decoder, run layer by layer on packed rows.
 
-The layers are the model's own modules (transformers' Llama, or any decoder with the same module
-names). Only the loop over them is our own, because `forward` lacks three features: rows in which
-several questions share one prefix, the attention of one layer's last query without the full
-attention matrix, and a set of tokens that changes between layers.
+The layers are the model's own modules, of the stacks in `engine.stacks`. Only the loop over them is
+our own, because `forward` lacks three features: rows in which several questions share one prefix,
+the attention of one layer's last query without the full attention matrix, and a set of tokens that
+changes between layers.
 """
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from prunecal.engine import stacks
+from prunecal.engine.masks import additive_mask
 
+if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Past = list[tuple["Tensor", "Tensor"]]
@@ -30,48 +32,62 @@ class Rows:
 
     Attributes:
         states: [B, T, H], embeddings or hidden states.
-        positions: int64 [B, T], position ids.
+        positions: int64 [B, T], position ids, or [3, B, T] (time, row, column) for a decoder with
+            multimodal rotary positions, which takes the former as equal on all axes.
         blocks: int64 [B, T]; all later tokens of the row attend to block 0, only tokens of block b
             attend to block b > 0, and -1 is padding.
         answers: int64 [B, A], columns whose final states are returned; rows with fewer repeat one.
+        places: int64 [B, T], each token's place in its own prompt, by which sliding windows count;
+            None if no layer has a window.
+        groups: int64 [B, T], tokens of one group >= 0 attend to each other both ways (the image
+            tokens of Gemma 3); None if all attention is causal.
+        deep: [B, T, H] for each of the first layers, added to the states after it (DeepStack,
+            arXiv 2406.04334); zero but at visual tokens.
     """
 
     states: Tensor
     positions: Tensor
     blocks: Tensor
     answers: Tensor
-
-
-class Backbone(Protocol):
-    """A LlamaModel, or a module with these parts of it."""
-
-    embed_tokens: Callable[[Tensor], Tensor]
-    layers: Any  # modules with the names of LlamaDecoderLayer's parts
-    norm: Callable[[Tensor], Tensor]
-    rotary_emb: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    places: Tensor | None = None
+    groups: Tensor | None = None
+    deep: tuple[Tensor, ...] = ()
 
 
 class Decoder:
     """The language model of a multimodal LLM.
 
     Args:
-        backbone: its layers and what stands around them.
+        backbone: its layers and what stands around them: one of the models in `engine.stacks`.
         head: the language-model head, a linear map without bias.
+
+    Raises:
+        PrunecalError: a stack that the loop would not compute exactly.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Linear) -> None:
+    def __init__(self, backbone: Any, head: Any) -> None:
+        stacks.refuse_unknown(backbone, head)
         self.backbone, self.head = backbone, head
         self.layers = backbone.layers
+        self.kinds, self.window = stacks.kinds(backbone), stacks.window(backbone)
+        self._rope_by_kind = (
+            "layer_type" in inspect.signature(backbone.rotary_emb.forward).parameters
+        )
+        self.axes = 3 if "mrope_section" in stacks.rope_settings(backbone.config)[0] else 1
 
     @property
     def most_positions(self) -> int | None:
         """Tokens that the model was made to read, or None where its config does not tell."""
-        config = getattr(self.backbone, "config", None)
+        config = self.backbone.config
         positions = getattr(config, "max_position_embeddings", None)
-        rope = getattr(config, "rope_parameters", None) or {}
-        if positions is None or rope.get("rope_type") not in ("linear", "dynamic"):
-            return positions  # other kinds of scaling count the positions after it
-        return int(positions * rope.get("factor", 1))
+        (rope, *others) = stacks.rope_settings(config)
+        if positions is None or others:
+            return positions
+        if rope.get("rope_type") == "linear":
+            return int(positions * rope.get("factor", 1))
+        if rope.get("rope_type") == "longrope":  # a longer prompt changes the angles of all
+            return rope.get("original_max_position_embeddings") or positions
+        return positions  # that of "dynamic", too; other kinds count them after the scaling
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return embeddings [..., H] of token ids [...]."""
@@ -81,7 +97,8 @@ class Decoder:
         """Return keys and values [1, heads, S, d] per layer of a text [S, H] before all rows."""
         length = len(embeddings)
         positions = torch.arange(length, device=embeddings.device)[None]
-        rows = Rows(embeddings[None], positions, torch.zeros_like(positions), positions)
+        blocks = torch.zeros_like(positions)
+        rows = Rows(embeddings[None], positions, blocks, positions, places=positions)
         past: Past = []
         self.run(rows, keep=past)
         return past
@@ -114,14 +131,16 @@ class Decoder:
         depth = len(self.layers)
         last = depth if last is None else last
         states = rows.states
-        cos, sin = (part[:, None] for part in self.backbone.rotary_emb(states, rows.positions))
+        ropes = self._ropes(states, rows.positions)
         system = 0 if past is None else past[0][0].shape[2]
-        mask = _mask(rows.blocks, system, states.dtype)
+        masks = self._masks(rows, system)
         scores = None
         for number in range(first, last):
-            layer = self.layers[number]
+            layer, kind = self.layers[number], self.kinds[number]
+            (cos, sin), mask = ropes[kind], masks[kind]
             attention, normed = layer.self_attn, layer.input_layernorm(states)
-            keys = _rotate(_heads(attention.k_proj(normed), attention), cos, sin)
+            q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+            keys = _rotate(_heads(attention.k_proj(normed), attention, k_norm), cos, sin)
             values = _heads(attention.v_proj(normed), attention)
             if keep is not None:
                 keep.append((keys, values))
@@ -132,20 +151,19 @@ class Decoder:
             if number == depth - 1 and keep is None:  # the last layer's other states are never read
                 states, normed = (_pick(part, rows.answers) for part in (states, normed))
                 seen, q_cos, q_sin = (_pick_heads(part, rows.answers) for part in (mask, cos, sin))
-            queries = _rotate(_heads(attention.q_proj(normed), attention), q_cos, q_sin)
+            queries = _rotate(_heads(attention.q_proj(normed), attention, q_norm), q_cos, q_sin)
             if score and number == last - 1:
                 last_queries, last_mask = (
                     _pick_heads(part, rows.answers) for part in (queries, mask)
                 )
                 scores = _attention(last_queries, keys, last_mask, attention.scaling)
-            stretch = STRETCH if seen is mask else len(seen[0, 0])  # few answers, in any order
+            in_order = seen is mask and rows.groups is None  # no query sees a later key
+            stretch = STRETCH if in_order else len(seen[0, 0])
             mixed = _attend(queries, keys, values, seen, attention.scaling, stretch)
-            # in place where no one else holds the tensor: after the matrix products, memory traffic
-            # costs most
-            states = attention.o_proj(mixed.transpose(1, 2).flatten(2)).add_(states)
-            normed, mlp = layer.post_attention_layernorm(states), layer.mlp
-            gate = mlp.act_fn(mlp.gate_proj(normed))
-            states = mlp.down_proj(gate.mul_(mlp.up_proj(normed))).add_(states)
+            mixed = attention.o_proj(mixed.transpose(1, 2).flatten(2))
+            states = _after_attention(layer, mixed, states)
+            if number < len(rows.deep) and states.shape == rows.deep[number].shape:
+                states += rows.deep[number]  # answers alone are text, to which nothing is added
         return states, scores
 
     def logits(self, states: Tensor, tokens: Tensor | slice | None = None) -> Tensor:
@@ -173,10 +191,50 @@ class Decoder:
             highest = torch.maximum(highest, value)
         return normaliser, top
 
+    def _ropes(self, states: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return cosines and sines [B, 1, T, d] of the rotary positions for each kind of layer."""
+        if self.axes == 3 and positions.ndim == 2:
+            positions = positions.expand(self.axes, -1, -1)
+        rotary, ropes = self.backbone.rotary_emb, {}
+        for kind in set(self.kinds):
+            more = (kind,) if self._rope_by_kind else ()
+            cos, sin = rotary(states, positions, *more)
+            ropes[kind] = (cos[:, None], sin[:, None])
+        return ropes
 
-def _heads(projected: Tensor, attention: nn.Module) -> Tensor:
-    """Return [B, heads, T, d] from [B, T, heads * d]."""
-    return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    def _masks(self, rows: Rows, system: int) -> dict[str, Tensor]:
+        """Return the additive masks [B, 1, T, S + T] of each kind of layer."""
+        dtype = rows.states.dtype
+        masks = {}
+        for kind in set(self.kinds):
+            window = self.window if kind == stacks.SLIDING else None
+            masks[kind] = additive_mask(rows, system, dtype, window)
+        return masks
+
+
+def _after_attention(layer: Any, mixed: Tensor, states: Tensor) -> Tensor:
+    """Return the states after a layer, given its attention's output; `mixed` is overwritten.
+
+    In place where no one else holds the tensor: after the matrix products, memory traffic costs
+    most.
+    """
+    mlp = layer.mlp
+    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 3: a norm after each half, too
+        states = layer.post_attention_layernorm(mixed).add_(states)
+        normed = layer.pre_feedforward_layernorm(states)
+        gate = mlp.act_fn(mlp.gate_proj(normed))
+        mixed = mlp.down_proj(gate.mul_(mlp.up_proj(normed)))
+        return layer.post_feedforward_layernorm(mixed).add_(states)
+    states = mixed.add_(states)
+    normed = layer.post_attention_layernorm(states)
+    gate = mlp.act_fn(mlp.gate_proj(normed))
+    return mlp.down_proj(gate.mul_(mlp.up_proj(normed))).add_(states)
+
+
+def _heads(projected: Tensor, attention: nn.Module, norm: nn.Module | None = None) -> Tensor:
+    """Return [B, heads, T, d] from [B, T, heads * d], each head's channels normed if `norm`."""
+    heads = projected.unflatten(-1, (-1, attention.head_dim))
+    return (heads if norm is None else norm(heads)).transpose(1, 2)
 
 
 def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -234,17 +292,6 @@ def _pick_heads(states: Tensor, columns: Tensor) -> Tensor:
     """Return [B, heads, A, X], the columns [B, A] of [B, heads, T, X]."""
     index = columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[-1])
     return states.expand(len(columns), -1, -1, -1).gather(2, index)
-
-
-def _mask(blocks: Tensor, system: int, dtype: torch.dtype) -> Tensor:
-    """Return the additive attention mask [B, 1, T, S + T]; every token attends to itself."""
-    length = blocks.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=blocks.device).tril()
-    before, after = blocks[:, None, :], blocks[:, :, None]
-    seen = causal & ((before == 0) | (before == after))
-    mask = torch.zeros(seen.shape, dtype=dtype, device=blocks.device)
-    mask = mask.masked_fill_(~seen, -torch.inf)
-    return functional.pad(mask, (system, 0))[:, None]
 
 
 def _attention(queries: Tensor, keys: Tensor, mask: Tensor, scaling: float) -> Tensor:

@@ -1,0 +1,47 @@
+"""Which tokens of packed rows attend to which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunecal.engine.decoder import Rows
+
+
+def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | None) -> Tensor:
+    """Return the additive attention mask [B, 1, T, S + T]; every token attends to itself.
+
+    Args:
+        rows: the packed rows.
+        system: S, tokens of the text before them, at places 0 to S - 1 of every prompt.
+        dtype: of the mask.
+        window: tokens that a query attends to, itself included, counted in its own prompt.
+    """
+    blocks = rows.blocks
+    length = blocks.shape[1]
+    seen = torch.ones(length, length, dtype=torch.bool, device=blocks.device).tril()
+    before, after = blocks[:, None, :], blocks[:, :, None]
+    if rows.groups is not None:
+        group = rows.groups[:, :, None]
+        seen = seen | ((group >= 0) & (group == rows.groups[:, None, :]))
+    seen = seen & ((before == 0) | (before == after))
+    if window is None:
+        past_seen = None
+    elif rows.places is None:
+        raise ValueError("a sliding window counts places; give Rows.places")
+    else:
+        place, past_place = rows.places[:, :, None], torch.arange(system, device=blocks.device)
+        seen = seen & (place - rows.places[:, None, :] < window)
+        past_seen = place - past_place < window
+    mask = torch.zeros(seen.shape, dtype=dtype, device=blocks.device)
+    mask = mask.masked_fill_(~seen, -torch.inf)
+    if past_seen is None:
+        return functional.pad(mask, (system, 0))[:, None]
+    past_mask = torch.zeros(past_seen.shape, dtype=dtype, device=blocks.device)
+    past_mask = past_mask.masked_fill_(~past_seen, -torch.inf)
+    return torch.cat((past_mask, mask), dim=2)[:, None]
