@@ -98,9 +98,9 @@ def metrics(settings):
                     delta = value - base[metric]
                     counts = {"n": 240, "n_images": IMAGES}
                     low, high = value - wide, value + wide
-                    rows.append(
-                        {**shared, "value": value, "ci_low": low, "ci_high": high, **counts}
-                    )
+                    use = {"bins_filled": 8, "largest_bin_share": 0.7}
+                    interval = {"ci_low": low, "ci_high": high}
+                    rows.append({**shared, "value": value, **interval, **counts, **use})
                     p = float(np.exp(-abs(delta) / wide * 3))
                     differences.append(
                         {

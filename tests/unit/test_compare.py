@@ -29,7 +29,10 @@ RESAMPLES = 100
 def write_scores(path, dataset="d", cells=CELLS, seed=0, metrics=("brier", "n_visual")):
     rng = np.random.default_rng(seed)
     shape = (len(cells), len(SUBSETS))
-    arrays = {}
+    arrays = {
+        "bins_filled": np.full(shape, 8),
+        "largest_bin_share": np.full(shape, 0.5),
+    }
     for metric in metrics:
         value = rng.uniform(0.1, 0.2, shape)
         arrays[f"value/{metric}"] = value
@@ -55,9 +58,13 @@ def test_tables_have_the_columns_and_rows_that_others_rely_on(tmp_path):
     metrics, comparisons = run(tmp_path, *paths)
     keys = ["model", "dataset", "subset", "strategy", "family", "alpha", "exact", "seed"]
     keys += ["budget", "metric"]
-    assert list(metrics) == [*keys, "value", "ci_low", "ci_high", "n", "n_images"]
+    counts = ["n", "n_images"]
+    use = ["bins_filled", "largest_bin_share"]
+    assert list(metrics) == [*keys, "value", "ci_low", "ci_high", *counts, *use]
+    assert (metrics["bins_filled"] == 8).all()
+    assert (metrics["largest_bin_share"] == 0.5).all()
     numbers = ["delta", "ci_low", "ci_high", "p", "p_adjusted"]
-    assert list(comparisons) == [*keys, *numbers, "n", "n_images"]
+    assert list(comparisons) == [*keys, *numbers, *counts]
     assert len(metrics) == 2 * 3 * 2 * 2
     assert len(comparisons) == 2 * 2 * 2 * 1
     for table in (metrics, comparisons):

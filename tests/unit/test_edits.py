@@ -132,7 +132,12 @@ def test_k_messages_helps_bounds_and_plumbing_run_nothing_again(edited, name, ol
     ("name", "old", "new", "shown"),
     [
         ("strategies/fastv.py", 'LABEL = "FastV"', 'LABEL = "Fast V"', {"budget", "kept tokens"}),
-        ("calibration/catalogue.py", '"Accuracy"', '"Correct"', {"budget", "first page", "claims"}),
+        (
+            "calibration/entries/answers.py",
+            '"Accuracy"',
+            '"Correct"',
+            {"budget", "first page", "claims"},
+        ),
         ("strategies/scope.py", "Saliency weight: a", "Weight of saliency: a", {"methods"}),
         ("report/assets/first_page.html.j2", "<h", "<H", {"first page"}),
     ],

@@ -115,6 +115,50 @@ def test_values_equal_the_plain_metrics_of_each_subset(tmp_path):
         )
 
 
+def test_precision_recall_and_f1_are_those_of_the_answer_yes_in_each_subset(tmp_path):
+    paths = study(tmp_path)
+    scores = run(tmp_path, paths)
+
+    def expected_of(truth, answer):
+        both = int((truth & answer).sum())
+        precision, recall = both / int(answer.sum()), both / int(truth.sum())
+        return precision, recall, 2 / (1 / precision + 1 / recall)
+
+    for index, cell in enumerate(read_cells(paths)):
+        truth, answer = cell.label == 0, cell.prediction == 0
+        subset = np.array(cell.rows["subset"])
+        parts = {"all": np.ones(N, dtype=bool)}
+        parts |= {name: subset == name for name in ("random", "popular", "adversarial")}
+        keys = ("precision", "recall", "f1")
+        expected = {name: expected_of(truth[rows], answer[rows]) for name, rows in parts.items()}
+        for name, numbers in expected.items():
+            measured = [scores.value(key)[index, scores.subset(name)] for key in keys]
+            assert measured == pytest.approx(numbers)
+        whole = scores.subset("all")
+        over = [scores.value(f"{key}_over_subsets")[index, whole] for key in keys]
+        own = [expected[name] for name in ("random", "popular", "adversarial")]
+        assert over == pytest.approx(np.mean(own, axis=0))
+    draws = scores.draws("f1")[0, whole]
+    assert draws.std() > 0
+    assert np.isfinite(draws).all()
+
+
+def test_without_an_answer_yes_precision_is_undefined_and_recall_is_zero(tmp_path):
+    path = write_cell(tmp_path, logits=[[0.0, 1.0]] * N)
+    scores = run(tmp_path, [path])
+    whole = 0, scores.subset("all")
+    assert np.isnan(scores.value("precision")[whole])
+    assert scores.value("recall")[whole] == scores.value("f1")[whole] == 0
+
+
+def test_the_score_file_says_how_the_bins_are_filled(tmp_path):
+    logits = [[2.0, 0.0]] * (N // 2) + [[0.0, 4.0]] * (N // 4) + [[0.0, 4.1]] * (N // 4)
+    use = run(tmp_path, [write_cell(tmp_path, logits=logits)]).bin_use()
+    whole = 0, 3  # subset "all" after the data set's three
+    assert use["bins_filled"][whole] == 2  # confidence 0.88 once, 0.98 twice
+    assert use["largest_bin_share"][whole] == 0.5
+
+
 def test_the_same_bytes_come_out_whatever_the_threads_and_the_order_of_files(tmp_path):
     paths = study(tmp_path)
     run(tmp_path, paths, "a.safetensors")

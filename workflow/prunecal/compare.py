@@ -2,10 +2,12 @@
 
 Writes metrics, comparisons (each as .parquet and .csv) and detectable.csv to a folder. metrics: one
 row per model, dataset, subset, strategy, budget and metric, with value, ci_low, ci_high, n and
-n_images. comparisons: the same for every pruned cell, with delta, ci_low, ci_high, p and p_adjusted
-against the unpruned model on the same resamples. Both have the columns family and one per strategy
-parameter, null where it does not apply. detectable: the smallest difference that data of this size
-can show, and the number of resamples, per model, dataset, subset and metric.
+n_images, and how the cell fills the bins of confidence: bins_filled of them hold a question, the
+fullest one largest_bin_share of all. comparisons: the same keys for every pruned cell, with delta,
+ci_low, ci_high, p and p_adjusted against the unpruned model on the same resamples. Both have the
+columns family and one per strategy parameter, null where it does not apply. detectable: the
+smallest difference that data of this size can show, and the number of resamples, per model,
+dataset, subset and metric.
 """
 
 import argparse

@@ -2,7 +2,9 @@
 
 Output: safetensors. `value/<metric>` float64 [cells, subsets], and `draws/<metric>` float32
 [cells, subsets, R], the metric on each resample of images, the same resamples in all cells; NaN
-where it is undefined. Metadata: model, dataset, cells, subsets, metrics, resamples, bins, seed.
+where it is undefined. `bins_filled` int64 and `largest_bin_share` float64 [cells, subsets]: how
+many bins of confidence hold a question, and the share of the fullest one. Metadata: model, dataset,
+cells, subsets, metrics, resamples, bins, seed.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import numpy as np
 from prunecal.core import cli
 from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import write_scores
-from prunecal.statistics.scoring import Resamples, score_cells
+from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -33,6 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     write_scores(
         arguments.output,
         results,
+        bins_in_use(cells, parts, arguments.bins),
         [cell.facts for cell in cells],
         {"subsets": subset_facts, "bins": arguments.bins, "seed": arguments.seed},
         [*arguments.predictions, *questions],

@@ -27,6 +27,20 @@ def bin_index(confidence: NDArray, bins: int) -> NDArray:
     return np.searchsorted(bin_edges(bins)[1:-1], confidence, side="left")
 
 
+def bin_use(confidence: NDArray, bins: int) -> tuple[int, float]:
+    """Return how many bins hold a row, and the share of the rows in the fullest one.
+
+    With two options no confidence is below 0.5, so that 15 bins of [0, 1] are 8; errors that grow
+    with the number of bins may not be compared with those of questions with more options.
+
+    Args:
+        confidence: float64 [n].
+        bins: number of equal-width bins.
+    """
+    count = np.bincount(bin_index(confidence, bins))
+    return int((count > 0).sum()), float(count.max() / len(confidence))
+
+
 class BinSums(NamedTuple):
     """Sums over the rows of each bin, float64 [bins, R]."""
 

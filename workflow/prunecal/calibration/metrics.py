@@ -33,6 +33,19 @@ def _ranked(sample: Sample, key: str) -> NDArray:
     return sample.ranked[key]
 
 
+def _yes_no(sample: Sample, name: str) -> NDArray | None:
+    """Return precision, recall or F1 of the answers to yes/no questions."""
+    return getattr(sample.answers[""], name)() if sample.answers else None
+
+
+def _over_subsets(sample: Sample, name: str) -> NDArray | None:
+    """Return the mean of a metric over the data set's subsets; NaN in a sample of one of them."""
+    if not sample.answers:
+        return None
+    values = [getattr(sample.answers[subset], name)() for subset in sample.subsets]
+    return np.mean(values, axis=0) if values else np.full(sample.weights.shape[1], np.nan)
+
+
 def _log_temperature(sample: Sample) -> NDArray | None:
     """Return the mean of log T over splits and halves; NaN where one ends at a limit."""
     if sample.splits is None:
@@ -61,11 +74,14 @@ BINNED = (
     "ece", "ece_over", "ece_under", "mce", "brier_reliability", "brier_resolution",
     "brier_uncertainty",
 )  # fmt: skip
+YES_NO = ("f1", "precision", "recall")
 METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample.means`
     **{key: partial(_binned, name=key) for key in BINNED},
     **{f"ece_{bins}_bins": partial(Sample.ece_in, bins=bins) for bins in BIN_COUNTS},
     "ece_yes": partial(Sample.ece_of, group="yes"),
     "ece_no": partial(Sample.ece_of, group="no"),
+    **{key: partial(_yes_no, name=key) for key in YES_NO},
+    **{f"{key}_over_subsets": partial(_over_subsets, name=key) for key in YES_NO},
     **{key: partial(_ranked, key=key) for key in RANKED},
     "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
     "ece_debiased": lambda sample: debiased_ece(*sample.rows, sample.weights, sample.bins),

@@ -18,6 +18,7 @@ from prunecal.calibration._checks import checked, checked_bins
 from prunecal.calibration.bins import BinSums, bin_index, bin_sums, gap_ece
 from prunecal.calibration.crossfit import Splits, cross_fitted_ece, temperatures
 from prunecal.calibration.ranked import Order, ranked_metrics
+from prunecal.calibration.yes_no import YesNo
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,10 @@ class Sample:
         bins: number of bins of ECE and its relatives.
         columns: values of the rows for further metrics that are means over rows, by the metric's
             key, float64 [n] each.
-        groups: selections of rows of which the ECE is wanted, bool [n] each.
+        groups: selections of rows, bool [n] each: those answered "yes" and "no", of yes/no
+            questions alone.
+        subsets: the data set's own subsets, bool [n] each, where metrics that are means over
+            subsets are asked for.
         splits: logits and halves of the clusters, for temperature scaling; None without logits.
     """
 
@@ -43,6 +47,7 @@ class Sample:
     bins: int = 15
     columns: Mapping[str, NDArray] = field(default_factory=dict)
     groups: Mapping[str, NDArray] = field(default_factory=dict)
+    subsets: Mapping[str, NDArray] = field(default_factory=dict)
     splits: Splits | None = None
 
     @cached_property
@@ -72,6 +77,17 @@ class Sample:
     def bin_sums(self) -> BinSums:
         """Sums over the rows of each bin of confidence."""
         return bin_sums(*self.rows, self.weights, self.bins)
+
+    @cached_property
+    def answers(self) -> dict[str, YesNo]:
+        """Counts of answers to yes/no questions of all rows, "", and of each subset."""
+        if "yes" not in self.groups:
+            return {}
+        yes, everywhere = self.groups["yes"], np.ones(len(self.correct), dtype=bool)
+        return {
+            name: YesNo.of(yes[rows], self.correct[rows], self.cluster[rows], self.weights)
+            for name, rows in {"": everywhere, **self.subsets}.items()
+        }
 
     @cached_property
     def ranked(self) -> dict[str, NDArray]:

@@ -51,7 +51,10 @@ SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
 
 CELL_COLUMNS = ("model", "dataset", "subset", "strategy", "family", "budget", "metric")
 
-NUMBER_COLUMNS = ("value", "delta", "ci_low", "ci_high", "p", "p_adjusted", "n", "n_images")
+NUMBER_COLUMNS = (
+    "value", "delta", "ci_low", "ci_high", "p", "p_adjusted", "n", "n_images", "bins_filled",
+    "largest_bin_share",
+)  # fmt: skip
 
 
 def heading(column: str) -> str:

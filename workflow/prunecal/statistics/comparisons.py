@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from prunecal.calibration.catalogue import catalogued
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval, normal_interval
-from prunecal.statistics.scores import Scores
+from prunecal.statistics.scores import BIN_USE, Scores
 from prunecal.statistics.significance import (
     FEWEST_IMAGES,
     minimum_detectable,
@@ -21,16 +21,17 @@ from prunecal.statistics.tables import Rows
 MOST_UNDEFINED = 0.01  # of the resamples of a metric that is tested
 DESIGN = ("n_visual", "tokens_per_layer")  # set by the design: nothing to test
 KEYS = ("model", "dataset", "subset", "strategy", "family")
-RESERVED = {*KEYS, "budget", "metric", "value", "delta", "ci_low", "ci_high", "p", "p_adjusted"}
+COUNTS = ("n", "n_images")
 NUMBERS = {  # of the tables
-    "metrics": ("value", "ci_low", "ci_high"),
-    "comparisons": ("delta", "ci_low", "ci_high", "p", "p_adjusted"),
+    "metrics": ("value", "ci_low", "ci_high", *COUNTS, *BIN_USE),
+    "comparisons": ("delta", "ci_low", "ci_high", "p", "p_adjusted", *COUNTS),
 }
+RESERVED = {*KEYS, "budget", "metric", *NUMBERS["metrics"], *NUMBERS["comparisons"]}
 
 
 def columns(table: str, parameters: list[str]) -> list[str]:
     """List the columns of metrics or comparisons, given the names of strategies' parameters."""
-    return [*KEYS, *parameters, "budget", "metric", *NUMBERS[table], "n", "n_images"]
+    return [*KEYS, *parameters, "budget", "metric", *NUMBERS[table]]
 
 
 def metric_rows(scores: Scores, level: float) -> Rows:
@@ -42,7 +43,7 @@ def metric_rows(scores: Scores, level: float) -> Rows:
     observation.
     """
     rows = []
-    images = _images(scores)
+    images, use = _images(scores), scores.bin_use()
     for metric in scores.facts["metrics"]:
         value = scores.value(metric)
         low, high = _interval(
@@ -56,7 +57,8 @@ def metric_rows(scores: Scores, level: float) -> Rows:
             _keys(scores, cell, subset, metric)
             | {"value": value[at], "ci_low": low[at], "ci_high": high[at]}
             | _counts(subset)
-            for at, cell, subset in _places(scores)
+            | {name: table[at].item() for name, table in use.items()}
+            for at, cell, subset in _places(scores, metric)
         ]
     return rows
 
@@ -94,7 +96,7 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
             _keys(scores, cell, subset, metric)
             | {name: table[at] for name, table in numbers.items()}
             | _counts(subset)
-            for at, cell, subset in _places(scores)
+            for at, cell, subset in _places(scores, metric)
             if at[0] != scores.reference
         ]
     return rows
@@ -175,11 +177,16 @@ def _differences(scores: Scores, metric: str) -> NDArray:
     return draws - draws[scores.reference]
 
 
-def _places(scores: Scores) -> list[tuple[tuple[int, int], dict[str, Any], dict[str, Any]]]:
+def _places(
+    scores: Scores, metric: str
+) -> list[tuple[tuple[int, int], dict[str, Any], dict[str, Any]]]:
+    """List each cell and subset that a metric has, with its place in arrays."""
+    pooled = scores.pooled if catalogued(metric).over_subsets else None
     return [
         ((i, j), cell, subset)
         for i, cell in enumerate(scores.cells)
         for j, subset in enumerate(scores.subsets)
+        if pooled in (None, j)
     ]
 
 
@@ -198,4 +205,4 @@ def _keys(
 
 
 def _counts(subset: dict[str, Any]) -> dict[str, int]:
-    return {"n": subset["n"], "n_images": subset["n_images"]}
+    return {name: subset[name] for name in COUNTS}

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.parquet"
 CELL = ("model", "dataset", "strategy", "family", "budget")
-MEASURED = ("subset", "metric", "value", "ci_low", "ci_high", "n", "n_images")
+MEASURED = (
+    "subset", "metric", "value", "ci_low", "ci_high", "n", "n_images", "bins_filled",
+    "largest_bin_share",
+)  # fmt: skip
 
 
 class Results:

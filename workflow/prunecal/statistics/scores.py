@@ -12,6 +12,7 @@ from prunecal.statistics.predictions import POOLED
 from prunecal.storage import files
 
 REFERENCE = "full"
+BIN_USE = ("bins_filled", "largest_bin_share")
 
 
 class Scores:
@@ -42,6 +43,10 @@ class Scores:
     def draws(self, metric: str) -> NDArray:
         """Return a metric on each resample, float64 [cells, subsets, R]."""
         return self._file.get_tensor(f"draws/{metric}").astype(np.float64)
+
+    def bin_use(self) -> dict[str, NDArray]:
+        """Return how each cell and subset fills the bins of confidence, [cells, subsets] each."""
+        return {name: self._file.get_tensor(name) for name in BIN_USE}
 
     def _drawn(self, metric: str) -> int:
         """Return the number of resamples of a metric."""
@@ -81,6 +86,7 @@ class Scores:
 def write_scores(
     path: Path,
     results: list[list[dict[str, NDArray]]],
+    use: dict[str, NDArray],
     cells: list[dict[str, Any]],
     facts: dict[str, Any],
     sources: list[Path],
@@ -90,12 +96,13 @@ def write_scores(
     Args:
         path: safetensors file to write.
         results: per cell and subset every metric: the value, then the replicates.
+        use: the arrays of `BIN_USE`.
         cells: the cells' metadata, model and data set included.
         facts: subsets, bins and seed.
         sources: the files that the metrics were computed from.
     """
     metrics = sorted(results[0][0])
-    arrays = {}
+    arrays = dict(use)
     for metric in metrics:
         table = np.stack([[subset[metric] for subset in cell] for cell in results])
         arrays[f"value/{metric}"] = np.ascontiguousarray(table[..., 0])

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from prunecal.calibration.bins import bin_use
 from prunecal.calibration.crossfit import Splits, temperatures
 from prunecal.calibration.metrics import compute_all
 from prunecal.calibration.recalibration import slopes
 from prunecal.calibration.sample import Sample
 from prunecal.core import cli
 from prunecal.statistics.bootstrap import image_folds, image_weights
-from prunecal.statistics.predictions import POOLED
+from prunecal.statistics.predictions import DISTINCT, POOLED
 from prunecal.statistics.scores import REFERENCE
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from prunecal.statistics.predictions import Cell
 
+WHOLE = (POOLED, DISTINCT)  # subsets that are not the data set's own
 SPLITS = 3  # of the images into halves, over which cross-fitted metrics are averaged
 
 
@@ -89,6 +91,7 @@ def score_cell(
     results = []
     for name, rows in parts.items():
         groups = {} if cell.yes is None else {"yes": cell.yes[rows], "no": ~cell.yes[rows]}
+        own = {key: np.isin(rows, part) for key, part in parts.items() if key not in WHOLE}
         sample = Sample(
             confidence=cell.confidence[rows],
             correct=cell.correct[rows],
@@ -97,11 +100,20 @@ def score_cell(
             bins=bins,
             columns={key: column[rows] for key, column in columns.items()},
             groups=groups,
+            subsets=own if name == POOLED else {},
             splits=Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
         )
         few = replace(sample, weights=resamples.few)
         results.append(compute_all(sample, few, primary=name == POOLED))
     return results
+
+
+def bins_in_use(cells: list[Cell], parts: Mapping[str, NDArray], bins: int) -> dict[str, NDArray]:
+    """Return how each cell and subset fills the bins of confidence, [cells, subsets] by column."""
+    use = np.array(
+        [[bin_use(cell.confidence[rows], bins) for rows in parts.values()] for cell in cells]
+    )
+    return {"bins_filled": use[..., 0].astype(np.int64), "largest_bin_share": use[..., 1].copy()}
 
 
 def cell_temperatures(

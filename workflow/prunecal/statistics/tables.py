@@ -11,7 +11,7 @@ import pyarrow.csv
 from prunecal.storage import files
 
 Rows = list[dict[str, Any]]
-COUNTS = ("n", "n_images", "budget")
+COUNTS = ("n", "n_images", "budget", "bins_filled")
 
 
 def write_csv(path: Path, rows: Rows, columns: list[str]) -> None:

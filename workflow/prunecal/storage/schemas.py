@@ -45,6 +45,8 @@ ARRAYS = {  # the part of a name before any "/": dimensions and types
     "coverage": (2, FLOATS),
     "value": (2, FLOATS),
     "draws": (3, ("F32",)),
+    "bins_filled": (2, ("I64",)),
+    "largest_bin_share": (2, FLOATS),
 }
 PER_IMAGE = {"features", "saliency", "order", "coverage"}  # [images, tokens, …]
 
@@ -300,7 +302,7 @@ class Arrays:
             return
         shape, kind = self._shape(name), self._file.get_slice(name).get_dtype()
         facts, rows = self.facts, shape[:1]
-        if name.startswith(("value/", "draws/")):
+        if name.startswith(("value/", "draws/", "bins_filled", "largest_bin_share")):
             rows = (len(facts["cells"]), len(facts["subsets"]))
         elif "image_id" in facts:
             rows = (len(facts["image_id"]),)

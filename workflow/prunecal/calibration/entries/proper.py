@@ -1,0 +1,62 @@
+"""Proper scores and their parts."""
+
+from prunecal.calibration.metric import BIASED, Metric
+
+MURPHY = "Murphy, A New Vector Partition of the Probability Score, 1973"
+
+ENTRIES = (
+    Metric(
+        "brier",
+        "Brier score",
+        "Mean squared difference between confidence and correctness.",
+        "Σ (c − y)² / n",
+        higher_is_better=False,
+        source="Brier, Verification of Forecasts Expressed in Terms of Probability, 1950",
+        function="brier_score",
+    ),
+    Metric(
+        "brier_multiclass",
+        "Brier score, multiclass",
+        "Sum over a question's options of the squared difference between probability and "
+        "truth, averaged over questions; in [0, 2].",
+        "Σ Σ_k (p_k − [k = label])² / n",
+        higher_is_better=False,
+        source="Brier, Verification of Forecasts Expressed in Terms of Probability, 1950",
+        function="brier_multiclass",
+    ),
+    Metric(
+        "brier_reliability",
+        "Brier reliability",
+        "The part of the Brier score that miscalibration causes, over the bins of ECE. "
+        "Reliability − resolution + uncertainty is the Brier score, up to the spread of "
+        "confidence within bins.",
+        "Σ_b (n_b / n) (c_b − a_b)²",
+        higher_is_better=False,
+        source=MURPHY,
+        **BIASED,
+    ),
+    Metric(
+        "brier_resolution",
+        "Brier resolution",
+        "How far the accuracies of the bins lie from the overall accuracy a.",
+        "Σ_b (n_b / n) (a_b − a)²",
+        higher_is_better=True,
+        source=MURPHY,
+    ),
+    Metric(
+        "brier_uncertainty",
+        "Brier uncertainty",
+        "The variance of correctness, which no confidence can remove.",
+        "a (1 − a)",
+        source=MURPHY,
+    ),
+    Metric(
+        "nll",
+        "NLL",
+        "Negative log-likelihood: mean of −log of the probability given to the right option.",
+        "Σ −log p_label / n",
+        unit="nats",
+        higher_is_better=False,
+        function="negative_log_likelihood",
+    ),
+)

@@ -1,0 +1,41 @@
+"""Calibration after recalibration, cross-fitted over images."""
+
+from prunecal.calibration.metric import DEBIASED, GUO, Metric
+
+ENTRIES = (
+    Metric(
+        "ece_temperature",
+        "ECE after temperature scaling",
+        "Debiased ECE when the logits of each half of the images are divided by the "
+        "temperature fitted on the other half, mean over several splits into halves.",
+        higher_is_better=False,
+        source=f"{GUO}, section 4.2",
+        **DEBIASED,
+    ),
+    Metric(
+        "ece_temperature_transfer",
+        "ECE at the unpruned model's temperature",
+        "As ECE after temperature scaling, but with the temperatures fitted to the unpruned "
+        "model: what a recalibrated model has when it is pruned afterwards.",
+        higher_is_better=False,
+        **DEBIASED,
+    ),
+    Metric(
+        "temperature",
+        "Fitted temperature",
+        "The T by which logits are divided so that the negative log-likelihood is smallest, "
+        "geometric mean over halves of the images; above 1 the logits are overconfident. Empty "
+        "where a half has no finite optimum.",
+        "argmin_T Σ −log softmax(logits / T)[label]",
+        source=f"{GUO}, section 4.2",
+        function="temperature",
+        test=None,
+    ),
+    Metric(
+        "log_temperature",
+        "Log of the fitted temperature",
+        "Natural logarithm of the fitted temperature, which is what differences are taken of.",
+        "log T",
+        source=f"{GUO}, section 4.2",
+    ),
+)
