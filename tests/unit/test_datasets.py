@@ -301,8 +301,46 @@ def test_a_bad_line_is_named(tmp_path, text, change, message):
         pope.load(params)
 
 
+@pytest.mark.parametrize(
+    ("source", "image"), [("gqa", "2405722.jpg"), ("aokvqa", "COCO_val2014_000000461331.jpg")]
+)
+def test_pope_of_other_sources_than_coco_loads_from_its_original_files(tmp_path, source, image):
+    (tmp_path / image).write_bytes(png(1))
+    for subset, answer in (("random", "no"), ("adversarial", "yes")):
+        line = {"question_id": 1, "image": image, "text": "Is there a dog?", "label": answer}
+        (tmp_path / f"{source}_pope_{subset}.json").write_text(json.dumps(line) + "\n")
+    dataset = pope.load(pope.Params(questions=tmp_path, images=tmp_path))
+    check("pope", dataset.questions)
+    assert dataset.questions["question_id"].tolist() == ["adversarial-1", "random-1"]
+    assert dataset.questions["label"].tolist() == [0, 1]
+    assert list(dataset.images) == [(image.removesuffix(".jpg"), png(1))]
+
+
+def test_files_of_two_sources_in_one_folder_are_refused(tmp_path):
+    line = {"question_id": 1, "image": "a.png", "text": "Is there a dog?", "label": "no"}
+    for source in ("coco", "gqa"):
+        (tmp_path / f"{source}_pope_random.json").write_text(json.dumps(line))
+    with pytest.raises(PrunecalError, match="are both of the subset 'random'"):
+        pope.load(pope.Params(questions=tmp_path, images=tmp_path))
+
+
+def test_scienceqa_in_the_layout_of_lmms_lab_loads(tmp_path):
+    rows = [scienceqa_row(), scienceqa_row(image=None), scienceqa_row(answer=0)]
+    for name in ("ScienceQA-IMG", "ScienceQA-FULL"):
+        write(tmp_path / name / "test-00000-of-00001.parquet", rows, SCIENCEQA)
+    for files, folder in (
+        ("ScienceQA-FULL/test-*.parquet", tmp_path),
+        ("data/test-*.parquet", tmp_path / "ScienceQA-IMG"),
+    ):
+        dataset = scienceqa.load(scienceqa.Params(path=folder, files=files))
+        check("scienceqa", dataset.questions)
+        assert dataset.questions["question_id"].tolist() == ["row-0", "row-2"]
+        assert dataset.questions["label"].tolist() == [1, 0]
+        assert len(list(dataset.images)) == 1
+
+
 def test_a_folder_without_question_files_is_named(tmp_path):
-    with pytest.raises(PrunecalError, match=r"has no coco_pope_\*.json; give `questions:`"):
+    with pytest.raises(PrunecalError, match=r"has no \*_pope_\*.json; give `questions:`"):
         pope.load(pope.Params(questions=tmp_path, images=tmp_path))
 
 
@@ -427,7 +465,7 @@ def test_a_key_that_is_repeated_and_text_that_is_not_utf_8_are_named(tmp_path):
     with pytest.raises(PrunecalError, match="line 1 is not JSON .a key is repeated.; correct"):
         pope.load(params)
     path.write_text('{"label": "é"}', encoding="utf-16")
-    with pytest.raises(PrunecalError, match="random.json is not UTF-8 text"):
+    with pytest.raises(PrunecalError, match="random.json line 1 is not UTF-8 text"):
         pope.load(params)
 
 

@@ -114,7 +114,7 @@ def _in_turn(
                 f"give each image once, in the order in which the questions first use them"
             )
         if image_id is not None:
-            image_files.decoded(name, image_id, content)
+            image_files.decoded(dataset.places.get(image_id, name), image_id, content)
             yield image_id, content
 
 

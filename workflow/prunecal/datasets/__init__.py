@@ -6,7 +6,7 @@ A loader is a module that follows `DatasetLoader`.
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ from prunecal.core.parameters import Parameters
 from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import ModuleType
 
     import pandas as pd
@@ -38,11 +38,14 @@ class Dataset:
             order in which the questions first use them; read once, from first to last.
         revision: what pins the content: a Hub revision, a digest of local files, or a generator's
             version and seed.
+        places: where an image comes from, by its id, for the message about one that cannot be
+            decoded; an id that tells it needs no entry.
     """
 
     questions: pd.DataFrame
     images: Iterable[tuple[str, bytes]]
     revision: str
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class DatasetLoader(Protocol):
@@ -82,7 +85,7 @@ def check(name: str, questions: pd.DataFrame) -> None:
             f"{', '.join(COLUMNS)}"
         )
     for row, question in enumerate(questions[list(COLUMNS)].itertuples(index=False)):
-        fault = _fault(question)
+        fault = question_fault(question)
         if fault:
             raise PrunecalError(
                 f"{name}: row {row} (question {brief(question.question_id)}) {fault}"
@@ -115,8 +118,12 @@ def _as_seen(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _fault(question: tuple) -> str | None:
-    """Return what is wrong with one question and what to do about it, if anything."""
+def question_fault(question: Any) -> str | None:
+    """Return what is wrong with one question and what to do about it, if anything.
+
+    Args:
+        question: an object with the columns of `Dataset.questions` as attributes.
+    """
     for column in TEXT_COLUMNS:
         value = getattr(question, column)
         if not isinstance(value, str) or not value.strip():

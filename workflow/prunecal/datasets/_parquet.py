@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import hashlib
 import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGE = "images"
+ANY = "anything"
 OPTIONAL = ("image", "hint")
 PART = re.compile(r"-(\d{5})-of-(\d{5})(?!\d)")
 BATCH = 64  # rows decoded at a time
@@ -172,7 +174,7 @@ def rows(files: list[Path], columns: Mapping[str, str]) -> Iterator[dict[str, An
     """
     number = 0
     for path in files:
-        for row in _rows_of(path, columns):
+        for row in rows_of(path, columns):
             _check_row(f"{path} row {number}", row)
             if row.get("image") is not None:
                 row["image"] = row["image"]["bytes"]
@@ -184,11 +186,19 @@ def rows(files: list[Path], columns: Mapping[str, str]) -> Iterator[dict[str, An
             number += 1
 
 
-def _rows_of(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
+def rows_of(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one parquet or Arrow file as they are.
+
+    Args:
+        path: the file.
+        columns: as for `rows`, or ANY, for a column of any type.
+
+    Raises:
+        PrunecalError: the file is damaged, lacks a column or has one of another type.
+    """
     import pyarrow.parquet as pq
 
-    try:
+    with _arrow_file(path):
         if path.suffix == ENDING:
             for table in saved_tables(path, BATCH):
                 _check_schema(path, table.schema, columns)
@@ -199,6 +209,30 @@ def _rows_of(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]
             _check_schema(path, parquet.schema_arrow, columns)
             for batch in parquet.iter_batches(BATCH, columns=list(columns)):
                 yield from batch.to_pylist()
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a parquet or Arrow file.
+
+    Raises:
+        PrunecalError: the file is damaged.
+    """
+    import pyarrow.parquet as pq
+
+    with _arrow_file(path):
+        if path.suffix == ENDING:
+            return next(saved_tables(path, 1)).schema.names
+        with path.open("rb") as file:
+            return pq.ParquetFile(file).schema_arrow.names
+
+
+@contextlib.contextmanager
+def _arrow_file(path: Path) -> Iterator[None]:
+    """Tell in one sentence what is wrong with a file that pyarrow cannot read."""
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not Arrow's, but the disk's
             with reading(path):
@@ -219,6 +253,8 @@ def _check_schema(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> 
                 f"{path} {fault} {name!r}; use the benchmark's own files, or "
                 f"name the columns as they do: {', '.join(columns)}"
             )
+        if content == ANY:
+            continue
         kind = schema.field(name).type
         if content == IMAGE:  # encoded, with the name of a file, or that name alone
             fits = types.is_struct(kind) and kind.get_field_index("bytes") >= 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import LocalPath
 from prunecal.datasets import Dataset, encodable
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
+from prunecal.datasets._records import json_lines
 from prunecal.sources.image_files import decoded
 from prunecal.sources.safe_paths import below, check_file, is_file, reading
 from prunecal.storage.schemas import TEXT
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 LABEL = "POPE"
 OPTIONS = ["Yes", "No"]
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-BLANK = " \t\r"  # white space of JSON; other white space on a line alone is no blank line
 LINE = {"question_id": (int, str), "image": str, "text": str, "label": str}
 
 
@@ -38,9 +37,11 @@ class Params(Source):
     LOCAL = ("path", "questions")
 
     questions: LocalPath | list[LocalPath] | None = Field(
-        None, description="original coco_pope_{subset}.json files, or a folder of them"
+        None,
+        description="original {source}_pope_{subset}.json files (COCO, A-OKVQA, GQA), or a folder "
+        "of those of one source",
     )
-    images: LocalPath | None = Field(None, description="folder of the COCO images that they name")
+    images: LocalPath | None = Field(None, description="folder of the images that they name")
 
     @model_validator(mode="after")
     def _questions_have_images(self) -> Params:
@@ -52,7 +53,7 @@ class Params(Source):
 def load(params: Params) -> Dataset:
     """Read POPE, all rows in the files' order.
 
-    The image id is COCO's file name without folder and suffix, or the whole name where another
+    The image id is the file name without folder and suffix, or the whole name where another
     image would share that.
 
     Raises:
@@ -192,34 +193,20 @@ def _question_files(questions: Path | list[Path]) -> list[Path]:
     if not questions.is_dir():
         return [questions]
     files = sorted(
-        path for path in questions.glob("coco_pope_*") if path.suffix in (".json", ".jsonl")
+        path for path in questions.glob("*_pope_*") if path.suffix in (".json", ".jsonl")
     )
     if not files:
         raise PrunecalError(
-            f"{questions} has no coco_pope_*.json; give `questions:` POPE's original files or "
+            f"{questions} has no *_pope_*.json; give `questions:` POPE's original files or "
             f"their folder"
         )
     return files
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the location and the JSON object of each line; only a line feed ends a line."""
+    """Yield the location and the JSON object of each line."""
     check_file(path, "give `questions:` POPE's original files")
-    try:
-        with reading(path):
-            text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PrunecalError(
-            f"{path} is not UTF-8 text ({error}); give `questions:` POPE's original files"
-        ) from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip(BLANK):
-            continue
-        where = f"{path} line {number}"
-        try:
-            record = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:
-            raise PrunecalError(f"{where} is not JSON ({error}); correct the line") from error
+    for where, record in json_lines(path):
         for key, kinds in LINE.items():
             value = record.get(key) if isinstance(record, dict) else None
             fits = isinstance(value, kinds) and not isinstance(value, bool)
@@ -227,11 +214,3 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 fault = "lacks" if value is None else f"has {brief(value)} as its"
                 raise PrunecalError(f"{where} {fault} {key!r}; give it as POPE's own files do")
         yield where, record
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, none of whose keys may stand for two values."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        raise ValueError("a key is repeated")
-    return record

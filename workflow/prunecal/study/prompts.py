@@ -1,11 +1,13 @@
 """LLaVA-1.5's own evaluation prompts, as plain text.
 
-Sources: the conversation template `vicuna_v1` and the evaluation scripts `model_vqa_loader` (POPE)
-and `model_vqa_science --single-pred-prompt` (ScienceQA) of github.com/haotian-liu/LLaVA; for the
-text of a ScienceQA question, task `scienceqa_img` of github.com/EvolvingLMMs-Lab/lmms-eval, which
-reads the Hub's copy of the data and leaves out the context line where a question has no hint.
+Sources: the conversation template `vicuna_v1` and the evaluation scripts `model_vqa_loader` (POPE),
+`model_vqa_science --single-pred-prompt` (ScienceQA) and `model_vqa_mmbench --single-pred-prompt`
+(other multiple choice) of github.com/haotian-liu/LLaVA; for the text of a ScienceQA question, task
+`scienceqa_img` of github.com/EvolvingLMMs-Lab/lmms-eval, which reads the Hub's copy of the data and
+leaves out the context line where a question has no hint.
 """
 
+import string
 from collections.abc import Sequence
 
 from prunecal.core.errors import PrunecalError, brief, nearest
@@ -27,7 +29,7 @@ def pope_text(question: str) -> str:
 
 
 def scienceqa_text(question: str, choices: Sequence[str], hint: str = "") -> str:
-    """Return what the user says for a multiple-choice question.
+    """Return what the user says for a question of ScienceQA.
 
     Args:
         question: the question itself.
@@ -37,16 +39,37 @@ def scienceqa_text(question: str, choices: Sequence[str], hint: str = "") -> str
     Raises:
         PrunecalError: fewer than two or more than five choices.
     """
-    if not 2 <= len(choices) <= len(LETTERS):
+    return choice_text(question, choices, f"Context: {hint}" if hint.strip() else "", LETTERS)
+
+
+def choice_text(
+    question: str, choices: Sequence[str], hint: str = "", letters: str = string.ascii_uppercase
+) -> str:
+    """Return what the user says for a multiple-choice question.
+
+    Args:
+        question: the question itself.
+        choices: two or more answers, lettered in this order.
+        hint: a text before the question; a blank one leaves out the line.
+        letters: those that choices can have.
+
+    Raises:
+        PrunecalError: fewer than two choices or more than letters.
+    """
+    if not 2 <= len(choices) <= len(letters):
         raise PrunecalError(
-            f"{brief(question)} has {len(choices)} choices; give 2 to {len(LETTERS)}, lettered "
-            f"{LETTERS[0]} to {LETTERS[-1]}"
+            f"{brief(question)} has {len(choices)} choices; give 2 to {len(letters)}, lettered "
+            f"{letters[0]} to {letters[-1]}"
         )
-    lines = [f"Context: {hint}"] if hint.strip() else []
+    lines = [hint] if hint.strip() else []
     lines.append(question)
-    lines += [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    lines.append("Answer with the option's letter from the given choices directly.")
-    return "\n".join(lines)
+    lines += [f"{letter}. {choice}" for letter, choice in zip(letters, choices, strict=False)]
+    return letter_text("\n".join(lines))
+
+
+def letter_text(question: str) -> str:
+    """Return what the user says for a question whose text holds its lettered choices."""
+    return f"{question}\nAnswer with the option's letter from the given choices directly."
 
 
 def conversation(template: str, text: str) -> str:

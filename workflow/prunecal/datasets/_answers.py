@@ -1,0 +1,204 @@
+"""Options and answers of questions, in the forms in which benchmarks write them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prunecal.core.errors import PrunecalError, brief
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+YES_NO = ["Yes", "No"]
+YES_WORDS = {"yes": 0, "no": 1, "true": 0, "false": 1}
+ABSENT = "nan"  # what is missing in copies that pandas wrote as text
+LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
+WHOLE = re.compile(r"\d{1,9}")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question's options and the answer as its row has it.
+
+    Attributes:
+        where: the file and row.
+        options: texts of the choices, in order; of choices in the question's own text, letters.
+        answer: a letter, an index, a number or a text.
+    """
+
+    where: str
+    options: Sequence[str]
+    answer: Any
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a value stands for none: null, NaN, a blank text, or "nan"."""
+    if isinstance(value, str):
+        return not value.strip() or value.strip().lower() == ABSENT
+    return value is None or value != value  # noqa: PLR0124  NaN alone differs from itself
+
+
+def listed_options(where: str, value: Any) -> list[str]:
+    """Return the options in a row's list, or in a text that JSON or Python reads as a list.
+
+    Raises:
+        PrunecalError: it is none, or an option is no text or number.
+    """
+    options = value
+    if isinstance(value, str):
+        options = literal(value)
+    if not isinstance(options, list | tuple) or not all(
+        isinstance(one, str | int | float) and not isinstance(one, bool) for one in options
+    ):
+        raise PrunecalError(f"{where} has the options {brief(value)}; give a list of texts")
+    return [str(one) for one in options]
+
+
+def literal(text: str) -> Any:
+    """Return the value of a text that JSON or Python reads as a literal, None if neither does."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def lettered_options(where: str, names: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """Return the options in columns, of which the last may be empty.
+
+    Raises:
+        PrunecalError: one before the last is empty.
+    """
+    options = [None if is_missing(value) else str(value) for value in values]
+    while options and options[-1] is None:
+        options.pop()
+    if None in options:
+        gap = names[options.index(None)]
+        raise PrunecalError(
+            f"{where} has nothing in {gap!r} but an option after it; close the gap, or give the "
+            "option a text"
+        )
+    return [option for option in options if option is not None]
+
+
+def yes_or_no(where: str, answer: Any, *, flag: bool = False) -> int:
+    """Return the index of an answer among Yes and No.
+
+    Args:
+        where: the file and row.
+        answer: yes, no, true or false, in any case.
+        flag: whether 1 is yes and 0 no; else neither is accepted.
+
+    Raises:
+        PrunecalError: it is none of them.
+    """
+    text = str(answer).strip().lower().removesuffix(".")
+    if flag and text in ("0", "1"):
+        return 1 - int(text)
+    if text in YES_WORDS:
+        return YES_WORDS[text]
+    more = "; if 1 is yes and 0 no, set `answer_is: flag`" if text in ("0", "1") else ""
+    raise PrunecalError(f"{where} has the answer {brief(answer)}; make it yes or no{more}")
+
+
+def labels(questions: Sequence[Answered], reading: str | None = None) -> list[int]:
+    """Return the index of each question's answer among its options.
+
+    Without a reading, that one is taken which fits all rows; of several, all must agree.
+
+    Args:
+        questions: of one data set.
+        reading: a key of READINGS.
+
+    Raises:
+        PrunecalError: an answer is no option of its row, or the rows can be read in two ways.
+    """
+    candidates = [reading] if reading else ["letter", "index", "text"]
+    read = {name: [READINGS[name](one) for one in questions] for name in candidates}
+    fits = [name for name, labels in read.items() if None not in labels]
+    if not fits:
+        # of the reading that fits most rows, the first row that it does not fit
+        nearest = min(candidates, key=lambda name: read[name].count(None))
+        one = questions[read[nearest].index(None)]
+        what = "letter, index or text" if reading is None else reading
+        raise PrunecalError(
+            f"{one.where} has the answer {brief(one.answer)}, which is no {what} of its "
+            f"{len(one.options)} options {brief(list(one.options))}; correct it{_hint(reading)}"
+        )
+    if reading is None and fits[0] == "index" and 0 not in read["index"]:
+        _refuse_first_number(questions)
+    for row, values in enumerate(zip(*(read[name] for name in fits), strict=True)):
+        if len(set(values)) > 1:
+            one = questions[row]
+            raise PrunecalError(
+                f"{one.where} has the answer {brief(one.answer)}, which can be read as "
+                f"{' or as '.join(fits)} among the options {brief(list(one.options))}; set "
+                f"`answer_is:` to one of them"
+            )
+    return [label for label in read[fits[0]] if label is not None]
+
+
+def _refuse_first_number(questions: Sequence[Answered]) -> None:
+    """Refuse whole numbers of which none is 0 and none too large for a count from 1."""
+    if None not in map(_number, questions):
+        one = questions[0]
+        raise PrunecalError(
+            f"{one.where} has the answer {brief(one.answer)}, and no row has 0: options may be "
+            "counted from 0 or from 1; set `answer_is: index` or `answer_is: number`"
+        )
+
+
+def _hint(reading: str | None) -> str:
+    return "" if reading else ", or set `answer_is: number` if options are counted from 1"
+
+
+def _letter(one: Answered) -> int | None:
+    match = LETTER.fullmatch(one.answer.strip()) if isinstance(one.answer, str) else None
+    return _within(one, string.ascii_uppercase.index(match[1].upper())) if match else None
+
+
+def _index(one: Answered) -> int | None:
+    return _within(one, _whole(one.answer))
+
+
+def _number(one: Answered) -> int | None:
+    whole = _whole(one.answer)
+    return None if whole is None else _within(one, whole - 1)
+
+
+def _text(one: Answered) -> int | None:
+    text = str(one.answer).strip()
+    for same in (lambda option: option.strip(), lambda option: option.strip().lower()):
+        places = [i for i, option in enumerate(one.options) if same(option) == same(text)]
+        if len(places) == 1:
+            return places[0]
+    return None
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    is_number = isinstance(value, str) and WHOLE.fullmatch(value.strip())
+    return int(value) if is_number else None
+
+
+def _within(one: Answered, index: int | None) -> int | None:
+    return index if index is not None and 0 <= index < len(one.options) else None
+
+
+READINGS: dict[str, Callable[[Answered], int | None]] = {
+    "letter": _letter,
+    "index": _index,
+    "number": _number,
+    "text": _text,
+}

@@ -1,0 +1,176 @@
+"""Rows of tables in any of the usual formats, one by one, each with the words that locate it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.datasets._parquet import ANY, column_names, rows_of
+from prunecal.sources.safe_paths import check_file, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSON = (".jsonl", ".json", ".ndjson")
+ARROW = (".parquet", ".arrow")
+FORMATS = (*ARROW, *JSON, *DELIMITERS)
+BLANK = b" \t\r\n"  # white space of JSON; other white space on a line alone is no blank line
+LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit is shorter than an image
+
+Located = tuple[str, dict[str, Any]]  # the file and row or line, and the row
+
+
+def records(path: Path, columns: Iterable[str]) -> Iterator[Located]:
+    """Yield the rows of a table and where each is.
+
+    Values are as the format has them: CSV and TSV give text alone, JSON and parquet also numbers,
+    lists and objects. A JSON object that lacks a column gives None.
+
+    Args:
+        path: a file of one of FORMATS, told by its suffix.
+        columns: those to read.
+
+    Raises:
+        PrunecalError: the format is unknown, the file is missing or damaged, lacks a column or has
+            one twice, or a row has more or fewer values than columns.
+    """
+    check_file(path, "correct the path")
+    columns, suffix = list(dict.fromkeys(columns)), path.suffix.lower()
+    if suffix in DELIMITERS:
+        yield from _delimited(path, DELIMITERS[suffix], columns)
+    elif suffix in JSON:
+        yield from _objects(path, columns)
+    elif suffix in ARROW:
+        _refuse_missing(path, columns, column_names(path))
+        for number, row in enumerate(rows_of(path, dict.fromkeys(columns, ANY))):
+            yield f"{path} row {number}", row
+    else:
+        raise PrunecalError(
+            f"{path} ends in {suffix or 'nothing'!r}, which is not a table; give a file that ends "
+            f"in {', '.join(FORMATS)}"
+        )
+
+
+def header(path: Path) -> list[str]:
+    """Return the names of a table's columns; of JSON, the keys of all its objects.
+
+    Raises:
+        PrunecalError: as `records`.
+    """
+    check_file(path, "correct the path")
+    suffix = path.suffix.lower()
+    if suffix in DELIMITERS:
+        return next(_fields(path, DELIMITERS[suffix]))[1]
+    if suffix in JSON:
+        return list(dict.fromkeys(key for _, record in _parsed(path) for key in record))
+    return column_names(path)
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield where each line is and its JSON value; only a line feed ends a line.
+
+    Raises:
+        PrunecalError: the file cannot be read, or a line is not UTF-8 text or not JSON.
+    """
+    with reading(path), path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if content.strip(BLANK):
+                where = f"{path} line {number}"
+                yield where, _json(where, content, "line")
+
+
+def _json(where: str, content: bytes, what: str) -> Any:
+    try:
+        return json.loads(content.decode(), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise PrunecalError(f"{where} is not UTF-8 text ({error}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise PrunecalError(
+            f"{where} is not JSON ({cut(str(error))}); correct the {what}"
+        ) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, none of whose keys may stand for two values."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a key is repeated")
+    return record
+
+
+def _parsed(path: Path) -> Iterator[Located]:
+    """Yield the objects of a file of JSON lines, or of one list."""
+    with reading(path), path.open("rb") as file:
+        start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip(BLANK)
+    if start.startswith(b"["):
+        with reading(path):
+            content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        listed = _json(str(path), content, "file")
+        entries = ((f"{path} entry {number}", entry) for number, entry in enumerate(listed))
+    else:
+        entries = json_lines(path)
+    for where, entry in entries:
+        if not isinstance(entry, dict):
+            raise PrunecalError(f"{where} is {brief(entry)}; give an object with a key per column")
+        yield where, entry
+
+
+def _objects(path: Path, columns: list[str]) -> Iterator[Located]:
+    missing = set(columns)
+    for where, record in _parsed(path):
+        missing.difference_update(record)
+        yield where, {name: record.get(name) for name in columns}
+    _refuse_missing(path, columns, [name for name in columns if name not in missing])
+
+
+def _delimited(path: Path, delimiter: str, columns: list[str]) -> Iterator[Located]:
+    lines = _fields(path, delimiter)
+    _, names = next(lines)
+    _refuse_missing(path, columns, names)
+    places = {name: names.index(name) for name in columns}
+    for where, fields in lines:
+        if len(fields) != len(names):
+            raise PrunecalError(
+                f"{where} has {len(fields)} values for {len(names)} columns; correct the row, with "
+                "quotes around values that hold a separator or a line break"
+            )
+        yield where, {name: fields[place] for name, place in places.items()}
+
+
+def _fields(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield where each row of delimited text begins and its values, the header first."""
+    csv.field_size_limit(LONGEST_FIELD)
+    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        count = 0
+        while True:
+            where = f"{path} line {reader.line_num + 1}"
+            try:
+                fields = next(reader)
+            except StopIteration:
+                break
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise PrunecalError(
+                    f"{where} cannot be read as {path.suffix[1:]} ({cut(str(error))}); save the "
+                    "file again as UTF-8"
+                ) from error
+            if fields:  # blank lines hold no row
+                count += 1
+                yield where, fields
+    if not count:
+        raise PrunecalError(f"{path} is empty; give a table with a header and rows")
+
+
+def _refuse_missing(path: Path, columns: list[str], names: list[str]) -> None:
+    for name in columns:
+        if names.count(name) != 1:
+            fault = "lacks the column" if name not in names else "has more than one column"
+            known = ", ".join(map(str, names)) or "none"
+            raise PrunecalError(
+                f"{path} {fault} {name!r} (it has {cut(known)}); name the columns as the file does"
+            )

@@ -1,0 +1,242 @@
+"""Any benchmark with one image per question, from a table whose columns the study names."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.parameters import LocalPath, Parameters
+from prunecal.datasets import Dataset, question_fault
+from prunecal.datasets._answers import (
+    YES_NO,
+    Answered,
+    is_missing,
+    labels,
+    lettered_options,
+    listed_options,
+    yes_or_no,
+)
+from prunecal.datasets._parquet import content_digest, find
+from prunecal.datasets._pictures import Identities, content, in_turn
+from prunecal.datasets._records import records
+from prunecal.study.prompts import choice_text, letter_text, pope_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LABEL = "Table"
+UNDIVIDED = "questions"  # the subset of a table that names none
+Column = str
+
+
+class Params(Parameters):
+    """Where the table is, and which of its columns holds what."""
+
+    path: LocalPath | None = Field(
+        None, description="a parquet, JSON, CSV or TSV file, or a folder with `files:` in it"
+    )
+    repo: str | None = Field(None, description="a repository on the Hub instead")
+    revision: str | None = Field(None, description="commit of that repository")
+    files: str = Field("", description="which files of a folder or repository: a pattern")
+    images: LocalPath | None = Field(
+        None, description="folder of the images that a table names; `path:` if that is a folder"
+    )
+    form: Literal["multiple-choice", "yes-no"] = Field(
+        "multiple-choice", description="what the model is asked for: a letter, or yes or no"
+    )
+    question: Column = Field("question", description="column of the question's text")
+    options: Column | list[Column] | None = Field(
+        None, description="column of the list of choices, or the columns of choice A, B, …"
+    )
+    letters: int | None = Field(
+        None, ge=2, le=26, description="number of choices, if the question's text holds them"
+    )
+    answer: Column = Field("answer", description="column of the right answer")
+    answer_is: Literal["letter", "index", "number", "text", "flag"] | None = Field(
+        None,
+        description="how it is written: index counts from 0, number from 1, flag is 1 for yes; "
+        "found out if not given",
+    )
+    image: Column = Field("image", description="column of the image: bytes, file name or base64")
+    image_id: Column | None = Field(
+        None, description="column that names images; a digest of their bytes if not given"
+    )
+    question_id: Column | None = Field(
+        None, description="column of ids; the row's number if not given"
+    )
+    hint: Column | None = Field(None, description="column of a text that precedes the question")
+    subset: Column | None = Field(None, description="column that divides the questions")
+    without_image: Literal["refuse", "skip"] = Field(
+        "refuse", description="what to do with rows that have no image"
+    )
+
+    @model_validator(mode="after")
+    def _one_source_and_form(self) -> Params:
+        if (self.path is None) == (self.repo is None):
+            raise ValueError("give either `path:` or `repo:` (+ `revision:`)")
+        if self.repo is not None and not self.revision:
+            raise ValueError("give the revision (commit) of the repo, so that data are pinned")
+        if self.repo is not None and not self.files:
+            raise ValueError("give `files:`, the repository's tables, such as data/test-*.parquet")
+        if self.form == "yes-no":
+            if self.options is not None or self.letters is not None:
+                raise ValueError("`form: yes-no` has the options Yes and No; name no others")
+        elif (self.options is None) == (self.letters is None):
+            raise ValueError("give either `options:` or, if the question holds them, `letters:`")
+        if (self.form == "yes-no") < (self.answer_is == "flag"):
+            raise ValueError("`answer_is: flag` belongs to `form: yes-no`")
+        return self
+
+    def columns(self) -> list[Column]:
+        """List the columns that hold a question without its image."""
+        options = self.options if isinstance(self.options, list) else [self.options]
+        named = (self.question, *options, self.answer, self.question_id, self.hint, self.subset)
+        return [name for name in named if name is not None]
+
+
+def load(params: Params) -> Dataset:
+    """Read a table's questions, in the order of its files and rows.
+
+    The image id is a digest of the image's bytes, so that questions on the same image are one
+    cluster, or what `image_id:` names; the question id is the row's number, or what
+    `question_id:` names.
+
+    Raises:
+        PrunecalError: a file is missing or damaged or lacks a column, or a row lacks something, has
+            several images, an answer outside its options, or the id of an earlier row.
+    """
+    import pandas as pd
+
+    files, revision = _files(params)
+    folder = params.images or (params.path if params.path and params.path.is_dir() else None)
+    identities = Identities()
+    ids: list[str] = []
+    kept: list[dict[str, Any]] = []
+    answered: list[Answered] = []
+    for number, (where, row) in enumerate(_rows(files, params)):
+        image = content(where, row[params.image], folder)
+        if image is None:
+            if params.without_image == "skip":
+                continue
+            raise PrunecalError(f"{where} has no image; give it one, or set `without_image: skip`")
+        name = None if params.image_id is None else _name(where, row, params.image_id)
+        ids.append(identities.id_of(where, image, name))
+        options, text = _asked(where, row, params)
+        answered.append(Answered(where, options, row[params.answer]))
+        kept.append(
+            {
+                "question_id": f"row-{number}"
+                if params.question_id is None
+                else _name(where, row, params.question_id),
+                "image_id": ids[-1],
+                "subset": UNDIVIDED if params.subset is None else _name(where, row, params.subset),
+                "text": text,
+                "options": options
+                if params.form == "yes-no"
+                else list(string.ascii_uppercase[: len(options)]),
+            }
+        )
+    for record, label in zip(kept, _labels(answered, params), strict=True):
+        record["label"] = label
+    refuse_faults(kept, answered)
+    images = in_turn(_images(files, params, folder), ids)
+    if params.repo is None:
+        revision = identities.pinned(revision)
+    return Dataset(pd.DataFrame(kept), images, revision, identities.places)
+
+
+def refuse_faults(records: list[dict[str, Any]], answered: list[Answered]) -> None:
+    """Refuse what no later stage could use, by file and row.
+
+    Args:
+        records: rows of `Dataset.questions`.
+        answered: tells where each is.
+
+    Raises:
+        PrunecalError: see `datasets.check`.
+    """
+    first: dict[str, str] = {}
+    for record, one in zip(records, answered, strict=True):
+        if fault := question_fault(SimpleNamespace(**record)):
+            raise PrunecalError(f"{one.where} {fault}")
+        other = first.setdefault(record["question_id"], one.where)
+        if other != one.where:
+            raise PrunecalError(
+                f"{one.where} repeats the id {brief(record['question_id'])} of {other}; give every "
+                "question its own id"
+            )
+
+
+def _files(params: Params) -> tuple[list[Path], str]:
+    """Return the table's files and what pins them."""
+    if params.path is None:
+        return find(params)
+    if params.path.is_dir():
+        if not params.files:
+            raise PrunecalError(
+                f"{params.path} is a folder; give `files:`, the tables in it, such as *.parquet"
+            )
+        return find(params)
+    return [params.path], content_digest([params.path])
+
+
+def _rows(files: list[Path], params: Params) -> Iterator[tuple[str, dict[str, Any]]]:
+    names = [*params.columns(), params.image]
+    if params.image_id is not None:
+        names.append(params.image_id)
+    for path in files:
+        yield from records(path, names)
+
+
+def _images(files: list[Path], params: Params, folder: Path | None) -> Iterator[tuple[str, bytes]]:
+    identities = Identities()
+    for where, row in _rows(files, params):
+        image = content(where, row[params.image], folder)
+        if image is not None:
+            name = None if params.image_id is None else _name(where, row, params.image_id)
+            yield identities.id_of(where, image, name), image
+
+
+def _name(where: str, row: dict[str, Any], column: str) -> str:
+    value = row[column]
+    if is_missing(value) or not isinstance(value, str | int):
+        raise PrunecalError(f"{where} has {brief(value)} as its {column}; give it some text")
+    return str(value).strip()
+
+
+def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], str]:
+    """Return a question's options and what the user says."""
+    question = row[params.question]
+    if not isinstance(question, str) or is_missing(question):
+        raise PrunecalError(
+            f"{where} has {brief(question)} as its {params.question}; give it some text"
+        )
+    hint = "" if params.hint is None or is_missing(row[params.hint]) else str(row[params.hint])
+    before = f"{hint}\n" if hint else ""
+    if params.form == "yes-no":
+        return YES_NO, pope_text(before + question)
+    if params.letters is not None:
+        return list(string.ascii_uppercase[: params.letters]), letter_text(before + question)
+    if isinstance(params.options, list):
+        values = [row[name] for name in params.options]
+        options = lettered_options(where, params.options, values)
+    else:
+        options = listed_options(where, row[params.options])
+    if not 2 <= len(options) <= len(string.ascii_uppercase):
+        raise PrunecalError(
+            f"{where} has {len(options)} options; give 2 to {len(string.ascii_uppercase)}, or "
+            "leave the row out"
+        )
+    return options, choice_text(question, options, hint)
+
+
+def _labels(answered: list[Answered], params: Params) -> list[int]:
+    if params.form == "yes-no":
+        flag = params.answer_is == "flag"
+        return [yes_or_no(one.where, one.answer, flag=flag) for one in answered]
+    return labels(answered, params.answer_is)

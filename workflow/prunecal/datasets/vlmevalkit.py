@@ -1,0 +1,179 @@
+"""Benchmarks as VLMEvalKit distributes them: a TSV file with images in base64.
+
+The layout is that of `vlmeval/dataset/image_base.py` of github.com/open-compass/VLMEvalKit: columns
+`index`, `question`, `answer`, `image`, choices in `A`, `B`, …, `hint`, `category`. An image of at
+most 64 characters is the index of the row that holds it. Rows without an image are left out, as
+that project does by default.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from prunecal.core.cli import log
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.parameters import LocalPath, Parameters
+from prunecal.datasets import Dataset
+from prunecal.datasets._answers import (
+    YES_NO,
+    Answered,
+    is_missing,
+    labels,
+    lettered_options,
+    yes_or_no,
+)
+from prunecal.datasets._parquet import content_digest
+from prunecal.datasets._pictures import Identities, content, in_turn
+from prunecal.datasets._records import header, records
+from prunecal.datasets.table import UNDIVIDED, refuse_faults
+from prunecal.study.prompts import choice_text, pope_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LABEL = "VLMEvalKit"
+LONGEST_INDEX = 64  # characters; a longer image is base64
+NEEDED = ("index", "question", "answer")
+
+
+class Params(Parameters):
+    """Where the benchmark's file is."""
+
+    path: LocalPath = Field(description="the benchmark's TSV file")
+    images: LocalPath | None = Field(
+        None, description="folder of the images, for a file with image_path instead of image"
+    )
+
+
+def load(params: Params) -> Dataset:
+    """Read a benchmark of multiple choice or of yes and no, in the order of its rows.
+
+    The image id is a digest of the image's bytes; the question id is the row's index; the subset is
+    its category.
+
+    Raises:
+        PrunecalError: the file is missing or damaged or lacks a column, or a row has several
+            images, none where it refers to one, no options, or an answer outside them.
+    """
+    import pandas as pd
+
+    path = params.path
+    names = header(path) if path.suffix.lower() == ".tsv" else _refuse_suffix(path)
+    letters = [name for name in string.ascii_uppercase if name in names]
+    image = "image_path" if "image_path" in names and "image" not in names else "image"
+    optional = [name for name in ("hint", "category") if name in names]
+    columns = [*NEEDED, *letters, *optional]
+
+    identities = Identities()
+    ids = _image_ids(params, image, identities)
+    kept: list[dict[str, Any]] = []
+    answered: list[Answered] = []
+    count = 0
+    for where, row in records(path, columns):
+        count += 1
+        image_id = ids[_index(where, row)]
+        if image_id is None:
+            continue
+        record, one = _question(where, row, letters)
+        kept.append({**record, "image_id": image_id})
+        answered.append(one)
+    if not kept:
+        raise PrunecalError(f"{path} has no row with an image; give a benchmark's own file")
+    if len(kept) < count:
+        log.warning("%s: %d rows without an image are left out", path.name, count - len(kept))
+    read = (
+        labels(answered, "letter")
+        if letters
+        else [yes_or_no(one.where, one.answer) for one in answered]
+    )
+    for record, label in zip(kept, read, strict=True):
+        record["label"] = label
+    refuse_faults(kept, answered)
+    images = in_turn(_images(params, image), [record["image_id"] for record in kept])
+    revision = identities.pinned(content_digest([path]))
+    return Dataset(pd.DataFrame(kept), images, revision, identities.places)
+
+
+def _refuse_suffix(path: Path) -> list[str]:
+    raise PrunecalError(f"{path} is no .tsv file; give `path:` a file of VLMEvalKit")
+
+
+def _index(where: str, row: dict[str, Any]) -> str:
+    text = row["index"].strip()
+    if not text:
+        raise PrunecalError(f"{where} has no index; give every row its own")
+    return _plain(text)
+
+
+def _plain(index: str) -> str:
+    """Return an index as that project compares it: whole numbers without leading zeros."""
+    return str(int(index)) if index.isdecimal() and index.isascii() else index
+
+
+def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, str | None]:
+    """Return the id of each row's image by the row's index, None where it has none."""
+    ids: dict[str, str | None] = {}
+    references: dict[str, tuple[str, str]] = {}
+    places: dict[str, str] = {}
+    for where, row in records(params.path, ["index", image]):
+        index, value = _index(where, row), row[image].strip()
+        if index in places:
+            raise PrunecalError(
+                f"{where} repeats the index {brief(index)} of {places[index]}; give every row its "
+                "own"
+            )
+        places[index] = where
+        if image == "image" and 0 < len(value) <= LONGEST_INDEX and not is_missing(value):
+            references[index] = where, _plain(value)
+            continue
+        held = content(where, value, params.images)
+        ids[index] = None if held is None else identities.id_of(where, held)
+    for index, (where, other) in references.items():
+        if ids.get(other) is None or other in references:
+            raise PrunecalError(
+                f"{where} refers to the image of row {brief(other)}, which holds none; give it an "
+                "image of its own or the index of a row that has one"
+            )
+        ids[index] = ids[other]
+    return ids
+
+
+def _images(params: Params, image: str) -> Iterator[tuple[str, bytes]]:
+    identities = Identities()
+    for where, row in records(params.path, [image]):
+        value = row[image].strip()
+        if image == "image_path" or len(value) > LONGEST_INDEX:
+            held = content(where, value, params.images)
+            if held is not None:
+                yield identities.id_of(where, held), held
+
+
+def _question(
+    where: str, row: dict[str, Any], letters: list[str]
+) -> tuple[dict[str, Any], Answered]:
+    """Return a question but for its image and label, and its answer as the row has it."""
+    question, hint = row["question"], row.get("hint", "")
+    if is_missing(question):
+        raise PrunecalError(f"{where} has no question; give it some text")
+    if is_missing(hint):
+        hint = ""
+    if letters:
+        choices = lettered_options(where, letters, [row[name] for name in letters])
+        if len(choices) < 2:
+            raise PrunecalError(
+                f"{where} has {len(choices)} options; give at least two, or leave the row out"
+            )
+        options, text = letters[: len(choices)], choice_text(question, choices, hint)
+    else:
+        options, text = YES_NO, pope_text(f"{hint}\n{question}" if hint else question)
+    record = {
+        "question_id": row["index"].strip(),
+        "subset": row.get("category", UNDIVIDED).strip(),
+        "text": text,
+        "options": options,
+    }
+    return record, Answered(where, options, row["answer"])
