@@ -8,6 +8,7 @@ from helpers.tiny_llava import picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import decoder
+from prunecal.engine.options import OptionTokens
 from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.storage import files
@@ -60,7 +61,10 @@ def order_of(session, family, budget, parameters):
 
 
 def plain_logits(llava, features, kept, text, options, *, compact):
-    """Option logits by transformers' own forward on one prompt with some visual tokens kept."""
+    """Logits by transformers' own forward on one prompt with some visual tokens kept.
+
+    Those of the options, or of the whole vocabulary where these are None.
+    """
     ids = llava.tokenizer(conversation("vicuna_v1", text))["input_ids"]
     at = ids.index(llava.model.config.image_token_id)
     embed = llava.model.get_input_embeddings()
@@ -71,6 +75,8 @@ def plain_logits(llava, features, kept, text, options, *, compact):
     end = len(kept) if compact else N
     positions = torch.cat((torch.arange(at), at + places, at + end + torch.arange(len(after))))
     logits = llava.model(inputs_embeds=embeds, position_ids=positions[None]).logits[0, -1]
+    if options is None:
+        return logits.detach().numpy()
     return logits[llava.option_tokens(text, options)].detach().numpy()
 
 
@@ -175,6 +181,38 @@ def test_unpruned_cells_equal_transformers_on_pixels(llava, features, asked):
         np.testing.assert_allclose(answers.log_normaliser[at], normaliser, atol=1e-4)
         assert answers.top_token[at] == logits.argmax()
         assert answers.logits[at].max() <= answers.log_normaliser[at]
+
+
+def test_other_spellings_and_letters_are_read_from_the_same_state(llava, features, asked):
+    session = Session(llava, asked, features, batch_tokens=512)
+    answers = run(session, "full", N)
+    assert answers.letter_logits is None  # some options are words
+    for at, row in asked.iterrows():
+        for option, logit in zip(row["options"], answers.spelling_logits[at], strict=True):
+            tokens = llava.tokenizer.convert_tokens_to_ids([f"▁{option}", option])
+            image = session.features[int(row["image_id"][-1])]
+            every = plain_logits(llava, image, torch.arange(N), row["text"], None, compact=False)
+            np.testing.assert_allclose(logit, np.logaddexp(*every[tokens]), atol=1e-4)
+    lettered = asked[asked["subset"] == "lettered"]
+    of_letters = run(Session(llava, lettered, features, batch_tokens=512), "full", N)
+    assert of_letters.letter_logits.shape == (len(lettered), 4)
+    for row, options, logits in zip(
+        of_letters.letter_logits, lettered["options"], of_letters.logits, strict=True
+    ):
+        shared = min(4, len(options))
+        np.testing.assert_array_equal(row[:shared], logits[:shared])
+
+
+def test_a_spelling_of_two_options_is_neithers():
+    model = SimpleNamespace(
+        option_tokens=lambda _, options: [{"Yes": 5, "yes": 6, "No": 7}[one] for one in options],
+        option_spellings=lambda _, options: [
+            {"Yes": [5, 6, 8], "yes": [6, 5, 8], "No": [7, 9]}[one] for one in options
+        ],
+    )
+    tokens = OptionTokens.of(model, [("?", ("Yes", "yes", "No"))])
+    assert tokens.spellings == {"Yes": [5], "yes": [6], "No": [7, 9]}
+    assert tokens.letters is None
 
 
 @pytest.mark.parametrize("words", [1, 7, 4096])

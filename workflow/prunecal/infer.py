@@ -157,7 +157,8 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         seconds = time.perf_counter() - start
         facts |= {
             "tokens_per_layer": answers.tokens_per_layer,
-            "option_tokens": session.option_tokens,
+            "option_tokens": session.option_tokens.first,
+            "option_spellings": session.option_tokens.spellings,
         }
         known = {KEY_IN_PROVENANCE: key, lineage.MADE_FROM: made_from, "seconds": round(seconds, 3)}
         _write(cells.folder(key), job, facts, answers, known)
@@ -170,6 +171,10 @@ def _write(
     import pyarrow as pa
 
     questions = job.questions
+    further = {  # readings that not every family and data set has
+        "spelling_logits": answers.spelling_logits,
+        "letter_logits": answers.letter_logits,
+    }
     table = pa.table(
         {
             "question_id": pa.array(questions["question_id"], pa.string()),
@@ -182,6 +187,11 @@ def _write(
             "top_token": pa.array(answers.top_token, pa.int32()),
             "n_visual": pa.array(answers.n_visual, pa.int32()),
             "coverage": pa.array(answers.coverage, pa.float32()),
+            **{
+                name: pa.array(list(values), pa.list_(pa.float32()))
+                for name, values in further.items()
+                if values is not None
+            },
         }
     )
     path = folder / "predictions.parquet"

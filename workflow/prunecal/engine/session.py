@@ -13,6 +13,7 @@ from prunecal.core.cli import log
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import batch as batches
 from prunecal.engine.device import send
+from prunecal.engine.options import Columns, OptionTokens, summed
 from prunecal.engine.planner import halves, plan
 from prunecal.storage import files
 
@@ -35,6 +36,9 @@ class Answers:
         logits: float32 [options] for each row.
         log_normaliser: log-sum-exp of the logits of the whole vocabulary, float32 [rows].
         top_token: the vocabulary's token with the largest logit, int32 [rows].
+        spelling_logits: as `logits`, but the log-sum-exp over all spellings of an option; None
+            where the model family names none.
+        letter_logits: of A to D, float32 [rows, 4]; None where options are not letters.
         n_visual: number of visual tokens kept, int32 [rows].
         coverage: evidence coverage of the kept tokens, float32 [rows].
         tokens_per_layer: mean number of visual tokens per decoder layer.
@@ -44,6 +48,8 @@ class Answers:
     logits: list[np.ndarray]
     log_normaliser: np.ndarray
     top_token: np.ndarray
+    spelling_logits: list[np.ndarray] | None
+    letter_logits: np.ndarray | None
     n_visual: np.ndarray
     coverage: np.ndarray
     tokens_per_layer: float
@@ -60,7 +66,7 @@ class Session:
         batch_tokens: tokens per micro-batch.
 
     Attributes:
-        option_tokens: first token of each answer option, whose logit is the option's.
+        option_tokens: the tokens that stand for the answer options.
 
     Raises:
         PrunecalError: the features do not fit the model, an image has no features, a prompt is
@@ -93,7 +99,12 @@ class Session:
         self.images = np.array([image_index[image] for image, _, _ in distinct])
         self.system, self.texts = self._tokenize([text for _, text, _ in distinct])
         self._refuse_long_prompts()
-        self.option_tokens, self.vocabulary, self.options = self._options(distinct)
+        self.asked = [(text, options) for _, text, options in distinct]
+        self.option_tokens = OptionTokens.of(model, self.asked)
+        self.columns = Columns(self.option_tokens.first.values())
+        self.spellings = Columns(
+            token for tokens in self.option_tokens.spellings.values() for token in tokens
+        )
         with torch.inference_mode():
             tokens = torch.tensor(self.system, device=self.device)
             self.past = model.decoder.prefill(model.decoder.embed(tokens))
@@ -134,35 +145,54 @@ class Session:
         visual = self.visual_tokens if order is None else budget
         pending = plan(self.images.tolist(), self.texts, visual, self.batch_tokens)[::-1]
         indices: list[int] = []
-        logits, normalisers, tops, covered = [], [], [], []  # one tensor per batch
-        vocabulary = torch.tensor(self.vocabulary, device=self.device)
+        # one tensor per batch
+        logits, spelled, normalisers, tops, covered = [], [], [], [], []
+        of_options, of_spellings = (
+            torch.tensor(columns.tokens, device=self.device, dtype=torch.int64)
+            for columns in (self.columns, self.spellings)
+        )
+        decoder = self.model.decoder
         with torch.inference_mode():
             while pending:
                 rows = pending.pop()
                 try:
                     states, part = run_batch(rows)
-                    of_options = self.model.decoder.logits(states, vocabulary)
-                    normaliser, top = self.model.decoder.over_vocabulary(states)
+                    read = [decoder.logits(states, some) for some in (of_options, of_spellings)]
+                    normaliser, top = decoder.over_vocabulary(states)
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     pending += self._smaller(rows, error)
                     continue
-                logits.append(of_options)
+                logits.append(read[0])
+                spelled.append(read[1])
                 normalisers.append(normaliser)
                 tops.append(top)
                 covered.append(part)
                 indices += [question for row in rows for question in row.questions]
         # the plan orders questions by length: restore the order of the data set
         back = np.argsort(indices)
-        table, log_normaliser, top_token, coverages = (
-            torch.cat(parts).cpu().numpy()[back] for parts in (logits, normalisers, tops, covered)
+        table, of_spelling, log_normaliser, top_token, coverages = (
+            torch.cat(parts).cpu().numpy()[back]
+            for parts in (logits, spelled, normalisers, tops, covered)
         )
         self._refuse_not_finite(np.column_stack((table, log_normaliser)))
-        mine = [table[at, self.options[at]] for at in range(len(table))]
         repeat = self.row_to_distinct
+        first, spellings = self.option_tokens.first, self.option_tokens.spellings
+        letters = self.option_tokens.letters
+        mine = [
+            row[self.columns.of(first[option] for option in options)]
+            for row, (_, options) in zip(table, self.asked, strict=True)
+        ]
+        mine_spelled = [
+            summed(row, [self.spellings.of(spellings[option]) for option in options])
+            for row, (_, options) in zip(of_spelling, self.asked, strict=True)
+            if spellings
+        ]
         return Answers(
             logits=[mine[at] for at in repeat],
             log_normaliser=log_normaliser[repeat],
             top_token=top_token[repeat].astype(np.int32),
+            spelling_logits=[mine_spelled[at] for at in repeat] if spellings else None,
+            letter_logits=table[:, self.columns.of(letters)][repeat] if letters else None,
             n_visual=np.full(len(repeat), budget, np.int32),
             coverage=coverages[repeat].astype(np.float32),
             tokens_per_layer=self._tokens_per_layer(strategy, params, budget),
@@ -234,26 +264,6 @@ class Session:
                 f"the question) but the model has {most} positions, and {len(rows) - 1} more of "
                 f"{len(self.question_ids)} questions are too long; shorten them or leave them out"
             )
-
-    def _options(
-        self, distinct: dict[tuple[str, str, tuple[str, ...]], int]
-    ) -> tuple[dict[str, int], list[int], list[list[int]]]:
-        """Return each option's token, these tokens sorted, and each question's places in them."""
-        first = {}
-        for _, text, options in distinct:
-            if options not in first:
-                first[options] = self.model.option_tokens(text, options)
-        token_of = {
-            option: token
-            for options, tokens in first.items()
-            for option, token in zip(options, tokens, strict=True)
-        }
-        vocabulary = sorted(set(token_of.values()))
-        column = {token: at for at, token in enumerate(vocabulary)}
-        columns = {
-            options: [column[token] for token in tokens] for options, tokens in first.items()
-        }
-        return token_of, vocabulary, [columns[options] for _, _, options in distinct]
 
     def _tokens_per_layer(self, strategy: ModuleType, params: Any, budget: int) -> float:
         if strategy.PRUNES == "before_llm":

@@ -155,6 +155,28 @@ class Llava:
                 )
         return first
 
+    def option_spellings(self, text: str, options: Sequence[str]) -> list[list[int]]:
+        """Return the tokens that stand for each option in another case or without the space.
+
+        Only tokens that are a whole spelling count. A letter's case is left as it is: "a" begins
+        other answers than "A".
+        """
+        prompt = conversation(self.settings["template"], text)
+        before = self._ids(text)
+        spellings = []
+        for option in options:
+            cases = {option}
+            if len(option) > 1:
+                cases |= {option.lower(), option.upper(), option.capitalize()}
+            rest = [
+                self.tokenizer(f"{prompt}{space}{case}")["input_ids"]
+                for case in sorted(cases)
+                for space in (" ", "")
+            ]
+            whole = {ids[-1] for ids in rest if ids[:-1] == before}
+            spellings.append(sorted(whole - {self.tokenizer.unk_token_id}))
+        return spellings
+
     def _ids(self, text: str, answer: str | None = None) -> list[int]:
         prompt = conversation(self.settings["template"], text)
         return self.tokenizer(prompt if answer is None else f"{prompt} {answer}")["input_ids"]

@@ -32,11 +32,14 @@ COLUMNS = {
     "logits": NUMBER_LISTS,
     "log_normaliser": NUMBERS,
     "top_token": WHOLE,
+    "spelling_logits": NUMBER_LISTS,
+    "letter_logits": NUMBER_LISTS,
     "n_visual": WHOLE,
     "coverage": NUMBERS,
     "bytes": BYTES,
 }
-NULLABLE = {"log_normaliser", "top_token"}  # null throughout in cells of another program
+# null throughout in cells of another program
+NULLABLE = {"log_normaliser", "top_token", "spelling_logits", "letter_logits"}
 FLOATS = ("F32", "F64")
 ARRAYS = {  # the part of a name before any "/": dimensions and types
     "features": (3, ("F16", "BF16", *FLOATS)),
@@ -120,6 +123,7 @@ class Predictions(_Known):
     visual_tokens: Tokens | None = ABSENT
     tokens_per_layer: FiniteFloat | None = ABSENT
     option_tokens: dict[str, Count] = ABSENT
+    option_spellings: dict[str, list[Count]] = ABSENT
 
 
 class Scores(_Known):
