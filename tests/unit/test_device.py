@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,20 +15,31 @@ from prunecal.engine import device
 # a stand-in for torch, whose import is slow: only what `pick` asks of it
 PICK = """
 import sys
+from collections import namedtuple
 from types import SimpleNamespace
 
+Device = namedtuple("Device", ["type", "index"])
 sys.modules["torch"] = SimpleNamespace(
-    cuda=SimpleNamespace(device_count=lambda: int(sys.argv[1]), set_device=lambda device: None),
+    __version__="2.13.0+cu130",
+    version=SimpleNamespace(cuda="13.0", hip=None),
+    cuda=SimpleNamespace(
+        init=lambda: None,
+        device_count=lambda: int(sys.argv[1]),
+        set_device=lambda device: None,
+        get_device_name=lambda device: "Stand-in",
+        mem_get_info=lambda device: (0, 0),
+    ),
+    ones=lambda *shape, device: SimpleNamespace(sum=lambda: SimpleNamespace(item=lambda: 0)),
     backends=SimpleNamespace(
         cuda=SimpleNamespace(matmul=SimpleNamespace()), cudnn=SimpleNamespace()
     ),
-    device=lambda kind, index: f"{kind}:{index}",
+    device=lambda type, index: Device(type, index),
     set_num_threads=lambda threads: None,
     set_flush_denormal=lambda flush: None,
 )
 from prunecal.engine import device
 
-print(device.pick("auto", 1), flush=True)
+print(device.pick("auto", 1).index, flush=True)
 sys.stdin.read()
 """
 
@@ -85,7 +97,7 @@ def test_jobs_on_one_host_get_distinct_gpus_and_a_dead_jobs_gpu_is_free(tmp_path
     third = three.picked()
     two.end()
     three.end()
-    assert (first, second, third) == ("cuda:0", "cuda:1", "cuda:0")
+    assert (first, second, third) == ("0", "1", "0")
 
 
 @pytest.fixture
@@ -138,22 +150,102 @@ def test_jobs_that_see_other_gpus_do_not_wait_for_each_other(locks, monkeypatch)
 
 @pytest.mark.parametrize("wanted", ["auto", "cpu"])
 def test_without_a_gpu_the_cpu_is_taken_with_the_threads_asked_for(
-    monkeypatch, settings_kept, wanted
+    monkeypatch, settings_kept, said, wanted
 ):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(device, "why_no_gpu", lambda: "there is none")
     assert device.pick(wanted, 1) == torch.device("cpu")
     assert torch.get_num_threads() == 1
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
     assert device.name(torch.device("cpu")) == "cpu"
+    reason = "there is none" if wanted == "auto" else "the settings say so"
+    assert said == [f"device: the CPU (threads: 1), because {reason}"]
 
 
 def test_the_cpu_is_taken_if_asked_for_although_there_are_gpus(monkeypatch, settings_kept):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(device, "why_no_gpu", lambda: None)
     assert device.pick("cpu", 2) == torch.device("cpu")
 
 
-def test_a_gpu_that_is_not_there_is_said(monkeypatch, settings_kept):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(PrunecalError, match="is cuda but PyTorch sees no GPU; set it to auto or"):
+@pytest.fixture
+def said(monkeypatch):
+    """Collect what is logged at INFO."""
+    lines = []
+    monkeypatch.setattr(device.log, "info", lambda text, *values: lines.append(text % values))
+    return lines
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Return a function that pretends a build of torch with CUDA on a machine with GPUs."""
+
+    def pretend(*, cuda="13.0", visible=None, init=None, count=1, kernel=None, free=80e9):
+        def fail(error):
+            if error:
+                raise RuntimeError(error)
+
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(torch.version, "hip", None)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        monkeypatch.setattr(torch.cuda, "init", lambda: fail(init))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free), int(80e9)))
+        ones = torch.ones
+        monkeypatch.setattr(torch, "ones", lambda *shape, **_: fail(kernel) or ones(*shape))
+
+    return pretend
+
+
+TOO_OLD = (  # torch's own words
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version from the URL: ..."
+)
+NO_GPU = {
+    r"this PyTorch \(\d.*\) is a build for the CPU alone": {"cuda": None},
+    "CUDA_VISIBLE_DEVICES is '', which hides every GPU": {"visible": ""},
+    "CUDA_VISIBLE_DEVICES is '-1', which hides": {"visible": "-1"},
+    r"driver \(for CUDA 11.4 at most\) is too old for this PyTorch \(.*, CUDA 13.0\)": {
+        "init": TOO_OLD
+    },
+    "this machine has no NVIDIA driver": {"init": "Found no NVIDIA driver on your system."},
+    r"CUDA does not start \(No CUDA GPUs are available\)": {"init": "No CUDA GPUs are available"},
+    "PyTorch sees no GPU": {"count": 0},
+}
+
+
+@pytest.mark.parametrize("reason", NO_GPU)
+def test_a_study_that_asks_for_a_gpu_is_told_why_it_gets_none(
+    machine, settings_kept, locks, said, reason
+):
+    machine(**NO_GPU[reason])
+    with pytest.raises(PrunecalError, match=f"asks for a GPU .*, but .*{reason}"):
         device.pick("cuda", 1)
+    assert device.pick("auto", 1) == torch.device("cpu")  # which the log explains
+    assert len(said) == 1
+    assert re.search(f"device: the CPU .*, because .*{reason}", said[0])
+
+
+def test_a_gpu_is_the_first_thing_in_the_log(machine, settings_kept, locks, said):
+    machine(free=42e9)
+    assert device.pick("auto", 1) == torch.device("cuda", 0)
+    assert said == [
+        f"device: NVIDIA H100 (cuda:0), 42.0 of 80.0 GB free, torch {torch.__version__}"
+    ]
+
+
+def test_a_gpu_that_runs_no_kernel_of_this_torch_is_named(machine, settings_kept, locks):
+    machine(kernel="CUDA error: no kernel image is available for execution on the device\nmore")
+    with pytest.raises(PrunecalError, match=r"NVIDIA H100 cannot be used \(CUDA error: no kernel"):
+        device.pick("auto", 1)
+
+
+def test_weights_that_do_not_fit_the_gpu_are_refused_with_both_sizes(machine):
+    machine(free=10e9)
+    gpu = torch.device("cuda", 0)
+    device.refuse_too_large("the weights", int(10e9), gpu)
+    with pytest.raises(PrunecalError, match=r"need 14.1 GB, but NVIDIA H100 has 10.0 of 80.0 GB"):
+        device.refuse_too_large("the weights", int(14.1e9), gpu)

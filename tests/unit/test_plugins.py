@@ -48,7 +48,7 @@ LABEL, MODEL_TYPES = "Other", ("other",)
 class Model:
     settings, device, decoder = {}, None, None
 
-    def __init__(self, folder, settings, device): ...
+    def __init__(self, folder, settings, device, part): ...
     def encode(self, images): ...
     def project(self, features): ...
     def tokenize(self, texts): ...
@@ -243,7 +243,13 @@ def test_a_plugin_whose_module_is_gone_is_refused(installed):
         ("datasets", MINE, "", "", "lacks load(params); define it"),
         ("recipes", MINE, "", "", "lacks train(params, folder); define it"),
         ("models", FAMILY, '("other",)', '"other"', "has MODEL_TYPES = 'other'; make it tuple"),
-        ("models", FAMILY, "folder, settings, device", "folder", "has load(folder); define it as"),
+        (
+            "models",
+            FAMILY,
+            "folder, settings, device, part",
+            "folder",
+            "has load(folder); define it as",
+        ),
     ],
 )
 def test_a_plugin_that_does_not_follow_its_protocol_is_refused_when_it_is_loaded(

@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
     described = files.read_object(arguments.manifest)
     source = json.loads(arguments.source)
     with weights.checked(source, described, arguments.weights) as folder:
-        model = load_model(settings["family"], folder, settings, where)
+        model = load_model(settings["family"], folder, settings, where, "vision")
     ids, features, saliency = [], [], []
     table = files.read_table(arguments.images, ["image_id", "bytes"])
     rows = cli.progress(table.to_pylist(), total=len(table), what="encode", unit="image")

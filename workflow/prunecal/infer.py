@@ -94,7 +94,7 @@ class Job:
         source, family = json.loads(arguments.source), self.settings["family"]
         try:
             with weights.checked(source, self.manifest, arguments.weights) as folder:
-                model = load_model(family, folder, self.settings, where)
+                model = load_model(family, folder, self.settings, where, "language")
             return Session(model, self.questions, arguments.features, arguments.batch_tokens)
         except PrunecalError as error:
             return error
@@ -200,6 +200,7 @@ def _write(
         device=device.name(job.session.device),
         distinct_questions=answers.distinct,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        peak_gpu_memory_mb=device.peak_memory_mb(job.session.device),
     )
     known[lineage.PREDICTIONS] = file_digest(path)
     files.write_json(folder / "provenance.json", known | provenance)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.cli import log
+from prunecal.core.errors import PrunecalError, cut
+from prunecal.core.host import Memory, main_memory
 
 if TYPE_CHECKING:
     import torch
 
+GIGABYTE = 1e9
+MEGABYTE = 2**20
+HIDES_ALL = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES
 _held: list[int] = []  # open lock files: a GPU is reserved until the process ends
 
 
 def pick(setting: str, threads: int) -> torch.device:
-    """Return the device to run on, and limit PyTorch to `threads` CPU threads.
+    """Return the device to run on, log it, and limit PyTorch to `threads` CPU threads.
 
     Jobs on one host, of all its users, get distinct GPUs if there are enough: each locks the first
     free one until its process ends, by whatever cause. (A cluster assigns GPUs through
@@ -29,7 +35,8 @@ def pick(setting: str, threads: int) -> torch.device:
         threads: CPU threads; set by the config so that the order of summation is fixed.
 
     Raises:
-        PrunecalError: the setting is "cuda" and PyTorch sees no GPU.
+        PrunecalError: the setting is "cuda" and PyTorch can use no GPU, or it cannot use the one
+            that it sees.
     """
     import torch
 
@@ -37,17 +44,120 @@ def pick(setting: str, threads: int) -> torch.device:
     torch.set_flush_denormal(True)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False  # the patch embedding is a convolution
-    count = torch.cuda.device_count()
-    if setting == "cpu" or (setting == "auto" and not count):
-        return torch.device("cpu")
-    if not count:
+    reason = "the settings say so" if setting == "cpu" else why_no_gpu()
+    if reason is None:
+        device = torch.device("cuda", _free_device(torch.cuda.device_count()))
+        torch.cuda.set_device(device)
+        _refuse_unusable(device)
+    elif setting == "cuda":
         raise PrunecalError(
-            "inference.device is cuda but PyTorch sees no GPU; set it to auto or cpu, or ask the "
-            "scheduler for one (inference.gpus_per_job)"
+            f"the study asks for a GPU (inference.device or gpus_per_job), but {reason}, or set "
+            "`inference: {device: cpu}`"
         )
-    device = torch.device("cuda", _free_device(count))
-    torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+        log.info("device: the CPU (threads: %d), because %s", threads, reason)
     return device
+
+
+def why_no_gpu() -> str | None:
+    """Return why PyTorch can use no GPU, with what to do about it; None if it can use one."""
+    import torch
+
+    if not (torch.version.cuda or torch.version.hip):
+        return (
+            f"this PyTorch ({torch.__version__}) is a build for the CPU alone: install one with "
+            "CUDA (see envs/README.md)"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in HIDES_ALL:
+        return (
+            f"CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU: unset it, ask the "
+            "scheduler for a GPU"
+        )
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if "too old" in reason:
+            version = re.search(r"found version (\d+)", reason)
+            newest = f" (for CUDA {_version(int(version[1]))} at most)" if version else ""
+            return (
+                f"the NVIDIA driver{newest} is too old for this PyTorch ({torch.__version__}, CUDA "
+                f"{torch.version.cuda}): update the driver, install a PyTorch for an older CUDA"
+            )
+        if "no NVIDIA driver" in reason:
+            return "this machine has no NVIDIA driver: install it, use a machine with a GPU"
+        return f"CUDA does not start ({cut(reason)}): correct what `nvidia-smi` reports"
+    if not torch.cuda.device_count():
+        return "PyTorch sees no GPU: correct what `nvidia-smi` reports"
+    return None
+
+
+def _version(number: int) -> str:
+    """Return a version of CUDA as it is written, 12.4 for 12040."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _refuse_unusable(device: torch.device) -> None:
+    """Log a GPU, or say why no kernel runs on it: it is too old or new for PyTorch, or it is full.
+
+    Raises:
+        PrunecalError: names the GPU and the library's reason.
+    """
+    import torch
+
+    try:
+        torch.ones(2, device=device).sum().item()
+        memory = device_memory(device)
+    except RuntimeError as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise PrunecalError(
+            f"{name(device)} cannot be used ({cut(reason)}); use another GPU or another build of "
+            "PyTorch, or end the processes that hold it"
+        ) from error
+    log.info(
+        "device: %s (%s), %.1f of %.1f GB free, torch %s",
+        name(device),
+        device,
+        memory.free / GIGABYTE,
+        memory.total / GIGABYTE,
+        torch.__version__,
+    )
+
+
+def device_memory(device: torch.device) -> Memory:
+    """Return the memory of a GPU, or the main memory for the CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return Memory(*torch.cuda.mem_get_info(device))
+    return main_memory() or Memory(sys.maxsize, sys.maxsize)
+
+
+def refuse_too_large(what: str, size: int, device: torch.device) -> None:
+    """Refuse what will not fit into the device's free memory.
+
+    Args:
+        what: the beginning of the message, for example "the weights".
+        size: in bytes.
+        device: where it would go.
+
+    Raises:
+        PrunecalError: names both sizes.
+    """
+    memory = device_memory(device)
+    if size > memory.free:
+        place, remedy = (
+            ("main memory", "a machine with more memory")
+            if device.type == "cpu"
+            else (name(device), "a larger GPU")
+        )
+        raise PrunecalError(
+            f"{what} need {size / GIGABYTE:.1f} GB, but {place} has {memory.free / GIGABYTE:.1f} "
+            f"of {memory.total / GIGABYTE:.1f} GB free; use {remedy} or a narrower dtype, or end "
+            "the processes that hold the memory"
+        )
 
 
 def name(device: torch.device) -> str:
@@ -55,6 +165,15 @@ def name(device: torch.device) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def peak_memory_mb(device: torch.device) -> int | None:
+    """Return the most megabytes of a GPU that tensors took at once; None for the CPU."""
+    import torch
+
+    if device.type == "cpu":
+        return None
+    return torch.cuda.max_memory_allocated(device) // MEGABYTE
 
 
 def send(tensor: torch.Tensor, where: torch.device) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from prunecal.engine.decoder import Decoder, Past
 
 
-class VisionLanguageModel(Protocol):
-    """A loaded model in the parts that the stages need."""
+Part = Literal["whole", "vision", "language"]  # what is loaded of a model
+
+
+class VisionEncoder(Protocol):
+    """The part "vision" of a loaded model."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -26,12 +29,16 @@ class VisionLanguageModel(Protocol):
     def device(self) -> torch.device:
         """Where it runs."""
 
+    def encode(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
+        """Return visual tokens [B, N, D] in the model's dtype and their saliency float32 [B, N]."""
+
+
+class VisionLanguageModel(VisionEncoder, Protocol):
+    """A loaded model; of the part "language", `encode` need not work."""
+
     @property
     def decoder(self) -> Decoder:
         """The language model."""
-
-    def encode(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
-        """Return visual tokens [B, N, D] in the model's dtype and their saliency float32 [B, N]."""
 
     def project(self, features: Tensor) -> Tensor:
         """Return visual tokens [..., H] in the decoder's space from features [..., D]."""

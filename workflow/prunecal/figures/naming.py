@@ -38,6 +38,7 @@ COLUMNS = {  # of tables, where the key itself would not do
     "tflops": "TFLOP/s",
     "tokens_per_s": "Tokens/s",
     "peak_memory_mb": "Peak memory (MB)",
+    "peak_gpu_memory_mb": "Peak GPU memory (MB)",
     "max_logit_difference": "Largest Δ logit",
     "decoder_gflop_per_prompt": "Decoder GFLOP per prompt",
     "answer": "Right answer",

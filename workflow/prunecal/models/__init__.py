@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from prunecal.core import plugins
 from prunecal.core.protocols import refuse_unlike
-from prunecal.engine.interfaces import VisionLanguageModel
+from prunecal.engine.interfaces import Part, VisionEncoder, VisionLanguageModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["ModelFamily", "VisionLanguageModel", "load_model", "protocol"]
+__all__ = ["ModelFamily", "Part", "VisionLanguageModel", "load_model", "protocol"]
 
 
 class ModelFamily(Protocol):
@@ -28,7 +28,7 @@ class ModelFamily(Protocol):
     MODEL_TYPES: tuple[str, ...]  # the `model_type` in config.json of models that it can run
 
     def load(
-        self, folder: Path, settings: Mapping[str, Any], device: torch.device
+        self, folder: Path, settings: Mapping[str, Any], device: torch.device, part: Part
     ) -> VisionLanguageModel:
         """Load a model.
 
@@ -36,6 +36,8 @@ class ModelFamily(Protocol):
             folder: weights, configuration, tokenizer and image processor in the Hub's layout.
             settings: `visual_tokens`, `template`, `image` and `dtype` of the model's settings.
             device: where to run.
+            part: what is asked of the model: `encode` ("vision"), all but that ("language"), or
+                all ("whole"). A family may load more.
         """
 
 
@@ -45,13 +47,20 @@ def protocol(_: ModuleType) -> type:
 
 
 def load_model(
-    family: str, folder: Path, settings: Mapping[str, Any], device: torch.device
+    family: str,
+    folder: Path,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    part: Part = "whole",
 ) -> VisionLanguageModel:
     """Load a model by its family's name and check that it offers what the stages need.
+
+    The arguments after the family are those of its `load`.
 
     Raises:
         PrunecalError: the family is unknown or lacks something, or cannot load the folder.
     """
-    model = plugins.load("models", family).load(folder, settings, device)
-    refuse_unlike(f"the model of family {family!r}", model, VisionLanguageModel)
+    model = plugins.load("models", family).load(folder, settings, device, part)
+    offered = VisionEncoder if part == "vision" else VisionLanguageModel
+    refuse_unlike(f"the model of family {family!r}", model, offered)
     return model

@@ -18,8 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlavaConfig
 
+    from prunecal.engine.interfaces import Part
+
 LABEL = "LLaVA-1.5"
 MODEL_TYPES = ("llava",)
+LEFT_OUT: dict[Part, tuple[str, ...]] = {  # modules, by the part that is loaded
+    "whole": (),
+    "vision": ("model.language_model", "lm_head"),
+    "language": ("model.vision_tower",),
+}
 
 
 class Llava:
@@ -29,6 +36,7 @@ class Llava:
         folder: weights, configuration, tokenizer and image processor in the Hub's layout.
         settings: `visual_tokens`, `template`, `image` and `dtype` of the model's settings.
         device: where to run.
+        part: what is loaded, see `ModelFamily.load`.
 
     Raises:
         PrunecalError: the folder's model has another number of visual tokens than the settings
@@ -36,7 +44,13 @@ class Llava:
             model is made of (see `_checkpoint`).
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], device: torch.device) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        device: torch.device,
+        part: Part = "whole",
+    ) -> None:
         from transformers import (
             AutoImageProcessor,
             AutoTokenizer,
@@ -57,9 +71,10 @@ class Llava:
         _check_tokenizer(folder, self.tokenizer, config)
         _check_processor(folder, self.processor, config.vision_config.image_size)
         self.settings, self.device = settings, device
-        self.model = load_weights(LlavaForConditionalGeneration, folder, config, settings["dtype"])
-        self.model.to(device).requires_grad_(requires_grad=False)
-        self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
+        kind, dtype = LlavaForConditionalGeneration, settings["dtype"]
+        self.model = load_weights(kind, folder, config, dtype, device, LEFT_OUT[part])
+        if part != "vision":
+            self.decoder = Decoder(self.model.model.language_model, self.model.lm_head)
 
     def pixels(self, images: Sequence[Image]) -> Tensor:
         """Return pixel values [B, 3, side, side], padded to a square as LLaVA-1.5 is evaluated."""

@@ -95,6 +95,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
                 "decoder_gflop_per_prompt": flops,
                 "seconds": record.get("seconds"),
                 "peak_memory_mb": record.get("peak_memory_mb"),
+                "peak_gpu_memory_mb": record.get("peak_gpu_memory_mb"),
                 "device": record.get("device"),
                 "seed": metadata.get("seed"),
                 "dtype": metadata.get("dtype"),

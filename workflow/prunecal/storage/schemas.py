@@ -153,6 +153,7 @@ class Provenance(_Known):
 
     seconds: FiniteFloat = ABSENT
     peak_memory_mb: Count = ABSENT
+    peak_gpu_memory_mb: Count | None = ABSENT
     versions: dict[str, str] = ABSENT
     made_from: dict[str, str | None] = ABSENT
 
