@@ -312,8 +312,49 @@ REFUSED = {  # settings: the whole message
         "pinned",
     ),
     "a revision without a repository": (
-        model(revision="abc"),
+        model(revision="0" * 40),
         "config: models: entry 1: a revision belongs to a repo; remove it",
+    ),
+    "a branch for a commit": (
+        model(repo="a/b", revision="main", train=None),
+        "config: models, entry 1: revision: 'main' may name other files tomorrow; give the commit, "
+        "40 digits from the repository's history on the Hub",
+    ),
+    "an empty path": (
+        model(path="", train=None),
+        "config: models, entry 1: path: the path is empty; give a path, or '.' for the working "
+        "directory",
+    ),
+    "a data set's tag for a commit": (
+        small(datasets=[{"name": "p", "loader": "pope", "revision": "v1.0"}]),
+        "config: datasets: entry 1: pope: revision: 'v1.0' may name other files tomorrow; give the "
+        "commit, 40 digits from the repository's history on the Hub",
+    ),
+    "an empty path of a data set": (
+        small(datasets=[{"name": "p", "loader": "scienceqa", "path": " "}]),
+        "config: datasets: entry 1: scienceqa: path: the path is empty; give a path, or '.' for "
+        "the working directory",
+    ),
+    "a path without a value": (
+        small(datasets=[{"name": "p", "loader": "scienceqa", "path": None}]),
+        "config: datasets: entry 1: `path:` has no value; give one or remove the line",
+    ),
+    "a layer that no model has": (
+        small(strategies=["full", {"strategy": "fastv", "layer": 10**6}]),
+        "config: strategies: fastv: layer = 1000000 does not fit; give at most 1000",
+    ),
+    "a power under which every gain is zero": (
+        small(strategies=["full", {"strategy": "scope", "alpha": 1e6}]),
+        "config: strategies: scope: alpha = 1000000.0 does not fit; give at most 20.0",
+    ),
+    "threads of no machine": (
+        small(inference={"threads": 10**9}),
+        "config: inference: threads = 1000000000 does not fit; give at most 1024",
+    ),
+    "a seed of too many digits": (
+        small(datasets=[{"name": "p", "loader": "digits-pope", "seed": 2**63}]),
+        "config: datasets: entry 1: digits-pope: seed = 9223372036854775808 does not fit; give "
+        "less than 9223372036854775808",
     ),
     "a name that would leave the folder": (
         model(name="../up"),

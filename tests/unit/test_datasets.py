@@ -233,6 +233,32 @@ def test_scienceqa_keeps_questions_with_an_image_and_their_letters(tmp_path):
     assert list(found.images) == [(ids[0], png(1)), (ids[2], png(2))]
 
 
+@pytest.mark.parametrize(
+    ("choices", "fault"),
+    [
+        (["a stone", "a stone"], "two equal choices"),
+        (["a stone", "a cork", "a cork "], "two equal choices"),
+        (["caf\u00e9", "cafe\u0301"], "two equal choices"),
+        (["a stone", ""], "an empty choice"),
+        (["a stone", " \u00a0"], "an empty choice"),
+    ],
+)
+def test_choices_that_leave_no_single_right_letter_are_refused_by_question(
+    tmp_path, choices, fault
+):
+    rows = [scienceqa_row(), scienceqa_row(choices=choices, answer=0)]
+    write(tmp_path / "test-0.parquet", rows, SCIENCEQA)
+    with pytest.raises(PrunecalError, match=f"question 'row-1' has {fault} among"):
+        scienceqa.load(scienceqa.Params(path=tmp_path))
+
+
+def test_choices_that_differ_in_case_alone_are_asked(tmp_path):
+    write(
+        tmp_path / "test-0.parquet", [scienceqa_row(choices=["Peter Pan", "peter pan"])], SCIENCEQA
+    )
+    assert len(scienceqa.load(scienceqa.Params(path=tmp_path)).questions) == 1
+
+
 def test_scienceqa_is_read_from_the_hub(tmp_path, monkeypatch):
     path = write(tmp_path / "test.parquet", [scienceqa_row()], SCIENCEQA)
     files = {"data/test-00000-of-00001.parquet": path.read_bytes()}

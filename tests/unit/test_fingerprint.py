@@ -296,6 +296,37 @@ def test_what_may_change_a_number_changes_the_digest(package, file, old, new):
     assert stage_digest("pack.strategies.one") != before
 
 
+FIRST, SECOND = (f"def f():\n    return {number}\n\n" for number in (1, 2))
+CHECKING = "def f():\n    if TYPE_CHECKING:\n        x = 1\n    else:\n        x = {}\n    return x"
+FIELDS = "@dataclass\nclass C:\n    {}\n    x: {}"
+READ = """from dataclasses import dataclass, InitVar, KW_ONLY
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("else:\n    TWO = 2", "else:\n    TWO = 3"),
+        (CHECKING.format(2), CHECKING.format(3)),
+        (FIRST + SECOND, SECOND + FIRST),
+        ("TWO = 1\nTWO = 2", "TWO = 2\nTWO = 1"),
+        (FIELDS.format("_: KW_ONLY", "int"), FIELDS.format("_: int", "int")),
+        (FIELDS.format("y: int", "InitVar[int]"), FIELDS.format("y: int", "int")),
+    ],
+    ids=["else of checking", "inner else", "functions", "constants", "keywords", "of __init__"],
+)
+def test_what_python_takes_differently_has_another_digest(package, one, other):
+    found = []
+    for code in (one, other):
+        uses = "".join(f"\nprint({name})" for name in ("TWO", "f", "C") if name in code)
+        (package / "stage.py").write_text(f"{READ}{code}\n{uses}\n")
+        found.append(stage_digest())
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize(
     "code",
     [

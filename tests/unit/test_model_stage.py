@@ -211,7 +211,8 @@ INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.s
         ),
         ({**FILES, model_folder.INDEX: b"{}"}, "has no weight_map"),
         (replaced(config__json=None), "has no config.json; give a folder in the Hub's layout"),
-        (replaced(config__json=b"{"), "config.json cannot be read as JSON"),
+        (replaced(config__json=b"{"), "config.json cannot be read as JSON .*; copy or download it"),
+        (replaced(generation_config__json=b"["), "cannot be read as JSON .*; copy or download it"),
         (replaced(config__json=b"{}"), "model_type None, which the family llava cannot run"),
         (replaced(config__json=b"[]"), "model_type None, which the family llava cannot run"),
         (

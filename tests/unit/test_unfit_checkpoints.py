@@ -201,6 +201,21 @@ def larger_tokenizer(study):
     tokenizer.save_pretrained(study.folder)
 
 
+def image_token_as_text(study):
+    """Let the tokenizer hold the placeholder with its id, but cut it as it cuts any text."""
+    path = study.folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["added_tokens"] = [
+        one for one in content["added_tokens"] if one["content"] != "<image>"
+    ]
+    path.write_text(json.dumps(content))
+    study.edit_json("tokenizer_config.json", extra_special_tokens=[])
+
+
+def double_precision(study):
+    study.edit(lambda tensors: tensors | {PROJECTOR: tensors[PROJECTOR].double()})
+
+
 def no_positions(study):
     config = json.loads((study.folder / "config.json").read_text())
     study.edit_json(
@@ -233,6 +248,8 @@ FRESH = {
     not_finite: "the tensor model.multi_modal_projector.linear_1.weight holds NaN or infinity",
     stored_twice: "more.safetensors stores the tensor .*, which model.safetensors has too",
     larger_tokenizer: r"tokenizer has ids up to 5\d+, but the model has embeddings for",
+    image_token_as_text: "tokenizer knows <image> as plain text, not as a token",
+    double_precision: "as F64, but supported are F32, F16, BF16",
     no_positions: "max_position_embeddings: 0",
 }
 

@@ -222,9 +222,10 @@ class _Walk:
             self._classes.add((module, name))
             methods = (f"{name}.{one}" for one in self._attributes)
             self._pending += [(module, method) for method in methods if method in code.nodes]
-        for unit in code.units(name):
+        for position, unit in enumerate(code.units(name)):  # the last of several counts
             texts = unit.texts if self._texts else ""
-            self.lines.add(f"{module} {name} {unit.digest} {texts}")
+            place = f"{position} " if position else ""
+            self.lines.add(f"{module} {name} {place}{unit.digest} {texts}")
             for target in unit.bindings.values():
                 self._imports(target)
             for dotted in unit.names:

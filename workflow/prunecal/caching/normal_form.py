@@ -28,6 +28,7 @@ IGNORED = {  # keyword arguments by the name of the function that takes them
     **dict.fromkeys(PARSERS, {"help", "metavar", "epilog", "usage", "prog"} | DESCRIPTIONS),
     **dict.fromkeys(("progress", "tqdm"), {"what", "unit", "desc", "total"}),
     "Field": BOUNDS | DESCRIPTIONS,
+    "read_json": {"remedy"},
     "Metric": DESCRIPTIONS | {"unit"},  # of the catalogue of metrics
 }
 MESSAGES = {"check_file": 1, "readable": 1, "refuse_unlike": 0}  # an argument's place by function
@@ -42,6 +43,7 @@ NO_EFFECT = {
     *("join", "format", "strip", "splitlines", "items", "keys", "values", "get", "partition"),
     *("brief", "cut", "nearest", "name", "perf_counter"),
 }
+NO_FIELDS = ("ClassVar", "InitVar", "KW_ONLY")  # annotations that a dataclass reads
 UNCLEAR = {"locals", "vars", "globals", "dir", "eval", "exec"}  # may use any name
 BUILTINS = set(dir(builtins))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -146,7 +148,7 @@ class Strip(ast.NodeTransformer):
         plain = not node.bases and not unknown_decorators(node)
         fields: list[Any] = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         for field in fields:
-            field.keep = not plain or "ClassVar" in ast.dump(field.annotation)
+            field.keep = not plain or any(kind in ast.dump(field.annotation) for kind in NO_FIELDS)
             field.named = True  # a dataclass has it as a field
         return self.generic_visit(node)
 
@@ -177,10 +179,10 @@ class Strip(ast.NodeTransformer):
         node.msg = None
         return self.generic_visit(node)
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:  # noqa: N802
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST] | None:  # noqa: N802
         """Drop a condition for messages alone."""
         if called(node.test) == "TYPE_CHECKING":
-            return None
+            return [self.visit(one) for one in node.orelse] or None
         self.generic_visit(node)
         empty = not node.orelse and all(isinstance(one, ast.Pass) for one in node.body)
         return None if empty and is_pure(node.test) else node

@@ -85,7 +85,8 @@ class Module:
         if isinstance(node, ast.Import | ast.ImportFrom):
             self.bindings |= self._imported(node)
         elif isinstance(node, ast.If) and called(node.test) == "TYPE_CHECKING":
-            pass
+            for one in node.orelse:
+                self._add(one)
         elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             self.nodes.setdefault(node.name, []).append(node)
             if unknown_decorators(node):

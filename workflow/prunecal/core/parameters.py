@@ -1,6 +1,7 @@
 """The base of every block of settings: typed, described, unknown keys refused in plain words."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -8,7 +9,9 @@ from typing import Annotated, Any, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -18,7 +21,31 @@ from pydantic_core import PydanticKnownError
 from prunecal.core.errors import brief, cut, nearest
 from prunecal.core.redaction import expanded
 
-LocalPath = Annotated[Path, AfterValidator(expanded)]  # may begin with ~
+
+def _not_empty(path: Any) -> Any:
+    if isinstance(path, str) and not path.strip():
+        raise ValueError("the path is empty; give a path, or '.' for the working directory")
+    return path
+
+
+def _commit(revision: str) -> str:
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise ValueError(
+            f"{brief(revision)} may name other files tomorrow; give the commit, 40 digits from "
+            "the repository's history on the Hub"
+        )
+    return revision
+
+
+LocalPath = Annotated[  # may begin with ~
+    Path,
+    BeforeValidator(_not_empty),
+    AfterValidator(expanded),
+    Field(json_schema_extra={"pattern": r"\S"}),
+]
+Commit = Annotated[  # a branch or a tag pins nothing
+    str, AfterValidator(_commit), Field(json_schema_extra={"pattern": "^[0-9a-f]{40}$"})
+]
 
 WANTED = {  # what to give instead, by pydantic's name of the fault
     "int_type": "a whole number",

@@ -15,7 +15,7 @@ from prunecal.core.parameters import Parameters
 from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import ModuleType
 
     import pandas as pd
@@ -156,6 +156,24 @@ def question_fault(question: Any) -> str | None:
             f"give an index from 0 to {len(options) - 1}"
         )
     return None
+
+
+def check_choices(where: str, choices: Sequence[str]) -> None:
+    """Refuse choices behind lettered options that leave no single right letter.
+
+    Args:
+        where: names the question, for the message.
+        choices: what the letters stand for.
+
+    Raises:
+        PrunecalError: one is empty, or two look equal.
+    """
+    seen = [_as_seen(choice) for choice in choices]
+    if "" in seen or len(set(seen)) < len(seen):
+        fault = "an empty choice" if "" in seen else "two equal choices"
+        raise PrunecalError(
+            f"{where} has {fault} among {brief(list(choices))}; correct or remove the question"
+        )
 
 
 def encodable(text: str) -> bool:

@@ -21,7 +21,7 @@ class Params(Parameters):
     images: int = Field(
         320, ge=1, le=10**6, description="test canvases, each asked about several times"
     )
-    seed: int = Field(0, ge=0, description="seed of canvases and questions")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of canvases and questions")
 
 
 def made(params: Params, ask: Callable[[int, dict[str, Canvas]], Iterable[dict]]) -> Dataset:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from prunecal.core.errors import PrunecalError, cut
-from prunecal.core.parameters import LocalPath, Parameters
+from prunecal.core.parameters import Commit, LocalPath, Parameters
 from prunecal.datasets._saved import ENDING, saved_files, saved_tables
 from prunecal.sources import hub
 from prunecal.sources.safe_paths import check_file, is_inside, reading
@@ -42,7 +42,7 @@ class Source(Parameters):
     repo: str | None = Field(
         None, description="repository on the Hub; the benchmark's own without a local source"
     )
-    revision: str | None = Field(None, description="commit of that repository")
+    revision: Commit | None = Field(None, description="commit of that repository")
     path: LocalPath | None = Field(
         None, description="local folder instead: parquet files, or saved by datasets"
     )

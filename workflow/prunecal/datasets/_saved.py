@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prunecal.core.errors import PrunecalError
 from prunecal.sources.safe_paths import is_file, is_inside
-from prunecal.storage.files import read_object
+from prunecal.storage.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,8 @@ def saved_files(folder: Path, split: str) -> list[Path]:
     state = folder / "state.json"
     if not is_file(state):
         return []
-    entries = read_object(state)["_data_files"]
+    saved = read_json(state, remedy="save the data set again")
+    entries = saved.get("_data_files") if isinstance(saved, dict) else None
     entries = entries if isinstance(entries, list) else []
     names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
     if not names or not all(isinstance(name, str) and is_inside(name) for name in names):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from prunecal.datasets import Dataset
+from prunecal.datasets import Dataset, check_choices
 from prunecal.datasets._parquet import IMAGE, Source, find, rows
 from prunecal.storage.schemas import TEXT, TEXTS, WHOLE
 from prunecal.study.prompts import LETTERS, scienceqa_text
@@ -39,23 +39,28 @@ def load(params: Params) -> Dataset:
     cluster; the question id holds the row's number in the split, images or not.
 
     Raises:
-        PrunecalError: the Hub or the folder does not give the files, or a row is damaged.
+        PrunecalError: the Hub or the folder does not give the files, or a row is damaged or has two
+            equal choices.
     """
     import pandas as pd
 
     files, revision = find(params)
-    records = [
-        {
-            "question_id": f"row-{number}",
-            "image_id": _image_id(row["image"]),
-            "subset": row["subject"],
-            "text": scienceqa_text(row["question"], row["choices"], row["hint"] or ""),
-            "options": list(LETTERS[: len(row["choices"])]),
-            "label": row["answer"],
-        }
-        for number, row in enumerate(rows(files, COLUMNS))
-        if row["image"] is not None
-    ]
+    records = []
+    for number, row in enumerate(rows(files, COLUMNS)):
+        if row["image"] is None:
+            continue
+        question_id = f"row-{number}"
+        check_choices(f"{files[0].parent}: question {question_id!r}", row["choices"])
+        records.append(
+            {
+                "question_id": question_id,
+                "image_id": _image_id(row["image"]),
+                "subset": row["subject"],
+                "text": scienceqa_text(row["question"], row["choices"], row["hint"] or ""),
+                "options": list(LETTERS[: len(row["choices"])]),
+                "label": row["answer"],
+            }
+        )
     return Dataset(pd.DataFrame(records), _images(files), revision)
 
 

@@ -204,7 +204,8 @@ def _stored_tensors(folder: Path, config: PretrainedConfig) -> dict[str, Stored]
             stored[name] = tensor
             if tensor.kind not in fit and not name.endswith(BUFFERS):
                 known = tensor.kind in DTYPES.values()
-                expected = f"config.json states {stated}" if known else "only floats are supported"
+                kinds = ", ".join(DTYPES.values())
+                expected = f"config.json states {stated}" if known else f"supported are {kinds}"
                 raise PrunecalError(
                     f"{path} stores the tensor {cut(name)} as {tensor.kind}, but {expected}; give "
                     "the original weights with their own config.json"

@@ -243,6 +243,11 @@ def _check_tokenizer(folder: Path, tokenizer: Any, config: LlavaConfig) -> None:
             f"{folder}: its tokenizer has {image_id} as the id of {IMAGE}, but config.json says "
             f"{brief(image_token)}; give the model's own tokenizer and config.json"
         )
+    if IMAGE not in tokenizer.get_added_vocab():  # else it is cut as any text is
+        raise PrunecalError(
+            f"{folder}: its tokenizer knows {IMAGE} as plain text, not as a token of its own; give "
+            "the model's own tokenizer files"
+        )
     largest, size = max(tokenizer.get_vocab().values()), config.text_config.vocab_size
     if largest >= size:
         raise PrunecalError(

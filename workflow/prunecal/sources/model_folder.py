@@ -61,10 +61,14 @@ def describe(
     return {**source, "family": family, "files": files, "image_mean": mean, "digest": whole}
 
 
+def _read_json(path: Path) -> Any:
+    return read_json(path, remedy="copy or download it again")
+
+
 def _image_mean(folder: Path) -> list[float]:
     mean: Any = CLIP_MEAN
     for name in REQUIRED["image processor"]:  # of two files the later counts, as in transformers
-        settings = read_json(folder / name) if (folder / name).is_file() else {}
+        settings = _read_json(folder / name) if (folder / name).is_file() else {}
         settings = settings.get("image_processor", settings) if isinstance(settings, dict) else {}
         mean = (settings.get("image_mean") if isinstance(settings, dict) else None) or mean
     numbers = isinstance(mean, list) and all(isinstance(one, int | float) for one in mean)
@@ -117,9 +121,9 @@ def check(folder: Path, family: str) -> None:
             f"`save_pretrained` writes it"
         )
     paths = _members(folder)
-    config = read_json(folder / "config.json")
+    config = _read_json(folder / "config.json")
     for path in (path for path in paths if path.name.endswith("config.json")):
-        if "auto_map" in _keys(read_json(path)):
+        if "auto_map" in _keys(_read_json(path)):
             raise PrunecalError(
                 f"{path} requires its own code (auto_map); such code is never run "
                 f"(no trust_remote_code): use a model that transformers knows itself"
@@ -180,7 +184,7 @@ def faults(
 def _check_weights(folder: Path) -> None:
     weights = sorted(path.name for path in folder.glob("*.safetensors"))
     if (folder / INDEX).is_file():
-        index = read_json(folder / INDEX)
+        index = _read_json(folder / INDEX)
         named = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(named, dict) or not all(isinstance(n, str) for n in named.values()):
             raise PrunecalError(f"{folder / INDEX} has no weight_map; copy or download it again")

@@ -154,8 +154,8 @@ def write_json(path: Path | str, value: Any, sources: Iterable[Path] = ()) -> No
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read JSON.
+def read_json(path: Path | str, remedy: str = RERUN) -> Any:
+    """Read JSON; `remedy` is for the message about a file that is no result.
 
     Raises:
         PrunecalError: the file is missing or is not JSON.
@@ -163,8 +163,8 @@ def read_json(path: Path | str) -> Any:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise PrunecalError(f"{path} cannot be read as JSON ({error}); {RERUN}") from error
-    return schemas.read_json(path, content)
+        raise PrunecalError(f"{path} cannot be read as JSON ({error}); {remedy}") from error
+    return schemas.read_json(path, content, remedy)
 
 
 def read_object(path: Path | str) -> schemas.Facts:

@@ -197,8 +197,8 @@ class Facts(dict[str, Any]):
         raise PrunecalError(f"{self.path} lacks the metadata field {name!r}; {RERUN}")
 
 
-def read_json(path: Path | str, text: str | bytes) -> Any:
-    """Return what a JSON text of a file says.
+def read_json(path: Path | str, text: str | bytes, remedy: str = RERUN) -> Any:
+    """Return what a JSON text of a file says; `remedy` is for the message.
 
     Raises:
         PrunecalError: it is not JSON, or too large to be read.
@@ -206,7 +206,7 @@ def read_json(path: Path | str, text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PrunecalError(f"{path} cannot be read as JSON ({error}); {RERUN}") from error
+        raise PrunecalError(f"{path} cannot be read as JSON ({error}); {remedy}") from error
 
 
 def check_columns(path: Path | str, table: "pa.Table") -> None:

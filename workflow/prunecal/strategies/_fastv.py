@@ -23,6 +23,7 @@ class FastVParams(Parameters):
     layer: int = Field(
         2,
         ge=1,
+        le=1000,
         description="decoder layers that see every visual token (K in the paper)",
         json_schema_extra={"named": True},
     )

@@ -31,6 +31,7 @@ class Params(VisionParams):
     alpha: float = Field(
         1.0,
         ge=0,
+        le=20,  # a saliency to a larger power may be 0 in float64
         allow_inf_nan=False,
         description="Saliency weight: a token's gain is multiplied by its saliency to this power; "
         "0 is pure coverage.",
@@ -39,6 +40,7 @@ class Params(VisionParams):
     gap_power: float = Field(
         1.0,
         gt=0,
+        le=20,
         allow_inf_nan=False,
         description="Exponent of the coverage gap that a token closes; above 1 favours large gaps.",
     )

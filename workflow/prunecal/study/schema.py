@@ -49,6 +49,8 @@ def _plugin(
     """Return the schema of a mapping whose `key` names a plugin and that holds its settings."""
     params = plugins.load(folder, name).Params
     settings = params.model_json_schema().get("properties", {})
+    if folder == "datasets":
+        settings = {setting: _given(value) for setting, value in settings.items()}
     if sweep:
         settings = {setting: _swept(value) for setting, value in settings.items()}
     head = {key: {"const": name, "description": f"a file of workflow/prunecal/{folder}"}}
@@ -59,6 +61,12 @@ def _plugin(
         "required": [*(more or {}), key],
         "additionalProperties": False,
     }
+
+
+def _given(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a setting that, where it stands, has a value."""
+    kinds = [kind for kind in value.get("anyOf", []) if kind != {"type": "null"}]
+    return {**value, "anyOf": kinds} if kinds else value
 
 
 def _swept(value: dict[str, Any]) -> dict[str, Any]:

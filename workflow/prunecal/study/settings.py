@@ -6,7 +6,6 @@ Light on purpose (pydantic only): the Snakefile imports it on every start.
 import itertools
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,14 +14,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief, nearest
-from prunecal.core.parameters import Parameters, sentence
-from prunecal.core.redaction import expanded
+from prunecal.core.parameters import Commit, LocalPath, Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study.prompts import TEMPLATES
 
@@ -69,7 +68,7 @@ def _fits(pattern: str, example: str) -> AfterValidator:
 
 
 def _home_known(path: str) -> str:
-    expanded(Path(path))  # kept unexpanded: the home folder's path is never written
+    TypeAdapter(LocalPath).validate_python(path)  # kept: the home folder's path is never written
     return path
 
 
@@ -133,7 +132,7 @@ class Model(Parameters):
         "float32", description="type of weights and activations; logits are float32 always"
     )
     repo: str | None = Field(None, description="source: a repository on the Hugging Face Hub")
-    revision: str | None = Field(None, description="commit of that repository")
+    revision: Commit | None = Field(None, description="commit of that repository")
     path: Annotated[str, AfterValidator(_home_known)] | None = Field(
         None, description="source: a local folder in the Hub's layout"
     )
@@ -179,7 +178,11 @@ class Dataset(BaseModel):
 
     @model_validator(mode="after")
     def _settings_fit_loader(self) -> "Dataset":
-        plugin_settings("datasets", "loader", self.loader, self.model_extra or {})
+        settings = self.model_extra or {}
+        plugin_settings("datasets", "loader", self.loader, settings)
+        empty = [key for key, value in settings.items() if value is None]
+        if empty:
+            raise ValueError(f"`{empty[0]}:` has no value; give one or remove the line")
         return self
 
     def params(self) -> dict[str, Any]:
@@ -193,23 +196,34 @@ class Inference(Parameters):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if seen")
     threads: int = Field(
-        1, ge=1, description="CPU threads of a job; fixed, so that results do not depend on cores"
+        1,
+        ge=1,
+        le=1024,
+        description="CPU threads of a job; fixed, so that results do not depend on cores",
     )
     batch_tokens: int = Field(
-        4096, ge=1, description="tokens per micro-batch; halved with a warning if memory runs out"
+        4096,
+        ge=1,
+        le=10**9,
+        description="tokens per micro-batch; halved with a warning if memory runs out",
     )
     cells_per_job: int = Field(
-        32, ge=1, description="cells that share a process, and so one start-up and one model load"
+        32,
+        ge=1,
+        le=10**6,
+        description="cells that share a process, and so one start-up and one model load",
     )
-    gpus_per_job: int = Field(0, ge=0, description="GPUs that a job requests")
+    gpus_per_job: int = Field(0, ge=0, le=1024, description="GPUs that a job requests")
     mem_mb: int | None = Field(
         None,
         ge=500,
+        le=10**9,
         description="MB that a job requests at first; if not given, as the model needs",
     )
     runtime: int | None = Field(
         None,
         ge=1,
+        le=10**6,
         description="minutes that a job requests at first; if not given, as model and data need",
     )
     slurm_partition: Annotated[str, _fits(r"[\w.,-]+", "gpu")] | None = Field(

@@ -24,12 +24,20 @@ LABEL = "Digits LLaVA"
 class Params(Parameters):
     """Settings of the training."""
 
-    seed: int = Field(0, ge=0, description="seed of canvases, first weights, batches and questions")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of canvases, first weights, batches and questions"
+    )
     images: int = Field(4096, ge=2, le=10**6, description="training canvases")
-    tower_steps: int = Field(200, ge=1, description="steps of 32 images that train the tower")
-    poll_steps: int = Field(60, ge=1, description="steps of 32 images as words, polls alone")
-    symbol_steps: int = Field(170, ge=1, description="steps of 32 images as words, all questions")
-    image_steps: int = Field(200, ge=1, description="steps of 16 images, all questions")
+    tower_steps: int = Field(
+        200, ge=1, le=10**6, description="steps of 32 images that train the tower"
+    )
+    poll_steps: int = Field(
+        60, ge=1, le=10**6, description="steps of 32 images as words, polls alone"
+    )
+    symbol_steps: int = Field(
+        170, ge=1, le=10**6, description="steps of 32 images as words, all questions"
+    )
+    image_steps: int = Field(200, ge=1, le=10**6, description="steps of 16 images, all questions")
 
 
 FITTED = 128  # canvases on which the symbols' noise is estimated
