@@ -290,6 +290,7 @@ def test_answers_that_can_be_read_in_two_ways_are_refused(tmp_path):
         ({"answer": None}, "has the answer None"),
         ({"choices": "no list"}, "has the options 'no list'; give a list"),
         ({"choices": ["one"]}, "has 1 options"),
+        ({"choices": ["red", "red", "blue"]}, "has two equal choices among"),
         ({"question": " "}, "as its question; give it some text"),
         ({"question": "<image> what?"}, "holds <image> in its text"),
         ({"image": [text(1), text(2)]}, "has 2 images"),

@@ -110,6 +110,7 @@ def test_a_file_with_local_images_takes_them_from_their_folder(tmp_path):
         ({"answer": "a word"}, "which is no letter"),
         ({"A": None, "B": None}, "has 0 options"),
         ({"A": None}, "has nothing in 'A' but an option after it"),
+        ({"A": "x", "B": "x "}, "has two equal choices among"),
         ({"question": None}, "has no question"),
         ({"category": None}, "as its subset; give it some text"),
         ({"image": "x" * 65 + "?"}, "neither base64"),

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import LocalPath, Parameters
-from prunecal.datasets import Dataset, question_fault
+from prunecal.datasets import Dataset, check_choices, question_fault
 from prunecal.datasets._answers import (
     YES_NO,
     Answered,
@@ -232,6 +232,7 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
             f"{where} has {len(options)} options; give 2 to {len(string.ascii_uppercase)}, or "
             "leave the row out"
         )
+    check_choices(where, options)
     return options, choice_text(question, options, hint)
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import LocalPath, Parameters
-from prunecal.datasets import Dataset
+from prunecal.datasets import Dataset, check_choices
 from prunecal.datasets._answers import (
     YES_NO,
     Answered,
@@ -167,6 +167,7 @@ def _question(
             raise PrunecalError(
                 f"{where} has {len(choices)} options; give at least two, or leave the row out"
             )
+        check_choices(where, choices)
         options, text = letters[: len(choices)], choice_text(question, choices, hint)
     else:
         options, text = YES_NO, pope_text(f"{hint}\n{question}" if hint else question)
