@@ -18,6 +18,11 @@ from prunecal.study.prompts import conversation
 N = 16
 SETTINGS = {"visual_tokens": N, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
 VISION = ["full", "random", "saliency", "scope"]
+INSIDE = [
+    name
+    for name in plugins.names("strategies")
+    if plugins.load("strategies", name).PRUNES == "inside_llm"
+]
 
 
 @pytest.fixture(scope="module", params=[4, 2], ids=["heads", "grouped-heads"])
@@ -144,7 +149,7 @@ def test_fastv_equals_a_prompt_at_a_time_through_the_models_own_layers(
         np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", [*VISION[1:], "fastv", "fastv-two-pass"])
+@pytest.mark.parametrize("family", [*VISION[1:], *INSIDE])
 def test_budget_of_all_tokens_equals_no_pruning(llava, features, asked, family):
     session = Session(llava, asked, features, batch_tokens=512)
     pruned, full = run(session, family, N), run(session, "full", N)
@@ -152,7 +157,7 @@ def test_budget_of_all_tokens_equals_no_pruning(llava, features, asked, family):
         np.testing.assert_allclose(mine, whole, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["saliency", "fastv", "fastv-two-pass"])
+@pytest.mark.parametrize("family", ["saliency", *INSIDE])
 def test_batch_size_changes_nothing(llava, features, asked, family):
     answers = [
         run(Session(llava, asked, features, batch_tokens), family, 5)

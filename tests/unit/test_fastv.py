@@ -87,8 +87,8 @@ def test_two_passes_equal_a_plain_pass_over_the_pruned_prompt(prompts, is_image)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budget": 0}, "budget 0 is not between 1 and the prompt's 36"),
-        ({"budget": 37}, "budget 37 is not between 1 and the prompt's 36"),
+        ({"budget": 0}, "stage 1 leaves 0 of 36 visual tokens"),
+        ({"budget": 37}, "stage 1 leaves 37 of 36 visual tokens"),
         ({"layer": 4}, "layer 4 is not below the model's depth of 4"),
     ],
 )

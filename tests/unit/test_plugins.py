@@ -36,9 +36,8 @@ LABEL, PRUNES = "Mine", "inside_llm"
 Params = Parameters
 
 
-def infer(decoder, batch, past, budget, params): ...
-def coverage(features, batch, kept): ...
-def tokens_per_layer(visual_tokens, budget, depth, params): ...
+def stages(visual_tokens, budget, depth, params): ...
+def select(seen, stage, params): ...
 '''
 FAMILY = '''"""A family."""
 
@@ -118,7 +117,7 @@ def test_underscores_of_files_are_hyphens_of_names():
         ("datasets", "popes", "the data set loader 'popes' is unknown (did you mean 'pope'?)"),
         ("models", "lava", "the model family 'lava' is unknown (did you mean 'llava'?); known are"),
         ("recipes", "digit", "the recipe 'digit' is unknown (did you mean 'digits'?); known are"),
-        ("strategies", "zzz", "the strategy 'zzz' is unknown; known are divprune, "),
+        ("strategies", "zzz", "the strategy 'zzz' is unknown; known are dart, "),
         ("strategies", "_similarity", "the strategy '_similarity' is unknown"),
         ("strategies", "", "the strategy '' is unknown; known are"),
     ],
@@ -238,8 +237,11 @@ def test_a_plugin_whose_module_is_gone_is_refused(installed):
             "",
             "has rank_many(images, variants); define it as rank_many(images, budget, variants)",
         ),
-        ("strategies", INSIDE, "def infer", "def answer", "lacks infer(decoder, batch, past, bu"),
-        ("strategies", INSIDE, "batch, kept", "kept", "has coverage(features, kept); define it"),
+        ("strategies", INSIDE, "def stages", "def cuts", "lacks stages(visual_tokens, budget, d"),
+        ("strategies", INSIDE, "seen, stage", "seen", "has select(seen, params); define it as"),
+        ("strategies", INSIDE + "LOOKS = 'values'\n", "", "", "has LOOKS = 'values'; make it Lit"),
+        ("strategies", MINE + "NESTED = 1\n", "", "", "has NESTED = 1; make it bool"),
+        ("strategies", MINE + "READS = {'a': 'eyes'}\n", "", "", "has READS = {'a': 'eyes'}; make"),
         ("datasets", MINE, "", "", "lacks load(params); define it"),
         ("recipes", MINE, "", "", "lacks train(params, folder); define it"),
         ("models", FAMILY, '("other",)', '"other"', "has MODEL_TYPES = 'other'; make it tuple"),

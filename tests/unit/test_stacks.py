@@ -222,7 +222,7 @@ def test_packed_rows_equal_the_models_own_forward_to_round_off(stack, pruned, in
         prompts.prune()
     with torch.inference_mode():
         past = decoder.prefill(prompts.system)
-        states, _ = decoder.run(prompts.packed(decoder.axes), past)
+        states = decoder.run(prompts.packed(decoder.axes), past)
         logits = decoder.logits(torch.stack([states[0, 0], states[0, 1], states[1, 0]]))
         torch.testing.assert_close(logits, prompts.plain(model, head), atol=1e-12, rtol=0)
 

@@ -7,13 +7,13 @@ import torch
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
-from prunecal.strategies import rank, rank_many
-from prunecal.strategies._similarity import (
+from prunecal.engine.coverage import (
     cosine_similarity,
     coverage,
     coverage_curve,
     coverage_of_sets,
 )
+from prunecal.strategies import rank, rank_many
 
 VISION = [
     name

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from prunecal.core import cli, plugins
 from prunecal.engine import device
+from prunecal.engine.coverage import cosine_similarity, coverage_curve
 from prunecal.storage import files
 from prunecal.strategies import rank_many
-from prunecal.strategies._similarity import cosine_similarity, coverage_curve
 
 BATCH = 32  # images at a time
 

@@ -15,7 +15,8 @@ def refuse_unlike(what: str, plugin: object, protocol: type) -> None:
     """Refuse a plugin that lacks an attribute or a function of a protocol.
 
     Attributes are compared with the type that the protocol annotates, functions by the names of
-    their parameters: those of the protocol, in its order; further ones need defaults.
+    their parameters: those of the protocol, in its order; further ones need defaults. An attribute
+    that has a value in the protocol may be missing: that is its default.
 
     Args:
         what: names the plugin in the message.
@@ -28,6 +29,8 @@ def refuse_unlike(what: str, plugin: object, protocol: type) -> None:
     for name, kind in get_type_hints(protocol).items():
         form = inspect.formatannotation(kind)
         if not hasattr(plugin, name):
+            if hasattr(protocol, name):
+                continue  # the protocol's value is the default
             raise PrunecalError(f"{what} lacks {name}; define it as {form}")
         value = getattr(plugin, name)
         try:

@@ -43,6 +43,24 @@ class Batch:
         """Return [Q, ...] from per-row answers [B, A, ...]."""
         return values[self.question_row, self.question_answer]
 
+    def per_row(self, values: Tensor) -> Tensor:
+        """Return [B, A, ...] from per-question values [Q, ...]; rows with fewer answers get 0."""
+        count, answers = len(self.rows.states), self.rows.answers.shape[1]
+        rows = values.new_zeros(count, answers, *values.shape[1:])
+        rows[self.question_row, self.question_answer] = values
+        return rows
+
+    def text(self) -> tuple[Tensor, Tensor]:
+        """Return each question's text: columns int64 [Q, L] of its row, and which are no padding.
+
+        A question's own columns come first, in their order.
+        """
+        blocks = self.rows.blocks[self.question_row, self.visual :]
+        own = (blocks == 0) | (blocks == self.question_answer[:, None] + 1)
+        columns = (~own).int().argsort(dim=1, stable=True)[:, : self.longest]
+        places = torch.arange(columns.shape[1], device=columns.device)
+        return columns + self.visual, places < own.sum(dim=1, keepdim=True)
+
 
 def assemble(
     planned: Sequence[Row], visual: Tensor, positions: Tensor, text_start: int, decoder: Decoder
@@ -85,5 +103,4 @@ def assemble(
 
 def answer_states(decoder: Decoder, batch: Batch, past: Past) -> Tensor:
     """Return the final state [Q, H] from which each question's answer is read."""
-    states, _ = decoder.run(batch.rows, past)
-    return batch.per_question(states)
+    return batch.per_question(decoder.run(batch.rows, past))

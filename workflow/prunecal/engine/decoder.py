@@ -2,7 +2,7 @@
 
 The layers are the model's own modules, of the stacks in `engine.stacks`. Only the loop over them is
 our own, because `forward` lacks three features: rows in which several questions share one prefix,
-the attention of one layer's last query without the full attention matrix, and a set of tokens that
+the attention of a layer's few queries without the full attention matrix, and a set of tokens that
 changes between layers.
 """
 
@@ -110,9 +110,8 @@ class Decoder:
         first: int = 0,
         last: int | None = None,
         *,
-        score: bool = False,
         keep: Past | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Tensor:
         """Run layers `first` to `last` (exclusive; all by default).
 
         Args:
@@ -121,12 +120,10 @@ class Decoder:
             first: first layer.
             last: layer to stop before. If it is the number of layers, the last layer computes only
                 the states of the answers.
-            score: also return the attention of the answers' queries in layer `last` - 1.
             keep: list to which each layer's keys and values are appended.
 
         Returns:
-            States [B, T, H] before layer `last`, or [B, A, H] of the answers after the last layer;
-            and the scores, float32 [B, A, S + T]: attention after softmax, mean over heads.
+            States [B, T, H] before layer `last`, or [B, A, H] of the answers after the last layer.
         """
         depth = len(self.layers)
         last = depth if last is None else last
@@ -134,7 +131,6 @@ class Decoder:
         ropes = self._ropes(states, rows.positions)
         system = 0 if past is None else past[0][0].shape[2]
         masks = self._masks(rows, system)
-        scores = None
         for number in range(first, last):
             layer, kind = self.layers[number], self.kinds[number]
             (cos, sin), mask = ropes[kind], masks[kind]
@@ -152,11 +148,6 @@ class Decoder:
                 states, normed = (_pick(part, rows.answers) for part in (states, normed))
                 seen, q_cos, q_sin = (_pick_heads(part, rows.answers) for part in (mask, cos, sin))
             queries = _rotate(_heads(attention.q_proj(normed), attention, q_norm), q_cos, q_sin)
-            if score and number == last - 1:
-                last_queries, last_mask = (
-                    _pick_heads(part, rows.answers) for part in (queries, mask)
-                )
-                scores = _attention(last_queries, keys, last_mask, attention.scaling)
             in_order = seen is mask and rows.groups is None  # no query sees a later key
             stretch = STRETCH if in_order else len(seen[0, 0])
             mixed = _attend(queries, keys, values, seen, attention.scaling, stretch)
@@ -164,7 +155,40 @@ class Decoder:
             states = _after_attention(layer, mixed, states)
             if number < len(rows.deep) and states.shape == rows.deep[number].shape:
                 states += rows.deep[number]  # answers alone are text, to which nothing is added
-        return states, scores
+        return states
+
+    def look(
+        self, rows: Rows, past: Past | None, number: int, columns: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys and the attention of a few queries in a layer, without running it.
+
+        Args:
+            rows: the input of the layer.
+            past: as for `run`.
+            number: the layer.
+            columns: int64 [B, R], the tokens whose attention is wanted; R may be 0.
+
+        Returns:
+            The rows' keys after rotation, [B, key heads, T, d]; and attention after softmax,
+            float32 [B, heads, R, S + T].
+        """
+        layer = self.layers[number]
+        attention, normed = layer.self_attn, layer.input_layernorm(rows.states)
+        q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+        cos, sin = self._ropes(rows.states, rows.positions)[self.kinds[number]]
+        keys = _rotate(_heads(attention.k_proj(normed), attention, k_norm), cos, sin)
+        projected = _heads(attention.q_proj(_pick(normed, columns)), attention, q_norm)
+        q_cos, q_sin = (_pick_heads(part, columns) for part in (cos, sin))
+        system = 0 if past is None else past[0][0].shape[2]
+        mask = _pick_heads(self._masks(rows, system)[self.kinds[number]], columns)
+        every = keys if past is None else _prepend(past[number][0], keys)
+        return keys, _attention(_rotate(projected, q_cos, q_sin), every, mask, attention.scaling)
+
+    def rotated_ones(self, rows: Rows, number: int) -> Tensor:
+        """Return vectors of ones as a layer rotates them at each token's position, [B, T, d]."""
+        cos, sin = self._ropes(rows.states, rows.positions)[self.kinds[number]]
+        ones = cos.new_ones(*cos.shape[:-1], self.layers[number].self_attn.head_dim)
+        return _rotate(ones, cos, sin)[:, 0]
 
     def logits(self, states: Tensor, tokens: Tensor | slice | None = None) -> Tensor:
         """Return float32 logits [..., V] of final states [..., H], of some tokens or of all."""
@@ -295,7 +319,7 @@ def _pick_heads(states: Tensor, columns: Tensor) -> Tensor:
 
 
 def _attention(queries: Tensor, keys: Tensor, mask: Tensor, scaling: float) -> Tensor:
-    """Return the attention of a few queries, float32 [B, A, S + T], mean over heads."""
+    """Return the attention of a few queries, float32 [B, heads, A, S + T]."""
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     logits = queries @ keys.transpose(2, 3) * scaling + mask
-    return logits.softmax(dim=-1, dtype=torch.float32).mean(dim=1)
+    return logits.softmax(dim=-1, dtype=torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunecal.engine.batch import Batch
-    from prunecal.engine.decoder import Decoder, Past
+    from prunecal.engine.decoder import Decoder
+    from prunecal.engine.stages import Seen
+
+
+# what a strategy may read of an image beside features and saliency; see `VisionLanguageModel`
+Signal = Literal["cls", "keys", "attention", "early_attention", "last_keys", "last_cls_query"]
 
 
 Part = Literal["whole", "vision", "language"]  # what is loaded of a model
@@ -50,33 +56,75 @@ class VisionLanguageModel(VisionEncoder, Protocol):
         """Return the first token of each answer option, as it would follow the prompt."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Where a strategy replaces the visual tokens by fewer, and by how many.
+
+    Attributes:
+        look: the layer whose attention or keys the strategy reads.
+        cut: the first layer that runs on fewer tokens. If it is before `look`, the prompt runs
+            again from layer 0 with the tokens that are left.
+        keep: tokens that are kept as they are.
+        merge: tokens made by merging others, which follow the kept ones.
+    """
+
+    look: int
+    cut: int
+    keep: int
+    merge: int = 0
+
+    @property
+    def entering(self) -> int:
+        """Visual tokens that enter layer `cut`."""
+        return self.keep + self.merge
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What stands in the place of the current visual tokens: the kept ones, then merged ones.
+
+    Attributes:
+        kept: int64 [Q, K], indices of current tokens, in the order in which they stay.
+        merged: float [Q, M, V], weights, not negative, of the current tokens in each merged one;
+            None if there are none.
+    """
+
+    kept: Tensor
+    merged: Tensor | None = None
+
+
 class PrunesInside(Protocol):
     """A strategy that drops visual tokens inside the decoder, per question."""
 
-    def infer(
-        self, decoder: Decoder, batch: Batch, past: Past, budget: int, params: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Answer a micro-batch of unpruned rows.
+    LOOKS: Literal["attention", "keys"] = "attention"  # what it reads of a layer
+
+    def stages(self, visual_tokens: int, budget: int, depth: int, params: Any) -> list[Stage]:
+        """Return where tokens are dropped, from the first layer on.
 
         Args:
-            decoder: the language model.
-            batch: rows with all N visual tokens.
-            past: keys and values of the shared system text.
-            budget: visual tokens to keep.
+            visual_tokens: tokens of an image before pruning, N.
+            budget: tokens that enter the layers after the last stage.
+            depth: layers of the decoder.
             params: the strategy's settings.
-
-        Returns:
-            Final states [Q, H] at the answers, and kept tokens int64 [Q, budget] in raster order.
         """
 
-    def coverage(self, features: Tensor, batch: Batch, kept: Tensor) -> Tensor:
-        """Return the evidence coverage float32 [Q] of each question's kept tokens.
+    def select(self, seen: Seen, stage: Stage, params: Any) -> Reduction:
+        """Return the tokens that take the place of the current ones, for each question.
 
         Args:
-            features: [B, N, D], the vision features of the micro-batch's rows.
-            batch: the micro-batch.
-            kept: int64 [Q, budget], as `infer` returns it.
+            seen: what the stage looked at.
+            stage: how many tokens it keeps.
+            params: the strategy's settings.
         """
 
-    def tokens_per_layer(self, visual_tokens: int, budget: int, depth: int, params: Any) -> float:
-        """Return the mean number of visual tokens that a decoder layer computes on."""
+
+class Asks(PrunesInside, Protocol):
+    """A strategy that looks at the attention of other text tokens than the prompt's last."""
+
+    def queries(self, batch: Batch, params: Any) -> Tensor:
+        """Return which text tokens look at the image, bool [Q, L] as `Batch.text` has them.
+
+        Args:
+            batch: the unpruned rows, before layer 0.
+            params: the strategy's settings.
+        """

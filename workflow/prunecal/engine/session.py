@@ -12,6 +12,7 @@ import torch
 from prunecal.core.cli import log
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import batch as batches
+from prunecal.engine import stages
 from prunecal.engine.device import send
 from prunecal.engine.options import Columns, OptionTokens, summed
 from prunecal.engine.planner import halves, plan
@@ -220,8 +221,9 @@ class Session:
         features = self.features[[row.image for row in rows]]
         places = torch.arange(self.visual_tokens).expand(len(rows), -1)
         prompt = self._assemble(rows, features, places, self.visual_tokens)
-        states, tokens = strategy.infer(self.model.decoder, prompt, self.past, budget, params)
-        return states, strategy.coverage(send(features, self.device), prompt, tokens)
+        listed = strategy.stages(self.visual_tokens, budget, len(self.model.decoder.layers), params)
+        pruned = stages.run(self.model.decoder, prompt, self.past, listed, strategy, params)
+        return pruned.states, pruned.held.coverage(send(features, self.device), prompt.question_row)
 
     def _assemble(
         self, rows: list[Row], features: Tensor, places: Tensor, text_after: int
@@ -269,7 +271,8 @@ class Session:
         if strategy.PRUNES == "before_llm":
             return float(budget)
         depth = len(self.model.decoder.layers)
-        return strategy.tokens_per_layer(self.visual_tokens, budget, depth, params)
+        listed = strategy.stages(self.visual_tokens, budget, depth, params)
+        return stages.tokens_per_layer(listed, self.visual_tokens, depth)
 
     def _refuse_not_finite(self, logits: np.ndarray) -> None:
         wrong = ~np.isfinite(logits).all(axis=1)

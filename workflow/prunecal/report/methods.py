@@ -13,6 +13,7 @@ import pandas as pd
 
 from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import cli, plugins
+from prunecal.engine import coverage
 from prunecal.report import html, provenance, single_questions
 from prunecal.statistics import (
     accuracy_matched,
@@ -26,7 +27,6 @@ from prunecal.statistics import (
 )
 from prunecal.statistics.scores import REFERENCE
 from prunecal.storage import files
-from prunecal.strategies import _similarity
 from prunecal.study import cells, prompts
 from prunecal.study.settings import Study
 
@@ -61,7 +61,7 @@ def page_values(study: Study, metrics: list[str]) -> dict[str, Any]:
         "model_families": _model_families(study),
         "prompts": (prompts, prompts.conversation),
         "strategies": _strategies(study),
-        "coverage": _similarity.coverage,
+        "coverage": coverage.coverage,
         "confidence": [(key, vars(predictions.Cell)[key].func) for key in CONFIDENCE],
         "metrics": [metric for key, metric in CATALOGUE.items() if key in metrics],
         "bootstrap": bootstrap,

@@ -6,7 +6,7 @@ A strategy is a module that follows `VisionStrategy` or `DecoderStrategy`.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import ValidationError
@@ -14,28 +14,30 @@ from pydantic import ValidationError
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters, sentence
-from prunecal.engine.interfaces import PrunesInside
+from prunecal.engine.interfaces import Asks, PrunesInside, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images whose tokens a strategy ranks.
+    """The images whose tokens a strategy ranks or merges.
 
     Attributes:
         features: float32 [B, N, D], the vision tower's token features.
         saliency: float32 [B, N], attention from CLS to each token.
         ids: the images' ids; None where the caller has none.
+        signals: what else the strategy READS, by its own names.
     """
 
     features: Tensor
     saliency: Tensor
     ids: list[str] | None = None
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
@@ -46,16 +48,23 @@ class Strategy(Protocol):
     PRUNES: Literal["before_llm", "inside_llm"]
 
 
-class VisionStrategy(Strategy, Protocol):
-    """A strategy that ranks an image's visual tokens before the language model sees them."""
+class BeforeLlm(Strategy, Protocol):
+    """A strategy that replaces an image's visual tokens by fewer before the language model."""
 
     PRUNES: Literal["before_llm"]
+    NESTED: bool = True  # whether the tokens of a smaller budget are a prefix of a larger one's
+    PER: Literal["image", "question"] = "image"  # what a set of tokens belongs to
+    READS: dict[str, Signal] = {}  # beside features and saliency: signals, by its own names
+
+
+class VisionStrategy(BeforeLlm, Protocol):
+    """A strategy that keeps some of an image's visual tokens."""
 
     def rank(self, images: Images, budget: int, params: Any) -> Tensor:
         """Return the tokens to keep, int64 [B, budget] in order of selection, of B images.
 
-        The ranking for a smaller budget must be a prefix, and no image's ranking may depend on the
-        other images of the batch.
+        Unless NESTED is False, the ranking for a smaller budget must be a prefix. No image's
+        ranking may depend on the other images of the batch.
         """
 
 
@@ -66,18 +75,43 @@ class RanksTogether(VisionStrategy, Protocol):
         """Return what `rank` returns for each of the settings."""
 
 
+class MergingStrategy(BeforeLlm, Protocol):
+    """A strategy whose tokens are sums of an image's visual tokens."""
+
+    NESTED: bool = False
+
+    def merge(self, images: Images, budget: int, params: Any) -> Tensor:
+        """Return the weights of CLS and of the N visual tokens in each token, [B, budget, N + 1].
+
+        No image's weights may depend on the other images of the batch.
+        """
+
+
 class DecoderStrategy(Strategy, PrunesInside, Protocol):
     """A strategy that drops visual tokens inside the language model, per question."""
 
     PRUNES: Literal["inside_llm"]
 
 
+class AskingStrategy(DecoderStrategy, Asks, Protocol):
+    """A decoder strategy that looks at the attention of other text tokens than the last."""
+
+
 def protocol(plugin: ModuleType) -> type:
     """Return the protocol that a strategy has to follow."""
     prunes = getattr(plugin, "PRUNES", None)
+    if prunes == "before_llm" and hasattr(plugin, "merge"):
+        return MergingStrategy
     if prunes == "before_llm":
         return RanksTogether if hasattr(plugin, "rank_many") else VisionStrategy
-    return DecoderStrategy if prunes == "inside_llm" else Strategy
+    if prunes == "inside_llm":
+        return AskingStrategy if hasattr(plugin, "queries") else DecoderStrategy
+    return Strategy
+
+
+def declared(plugin: ModuleType, name: str) -> Any:
+    """Return what a strategy declares under a name, for example NESTED, or the default of that."""
+    return getattr(plugin, name, getattr(protocol(plugin), name))
 
 
 def rank(
@@ -85,15 +119,16 @@ def rank(
 ) -> Tensor:
     """Rank each image's visual tokens in the order in which a strategy keeps them.
 
-    Rankings are nested: that for a smaller budget is a prefix.
+    Rankings of strategies that are NESTED are: that for a smaller budget is a prefix.
 
     Args:
         strategy: name of a strategy that ranks vision features, for example "scope".
         features: float32 [B, N, D], the vision tower's token features.
         saliency: float32 [B, N], attention from CLS to each token.
         budget: tokens to keep, 1 to N.
-        **params: the strategy's own parameters, and `image_ids`, one for each image, which
-            "random" needs and the others ignore.
+        **params: the strategy's own parameters; what it READS, by its own names, for example
+            `text_embeds`; and `image_ids`, one for each image, which "random" needs and the others
+            ignore.
 
     Returns:
         int64 [B, budget], indices of tokens in order of selection.
@@ -103,7 +138,110 @@ def rank(
             fit, or features or saliency that are not finite.
     """
     image_ids = params.pop("image_ids", None)
-    return rank_many(strategy, features, saliency, budget, [params], image_ids=image_ids)[0]
+    signals = _taken(strategy, params)
+    return rank_many(strategy, features, saliency, budget, [params], image_ids, signals)[0]
+
+
+def reduce(
+    strategy: str, features: Tensor, saliency: Tensor, budget: int | None, **params: object
+) -> tuple[Any, Any]:
+    """Reduce each image's visual tokens to fewer, merging them if the strategy does.
+
+    Args:
+        strategy: name of a strategy that prunes before the language model.
+        features: as for `rank`.
+        saliency: as for `rank`.
+        budget: tokens per image, 1 to N; None for PruMerge's own number, which differs between
+            images.
+        **params: as for `rank`; and `cls`, [B, 1, D], the state of CLS, if its weights are not 0.
+
+    Returns:
+        Tokens [B, budget, D] and weights [B, budget, N + 1] of CLS and the visual tokens in them;
+        lists of both, one entry per image, if the budget is None.
+
+    Raises:
+        PrunecalError: as `rank`.
+    """
+    import torch
+
+    image_ids = params.pop("image_ids", None)
+    signals = _taken(strategy, params)
+    module = plugins.load("strategies", strategy)
+    cls = signals.get("cls", params.pop("cls", None))
+    if not hasattr(module, "merge"):
+        kept = rank_many(strategy, features, saliency, budget, [params], image_ids, signals)[0]
+        one_hot = torch.nn.functional.one_hot(kept.sort(dim=1).values + 1, features.shape[1] + 1)
+        weights: Any = one_hot.float()
+    else:
+        weights = merge_many(strategy, features, saliency, budget, [params], image_ids, signals)[0]
+    if cls is None:
+        cls = features.new_zeros(len(features), 1, features.shape[2])
+    sources = torch.cat((cls.to(features), features), dim=1)
+    if isinstance(weights, list):
+        pairs = zip(weights, sources, strict=True)
+        return [one @ source for one, source in pairs], weights
+    return weights @ sources, weights
+
+
+def decode(
+    strategy: str, model: nn.Module, inputs_embeds: Tensor, is_image: Tensor, **params: Any
+) -> tuple[list[Tensor], Tensor]:
+    """Answer one prompt with a strategy that prunes inside the language model.
+
+    By the code that the workflow's inference runs, without its batching.
+
+    Args:
+        strategy: its name.
+        model: a LlamaForCausalLM.
+        inputs_embeds: float32 [1, T, D], the prompt's embeddings.
+        is_image: bool [T], which of them are visual tokens: one run of neighbours.
+        **params: the arguments of the strategy's function `explicit`, which name layers and
+            numbers of tokens as its official code does.
+
+    Returns:
+        The kept tokens after each stage, int64 [K]: numbers of patches, or, if the strategy may
+        merge, places in the visual sequence that entered the stage; and logits float32 [vocab] at
+        the last position.
+
+    Raises:
+        PrunecalError: shapes that do not fit, no text after the image, or stages that the model
+            cannot run.
+    """
+    import torch
+
+    from prunecal.engine import stages
+    from prunecal.engine.batch import Batch
+    from prunecal.engine.decoder import Decoder, Rows
+
+    module = plugins.load("strategies", strategy)
+    if module.PRUNES != "inside_llm" or not hasattr(module, "explicit"):
+        raise PrunecalError(f"{strategy}: has no function `explicit`, so it cannot decode a prompt")
+    columns, length = is_image.nonzero().flatten().tolist(), inputs_embeds.shape[1]
+    if len(is_image) != length or not columns or columns[-1] - columns[0] + 1 != len(columns):
+        raise PrunecalError(
+            f"{strategy}: is_image must mark one run of visual tokens among the {length} of the "
+            "prompt"
+        )
+    start, end = columns[0], columns[-1] + 1
+    if end == length:
+        raise PrunecalError(f"{strategy}: the prompt ends with the image; text must follow it")
+    decoder = Decoder(model.model, model.lm_head)
+    listed, settings = module.explicit(len(columns), len(decoder.layers), **params)
+    with torch.no_grad():
+        past = decoder.prefill(inputs_embeds[0, :start]) if start else None
+        positions = torch.arange(start, length, device=inputs_embeds.device)[None]
+        answers = positions.new_tensor([[length - start - 1]])
+        rows = Rows(
+            inputs_embeds[:, start:], positions, (positions >= end).long(), answers, positions
+        )
+        zero = positions.new_zeros(1)
+        batch = Batch(rows, len(columns), zero, zero, longest=length - end)
+        pruned = stages.run(decoder, batch, past, listed, module, settings)
+        kept = [one[0] for one in pruned.kept]
+        if not any(stage.merge for stage in listed) and not getattr(module, "MERGES", False):
+            for at in range(1, len(kept)):
+                kept[at] = kept[at - 1][kept[at]]
+        return kept, decoder.logits(pruned.states)[0]
 
 
 def rank_many(
@@ -112,7 +250,8 @@ def rank_many(
     saliency: Tensor,
     budget: int,
     variants: Sequence[Mapping[str, object]],
-    image_ids: list[str] | None = None,
+    image_ids: Any = None,
+    signals: Mapping[str, Tensor] | None = None,
 ) -> list[Tensor]:
     """Rank tokens by several settings of one strategy, which share what they can.
 
@@ -126,6 +265,7 @@ def rank_many(
         budget: as for `rank`.
         variants: sets of the strategy's own parameters.
         image_ids: as for `rank`.
+        signals: what the strategy READS, by its own names.
 
     Returns:
         int64 [B, budget] for each variant, the same as `rank` returns.
@@ -138,13 +278,73 @@ def rank_many(
     module = plugins.load("strategies", strategy)
     if module.PRUNES != "before_llm":
         raise PrunecalError(f"{strategy}: ranks tokens inside the language model, not features")
+    if not hasattr(module, "rank"):
+        raise PrunecalError(f"{strategy}: merges tokens, so that it ranks none; call `reduce`")
     settings = [_settings(strategy, module, variant) for variant in variants]
     budget = _check(strategy, features, saliency, budget, image_ids)
-    images = Images(features.float(), saliency.float(), image_ids)
+    images = _images(strategy, module, features, saliency, image_ids, signals)
     with torch.no_grad():
         if hasattr(module, "rank_many"):
             return module.rank_many(images, budget, settings)
         return [module.rank(images, budget, params) for params in settings]
+
+
+def merge_many(
+    strategy: str,
+    features: Tensor,
+    saliency: Tensor,
+    budget: int | None,
+    variants: Sequence[Mapping[str, object]],
+    image_ids: Any = None,
+    signals: Mapping[str, Tensor] | None = None,
+) -> list[Any]:
+    """Return the weights [B, budget, N + 1] by which a strategy merges, for several settings.
+
+    Arguments are those of `rank_many`; the budget may be None as for `reduce`.
+
+    Raises:
+        PrunecalError: as for `rank`.
+    """
+    import torch
+
+    module = plugins.load("strategies", strategy)
+    settings = [_settings(strategy, module, variant) for variant in variants]
+    checked = _check(strategy, features, saliency, 1 if budget is None else budget, image_ids)
+    images = _images(strategy, module, features, saliency, image_ids, signals)
+    with torch.no_grad():
+        return [
+            module.merge(images, None if budget is None else checked, params) for params in settings
+        ]
+
+
+def _taken(strategy: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Take what a strategy READS out of its keyword arguments."""
+    module = plugins.load("strategies", strategy)
+    reads = declared(module, "READS") if module.PRUNES == "before_llm" else {}
+    return {name: params.pop(name) for name in reads if name in params}
+
+
+def _images(
+    strategy: str,
+    module: ModuleType,
+    features: Tensor,
+    saliency: Tensor,
+    image_ids: Any,
+    signals: Mapping[str, Tensor] | None,
+) -> Images:
+    """Return the images with what the strategy reads of them, in float32.
+
+    Raises:
+        PrunecalError: a signal is missing or not finite.
+    """
+    given = {name: values.float() for name, values in (signals or {}).items()}
+    missing = [name for name in declared(module, "READS") if name not in given]
+    if missing:
+        raise PrunecalError(f"{strategy}: {missing[0]} is missing; pass it by that name")
+    for name, values in given.items():
+        if not values.isfinite().all():
+            raise PrunecalError(f"{strategy}: {name} has NaN or infinite values")
+    return Images(features.float(), saliency.float(), image_ids, given)
 
 
 def _settings(strategy: str, module: ModuleType, params: Mapping[str, object]) -> Parameters:

@@ -1,8 +1,9 @@
 """FastV: after a few decoder layers, keep the visual tokens that the last prompt token attends to.
 
-arXiv 2403.06764. Followed: the official `LlamaModel.forward` (pkunlp-icler/FastV, in place):
-scores are the attention of layer `layer` - 1 from the last token, mean over heads; the kept tokens
-stay in raster order and at their original positions. The image is found by its own columns, never
+arXiv 2403.06764. Followed: the official `LlamaModel.forward` (pkunlp-icler/FastV d165972, in
+place): scores are the attention of layer `layer` - 1 from the last token, mean over heads; the kept
+tokens stay in raster order and at their original positions. The paper defines the score as the mean
+attention from all tokens; the code takes the last one. The image is found by its own columns, never
 by fixed offsets.
 """
 
@@ -10,17 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.core import plugins
-from prunecal.core.errors import PrunecalError
-from prunecal.strategies._fastv import FastVParams, coverage, rows_of_questions, select
+from prunecal.engine.interfaces import Stage
+from prunecal.strategies._fastv import FastVParams, refuse_deep, select
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from prunecal.engine.batch import Batch
-    from prunecal.engine.decoder import Decoder, Past
-
-__all__ = ["Params", "coverage", "fastv_logits", "infer", "tokens_per_layer"]
+__all__ = ["Params", "explicit", "fastv_logits", "select", "stages"]
 
 LABEL = "FastV"
 PRUNES = "inside_llm"
@@ -30,25 +27,22 @@ class Params(FastVParams):
     """FastV drops tokens in place: layers before `layer` have seen all of them."""
 
 
-def tokens_per_layer(visual_tokens: int, budget: int, depth: int, params: Params) -> float:
-    """Return the mean number of visual tokens that a decoder layer computes on."""
-    return (params.layer * visual_tokens + (depth - params.layer) * budget) / depth
-
-
-def infer(
-    decoder: Decoder, batch: Batch, past: Past, budget: int, params: Params
-) -> tuple[Tensor, Tensor]:
-    """Answer a micro-batch of unpruned rows, pruning inside the decoder, per question.
-
-    Arguments and returns are those of `engine.interfaces.PrunesInside.infer`.
+def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[Stage]:
+    """Look at layer `layer` - 1, drop before layer `layer`.
 
     Raises:
         PrunecalError: the decoder has no layer after `layer`.
     """
-    states, kept = select(decoder, batch, past, budget, params.layer)
-    pruned = rows_of_questions(batch, states, kept)
-    finals, _ = decoder.run(pruned, past, first=params.layer)
-    return finals[:, 0], kept
+    refuse_deep(params.layer, depth)
+    return [Stage(params.layer - 1, params.layer, budget)]
+
+
+def explicit(
+    visual_tokens: int, depth: int, layer: int = 2, budget: int = 16
+) -> tuple[list[Stage], Params]:
+    """Return stages and settings from the official arguments, for `decode`."""
+    params = Params(layer=layer)
+    return stages(visual_tokens, budget, depth, params), params
 
 
 def fastv_logits(
@@ -77,35 +71,8 @@ def fastv_logits(
         PrunecalError: shapes that do not fit, no text after the image, a budget or layer out of
             range.
     """
-    import torch
+    from prunecal.strategies import decode
 
-    from prunecal.engine.batch import Batch
-    from prunecal.engine.decoder import Decoder, Rows
-
-    columns = is_image.nonzero().flatten().tolist()
-    length = inputs_embeds.shape[1]
-    if len(is_image) != length or not columns or columns[-1] - columns[0] + 1 != len(columns):
-        raise PrunecalError(
-            f"fastv: is_image must mark one run of visual tokens among the {length} of the prompt"
-        )
-    start, end = columns[0], columns[-1] + 1
-    if end == length:
-        raise PrunecalError("fastv: the prompt ends with the image; text must follow it")
-    if not 1 <= budget <= len(columns):
-        raise PrunecalError(
-            f"fastv: budget {budget} is not between 1 and the prompt's {len(columns)} visual tokens"
-        )
-    decoder = Decoder(model.model, model.lm_head)
-    with torch.no_grad():
-        past = decoder.prefill(inputs_embeds[0, :start]) if start else None
-        positions = torch.arange(start, length, device=inputs_embeds.device)[None]
-        blocks = (positions >= end).long()
-        answers = positions.new_tensor([[length - start - 1]])
-        rows = Rows(inputs_embeds[:, start:], positions, blocks, answers)
-        zero = positions.new_zeros(1)
-        batch = Batch(rows, len(columns), zero, zero, longest=length - end)
-        # by name: what FastV computes must not hang on the code of its variant
-        strategy = plugins.load("strategies", "fastv-two-pass" if two_pass else "fastv")
-        params = strategy.Params(layer=layer)
-        states, kept = strategy.infer(decoder, batch, past, budget, params)
-        return kept[0], decoder.logits(states)[0]
+    name = "fastv-two-pass" if two_pass else "fastv"
+    kept, logits = decode(name, model, inputs_embeds, is_image, layer=layer, budget=budget)
+    return kept[0], logits

@@ -1,25 +1,22 @@
 """FastV in two passes: read its scores first, then run the pruned prompt from layer 0 on.
 
-The setting in which FastV's paper (arXiv 2403.06764) was evaluated in places: no layer of the
-second pass sees a dropped token, while the first pass costs as much as no pruning up to `layer`.
+A variant of this project, to separate which tokens FastV (arXiv 2403.06764) keeps from the layers
+that see all of them. The official repository (pkunlp-icler/FastV d165972) has none like it: its
+evaluations mask or drop tokens within one pass, so that the layers before `layer` see everything.
+Here no layer of the second pass sees a dropped token, while the first pass costs as much as no
+pruning up to `layer`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from prunecal.strategies._fastv import FastVParams, coverage, rows_of_questions, select
+from prunecal.engine.interfaces import Stage
+from prunecal.strategies._fastv import FastVParams, refuse_deep, select
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from prunecal.engine.batch import Batch
-    from prunecal.engine.decoder import Decoder, Past
-
-__all__ = ["Params", "coverage", "infer", "tokens_per_layer"]
+__all__ = ["Params", "explicit", "select", "stages"]
 
 LABEL = "FastV, two passes"
 PRUNES = "inside_llm"
@@ -34,25 +31,19 @@ class Params(FastVParams):
     )
 
 
-def tokens_per_layer(visual_tokens: int, budget: int, depth: int, params: Params) -> float:
-    """Return the mean number of visual tokens per decoder layer in the pass that answers."""
-    return float(budget)
+def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[Stage]:
+    """Look at layer `layer` - 1, drop before layer 0.
 
-
-def infer(
-    decoder: Decoder, batch: Batch, past: Past, budget: int, params: Params
-) -> tuple[Tensor, Tensor]:
-    """Answer a micro-batch of unpruned rows in two passes.
-
-    Arguments and returns are those of `engine.interfaces.PrunesInside.infer`, errors of `fastv`.
+    Raises:
+        PrunecalError: the decoder has no layer after `layer`.
     """
-    _, kept = select(decoder, batch, past, budget, params.layer)
-    pruned = rows_of_questions(batch, batch.rows.states, kept)
-    if params.positions == "compact":
-        visual, dropped = kept.shape[1], batch.visual - kept.shape[1]
-        positions = pruned.positions.clone()
-        positions[:, :visual] += kept.argsort(dim=1) - kept
-        positions[:, visual:] -= dropped
-        pruned = replace(pruned, positions=positions)
-    finals, _ = decoder.run(pruned, past)
-    return finals[:, 0], kept
+    refuse_deep(params.layer, depth)
+    return [Stage(params.layer - 1, 0, budget)]
+
+
+def explicit(
+    visual_tokens: int, depth: int, layer: int = 2, budget: int = 16
+) -> tuple[list[Stage], Params]:
+    """Return stages and settings from the official arguments, for `decode`."""
+    params = Params(layer=layer)
+    return stages(visual_tokens, budget, depth, params), params

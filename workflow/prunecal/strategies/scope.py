@@ -89,14 +89,14 @@ def rank_many(images: Images, budget: int, variants: Sequence[Params]) -> list[T
         # pow in float64, rounded once: the same weights on every device
         weights = torch.cat([saliency ** variants[member].alpha for member in members])
         with _one_thread():
-            selected = select(
+            selected = select_greedily(
                 similarities[dtype], weights.to(getattr(torch, dtype)), budget, gap_power
             )
         orders.update(zip(members, selected.split(len(saliency)), strict=True))
     return [orders[position] for position in range(len(variants))]
 
 
-def select(similarity: Tensor, weights: Tensor, budget: int, gap_power: float) -> Tensor:
+def select_greedily(similarity: Tensor, weights: Tensor, budget: int, gap_power: float) -> Tensor:
     """Select tokens greedily by weighted coverage gain.
 
     Start with c_i = 0. Each step takes the token j with the largest gain

@@ -1,0 +1,292 @@
+"""Run a strategy that drops visual tokens inside the decoder: one loop over its stages.
+
+Rows of several questions stay packed up to the first cut; from there each question has a row of its
+own, because its tokens are its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from prunecal.core.errors import PrunecalError
+from prunecal.engine.batch import Batch
+from prunecal.engine.coverage import cosine_similarity, coverage_of_merged, coverage_of_sets
+from prunecal.engine.decoder import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    from torch import Tensor
+
+    from prunecal.engine.decoder import Decoder, Past
+    from prunecal.engine.interfaces import Reduction, Stage
+
+
+@dataclass
+class Seen:
+    """What a strategy sees at a stage.
+
+    Attributes:
+        batch: the rows that enter the layer of the cut; their first columns are the visual tokens.
+        attention: float32 [Q, heads, R, V], attention of each question's queries to the visual
+            tokens in the layer that was looked at; R is 0 if the strategy looks at keys.
+        queries: int64 [Q, R], the queries' places in the question's text, as `Batch.text` has it.
+        asking: bool [Q, R], which queries are no padding.
+        keys: [B, key heads, T, d], the rows' keys after rotation in that layer.
+        decoder: the language model.
+    """
+
+    batch: Batch
+    attention: Tensor
+    queries: Tensor
+    asking: Tensor
+    keys: Tensor
+    decoder: Decoder
+
+    def scores(self) -> Tensor:
+        """Return the attention of each visual token, mean over heads and queries, [Q, V]."""
+        mean = self.attention.mean(dim=1)
+        if mean.shape[1] == 1:
+            return mean[:, 0]
+        asking = self.asking[:, :, None]
+        return (mean * asking).sum(dim=1) / asking.sum(dim=1)
+
+
+@dataclass
+class Held:
+    """Which patches each question's current visual tokens hold.
+
+    Attributes:
+        patch: int64 [Q, V], the patch that a token is; -1 - m if it is merged token m.
+        merged: float32 [Q, M, N], the patches' weights in the merged tokens.
+    """
+
+    patch: Tensor
+    merged: Tensor
+
+    def after(self, reduction: Reduction) -> Held:
+        """Return what the tokens hold after a reduction."""
+        kept, merged = self.patch.gather(1, reduction.kept), self.merged
+        if reduction.merged is not None:
+            added = self.over_patches(reduction.merged.float())
+            numbers = torch.arange(merged.shape[1], merged.shape[1] + added.shape[1])
+            kept = torch.cat((kept, (-1 - numbers).to(kept.device).expand(len(kept), -1)), dim=1)
+            merged = torch.cat((merged, added), dim=1)
+        return Held(kept, merged)
+
+    def over_patches(self, weights: Tensor) -> Tensor:
+        """Return weights of patches [Q, M, N] from weights of the current tokens [Q, M, V]."""
+        is_patch = self.patch >= 0
+        result = weights.new_zeros(*weights.shape[:2], self.merged.shape[2])
+        index = self.patch.clamp(min=0)[:, None].expand_as(weights)
+        result.scatter_add_(2, index, weights * is_patch[:, None])
+        if self.merged.shape[1]:
+            number = (-1 - self.patch).clamp(min=0)[:, None].expand_as(weights)
+            shares = weights.new_zeros(*weights.shape[:2], self.merged.shape[1])
+            shares.scatter_add_(2, number, weights * ~is_patch[:, None])
+            result += shares @ self.merged
+        return result
+
+    def coverage(self, features: Tensor, row: Tensor) -> Tensor:
+        """Return the evidence coverage float32 [Q] of each question's tokens.
+
+        Args:
+            features: [B, N, D], the vision features of the micro-batch's rows.
+            row: int64 [Q], the row of each question.
+        """
+        if not self.merged.shape[1]:
+            return coverage_of_sets(cosine_similarity(features), self.patch, row)
+        parts = []
+        for at, patch in enumerate(self.patch):
+            merged = self.merged[at][-1 - patch[patch < 0]]
+            kept = patch[patch >= 0]
+            parts.append(coverage_of_merged(features, merged[None], row[at : at + 1], kept[None]))
+        return torch.cat(parts)
+
+
+@dataclass
+class Pruned:
+    """Answers of a micro-batch that was pruned inside the decoder.
+
+    Attributes:
+        states: final states [Q, H] at the answers.
+        kept: per stage, int64 [Q, K], indices of the kept tokens among those that entered it.
+        held: which patches the tokens hold that are left.
+    """
+
+    states: Tensor
+    kept: list[Tensor]
+    held: Held
+
+
+def run(
+    decoder: Decoder,
+    batch: Batch,
+    past: Past | None,
+    stages: Sequence[Stage],
+    strategy: ModuleType,
+    params: Any,
+) -> Pruned:
+    """Answer a micro-batch of unpruned rows, dropping tokens at each stage.
+
+    Position ids are the original ones, unless the strategy's settings have `positions` of
+    "compact": then they are renumbered without gaps at every cut.
+
+    Args:
+        decoder: the language model.
+        batch: rows with all N visual tokens.
+        past: keys and values of the shared system text.
+        stages: where tokens are dropped.
+        strategy: selects them; see `interfaces.PrunesInside`.
+        params: its settings.
+
+    Raises:
+        PrunecalError: stages that the decoder cannot run.
+    """
+    check(stages, batch.visual, len(decoder.layers))
+    unpruned, count, at = batch, len(batch.question_row), 0
+    patches = torch.arange(batch.visual, device=batch.rows.states.device).expand(count, -1)
+    held = Held(patches, batch.rows.states.new_zeros(count, 0, batch.visual, dtype=torch.float32))
+    asking = strategy.queries(batch, params) if hasattr(strategy, "queries") else None
+    keys_alone = getattr(strategy, "LOOKS", "attention") == "keys"
+    compact = getattr(params, "positions", "original") == "compact"
+    system = 0 if past is None else past[0][0].shape[2]
+    kept = []
+    for stage in stages:
+        batch = _advance(decoder, batch, past, at, stage.look)
+        seen = _look(decoder, batch, past, stage.look, asking, keys_alone=keys_alone)
+        if stage.cut < stage.look:  # in a second pass
+            batch, at = unpruned, stage.cut
+        else:
+            batch, at = _advance(decoder, batch, past, stage.look, stage.cut), stage.cut
+        reduction = strategy.select(replace(seen, batch=batch), stage, params)
+        kept.append(reduction.kept)
+        held = held.after(reduction)
+        batch = _reduced(batch, reduction, system, compact=compact)
+    return Pruned(batch.per_question(decoder.run(batch.rows, past, first=at)), kept, held)
+
+
+def check(stages: Sequence[Stage], visual: int, depth: int) -> None:
+    """Refuse stages that a decoder of some layers cannot run on some visual tokens.
+
+    Raises:
+        PrunecalError: a layer is not there, or a stage runs before the one in front of it, keeps
+            more tokens than enter it, or keeps none.
+    """
+    at = 0
+    for number, stage in enumerate(stages, start=1):
+        fault = ""
+        if max(stage.look, stage.cut) >= depth:
+            fault = f"needs layer {max(stage.look, stage.cut)} of a decoder with {depth} layers"
+        elif stage.look < at or (stage.cut < stage.look and (number > 1 or stage.cut)):
+            fault = f"looks at layer {stage.look} and cuts at layer {stage.cut}, after layer {at}"
+        elif not 1 <= stage.entering <= visual or min(stage.keep, stage.merge) < 0:
+            fault = f"leaves {stage.entering} of {visual} visual tokens"
+        if fault:
+            raise PrunecalError(f"stage {number} {fault}; change the strategy's settings")
+        at, visual = stage.cut, stage.entering
+
+
+def tokens_per_layer(stages: Sequence[Stage], visual: int, depth: int) -> float:
+    """Return the mean number of visual tokens that enter a decoder layer.
+
+    All stages count from their cut on; what a first pass costs that only looks does not.
+    """
+    entering = [visual] * depth
+    for stage in stages:
+        entering[stage.cut :] = [stage.entering] * (depth - stage.cut)
+    return sum(entering) / depth
+
+
+def best(scores: Tensor, count: int) -> Tensor:
+    """Return the columns of the largest scores [Q, V] in raster order, the lowest of a tie."""
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    return order[:, :count].sort(dim=-1).values
+
+
+def _advance(decoder: Decoder, batch: Batch, past: Past | None, first: int, last: int) -> Batch:
+    if first >= last:
+        return batch
+    states = decoder.run(batch.rows, past, first=first, last=last)
+    return replace(batch, rows=replace(batch.rows, states=states))
+
+
+def _look(
+    decoder: Decoder,
+    batch: Batch,
+    past: Past | None,
+    number: int,
+    asking: Tensor | None,
+    *,
+    keys_alone: bool,
+) -> Seen:
+    """Look at the attention of the tokens [Q, L] that ask, or of each prompt's last one."""
+    columns, real = batch.text()
+    if asking is None:
+        places = real.sum(dim=1, keepdim=True) - 1
+        places = places[:, : 0 if keys_alone else 1]
+        asks = torch.ones_like(places, dtype=torch.bool)
+    else:
+        count = int(asking.sum(dim=1).max())
+        places = (~asking).int().argsort(dim=1, stable=True)[:, :count]
+        asks = asking.gather(1, places)
+    queries = batch.per_row(columns.gather(1, places))  # [B, A, R]
+    keys, attention = decoder.look(batch.rows, past, number, queries.flatten(1))
+    system = attention.shape[-1] - batch.rows.blocks.shape[1]
+    visual = attention[..., system : system + batch.visual].unflatten(2, queries.shape[1:])
+    return Seen(batch, batch.per_question(visual.transpose(1, 2)), places, asks, keys, decoder)
+
+
+def _reduced(batch: Batch, reduction: Reduction, system: int, *, compact: bool) -> Batch:
+    """Give each question its own row: its visual tokens after a reduction, then its text.
+
+    Args:
+        batch: rows before the cut.
+        reduction: what becomes of their visual tokens.
+        system: tokens before the image.
+        compact: whether positions are renumbered.
+
+    Raises:
+        PrunecalError: a token would have no position, or no input of the layers to come.
+    """
+    rows, row, kept = batch.rows, batch.question_row[:, None], reduction.kept
+    text, real = batch.text()
+    parts, merged = [rows.states[row, kept]], 0
+    if reduction.merged is not None:
+        weights = batch.per_row(reduction.merged.to(rows.states.dtype))
+        sums = weights.flatten(1, 2) @ rows.states[:, : batch.visual]
+        parts.append(batch.per_question(sums.unflatten(1, weights.shape[1:3])))
+        merged = parts[1].shape[1]
+    if merged and (not compact or rows.deep):
+        raise PrunecalError(
+            "a merged token has no position of its own, and no input of deeper layers; set "
+            "`positions: compact`, or use a strategy that merges nothing"
+        )
+    if compact and rows.positions.ndim == 3:  # noqa: PLR2004  rows and columns of the image
+        raise PrunecalError(
+            "this model's positions are rows and columns, which cannot be renumbered; set "
+            "`positions: original`"
+        )
+    visual = kept.shape[1] + merged
+    columns = torch.cat((kept, kept[:, :1].expand(-1, merged), text), dim=1)
+    length = torch.arange(columns.shape[1], device=kept.device).expand_as(columns)
+    positions = rows.positions[..., row, columns]
+    if compact:
+        dropped = batch.visual - visual
+        positions = torch.where(length < visual, length + system, positions - dropped)
+    zeros = columns.new_zeros(len(kept), visual)
+    pruned = Rows(
+        states=torch.cat((*parts, rows.states[row, text]), dim=1),
+        positions=positions,
+        blocks=torch.cat((zeros, -(~real).long()), dim=1),
+        answers=real.sum(dim=1, keepdim=True) - 1 + visual,
+        places=length + system,
+        groups=None if rows.groups is None else rows.groups[row, columns],
+        deep=tuple(added[row, columns] for added in rows.deep),
+    )
+    count = torch.arange(len(kept), device=kept.device)
+    return Batch(pruned, visual, count, torch.zeros_like(count), batch.longest)
