@@ -11,6 +11,7 @@ from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.calibration.metrics import COSTLY, METRICS
 from prunecal.calibration.sample import plain
 from prunecal.statistics.predictions import Cell
+from prunecal.statistics.readouts import Recorded
 from prunecal.statistics.scoring import Resamples, cell_temperatures, score_cell
 
 BY_OTHER_STAGES = {"saliency_share", "mean_saliency"}  # of rankings, see statistics.mechanisms
@@ -27,7 +28,16 @@ def cell_of(n=400, seed=0):
         "options": [["Yes", "No"]] * n,
         "label": label.tolist(),
     }
-    return Cell({"tokens_per_layer": 4.0}, rows, table, np.full(n, 4.0), rng.uniform(size=n))
+    recorded = Recorded(
+        log_normaliser=np.logaddexp.reduce(table, axis=1) + 0.1,
+        top_token=rng.integers(0, 3, n),
+        spellings=table + 0.01,
+        letters=rng.normal(size=(n, 4)),
+        tokens={"Yes": 0, "No": 1},
+        spelling_tokens={"Yes": [0, 2], "No": [1]},
+    )
+    facts = {"tokens_per_layer": 4.0}
+    return Cell(facts, rows, table, np.full(n, 4.0), rng.uniform(size=n), recorded)
 
 
 def scored(cell):

@@ -4,7 +4,8 @@ Output: safetensors. `value/<metric>` float64 [cells, subsets], and `draws/<metr
 [cells, subsets, R], the metric on each resample of images, the same resamples in all cells; NaN
 where it is undefined. `bins_filled` int64 and `largest_bin_share` float64 [cells, subsets]: how
 many bins of confidence hold a question, and the share of the fullest one. Metadata: model, dataset,
-cells, subsets, metrics, resamples, bins, seed.
+cells, subsets, baselines (per subset), metrics,
+resamples, bins, seed.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from prunecal.core import cli
+from prunecal.statistics.baselines import baselines
 from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
@@ -27,9 +29,14 @@ def main(arguments: argparse.Namespace) -> None:
         image_ids, arguments.resamples, arguments.costly_resamples, arguments.seed
     )
     results = score_cells(cells, parts, resamples, arguments.bins, arguments.threads)
+    options, label = (cells[0].rows[name] for name in ("options", "label"))
     subset_facts = [
         {"name": name, "n": len(rows), "n_images": len(np.unique(image_ids[rows]))}
         for name, rows in parts.items()
+    ]
+    without_looking = [
+        baselines([options[row] for row in rows], [label[row] for row in rows])._asdict()
+        for rows in parts.values()
     ]
     questions = [arguments.questions] if arguments.questions else []
     write_scores(
@@ -37,7 +44,12 @@ def main(arguments: argparse.Namespace) -> None:
         results,
         bins_in_use(cells, parts, arguments.bins),
         [cell.facts for cell in cells],
-        {"subsets": subset_facts, "bins": arguments.bins, "seed": arguments.seed},
+        {
+            "subsets": subset_facts,
+            "baselines": without_looking,
+            "bins": arguments.bins,
+            "seed": arguments.seed,
+        },
         [*arguments.predictions, *questions],
     )
 

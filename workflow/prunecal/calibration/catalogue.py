@@ -6,7 +6,15 @@ Every table, figure and page learns of a metric from here; how each is computed 
 
 from __future__ import annotations
 
-from prunecal.calibration.entries import answers, errors, proper, recalibrated, selective, tokens
+from prunecal.calibration.entries import (
+    answers,
+    errors,
+    proper,
+    readouts,
+    recalibrated,
+    selective,
+    tokens,
+)
 from prunecal.calibration.metric import Metric
 
 CATALOGUE: dict[str, Metric] = {
@@ -17,6 +25,7 @@ CATALOGUE: dict[str, Metric] = {
         *recalibrated.ENTRIES,
         *proper.ENTRIES,
         *selective.ENTRIES,
+        *readouts.ENTRIES,
         *tokens.ENTRIES,
     )
 }

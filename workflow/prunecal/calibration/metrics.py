@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecal.calibration.constants import BIN_COUNTS
+from prunecal.calibration.constants import BIN_COUNTS, READ, READOUTS
 from prunecal.calibration.debiased import debiased_ece
 from prunecal.calibration.equal_mass import adaptive_calibration_errors
 from prunecal.calibration.ranked import RANKED
@@ -101,6 +101,13 @@ def compute(key: str, sample: Sample) -> NDArray | None:
     """Return a metric under each weighting, float64 [R]; None where the sample does not have it."""
     function = (METRICS | COSTLY | SMOOTH).get(key)
     return sample.means.get(key) if function is None else function(sample)
+
+
+def compute_read(sample: Sample, readout: str) -> dict[str, NDArray]:
+    """Return the metrics of a sample that another readout gave, by its keys, float64 [R]."""
+    keys = [key for key in READ if key != "accuracy" or READOUTS[readout].own_prediction]
+    values = {f"{key}_{readout}": compute(key, sample) for key in keys}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def compute_all(sample: Sample, few: Sample, *, primary: bool = True) -> dict[str, NDArray]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from prunecal.calibration.logits import brier_rows, log_probabilities, surprise_rows
 from prunecal.core.errors import RERUN, PrunecalError
+from prunecal.statistics import readouts
+from prunecal.statistics.readouts import OPTIONAL, Recorded, lengths, padded, recorded_in
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Cell:
         table: option logits, float64 [n, K], -inf where a question has fewer options.
         n_visual: visual tokens kept, float64 [n].
         coverage: evidence coverage of the kept set, float64 [n].
+        recorded: what tells of other readings of confidence.
     """
 
     facts: dict[str, Any]
@@ -40,6 +43,7 @@ class Cell:
     table: NDArray
     n_visual: NDArray
     coverage: NDArray
+    recorded: Recorded = Recorded()
 
     @cached_property
     def label(self) -> NDArray:
@@ -93,7 +97,7 @@ class Cell:
             columns["tokens_per_layer"] = np.full(len(self.table), self.facts["tokens_per_layer"])
         if self.yes is not None:
             columns["yes_rate"] = self.yes.astype(np.float64)
-        return columns
+        return columns | readouts.row_means(self)
 
 
 def read_cell(path: Path | str) -> Cell:
@@ -111,13 +115,13 @@ def _checked_columns(path: Path | str) -> "pa.Table":
     """Read the columns of a cell, without a Python object per value: cells have many rows."""
     import pyarrow.compute as pc
 
-    columns = files.read_table(path, COLUMNS).combine_chunks()
+    columns = files.read_table(path, COLUMNS, OPTIONAL).combine_chunks()
     names = columns["question_id"]
     if not len(names):
         raise PrunecalError(f"{path} has no questions; {RERUN}")
     if pc.count_distinct(names).as_py() < len(names):
         raise PrunecalError(f"{path} contains a question id twice; {RERUN}")
-    options, logits = (_lengths(columns[name]) for name in ("options", "logits"))
+    options, logits = (lengths(columns[name]) for name in ("options", "logits"))
     label = columns["label"].to_numpy()
     finite = np.abs(pc.list_flatten(columns["logits"]).to_numpy()) < LARGEST_LOGIT
     row_of_logit = np.repeat(np.arange(len(names)), logits)
@@ -145,23 +149,10 @@ def _checked_columns(path: Path | str) -> "pa.Table":
     return columns
 
 
-def _lengths(lists: "pa.ChunkedArray") -> NDArray:
-    """Return the length of each list, int [n]; a missing list has none."""
-    import pyarrow.compute as pc
-
-    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-
-
 def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> Cell:
-    import pyarrow.compute as pc
-
     facts = files.read_facts(path)
     cell = facts["cell"]
-    lengths = _lengths(columns["logits"])
-    table = np.full((len(lengths), lengths.max()), -np.inf)
-    table[np.arange(lengths.max()) < lengths[:, None]] = pc.list_flatten(
-        columns["logits"]
-    ).to_numpy()
+    table = padded(columns["logits"])
     return Cell(
         facts={
             **{key: cell[key] for key in ("model", "dataset", "strategy", "family", "budget")},
@@ -173,6 +164,7 @@ def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> 
         table=table,
         n_visual=columns["n_visual"].to_numpy().astype(np.float64),
         coverage=columns["coverage"].to_numpy().astype(np.float64),
+        recorded=recorded_in(path, columns, facts, table),
     )
 
 

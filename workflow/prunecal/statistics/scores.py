@@ -101,10 +101,12 @@ def write_scores(
         facts: subsets, bins and seed.
         sources: the files that the metrics were computed from.
     """
-    metrics = sorted(results[0][0])
+    shapes = {key: values.shape for cell in results for key, values in cell[0].items()}
+    metrics = sorted(shapes)
     arrays = dict(use)
     for metric in metrics:
-        table = np.stack([[subset[metric] for subset in cell] for cell in results])
+        missing = np.full(shapes[metric], np.nan)  # cells of another program lack some
+        table = np.stack([[subset.get(metric, missing) for subset in cell] for cell in results])
         arrays[f"value/{metric}"] = np.ascontiguousarray(table[..., 0])
         arrays[f"draws/{metric}"] = table[..., 1:].astype(np.float32)
     model_and_dataset = {key: cells[0][key] for key in ("model", "dataset")}

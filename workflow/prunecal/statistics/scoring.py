@@ -16,10 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from prunecal.calibration.bins import bin_use
 from prunecal.calibration.crossfit import Splits, temperatures
-from prunecal.calibration.metrics import compute_all
+from prunecal.calibration.metrics import compute_all, compute_read
 from prunecal.calibration.recalibration import slopes
 from prunecal.calibration.sample import Sample
 from prunecal.core import cli
+from prunecal.statistics import readouts
 from prunecal.statistics.bootstrap import image_folds, image_weights
 from prunecal.statistics.predictions import DISTINCT, POOLED
 from prunecal.statistics.scores import REFERENCE
@@ -87,7 +88,7 @@ def score_cell(
         bins: number of calibration bins.
     """
     columns = cell.row_means()
-    slope = slopes(cell.table, cell.label)
+    slope, read = slopes(cell.table, cell.label), readouts.readings(cell)
     results = []
     for name, rows in parts.items():
         groups = {} if cell.yes is None else {"yes": cell.yes[rows], "no": ~cell.yes[rows]}
@@ -104,7 +105,12 @@ def score_cell(
             splits=Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
         )
         few = replace(sample, weights=resamples.few)
-        results.append(compute_all(sample, few, primary=name == POOLED))
+        metrics = compute_all(sample, few, primary=name == POOLED)
+        for readout, reading in read.items():
+            confidence, correct = (values[rows] for values in reading)
+            other = replace(sample, confidence=confidence, correct=correct, splits=None)
+            metrics |= compute_read(other, readout)
+        results.append(metrics)
     return results
 
 

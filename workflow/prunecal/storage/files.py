@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,8 +188,15 @@ def write_table(
         pq.write_table(described, temporary, compression="zstd")
 
 
-def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table":
+def read_table(
+    path: Path | str, columns: list[str] | None = None, optional: Collection[str] = ()
+) -> "pa.Table":
     """Read a parquet file.
+
+    Args:
+        path: of the file.
+        columns: to read, by default all.
+        optional: further columns to read where the file has them.
 
     Raises:
         PrunecalError: the file is missing, damaged, or lacks a column, or a column does not hold
@@ -203,7 +210,8 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> "pa.Table"
         missing = [name for name in columns or [] if name not in file.schema_arrow.names]
         if missing:
             raise PrunecalError(f"{path} lacks the column {missing[0]!r}; {RERUN}")
-        table = file.read(columns=columns)
+        more = [name for name in optional if name in file.schema_arrow.names]
+        table = file.read(columns=columns and [*columns, *more])
         table.validate(full=True)  # else damaged text fails where it is first used
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PrunecalError(

@@ -58,6 +58,10 @@ Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 Setting = bool | Annotated[int, Field(gt=-(2**63), lt=2**64)] | FiniteFloat | str | None
 
 
+# A field may be missing, which `Facts` reports when it is read; null is refused
+ABSENT: Any = None
+
+
 class _Known(BaseModel):
     """Metadata of which some fields are known; no type is made to fit."""
 
@@ -82,14 +86,16 @@ class _Subset(_Known):
     n_images: Count
 
 
+class _Baselines(_Known):
+    chance: FiniteFloat
+    constant: FiniteFloat
+    answer: str
+
+
 class _File(_Known):
     name: Annotated[str, Field(min_length=1, max_length=255)]
     size: Count
     sha256: str
-
-
-# A field may be missing, which `Facts` reports when it is read; null is refused
-ABSENT: Any = None
 
 
 class Questions(_Known):
@@ -133,6 +139,7 @@ class Scores(_Known):
     dataset: str = ABSENT
     cells: list[_Cell] = ABSENT
     subsets: list[_Subset] = ABSENT
+    baselines: list[_Baselines] = ABSENT
     metrics: list[str] = ABSENT
     resamples: dict[str, Annotated[int, Field(ge=1)]] = ABSENT
     bins: Annotated[int, Field(ge=2, lt=2**31)] = ABSENT
