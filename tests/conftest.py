@@ -10,8 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads woul
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOW = ("browser", "fuzz", "slurm", "workflow")
-# they start Snakemake on all cores and kill it at chosen moments: never two at a time
-SERIAL = ("browser", "slurm", "workflow")
+SERIAL = ("slurm",)  # its tests share a cluster
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
