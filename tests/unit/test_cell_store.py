@@ -1,11 +1,20 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from prunecal.caching.cell_store import FILES, KEY_IN_PROVENANCE, CellStore, cell_key, prune
+from prunecal.caching.cell_store import (
+    FILES,
+    KEY_IN_PROVENANCE,
+    PREDICTIONS,
+    CellStore,
+    cell_key,
+    misplaced_cells,
+    prune,
+)
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 
@@ -22,7 +31,8 @@ def fill(cells, key, content="answers"):
     folder = cells.folder(key)
     with files.atomic(folder / "predictions.parquet") as temporary:
         temporary.write_text(content)
-    files.write_json(folder / "provenance.json", {KEY_IN_PROVENANCE: key})
+    recorded = files.recorded(folder / "predictions.parquet")
+    files.write_json(folder / "provenance.json", {KEY_IN_PROVENANCE: key, PREDICTIONS: recorded})
 
 
 def test_a_key_depends_on_the_facts_and_not_on_their_order():
@@ -50,6 +60,20 @@ def test_a_damaged_cell_is_removed_with_a_warning(cells, name, caplog):
     assert not cells.folder(KEY).exists()
     fill(cells, KEY)
     assert cells.has(KEY)
+
+
+@pytest.mark.parametrize("names", [FILES, FILES[:1]])
+def test_a_whole_cell_under_the_key_of_another_is_not_taken_for_it(cells, names, caplog):
+    fill(cells, KEY)
+    fill(cells, OTHER, "other answers")
+    for name in names:
+        for path in (cells.folder(KEY) / name, files.checksum_file(cells.folder(KEY) / name)):
+            shutil.copy2(path, cells.folder(OTHER) / path.name)
+    assert misplaced_cells(cells.root) == [cells.folder(OTHER) / "predictions.parquet"]
+    assert not cells.has(OTHER)
+    assert "is damaged; the cell is computed again" in caplog.text
+    assert cells.has(KEY)
+    assert misplaced_cells(cells.root) == []
 
 
 def test_handed_out_files_are_whole_copies_with_checksums(cells, tmp_path):

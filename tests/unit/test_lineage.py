@@ -12,6 +12,7 @@ import torch
 
 from prunecal import verify
 from prunecal.caching import fingerprint, lineage
+from prunecal.caching.cell_store import KEY_IN_PROVENANCE
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
@@ -202,10 +203,11 @@ def test_files_of_a_stage_whose_code_or_plugin_changed_are_named(results, tmp_pa
 def write_versions(results, cell, torch_version):
     path = results / "m" / "d" / cell["strategy"] / "2" / "provenance.json"
     note = files.read_json(path) | {
+        KEY_IN_PROVENANCE: cell["strategy"],
         "versions": {
             "torch": torch_version,
             "transformers": metadata.version("transformers"),
-        }
+        },
     }
     files.write_json(path, note)
     stored = results / ".cells" / "ab" / cell["strategy"]

@@ -381,6 +381,41 @@ def stored_cell(results):
     return str(path.relative_to(results.folder))
 
 
+def stored_cell_of_another_key(results):
+    one, other = sorted((results / "results/.cells").glob("*/*"))[:2]
+    for name in ("predictions.parquet", "provenance.json"):
+        put(one / name, other / name)
+    return str((other / "predictions.parquet").relative_to(results.folder))
+
+
+def features_of_another_data_set(results):
+    source = results / "results/tiny/local/features.safetensors"
+    put(source, results / TINY / "features.safetensors")
+    return f"{TINY}/features.safetensors"
+
+
+def table_of_another_kind(results):
+    put(results / "results/comparisons.parquet", results / "results/metrics.parquet")
+    return "results/metrics.parquet"
+
+
+def checksums_lost(results):
+    names = (
+        "metrics.parquet",
+        "claims.json",
+        "datasets/polls/questions.parquet",
+        "models/tiny/manifest.json",
+        "scores/tiny/polls.safetensors",
+        "tiny/polls/features.safetensors",
+        "tiny/polls/saliency/8/predictions.parquet",
+    )
+    for name in names:
+        path = results / "results" / name
+        files.checksum_file(path).unlink()
+        flip(path)
+    return [f"results/{name}" for name in names]
+
+
 def table_edited(results):
     path = results / "results/metrics.csv"
     path.write_text(path.read_text().replace("saliency", "scope", 1))
@@ -448,6 +483,10 @@ FAULTS = [
     cell_without_provenance,
     ranking_of_another_strategy,
     stored_cell,
+    stored_cell_of_another_key,
+    features_of_another_data_set,
+    table_of_another_kind,
+    checksums_lost,
     table_edited,
     table_edited_and_recorded,
     scores_of_another_model,

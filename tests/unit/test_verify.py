@@ -10,6 +10,7 @@ import pytest
 
 from prunecal import verify
 from prunecal.caching import lineage
+from prunecal.caching.cell_store import KEY_IN_PROVENANCE
 from prunecal.core.errors import PrunecalError
 from prunecal.sources import hub
 from prunecal.storage import files
@@ -173,8 +174,10 @@ def test_weights_that_are_not_on_this_machine_are_not_called_bad(results, place,
 
 def write_cell(folder, weights, made_from):
     facts = {"model_digest": weights}
-    files.write_table(folder / "predictions.parquet", pa.table({"x": [1]}), facts)
-    files.write_json(folder / "provenance.json", {lineage.MADE_FROM: made_from})
+    path = folder / "predictions.parquet"
+    files.write_table(path, pa.table({"x": [1]}), facts)
+    note = {KEY_IN_PROVENANCE: folder.name, lineage.PREDICTIONS: files.recorded(path)}
+    files.write_json(folder / "provenance.json", {lineage.MADE_FROM: made_from, **note})
 
 
 @pytest.mark.parametrize("place", SOURCES, indirect=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from prunecal.caching import lineage, outdated
+from prunecal.caching.cell_store import FILES as CELL_FILES
+from prunecal.caching.cell_store import misplaced_cells
 from prunecal.caching.lineage import Foreign
 from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
@@ -22,14 +24,38 @@ from prunecal.core.parameters import local_paths
 from prunecal.sources import model_folder, weights
 from prunecal.storage import files
 from prunecal.study.cells import load_study
+from prunecal.study.paths import CELL_STORE
 from prunecal.study.settings import Study
+
+WRITTEN = (  # where stages write what decides the numbers, below the folder of results
+    *(f"datasets/*/{name}.parquet" for name in ("questions", "images")),
+    "models/*/manifest.json",
+    "*/*/features.safetensors",
+    "*/*/*/ranking.safetensors",
+    *(f"{below}/{name}" for below in ("*/*/*/*", ".cells/*/*") for name in CELL_FILES),
+    *(f"{study}scores/*/*.safetensors" for study in ("", "*/")),
+    *(
+        f"{study}{name}"
+        for study in ("", "*/")
+        for name in ("metrics.*", "comparisons.*", "detectable.*", "claims.json", "study.json")
+    ),
+)
 
 
 def damaged_files(results: Path) -> list[Path]:
-    """List the files below a folder that are missing or differ from their checksum, sorted."""
-    paths = files.written_files(results)
+    """List results that are missing, differ from their checksum or have none, sorted."""
+    paths = sorted({*files.written_files(results), *_unchecked(results)})
     checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
     return [path for path in checked if not files.undamaged(path)]
+
+
+def _unchecked(results: Path) -> Iterator[Path]:
+    """Yield the results that have no checksum beside them, told from other files by their names."""
+    for place in WRITTEN:
+        for path in results.glob(place):
+            hidden = any(part.startswith(".") for part in path.relative_to(results).parts)
+            if (not hidden or place.startswith(".")) and not files.checksum_file(path).is_file():
+                yield path
 
 
 def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple[Path, Path, str]]:
@@ -109,8 +135,11 @@ def main(arguments: argparse.Namespace) -> None:
         raise PrunecalError(f"{results} is not a folder; name the one with the results")
     settings = json.loads(arguments.settings) if arguments.settings else None
     damaged = damaged_files(results)
+    damaged += misplaced_cells(results / Path(CELL_STORE).name, damaged)
     for path in damaged:
-        cli.log.warning("%s is missing or not as it was written", path)
+        unknown = path.is_file() and not files.checksum_file(path).is_file()
+        fault = "has no checksum beside it" if unknown else "is missing or not as it was written"
+        cli.log.warning("%s %s", path, fault)
     unfit = list(damaged_weights(results, settings and load_study(settings)))
     for manifest, path, fault in unfit:
         cli.log.warning("%s %s, so %s does not describe it", path, fault, manifest)

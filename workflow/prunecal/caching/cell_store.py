@@ -8,7 +8,7 @@ and studies share what they have in common.
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from prunecal.storage.checksums import file_digest
 
 FILES = ("predictions.parquet", "provenance.json")
 KEY_IN_PROVENANCE = "cell_key"
+PREDICTIONS = "predictions_sha256"  # in provenance too
 
 
 def cell_key(facts: Mapping[str, Any]) -> str:
@@ -42,10 +43,11 @@ class CellStore:
         if not all((folder / name).is_file() for name in FILES):
             return False
         damaged = [name for name in FILES if not files.undamaged(folder / name)]
-        if damaged:
-            log.warning("%s is damaged; the cell is computed again", folder / damaged[0])
+        if damaged or _is_misplaced(folder):
+            log.warning("%s is damaged; the cell is computed again", folder / (damaged or FILES)[0])
             shutil.rmtree(folder)
-        return not damaged
+            return False
+        return True
 
     def hand_out(self, key: str, destination: Path) -> None:
         """Copy a cell's files to their place among the results, unless they are there already."""
@@ -54,6 +56,26 @@ class CellStore:
             if not files.undamaged(target) or file_digest(target) != file_digest(source):
                 with files.atomic(target) as temporary:
                     shutil.copyfile(source, temporary)
+
+
+def misplaced_cells(root: Path, damaged: Collection[Path] = ()) -> list[Path]:
+    """List the predictions of another cell than that of the key under which they are filed.
+
+    Args:
+        root: the store.
+        damaged: files about which nothing can be said.
+    """
+    bad = {path.parent for path in damaged}
+    cells = [path for path in sorted(root.glob("*/*")) if path not in bad]
+    whole = [path for path in cells if all((path / name).is_file() for name in FILES)]
+    return [path / FILES[0] for path in whole if _is_misplaced(path)]
+
+
+def _is_misplaced(folder: Path) -> bool:
+    """Tell whether a cell's files are of another cell, as after a copy to the wrong folder."""
+    note = files.read_object(folder / FILES[1])
+    predictions = files.recorded(folder / FILES[0])
+    return (note.get(KEY_IN_PROVENANCE), note.get(PREDICTIONS)) != (folder.name, predictions)
 
 
 def prune(root: Path, results: Path) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prunecal.caching.cell_store import PREDICTIONS
 from prunecal.caching.fingerprint import is_outdated, source_digest
 from prunecal.core import plugins, versions
 from prunecal.core.errors import PrunecalError
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-MADE_FROM = "made_from"  # keys of provenance.json
-PREDICTIONS = "predictions_sha256"
+MADE_FROM = "made_from"  # a key of provenance.json
 RANKING = "ranking"  # keys of MADE_FROM, beside the names of the files that the cells share
 CODE = "code"
 WEIGHTS = "weights"  # the digest that the model's files matched when they were loaded
@@ -135,6 +135,14 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         if path not in bad
         and (weights := _weights(results, path.parts[-3], bad)) is not None
         and files.open_arrays(path).facts.get("model") != weights
+    ]
+    named = {path for path, _ in foreign}
+    foreign += [
+        Foreign(path, "from the images of another data set")
+        for path in sorted(results.glob("*/*/features.safetensors"))
+        if path not in bad | named
+        and (sources := files.sources_of(path))
+        and results / "datasets" / path.parts[-2] / "images.parquet" not in sources
     ]
     for path in sorted(results.glob("[!.]*/*/*/*/predictions.parquet")):
         manifest = results / "models" / path.parts[-5] / "manifest.json"

@@ -43,9 +43,9 @@ def written_files(folder: Path) -> list[Path]:
 
 
 def undamaged(path: Path) -> bool:
-    """Tell whether a file still has the checksum with which it was written."""
+    """Tell whether a file still has the name and the checksum with which it was written."""
     try:
-        return file_digest(path) == recorded(path)
+        return _record_lines(path)[:1] == [f"{file_digest(path)}  {path.name}"]
     except OSError:
         return False
 
