@@ -25,7 +25,7 @@ from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 
-SETTINGS = "inference: {gpus_per_job: 1}\n"
+SETTINGS = "inference: {device: cpu, gpus_per_job: 1}\n"  # the GPUs are made up
 COMMAND = "snakemake --workflow-profile profiles/slurm --configfile slurm.yaml"
 STAGES = ("train", "encode", "rank", "infer", "score")  # each needs the one before
 SUBMITTED = r"Job (\d+) has been submitted with SLURM jobid (\d+) \(log: (.+)\)"

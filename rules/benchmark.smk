@@ -21,7 +21,7 @@ rule measure:
         mem_mb=8000,
         runtime=60,
     params:
-        device=STUDY.inference.device,
+        device=STUDY.inference.job_device,
         weights=PATHS.weights_option(DESIGN.trained[0]) if DESIGN.trained else "",
     message:
         "Measure the engine; leave the machine alone meanwhile"

@@ -25,7 +25,7 @@ rule encode:
         source=lambda wildcards: model_source(wildcards.model),
         settings=lambda wildcards: model_settings(wildcards.model),
         weights=lambda wildcards: PATHS.weights_option(wildcards.model),
-        device=STUDY.inference.device,
+        device=STUDY.inference.job_device,
         threads=STUDY.inference.threads,  # counts: it changes the rounding
         code=lambda wildcards: code_record(
             "prunecal.encode", family_module(wildcards.model)

@@ -43,7 +43,7 @@ for model, dataset in DESIGN.pairs:
                 cells=json.dumps([cell.settings() for cell in cells]),
                 store=CELL_STORE,
                 batch_tokens=STUDY.inference.batch_tokens,
-                device=STUDY.inference.device,
+                device=STUDY.inference.job_device,
                 threads=STUDY.inference.threads,  # counts: it changes the rounding
                 code=infer_code(model, cells),
             message:

@@ -17,6 +17,7 @@ rule model:
         model=one_of(set(DESIGN.models) - set(DESIGN.trained)),
     params:
         source=lambda wildcards: model_source(wildcards.model),
+        settings=lambda wildcards: model_settings(wildcards.model),
         # any other content starts the job, one with an older time stamp too
         contents=lambda wildcards: digest_of_all(
             model_files(wildcards.model),
@@ -28,7 +29,7 @@ rule model:
     shell:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
-        "--manifest {output.manifest} --log {log}"
+        "--settings {params.settings:q} --manifest {output.manifest} --log {log}"
 
 
 rule train:

@@ -5,6 +5,7 @@ from prunecal.core.redaction import hidden
 
 localrules:
     study,
+    check,
     verify,
     repair,
     repair_outdated,
@@ -28,6 +29,21 @@ rule study:
     shell:
         "printf '%s\\n' {params.settings:q} > {output} 2> {log} "
         "&& python -m prunecal.verify {output} --record 2>> {log}"
+
+
+# Before anything is downloaded: what the study needs of this machine, and what is here.
+#   snakemake --cores 1 check --configfile studies/llava-1.5-7b.yaml
+rule check:
+    log:
+        "logs/check.log",
+    params:
+        settings=study_settings,
+        results=RESULTS,
+    message:
+        "Compare what the study needs with what is here"
+    shell:
+        "python -m prunecal.check --settings {params.settings:q} --results {params.results} "
+        "--log {log}"
 
 
 rule verify:

@@ -21,8 +21,8 @@ class Hub:
     an HTTP status for every request, `page` the body of every answer.
     """
 
-    def __init__(self, repo: str, kind: str, files: dict[str, bytes]):
-        self.repo, self.kind, self.files = repo, kind, files
+    def __init__(self, repo: str, kind: str, files: dict[str, bytes], revision: str = SHA):
+        self.repo, self.kind, self.files, self.revision = repo, kind, files, revision
         self.faults: dict[str, str] = {}
         self.status: int | None = None
         self.page: bytes | None = None
@@ -37,10 +37,10 @@ class Hub:
         if self.page:
             return 200, {}, self.page, self.page
         prefix = "" if self.kind == "model" else "datasets/"
-        for revision in (SHA, "main"):
+        for revision in (self.revision, "main"):
             if path == f"/api/{self.kind}s/{self.repo}/revision/{revision}":
                 siblings = [{"rfilename": name} for name in self.files]
-                return self._json({"id": self.repo, "sha": SHA, "siblings": siblings})
+                return self._json({"id": self.repo, "sha": self.revision, "siblings": siblings})
             if path == f"/api/{self.kind}s/{self.repo}/tree/{revision}":
                 return self._json([self._entry(name) for name in self.files])
             start = f"/{prefix}{self.repo}/resolve/{revision}/"
@@ -73,7 +73,7 @@ class Hub:
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
     def _file(self, method: str, name: str) -> tuple[int, dict[str, str], bytes, bytes]:
-        headers = {"X-Repo-Commit": SHA, "ETag": f'"{self._oid(name)}"'}
+        headers = {"X-Repo-Commit": self.revision, "ETag": f'"{self._oid(name)}"'}
         whole = sent = self.files[name]
         if method == "GET":
             self.got.append(name)
@@ -89,8 +89,20 @@ class Hub:
         return 200, headers, whole, sent
 
 
+class Hubs:
+    """Several repositories at one address."""
+
+    def __init__(self, *hubs: Hub):
+        self.hubs = hubs
+
+    def answer(self, method: str, path: str) -> tuple[int, dict[str, str], bytes, bytes]:
+        """Return what the repository in the path answers, or the first if it is none of them."""
+        named = [hub for hub in self.hubs if f"/{hub.repo}/" in path]
+        return [*named, self.hubs[0]][0].answer(method, path)
+
+
 @contextlib.contextmanager
-def serve(hub: Hub):
+def serve(hub: Hub | Hubs):
     """Yield the address under which a hub answers."""
 
     class Handler(BaseHTTPRequestHandler):

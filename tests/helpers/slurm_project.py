@@ -11,7 +11,7 @@ from helpers.small_project import STUDY, Project
 from prunecal.study import resources
 
 FAST = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
-INFERENCE = {"gpus_per_job": 1, "cells_per_job": 3}
+INFERENCE = {"device": "cpu", "gpus_per_job": 1, "cells_per_job": 3}  # GPUs are made up
 HELD = "results/tiny/polls/scope-alpha0"
 CELLS = (f"{HELD}/20/predictions.parquet", f"{HELD}/5/predictions.parquet")
 

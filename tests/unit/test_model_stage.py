@@ -41,11 +41,14 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-def obtain(tmp_path: Path, source: dict, weights: Path | None = None) -> dict:
+def obtain(
+    tmp_path: Path, source: dict, weights: Path | None = None, settings: str | None = None
+) -> dict:
     """Run the stage in this process and return the manifest."""
     out = tmp_path / "manifest.json"
     params = json.dumps({"family": "llava", **source})
-    model.main(argparse.Namespace(model="m", params=params, manifest=out, weights=weights))
+    options = {"params": params, "settings": settings, "manifest": out, "weights": weights}
+    model.main(argparse.Namespace(model="m", **options))
     return files.read_object(out)
 
 

@@ -84,15 +84,28 @@ def test_minutes_grow_with_the_model_and_the_tokens_and_fall_with_threads(manife
 
 
 def test_a_job_that_runs_a_model_requests_what_it_needs_and_more_at_each_attempt(manifest):
-    run = Inference(gpus_per_job=2, threads=3)
+    run = Inference(threads=3)
     requested = resources.model_job(run, lambda factor, _: 10**7 * factor)
     job = SimpleNamespace(manifest=manifest(LARGE))
-    assert requested["gpu"] == 2
+    assert requested["gpu"] == 0
     assert requested["mem_mb"](1, job, attempt=2) == 2 * resources.memory_mb(job.manifest)
     assert requested["runtime"](4, job, attempt=3) == 3 * resources.minutes(
-        job.manifest, 4 * 10**7, 2, 3
+        job.manifest, 4 * 10**7, 0, 3
     )
     assert set(requested) == {"gpu", "mem_mb", "runtime"}
+
+
+def test_a_job_on_a_gpu_needs_main_memory_for_features_but_not_for_the_weights(manifest, tmp_path):
+    requested = resources.model_job(Inference(gpus_per_job=2), lambda factor, _: 10**6 * factor)
+    assert requested["gpu"] == 2
+    encode = SimpleNamespace(manifest=manifest(LARGE))
+    small, large = (requested["mem_mb"](factor, encode, attempt=1) for factor in (1, 2))
+    assert 6_000 < small < large < 16_000  # 1,000,000 visual tokens are more than ScienceQA has
+    (tmp_path / "features").write_bytes(bytes(3 * 2**20))
+    infer = SimpleNamespace(manifest=encode.manifest, features=str(tmp_path / "features"))
+    assert requested["mem_mb"](1, infer, attempt=2) == 2 * (resources.GPU_START_MB + 3)
+    on_the_cpu = resources.model_job(Inference(gpus_per_job=1, device="cpu"), lambda *_: 1)
+    assert on_the_cpu["mem_mb"](1, infer, attempt=1) == resources.memory_mb(encode.manifest)
 
 
 def test_what_a_study_sets_for_its_jobs_replaces_the_guess():

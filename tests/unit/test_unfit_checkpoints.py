@@ -41,7 +41,8 @@ class Study:
     def describe(self):
         source = json.dumps({"family": "llava", "path": str(self.folder)})
         manifest = self.root / "manifest.json"
-        model.main(SimpleNamespace(model="m", params=source, manifest=manifest, weights=None))
+        options = {"params": source, "settings": None, "manifest": manifest, "weights": None}
+        model.main(SimpleNamespace(model="m", **options))
 
     def common(self):
         return {

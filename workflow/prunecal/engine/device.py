@@ -135,6 +135,13 @@ def device_memory(device: torch.device) -> Memory:
     return main_memory() or Memory(sys.maxsize, sys.maxsize)
 
 
+def all_gpu_memory() -> list[Memory]:
+    """Return the memory of each GPU that PyTorch sees; there is one if `why_no_gpu` says None."""
+    import torch
+
+    return [device_memory(torch.device("cuda", at)) for at in range(torch.cuda.device_count())]
+
+
 def refuse_too_large(what: str, size: int, device: torch.device) -> None:
     """Refuse what will not fit into the device's free memory.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["ModelFamily", "Part", "VisionLanguageModel", "load_model", "protocol"]
+__all__ = ["ModelFamily", "Part", "VisionLanguageModel", "check_model", "load_model", "protocol"]
 
 
 class ModelFamily(Protocol):
@@ -44,6 +44,19 @@ class ModelFamily(Protocol):
 def protocol(_: ModuleType) -> type:
     """Return the protocol that every model family has to follow."""
     return ModelFamily
+
+
+def check_model(family: str, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse what a family's `check` can tell of a folder before it has weights.
+
+    A family that has no such function finds the same faults when it loads the model.
+
+    Raises:
+        PrunecalError: the folder's configuration, tokenizer or image processor does not fit.
+    """
+    check = getattr(plugins.load("models", family), "check", None)
+    if check is not None:
+        check(folder, settings)
 
 
 def load_model(

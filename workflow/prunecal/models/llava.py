@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.models._checkpoint import load_weights, readable
+from prunecal.models._llama_ids import refuse_other_ids
 from prunecal.study.prompts import IMAGE, conversation
 
 if TYPE_CHECKING:
@@ -51,25 +52,11 @@ class Llava:
         device: torch.device,
         part: Part = "whole",
     ) -> None:
-        from transformers import (
-            AutoImageProcessor,
-            AutoTokenizer,
-            LlavaConfig,
-            LlavaForConditionalGeneration,
-        )
+        from transformers import LlavaForConditionalGeneration
 
         from prunecal.engine.decoder import Decoder
 
-        own = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs it
-        with readable(folder, "configuration"):
-            config = LlavaConfig.from_pretrained(folder, local_files_only=True)
-        _check_config(folder, config, settings["visual_tokens"])
-        with readable(folder, "tokenizer's files"):
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, **own)
-        with readable(folder, "image processor's files"):
-            self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
-        _check_tokenizer(folder, self.tokenizer, config)
-        _check_processor(folder, self.processor, config.vision_config.image_size)
+        config, self.tokenizer, self.processor = check(folder, settings)
         self.settings, self.device = settings, device
         kind, dtype = LlavaForConditionalGeneration, settings["dtype"]
         self.model = load_weights(kind, folder, config, dtype, device, LEFT_OUT[part])
@@ -198,6 +185,28 @@ class Llava:
 
 
 load = Llava
+
+
+def check(folder: Path, settings: Mapping[str, Any]) -> tuple[LlavaConfig, Any, Any]:
+    """Return a model's configuration, tokenizer and image processor, which fit the settings.
+
+    Raises:
+        PrunecalError: they do not (see `Llava`); weights are not looked at and need not be there.
+    """
+    from transformers import AutoImageProcessor, AutoTokenizer, LlavaConfig
+
+    own = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs it
+    with readable(folder, "configuration"):
+        config = LlavaConfig.from_pretrained(folder, local_files_only=True)
+    _check_config(folder, config, settings["visual_tokens"])
+    with readable(folder, "tokenizer's files"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **own)
+    with readable(folder, "image processor's files"):
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
+    _check_tokenizer(folder, tokenizer, config)
+    refuse_other_ids(folder, tokenizer, settings["template"])
+    _check_processor(folder, processor, config.vision_config.image_size)
+    return config, tokenizer, processor
 
 
 def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:

@@ -19,7 +19,9 @@ from prunecal.core.errors import PrunecalError
 from prunecal.storage.checksums import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from huggingface_hub.hf_api import RepoFile
 
 ATTEMPTS = 3
 Kind = Literal["model", "dataset"]
@@ -37,7 +39,13 @@ class Repository(NamedTuple):
         return f"{self.kind} {self.name} at revision {self.revision}"
 
 
-def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = None) -> Path:
+def fetch(
+    repo: str,
+    revision: str,
+    kind: Kind,
+    patterns: list[str] | None = None,
+    digest: Callable[[Path], str] = file_digest,
+) -> Path:
     """Download the files that are not in the cache and return the folder of the repository.
 
     Every file is checked against the checksum listed by the Hub; a file that differs is deleted and
@@ -49,6 +57,7 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
         revision: commit hash, or a branch or tag.
         kind: "model" or "dataset".
         patterns: glob patterns of the files to fetch; all by default.
+        digest: returns a file's SHA-256.
 
     Raises:
         PrunecalError: the Hub cannot be reached, has no such repository or revision, has no file
@@ -61,7 +70,7 @@ def fetch(repo: str, revision: str, kind: Kind, patterns: list[str] | None = Non
     for _ in range(ATTEMPTS):
         try:
             folder = _snapshot(source, offline=constants.HF_HUB_OFFLINE)
-            damaged, online = _damaged(folder, source)
+            damaged, online = _damaged(folder, source, digest)
         except _errors() as error:
             if sentence := _explained(error, source):
                 raise PrunecalError(sentence) from error
@@ -97,8 +106,9 @@ def locate(repo: str, revision: str, kind: Kind, patterns: list[str] | None = No
     try:
         return _snapshot(source, offline=True)
     except FileNotFoundError as error:
+        online = "unset HF_HUB_OFFLINE and " if is_offline() else ""
         raise PrunecalError(
-            f"{source} is not in the Hub's cache on this machine{_missing(error)}; run "
+            f"{source} is not in the Hub's cache on this machine{_missing(error)}; {online}run "
             "`snakemake --cores 1 prefetch` to fetch it, with the same HF_HOME"
         ) from error
 
@@ -130,31 +140,93 @@ def _files(folder: Path, source: Repository) -> list[Path]:
     return [folder / name for name in filter_repo_objects(names, allow_patterns=source.patterns)]
 
 
-def _damaged(folder: Path, source: Repository) -> tuple[list[Path], bool]:
-    """Return the files that differ from their checksum, and whether the Hub was asked for those."""
-    from huggingface_hub import HfApi
+def sizes(
+    repo: str, revision: str, kind: Kind, patterns: list[str] | None = None
+) -> dict[str, int]:
+    """Return the bytes of each file that `fetch` would download, without downloading any.
 
+    Raises:
+        PrunecalError: the Hub cannot be reached, or has no such repository or revision.
+    """
+    from huggingface_hub.utils import filter_repo_objects
+
+    source = Repository(repo, revision, kind, patterns)
+    try:
+        listed = {file.path: file.size for file in _listing(source)}
+    except _errors() as error:
+        remedy = _remedy("check the network and HF_ENDPOINT, and unset HF_HUB_OFFLINE")
+        sentence = f"{source} cannot be looked up ({_describe(error)}); {remedy}"
+        raise PrunecalError(_explained(error, source) or sentence) from error
+    names = filter_repo_objects(list(listed), allow_patterns=source.patterns)
+    return {name: listed[name] for name in names}
+
+
+def cached_sizes(
+    repo: str, revision: str, kind: Kind, patterns: list[str] | None = None
+) -> dict[str, int]:
+    """Return the bytes of each file of a repository that the cache holds whole.
+
+    Raises:
+        PrunecalError: as `locate`.
+    """
+    folder = locate(repo, revision, kind, patterns)
+    paths = _files(folder, Repository(repo, revision, kind, patterns))
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def is_offline() -> bool:
+    """Tell whether the environment forbids asking the Hub."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def cache_folder() -> Path:
+    """Return where downloads go."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _listing(source: Repository) -> list[RepoFile]:
+    """Ask the Hub for the files of a repository."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    tree = HfApi().list_repo_tree(
+        source.name, recursive=True, revision=source.revision, repo_type=source.kind
+    )
+    return [entry for entry in tree if isinstance(entry, RepoFile)]
+
+
+def _damaged(
+    folder: Path, source: Repository, digest: Callable[[Path], str]
+) -> tuple[list[Path], bool]:
+    """Return the files that differ from their checksum, and whether the Hub was asked for those."""
     paths = _files(folder, source)
     try:
-        verified = HfApi().verify_repo_checksums(
-            source.name, repo_type=source.kind, revision=source.revision
-        )
+        listed = _listing(source)
     except _errors() as error:
         log.info("the Hub cannot be reached (%s); taking %s", _describe(error), folder)
-        return [path for path in paths if not _has_the_content_of_its_name(path)], False
-    differing = {folder / mismatch["path"] for mismatch in verified.mismatches}
-    return [path for path in paths if path in differing], True
+        names = {path: path.resolve().name for path in paths}  # of its blob in the cache
+        return [path for path in paths if not _fits(path, names[path], digest)], False
+    sums = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in listed}
+    wrong = [
+        path
+        for path in paths
+        if not _fits(path, sums.get(path.relative_to(folder).as_posix(), ""), digest)
+    ]
+    return wrong, True
 
 
-def _has_the_content_of_its_name(path: Path) -> bool:
-    """Hold a file against its blob's name in the cache: SHA-256 if large, else git's SHA-1."""
-    name = path.resolve().name
-    if re.fullmatch("[0-9a-f]{64}", name):
-        return file_digest(path) == name
-    if re.fullmatch("[0-9a-f]{40}", name):
+def _fits(path: Path, checksum: str, digest: Callable[[Path], str]) -> bool:
+    """Hold a file against a checksum: SHA-256 if it is large, else git's SHA-1."""
+    if re.fullmatch("[0-9a-f]{64}", checksum):
+        return digest(path) == checksum
+    if re.fullmatch("[0-9a-f]{40}", checksum):
         content = path.read_bytes()
         header = b"blob %d\0" % len(content)
-        return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == name
+        return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == checksum
     return True  # a mirror with other file names has no checksum
 
 

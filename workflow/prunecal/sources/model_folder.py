@@ -16,7 +16,9 @@ from prunecal.storage.files import canonical_json, read_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+WEIGHTS = "*.safetensors"
+DESCRIPTION = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]  # a few megabytes
+PATTERNS = [WEIGHTS, *DESCRIPTION]
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 ADAPTER = "adapter_config.json"
 REQUIRED = {
@@ -108,11 +110,27 @@ def check(folder: Path, family: str) -> None:
     """Refuse a model folder that cannot, or must not, be loaded.
 
     Raises:
+        PrunecalError: as `check_description`, or there are no weights, pickled ones only, or some
+            that are cut off.
+    """
+    _check_config(folder, family)
+    _check_weights(folder)
+    _check_parts(folder)
+
+
+def check_description(folder: Path, family: str) -> None:
+    """Refuse a model folder as `check` does, but for its weights, which may be missing.
+
+    Raises:
         PrunecalError: no folder, no or unreadable config.json, a model_type that the family
             cannot run, code of the model's own, quantised weights, an adapter, no tokenizer or
-            image processor, no weights, pickled weights only, weights cut off, or a file that is a
-            link out of the folder.
+            image processor, or a file that is a link out of the folder.
     """
+    _check_config(folder, family)
+    _check_parts(folder)
+
+
+def _check_config(folder: Path, family: str) -> None:
     if not folder.is_dir():
         raise PrunecalError(f"{folder} is not a folder; give the model's folder as `path:`")
     if not (folder / "config.json").is_file():
@@ -147,7 +165,9 @@ def check(folder: Path, family: str) -> None:
             f"{folder} holds an adapter ({ADAPTER}), which is not applied; give a model that it "
             "was merged into (peft's `merge_and_unload`)"
         )
-    _check_weights(folder)
+
+
+def _check_parts(folder: Path) -> None:
     for part, names in REQUIRED.items():
         if not any((folder / name).is_file() for name in names):
             raise PrunecalError(

@@ -16,22 +16,30 @@ from prunecal.core.parameters import sentence
 from prunecal.core.redaction import expanded
 from prunecal.sources import hub, model_folder
 from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
 from prunecal.storage.digest_cache import NAME, DigestCache, identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
 
     from prunecal.core.parameters import Parameters
     from prunecal.storage.schemas import Facts
 
 
-def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
+def obtain(
+    source: Mapping[str, Any],
+    weights: Path | None = None,
+    inspect: Callable[[Path], None] = lambda _: None,
+    digest: Callable[[Path], str] = file_digest,
+) -> Path:
     """Return the folder of a model after downloading, finding or training it.
 
     Args:
         source: one of `repo` with `revision`, `path`, or `train` (a recipe and its settings).
         weights: where a trained model goes; replaced whole, and only once training has ended.
+        inspect: refuses a folder that need not hold weights yet; called before they are downloaded.
+        digest: returns a file's SHA-256.
 
     Raises:
         PrunecalError: no or several sources, the source does not give the model, or the disk does
@@ -39,9 +47,16 @@ def obtain(source: Mapping[str, Any], weights: Path | None = None) -> Path:
     """
     match _kind(source):
         case "repo":
-            return hub.fetch(source["repo"], source["revision"], "model", model_folder.PATTERNS)
+            repository = (source["repo"], source["revision"], "model")
+            place = hub.fetch(*repository, model_folder.DESCRIPTION)
+            model_folder.check_description(place, source["family"])
+            inspect(place)
+            return hub.fetch(*repository, model_folder.PATTERNS, digest)
         case "path":
-            return expanded(Path(source["path"]))
+            place = expanded(Path(source["path"]))
+            model_folder.check(place, source["family"])
+            inspect(place)
+            return place
     if weights is None:
         raise PrunecalError("a model that is trained needs a folder for its weights: --weights DIR")
     settings = dict(source["train"])

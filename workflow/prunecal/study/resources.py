@@ -16,6 +16,9 @@ from prunecal.study.settings import SLURM_KEYS, Inference
 MEGABYTE = 2**20
 START_MB = 2500  # Python, torch, a micro-batch on the CPU
 PER_WEIGHT_BYTE = 2.2  # bytes of main memory; float32 is twice as wide as the file
+GPU_START_MB = 6000  # the same with CUDA's libraries, and a tensor of the weights on its way
+PER_IMAGE_TOKEN = 4096  # bytes of features as they are collected: 1,024 numbers of 16 bits, twice
+WITH_ACTIVATIONS = 1.25  # of the weights on a GPU; at 7B, activations and the head take 3 GB more
 START_MINUTES = 15  # imports and a load of weights from a slow file system
 BYTES_PER_PARAMETER = 2  # of wider ones the time is overestimated
 FLOPS_PER_SECOND = {"GPU": 20e12, "thread": 30e9}  # of old hardware
@@ -40,7 +43,15 @@ def model_job(run: Inference, tokens: Callable[[Any, Any], float]) -> dict[str, 
     """
 
     def memory(wildcards: Any, input: Any, attempt: int) -> int:  # noqa: A002, ARG001
-        return attempt * (run.mem_mb or memory_mb(input.manifest))
+        if run.mem_mb:
+            needed = run.mem_mb
+        elif run.job_device != "cuda":
+            needed = memory_mb(input.manifest)
+        elif features := getattr(input, "features", None):  # weights go straight to the GPU
+            needed = GPU_START_MB + ceil(Path(features).stat().st_size / MEGABYTE)
+        else:
+            needed = GPU_START_MB + ceil(PER_IMAGE_TOKEN * tokens(wildcards, input) / MEGABYTE)
+        return attempt * needed
 
     def time(wildcards: Any, input: Any, attempt: int) -> int:  # noqa: A002
         return attempt * (
@@ -80,6 +91,11 @@ def _images_and_text_tokens(questions: str) -> tuple[int, float]:
 def _images(images: str) -> int:
     """Return the number of images."""
     return files.read_table(images, ["image_id"]).num_rows
+
+
+def loaded_bytes(stored: int, dtype: str) -> int:
+    """Return the bytes of a model in memory from those of its files, of 16 bits per weight."""
+    return stored * (2 if dtype == "float32" else 1)
 
 
 def memory_mb(manifest: str) -> int:

@@ -194,7 +194,9 @@ class Dataset(BaseModel):
 class Inference(Parameters):
     """How the GPU work is cut and run. Nothing here changes which tokens are kept."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if seen")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes a GPU if there is one, and must have one if jobs request it"
+    )
     threads: int = Field(
         1,
         ge=1,
@@ -235,6 +237,11 @@ class Inference(Parameters):
     slurm_extra: Annotated[str, _fits(f"{OPTION}( {OPTION})*", "--exclude=node7")] | None = Field(
         None, description="SLURM: further options of sbatch for these jobs"
     )
+
+    @property
+    def job_device(self) -> str:
+        """What jobs are told: a GPU that they request is never replaced by the CPU."""
+        return "cuda" if self.device == "auto" and self.gpus_per_job else self.device
 
     @model_validator(mode="after")
     def _model_of_a_gpu(self) -> "Inference":

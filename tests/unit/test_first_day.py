@@ -1,0 +1,286 @@
+"""The paper's study on its first day: its file as it is, the Hub's names and ids, thin weights."""
+
+import io
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from helpers.hub_llava import hub_llava, shapes, shards, true_bytes
+from helpers.loopback_hub import Hub, Hubs, serve, use
+from helpers.tiny_llava import picture, png
+from prunecal import data, encode, infer, model, rank
+from prunecal.core.errors import PrunecalError
+from prunecal.sources import hub
+from prunecal.storage import digest_cache, files
+from prunecal.study.cells import load_study
+from prunecal.study.design import Design
+
+ROOT = Path(__file__).parents[2]
+NAME, DATASETS = "llava-1.5-7b", ("pope", "scienceqa-img")
+CELLS = {("full", 576), ("scope-alpha0", 64), ("saliency", 192), ("fastv-layer2", 64)}
+
+
+@pytest.fixture(scope="module")
+def design():
+    settings = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    settings |= yaml.safe_load((ROOT / "studies/llava-1.5-7b.yaml").read_text(encoding="utf-8"))
+    return Design(load_study(settings))
+
+
+def parquet(rows, **types):
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    fields = {**{name: pa.string() for name in rows[0]}, **types, "image": image}
+    table = pa.Table.from_pylist(rows, pa.schema(list(fields.items())))
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
+
+
+def pope_files():
+    """Two photographs with six questions per subset, in the three parts of the Hub's copy."""
+    photographs = [png(picture(seed, size)) for seed, size in enumerate([(640, 427), (375, 500)])]
+    things = ["dog", "red car", "umbrella"]
+    rows = [
+        {
+            "id": f"{photo}{number}",
+            "question_id": f"{photo}{number}",
+            "question": f"Is there a {thing} in the image?",
+            "answer": answer,
+            "image_source": f"COCO_val2014_{photo:012}",
+            "image": {"bytes": photographs[photo], "path": None},
+            "category": subset,
+        }
+        for subset in ("adversarial", "popular", "random")
+        for photo in range(2)
+        for number, (thing, answer) in enumerate(zip(things, ("yes", "no", "no"), strict=True))
+    ]
+    return {
+        f"data/test-{part:05}-of-00003.parquet": parquet(rows[6 * part : 6 * part + 6])
+        for part in range(3)
+    }
+
+
+def scienceqa_files():
+    """Questions with two to five choices, of which one has no image."""
+    rows = [
+        {
+            "image": {"bytes": png(picture(9 + count, (200, 120))), "path": None}
+            if count
+            else None,
+            "question": f"Which is number {count}?",
+            "choices": [f"thing {at}" for at in range(max(count, 2))],
+            "answer": max(count, 2) - 1,
+            "hint": "Look closely." if count % 2 else "",
+            "subject": "natural science",
+        }
+        for count in (2, 0, 3, 4, 5)
+    ]
+    types = {"choices": pa.list_(pa.string()), "answer": pa.int8()}
+    return {"data/test-00000-of-00001-f0e719df791966ff.parquet": parquet(rows, **types)}
+
+
+@pytest.fixture(scope="module")
+def hubs(design):
+    """The three repositories of the study at the revisions that it pins."""
+    llava = design.models[NAME]
+    sets = [design.datasets[name].params() for name in DATASETS]
+    contents = (pope_files(), scienceqa_files())
+    return Hubs(
+        Hub(llava.repo, "model", hub_llava(), llava.revision),
+        *(
+            Hub(one["repo"], "dataset", content, one["revision"])
+            for one, content in zip(sets, contents, strict=True)
+        ),
+    )
+
+
+@pytest.fixture
+def online(hubs, tmp_path):
+    """Serve the repositories; the cache is the test's own."""
+    with pytest.MonkeyPatch.context() as patch, serve(hubs) as address:
+        use(patch, address, tmp_path / "cache")
+        yield hubs.hubs[0]
+
+
+class Run:
+    """The stages as the rules call them, in this process and in float32 on the CPU."""
+
+    def __init__(self, design, results):
+        self.design, self.results = design, results
+        self.source = json.dumps(design.models[NAME].source())
+        self.settings = design.models[NAME].run_settings() | {"dtype": "float32"}
+        self.manifest = results / "manifest.json"
+
+    def model(self, settings=None):
+        settings = json.dumps(settings or self.settings)
+        options = {"params": self.source, "settings": settings, "weights": None}
+        model.main(Namespace(model=NAME, manifest=self.manifest, **options))
+
+    def common(self):
+        common = {"manifest": self.manifest, "weights": None, "source": self.source}
+        return common | {"settings": json.dumps(self.settings), "device": "cpu", "threads": 1}
+
+    def dataset(self, name):
+        """Run all stages of a data set and return the folder of its cells."""
+        folder = self.results / name
+        paths = {part: folder / f"{part}.parquet" for part in ("questions", "images")}
+        settings = self.design.datasets[name]
+        params = json.dumps(settings.params())
+        data.main(Namespace(dataset=name, loader=settings.loader, params=params, **paths))
+        features = folder / "features.safetensors"
+        encode.main(Namespace(**self.common(), images=paths["images"], out=features))
+        cells = [cell for cell in self.design.cells[NAME] if (cell.strategy, cell.budget) in CELLS]
+        assert len(cells) == len(CELLS)
+        for cell in cells:
+            if cell.prunes == "before_llm":
+                variants = json.dumps([dict(cell.parameters)])
+                out = [folder / cell.strategy / "ranking.safetensors"]
+                ranked = {"family": cell.family, "variants": variants, "threads": 1}
+                rank.main(Namespace(**ranked, features=features, out=out))
+        infer.main(
+            Namespace(
+                **self.common(),
+                model=NAME,
+                dataset=name,
+                cells=json.dumps([cell.settings() for cell in cells]),
+                questions=paths["questions"],
+                features=features,
+                folder=folder,
+                store=self.results / "cells",
+                batch_tokens=self.design.study.inference.batch_tokens,
+            )
+        )
+        return folder
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """List the weight files that are hashed; files of the test's own are new, as none is later."""
+    names = []
+
+    def file_digest(path):
+        names.append(path.name)
+        return digest(path)
+
+    digest = digest_cache.file_digest
+    monkeypatch.setattr(digest_cache, "file_digest", file_digest)
+    monkeypatch.setattr(digest_cache, "CLOCK_STEP", -60.0)
+    return lambda: [name for name in names if name.endswith(".safetensors")]
+
+
+def test_the_shards_are_as_large_as_the_hubs():
+    """14,126,854,144 bytes in files of 4.99, 4.96 and 4.18 GB."""
+    sizes = {name: true_bytes(shape) for name, shape in shapes().items()}
+    assert (len(sizes), sum(sizes.values())) == (686, 14_126_854_144)
+    by_shard = [sum(sizes[name] for name in names) / 1e9 for names in shards()]
+    assert [round(size, 2) for size in by_shard] == [4.99, 4.96, 4.18]
+
+
+def padded(image):
+    """Centre an image on a square of CLIP's mean colour, by numpy alone."""
+    values = np.asarray(image.convert("RGB"))
+    height, width, _ = values.shape
+    side = max(height, width)
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = (122, 116, 104)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = values
+    return Image.fromarray(square)
+
+
+@pytest.mark.slow
+def test_the_papers_study_runs_from_the_hub_and_gives_the_logits_of_transformers(
+    design, online, tmp_path, read
+):
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    run = Run(design, tmp_path / "results")
+    run.model()
+    folders = [run.dataset(name) for name in DATASETS]
+    assert sorted(read()) == sorted(name for name in online.files if name.endswith("safetensors"))
+
+    llava = design.models[NAME]
+    local = hub.locate(llava.repo, llava.revision, "model")
+    reference = LlavaForConditionalGeneration.from_pretrained(local, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(local, backend="pil")
+    processor.patch_size, processor.vision_feature_select_strategy = 14, "default"
+    processor.num_additional_image_tokens = 1
+    token = {"Yes": 3869, "No": 1939, "A": 319, "B": 350, "C": 315, "D": 360, "E": 382}
+    for folder in folders:
+        questions = files.read_table(folder / "questions.parquet", ["text", "options"]).to_pylist()
+        images = files.read_table(folder / "images.parquet", ["image_id", "bytes"]).to_pylist()
+        images = {row["image_id"]: Image.open(io.BytesIO(row["bytes"])) for row in images}
+        answers = {
+            (strategy, budget): files.read_table(
+                folder / strategy / str(budget) / "predictions.parquet", ["image_id", "logits"]
+            ).to_pylist()
+            for strategy, budget in CELLS
+        }
+        for at in range(0, len(questions), 2):
+            answer, question = answers["full", 576][at], questions[at]
+            prompt = (
+                "A chat between a curious user and an artificial intelligence assistant. The "
+                "assistant gives helpful, detailed, and polite answers to the user's questions. "
+                f"USER: <image>\n{question['text']} ASSISTANT:"
+            )
+            inputs = processor(
+                text=prompt, images=padded(images[answer["image_id"]]), return_tensors="pt"
+            )
+            with torch.inference_mode():
+                logits = reference(**inputs).logits[0, -1]
+            expected = logits[[token[option] for option in question["options"]]].numpy()
+            np.testing.assert_allclose(answer["logits"], expected, atol=1e-5, rtol=0)
+            for cell, rows in answers.items():  # pruning changes answers
+                assert (cell == ("full", 576)) == np.allclose(
+                    rows[at]["logits"], expected, atol=1e-5
+                )
+        assert np.ptp([row["logits"][0] for row in answers["full", 576]]) > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["visual tokens", "tokenizer", "ids", "answers", "processor"])
+def test_what_does_not_fit_is_named_before_the_weights_are_downloaded(
+    design, online, tmp_path, monkeypatch, fault
+):
+    run, changed = Run(design, tmp_path / "results"), dict(online.files)
+    monkeypatch.setattr(online, "files", changed)
+    monkeypatch.setattr(online, "got", [])
+    settings, text = dict(run.settings), changed["tokenizer.json"].decode()
+    if fault == "visual tokens":
+        settings["visual_tokens"] = 256
+        message = "has 576 visual tokens per image but the config says visual_tokens: 256"
+    elif fault == "tokenizer":
+        del changed["tokenizer.json"]
+        message = r"has no tokenizer \(tokenizer.json\)"
+    elif fault == "processor":
+        del changed["preprocessor_config.json"]
+        message = "has no image processor"
+    elif fault == "ids":  # what transformers 5 makes of tokenizer.model alone
+        tokenizer = json.loads(text)
+        tokenizer["normalizer"] = None
+        tokenizer["pre_tokenizer"] = {
+            "type": "Metaspace",
+            "replacement": "▁",
+            "prepend_scheme": "first",
+            "split": False,
+        }
+        changed["tokenizer.json"] = json.dumps(tokenizer).encode()
+        message = r"puts 29871 before and \[13, \d+\] after the image, where LLaVA was trained with"
+    else:
+        swapped = text.replace('"\\u2581Yes": 3869', '"\\u2581Yes": 1939')
+        swapped = swapped.replace('"\\u2581No": 1939', '"\\u2581No": 3869')
+        assert swapped != text
+        changed["tokenizer.json"] = swapped.encode()
+        message = r"makes \[1939\] of the option 'Yes', which is \[3869\] in Llama's vocabulary"
+    with pytest.raises(PrunecalError, match=message):
+        run.model(settings)
+    assert not run.manifest.exists()
+    assert [name for name in online.got if name.endswith(".safetensors")] == []
