@@ -18,7 +18,7 @@ rule encode:
         **resources.model_job(
             STUDY.inference,
             lambda wildcards, input: resources.image_tokens(
-                input.images, DESIGN.models[wildcards.model].visual_tokens
+                input.images, DESIGN.models[wildcards.model].most_tokens()
             ),
         ),
     params:

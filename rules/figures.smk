@@ -192,7 +192,7 @@ rule draw_kept_tokens:
         f"{LOGS}/figures/kept_tokens_{{model}}_{{dataset}}.log",
     params:
         budgets=lambda wildcards: DESIGN.budgets(wildcards.model),
-        image=lambda wildcards: DESIGN.models[wildcards.model].image,
+        image=lambda wildcards: DESIGN.models[wildcards.model].picture(),
         code=code_record("prunecal.figures.kept_tokens", page=True),
         look=STYLE,
         folder=subpath(output[0], parent=True),

@@ -31,7 +31,7 @@ for model, dataset in DESIGN.pairs:
             resources:
                 **resources.model_job(
                     STUDY.inference,
-                    lambda _, input, budgets=[cell.budget for cell in cells]: (
+                    lambda _, input, budgets=DESIGN.most_kept(model, cells): (
                         resources.question_tokens(input.questions[0], budgets)
                     ),
                 ),

@@ -89,7 +89,14 @@ rule examples:
     log:
         f"{LOGS}/examples.log",
     params:
-        crop=[name for name, model in DESIGN.models.items() if model.image == "crop"],
+        crop=[
+            name for name, model in DESIGN.models.items() if model.picture() == "crop"
+        ],
+        stretch=[
+            name
+            for name, model in DESIGN.models.items()
+            if model.picture() == "stretch"
+        ],
         code=code_record("prunecal.report.single_questions", page=True),
         look=PAGES,
     message:
@@ -98,7 +105,8 @@ rule examples:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.single_questions --predictions {input.predictions} "
         "--rankings {input.rankings} --questions {input.questions} --images {input.images} "
-        "--manifests {input.manifests} --crop {params.crop} --output {output} --log {log}"
+        "--manifests {input.manifests} --crop {params.crop} --stretch {params.stretch} "
+        "--output {output} --log {log}"
 
 
 # Its text is made of docstrings. `code` leaves them out on purpose: no edit of a docstring sets off

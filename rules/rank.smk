@@ -3,7 +3,7 @@
 # A job covers the strategies of one plugin: a sweep shares its similarities and pays for one start.
 # Snakemake wants a rule's outputs as a list, so each plugin that ranks has a rule of its name.
 
-for plugin, variants in DESIGN.rank_jobs().items():
+for plugin, labels in DESIGN.rank_jobs().items():
 
     rule:
         name:
@@ -13,7 +13,7 @@ for plugin, variants in DESIGN.rank_jobs().items():
         output:
             [
                 f"{RESULTS}/{{model}}/{{dataset}}/{label}/ranking.safetensors"
-                for label in variants
+                for label in labels
             ],
         log:
             f"logs/rank/{{model}}/{{dataset}}/{plugin}.log",
@@ -28,7 +28,9 @@ for plugin, variants in DESIGN.rank_jobs().items():
             runtime=resources.growing(60),
         params:
             family=plugin,
-            variants=json.dumps(list(variants.values())),
+            variants=lambda wildcards, labels=list(labels): json.dumps(
+                DESIGN.parameters(wildcards.model, labels)
+            ),
             code=code_record("prunecal.rank", module_name("strategies", plugin)),
         message:
             f"Rank the visual tokens of {{wildcards.dataset}} for {plugin}"

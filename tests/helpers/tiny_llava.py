@@ -104,6 +104,14 @@ def tiny_tokenizer():
     )
 
 
+def encoded(model, images):
+    """Return the features [B, N, D] and the saliency [B, N] of images with equally many tokens."""
+    parts = model.encode(images)
+    return torch.stack([one.features for one in parts]), torch.stack(
+        [one.saliency for one in parts]
+    )
+
+
 def picture(seed, size=(64, 48)):
     """Return a random RGB image of smooth blobs."""
     rng = np.random.default_rng(seed)

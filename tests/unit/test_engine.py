@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.tiny_llava import picture, questions, tiny_llava
+from helpers.tiny_llava import encoded, picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import decoder
@@ -41,7 +41,7 @@ def asked():
 def features(llava, tmp_path_factory):
     path = tmp_path_factory.mktemp("features") / "features.safetensors"
     with torch.inference_mode():
-        tokens, saliency = llava.encode([picture(seed) for seed in range(3)])
+        tokens, saliency = encoded(llava, [picture(seed) for seed in range(3)])
     ids = [f"image{at}" for at in range(3)]
     arrays = {"features": tokens.contiguous(), "saliency": saliency}
     files.write_tensors(path, arrays, {"image_id": ids})
@@ -61,7 +61,14 @@ def run(session, family, budget, **parameters):
 def order_of(session, family, budget, parameters):
     saliency = torch.rand(3, N, generator=torch.Generator().manual_seed(0))
     ids = [f"image{at}" for at in range(3)]
-    order = rank(family, session.features, saliency, budget, image_ids=ids, **parameters)
+    order = rank(
+        family,
+        torch.stack(list(session.visual.features)),
+        saliency,
+        budget,
+        image_ids=ids,
+        **parameters,
+    )
     return order.to(torch.int16).numpy()
 
 
@@ -132,7 +139,12 @@ def test_vision_side_strategies_equal_the_plain_forward(llava, features, asked, 
         kept = torch.from_numpy(order[image]).long().sort().values
         compact = positions == "compact"
         plain = plain_logits(
-            llava, session.features[image], kept, row["text"], row["options"], compact=compact
+            llava,
+            session.visual.features[image],
+            kept,
+            row["text"],
+            row["options"],
+            compact=compact,
         )
         np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
 
@@ -145,7 +157,9 @@ def test_fastv_equals_a_prompt_at_a_time_through_the_models_own_layers(
     answers = run(session, "fastv", 5, layer=layer)
     for at, row in asked.iterrows():
         image = int(row["image_id"][-1])
-        plain = plain_fastv(llava, session.features[image], row["text"], row["options"], 5, layer)
+        plain = plain_fastv(
+            llava, session.visual.features[image], row["text"], row["options"], 5, layer
+        )
         np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
 
 
@@ -195,7 +209,7 @@ def test_other_spellings_and_letters_are_read_from_the_same_state(llava, feature
     for at, row in asked.iterrows():
         for option, logit in zip(row["options"], answers.spelling_logits[at], strict=True):
             tokens = llava.tokenizer.convert_tokens_to_ids([f"▁{option}", option])
-            image = session.features[int(row["image_id"][-1])]
+            image = session.visual.features[int(row["image_id"][-1])]
             every = plain_logits(llava, image, torch.arange(N), row["text"], None, compact=False)
             np.testing.assert_allclose(logit, np.logaddexp(*every[tokens]), atol=1e-4)
     lettered = asked[asked["subset"] == "lettered"]
@@ -246,13 +260,13 @@ def test_two_passes_compact_positions_equal_the_plain_forward(llava, features, a
     session = Session(llava, asked, features, batch_tokens=512)
     answers = run(session, "fastv-two-pass", 5, positions="compact")
     at, row = 1, asked.iloc[1]
-    embeds, is_image = unpruned_prompt(llava, session.features[0], row["text"])
+    embeds, is_image = unpruned_prompt(llava, session.visual.features[0], row["text"])
     causal = type(
         "Causal", (), {"model": llava.model.model.language_model, "lm_head": llava.model.lm_head}
     )  # noqa: E501
     kept, _ = fastv.fastv_logits(causal, embeds, is_image, 2, 5)
     plain = plain_logits(
-        llava, session.features[0], kept, row["text"], row["options"], compact=True
+        llava, session.visual.features[0], kept, row["text"], row["options"], compact=True
     )
     np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
 
@@ -274,7 +288,7 @@ def test_saliency_is_the_cls_attention_that_eager_attention_gives(llava):
     tower.set_attn_implementation("eager")
     output = tower(llava.pixels(images), output_attentions=True, output_hidden_states=True)
     tower.set_attn_implementation("sdpa")
-    features, saliency = llava.encode(images)
+    features, saliency = encoded(llava, images)
     expected = output.attentions[-2][:, :, 0, 1:].sum(1)
     torch.testing.assert_close(saliency, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(features, output.hidden_states[-2][:, 1:], atol=1e-5, rtol=0)
@@ -314,8 +328,8 @@ def test_too_little_memory_for_one_question_is_said(llava, features, asked, monk
 
 def test_nan_logits_name_the_question(llava, features, asked):
     session = Session(llava, asked, features, batch_tokens=512)
-    session.features = session.features.clone()
-    session.features[1] = torch.nan
+    session.visual.features = list(session.visual.features)
+    session.visual.features[1] = torch.full_like(session.visual.features[1], torch.nan)
     first = asked.loc[asked["image_id"] == "image1", "question_id"].iloc[0]
     order = np.tile(np.arange(5, dtype=np.int16), (3, 1))
     strategy = plugins.load("strategies", "saliency")

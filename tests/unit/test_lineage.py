@@ -49,8 +49,7 @@ def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
     made_from[lineage.CODE] = code or lineage.cell_code("llava", cell)
     ranking = task / cell["strategy"] / "ranking.safetensors"
     if ranking.exists():
-        parts = lineage.ranking(ranking, cell["budget"])
-        made_from[lineage.RANKING] = lineage.ranking_digest(*parts, cell["budget"])
+        made_from[lineage.RANKING] = lineage.ranking(ranking, cell["budget"]).digest
     note = {lineage.MADE_FROM: made_from, lineage.PREDICTIONS: file_digest(predictions)}
     files.write_json(folder / "provenance.json", note)
     return predictions

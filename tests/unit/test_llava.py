@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.tiny_llava import TEXTS, picture, questions, tiny_llava
+from helpers.tiny_llava import TEXTS, encoded, picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.session import Session
@@ -125,7 +125,7 @@ def test_features_and_saliency_are_those_of_the_towers_penultimate_layer(llava, 
     tower.set_attn_implementation("eager")
     output = tower(pixels, output_attentions=True, output_hidden_states=True)
     tower.set_attn_implementation("sdpa")
-    features, saliency = llava.encode(images)
+    features, saliency = encoded(llava, images)
     assert features.shape == (len(images), N, 48)
     assert saliency.dtype == torch.float32
     torch.testing.assert_close(features, output.hidden_states[-2][:, 1:], atol=1e-4, rtol=0)
@@ -137,7 +137,7 @@ def test_features_and_saliency_are_those_of_the_towers_penultimate_layer(llava, 
 def test_projected_features_are_the_models_own_image_features(llava, images):
     output = llava.model.get_image_features(llava.pixels(images))
     expected = torch.stack(tuple(getattr(output, "pooler_output", output)))
-    found = llava.project(llava.encode(images)[0])
+    found = llava.project(encoded(llava, images)[0])
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
@@ -161,7 +161,7 @@ def test_options_with_one_first_token_are_named(llava):
 def session(llava, tmp_path_factory):
     path = tmp_path_factory.mktemp("features") / "features.safetensors"
     with torch.inference_mode():
-        features, saliency = llava.encode([picture(0), picture(1)])
+        features, saliency = encoded(llava, [picture(0), picture(1)])
     arrays = {"features": features.contiguous(), "saliency": saliency}
     files.write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
     return Session(llava, questions(2), path, batch_tokens=2048)
@@ -170,7 +170,7 @@ def session(llava, tmp_path_factory):
 def answer(session, family, budget, **parameters):
     strategy = plugins.load("strategies", family)
     saliency = torch.rand(2, N, generator=torch.Generator().manual_seed(0))
-    order = rank(family, session.features, saliency, budget, **parameters)
+    order = rank(family, torch.stack(list(session.visual.features)), saliency, budget, **parameters)
     params, covered = strategy.Params(**parameters), np.ones(2, np.float32)
     return order, session.run(strategy, params, budget, order.to(torch.int16).numpy(), covered)
 

@@ -5,7 +5,9 @@ row per model, dataset, subset, strategy, budget and metric, with value, ci_low,
 n_images, and how the cell fills the bins of confidence: bins_filled of them hold a question, the
 fullest one largest_bin_share of all. comparisons: the same keys for every pruned cell, with delta,
 ci_low, ci_high, p and p_adjusted against the unpruned model on the same resamples. Both have the
-columns family and one per strategy parameter, null where it does not apply. detectable: the
+columns family and one per strategy parameter, null where it does not apply; where images have
+different numbers of tokens, budget is the mean number that is kept, rounded, and share the mean
+share of an image's tokens. detectable: the
 smallest difference that data of this size can show, and the number of resamples, per model,
 dataset, subset and metric.
 """
@@ -19,6 +21,7 @@ from prunecal.statistics.comparisons import (
     columns,
     comparison_rows,
     detectable_rows,
+    have_shares,
     metric_rows,
     parameter_names,
 )
@@ -38,11 +41,11 @@ def main(arguments: argparse.Namespace) -> None:
             for scores in studied
         ],
     }
-    level = arguments.level
+    level, shares = arguments.level, have_shares(studied)
     metrics = [row for scores in studied for row in metric_rows(scores, level)]
     comparisons = [row for scores in studied for row in comparison_rows(scores, level)]
     for name, rows in (("metrics", metrics), ("comparisons", comparisons)):
-        table = typed_table(rows, columns(name, parameters))
+        table = typed_table(rows, columns(name, parameters, shares=shares))
         path = arguments.folder / f"{name}.parquet"
         files.write_table(path, table, facts, arguments.scores)
         write_table_csv(path.with_suffix(".csv"), table, arguments.scores)

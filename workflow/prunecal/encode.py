@@ -1,6 +1,9 @@
 """Stage `encode`: the vision tower, once per image.
 
-Writes `features` [I, N, D] in the model's dtype and `saliency` float32 [I, N].
+Writes `features` [I, N, D] in the model's dtype and `saliency` float32 [I, N], of a model with
+DeepStack also `deep/0`, ... [I, N, H]. Where images have different numbers of tokens, the first two
+axes are flattened, and `tokens` int32 [I] has each image's number; `layout` int32 [I, ...] says how
+the tokens of a model with varying N lie in the image.
 """
 
 from __future__ import annotations
@@ -17,15 +20,14 @@ from prunecal.engine.arguments import add_model_arguments
 from prunecal.models import load_model
 from prunecal.sources import image_files, weights
 from prunecal.storage import files
+from prunecal.storage.spooled import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    import torch
     from PIL.Image import Image
-    from torch import Tensor
 
-    from prunecal.models import VisionLanguageModel
+    from prunecal.engine.interfaces import Encoded, VisionEncoder
 
 BATCH = 32  # images at a time; a tower's activations are small beside the language model's
 PIXELS = image_files.LONGEST_SIDE**2  # of the squares held at a time; photographs take fewer images
@@ -41,21 +43,28 @@ def main(arguments: argparse.Namespace) -> None:
     source = json.loads(arguments.source)
     with weights.checked(source, described, arguments.weights) as folder:
         model = load_model(settings["family"], folder, settings, where, "vision")
-    ids, features, saliency = [], [], []
+    ids, layouts = [], []
     table = files.read_table(arguments.images, ["image_id", "bytes"])
     rows = cli.progress(table.to_pylist(), total=len(table), what="encode", unit="image")
-    with torch.inference_mode():
+    with torch.inference_mode(), Spool(arguments.out) as spool:
         for batch in _batches(arguments.images, rows):
-            ids += batch
-            tokens, attention = _encode(arguments.images, model, batch)
-            features.append(tokens.cpu())
-            saliency.append(attention.cpu())
-    features, saliency = torch.cat(features), torch.cat(saliency)
-    _refuse_not_finite(ids, features)
-    facts = {"image_id": ids, "model": described["digest"], **settings}
-    arrays = {"features": features, "saliency": saliency}
-    files.write_tensors(arguments.out, arrays, facts, [arguments.images])
-    cli.log.info("encoded %d images into %s", len(ids), list(features.shape))
+            for image_id, image in zip(batch, _encode(arguments.images, model, batch), strict=True):
+                _refuse_not_finite(image_id, image)
+                spool.add("features", image.features)
+                spool.add("saliency", image.saliency)
+                for layer, deep in enumerate(image.deep):
+                    spool.add(f"deep/{layer}", deep)
+                ids.append(image_id)
+                layouts.append(image.layout)
+        facts = {"image_id": ids, "model": described["digest"], **settings}
+        more = {"layout": torch.tensor(layouts, dtype=torch.int32)} if layouts[0] else {}
+        counts = spool.write(facts, [arguments.images], more)
+    cli.log.info("encoded %d images into %s tokens", len(ids), _range(counts))
+
+
+def _range(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _batches(where: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Image]]:
@@ -73,9 +82,7 @@ def _batches(where: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, 
         yield batch
 
 
-def _encode(
-    where: Path, model: VisionLanguageModel, batch: Mapping[str, Image]
-) -> tuple[Tensor, Tensor]:
+def _encode(where: Path, model: VisionEncoder, batch: Mapping[str, Image]) -> list[Encoded]:
     try:
         return model.encode(list(batch.values()))
     except MemoryError as error:
@@ -85,12 +92,10 @@ def _encode(
         ) from error
 
 
-def _refuse_not_finite(ids: list[str], features: torch.Tensor) -> None:
-    finite = features.isfinite().flatten(1).all(dim=1)
-    if not finite.all():
-        first = ids[int(finite.logical_not().nonzero()[0])]
+def _refuse_not_finite(image_id: str, image: Encoded) -> None:
+    if not all(values.isfinite().all() for values in (image.features, *image.deep)):
         raise PrunecalError(
-            f"the vision tower gives NaN or infinity for image {first!r}; check the weights, "
+            f"the vision tower gives NaN or infinity for image {image_id!r}; check the weights, "
             "or use a wider dtype for this model"
         )
 

@@ -26,6 +26,7 @@ from prunecal.models import load_model
 from prunecal.sources import weights
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
+from prunecal.study import budgets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,8 @@ def main(arguments: argparse.Namespace) -> None:
     for cell in cli.progress(cells, total=len(cells), what="infer", unit="cell"):
         name = f"{cell['strategy']}/{cell['budget']}"
         try:
-            _one_cell(job, cell, arguments.folder / cell["strategy"] / str(cell["budget"]))
+            place = arguments.folder / cell["strategy"] / budgets.folder(cell["budget"])
+            _one_cell(job, cell, place)
         except disk_errors.CannotWriteError:
             raise  # the other cells could not be kept either
         except Exception as error:  # reported below, with the traceback in the log
@@ -143,9 +145,9 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
     }
     if strategy.PRUNES == "before_llm":
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
-        orders, prefixes = lineage.ranking(ranking, budget)
-        made_from[lineage.RANKING] = lineage.ranking_digest(orders, prefixes, budget)
-        order, coverage = orders[:, :budget], prefixes[:, budget - 1]
+        kept = lineage.ranking(ranking, budget)
+        made_from[lineage.RANKING] = kept.digest
+        order, coverage = kept
     # sums of several threads are rounded otherwise than those of one
     key = cell_key({"facts": facts, "threads": arguments.threads, **made_from})
     cells = CellStore(arguments.store)

@@ -11,6 +11,8 @@ from prunecal.caching.fingerprint import is_outdated, source_digest
 from prunecal.core import plugins, versions
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
+from prunecal.storage.per_image import PerImage
+from prunecal.study.budgets import Budget, kept_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -53,26 +55,40 @@ def strategy_module(family: str) -> str:
     return plugins.module_name("strategies", "full" if before else family)
 
 
-def ranking(path: Path, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a ranking: orders int16 [I, N], and the coverage float32 [I, N] of their prefixes.
+class Ranking(NamedTuple):
+    """The part of a ranking that a budget uses: of each image int16 [K], and float32 [I]."""
+
+    order: list[np.ndarray]
+    coverage: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint it."""
+        kept = b"".join(order.tobytes() for order in self.order)
+        return hashlib.sha256(kept + self.coverage.tobytes()).hexdigest()
+
+
+def ranking(path: Path, budget: Budget) -> Ranking:
+    """Return the tokens that a budget keeps, in order of selection, and their coverage.
 
     Raises:
         PrunecalError: the file is missing or damaged, or ranks fewer tokens than the budget.
     """
+    import numpy as np
+
     file = files.open_arrays(path)
-    order, coverage = file.get_tensor("order"), file.get_tensor("coverage")
-    if order.shape[1] < budget:
+    file.get_tensor("order")  # checks that no token is missing
+    orders, prefixes = PerImage(file, "order"), PerImage(file, "coverage")
+    counts = orders.counts
+    if isinstance(budget, int) and "layout" not in file.keys() and counts[0] < budget:  # noqa: SIM118
         raise PrunecalError(
-            f"{path} ranks {order.shape[1]} tokens, fewer than the budget {budget}; "
+            f"{path} ranks {counts[0]} tokens, fewer than the budget {budget}; "
             f"delete {path} and run snakemake again"
         )
-    return order, coverage
-
-
-def ranking_digest(order: np.ndarray, coverage: np.ndarray, budget: int) -> str:
-    """Fingerprint the part of a ranking that a budget uses."""
-    kept, covered = order[:, :budget], coverage[:, budget - 1]
-    return hashlib.sha256(kept.tobytes() + covered.tobytes()).hexdigest()
+    kept = [kept_tokens(budget, count) for count in counts]
+    covered = [prefix[number - 1] for prefix, number in zip(prefixes, kept, strict=True)]
+    order = [order[:number] for order, number in zip(orders, kept, strict=True)]
+    return Ranking(order, np.array(covered, np.float32))
 
 
 def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
@@ -192,10 +208,9 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     for name, file in zip(SHARED, (questions, features), strict=True):
         if file.is_file() and made_from.get(name) != files.recorded(file):
             yield f"from another {name}"
-    if RANKING in made_from and ranked.is_file():
-        digest = ranking_digest(*ranking(ranked, cell["budget"]), cell["budget"])
-        if made_from[RANKING] != digest:
-            yield "from another ranking.safetensors"
+    known = RANKING in made_from and ranked.is_file()
+    if known and made_from[RANKING] != ranking(ranked, cell["budget"]).digest:
+        yield "from another ranking.safetensors"
 
 
 def _weights(results: Path, model: str, damaged: Collection[Path]) -> str | None:

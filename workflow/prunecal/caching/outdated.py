@@ -11,6 +11,7 @@ from prunecal.core.parameters import portable
 from prunecal.core.redaction import hidden
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
+from prunecal.study import budgets
 from prunecal.study.cells import cells
 from prunecal.study.settings import plugin_settings
 
@@ -128,7 +129,10 @@ def _of_model(results: Path, study: Study, model: Model) -> Iterator[tuple[Path,
                 "batch_tokens": study.inference.batch_tokens,
                 **run,
             }
-            yield folder / cell.strategy / str(cell.budget) / "predictions.parquet", facts
+            yield (
+                folder / cell.strategy / budgets.folder(cell.budget) / "predictions.parquet",
+                facts,
+            )
         scored = {
             "model": model.name,
             "dataset": dataset.name,

@@ -112,7 +112,7 @@ def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
     place = ", ".join(map(_words, blocks))
     start = f"{place}: " if place else ""
     if fault["type"] == "extra_forbidden":
-        known = _known_keys(kind, blocks)
+        known = fault.get("ctx", {}).get("known") or _known_keys(kind, blocks)
         return (
             f"{start}{brief(key)} is unknown{nearest(str(key), known)}; "
             f"known are {', '.join(known) or 'none'}"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from prunecal.engine.decoder import Rows
 from prunecal.engine.device import send
+from prunecal.engine.images import padded
+from prunecal.engine.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunecal.engine.decoder import Decoder, Past
+    from prunecal.engine.images import Part
+    from prunecal.engine.interfaces import VisionLanguageModel
     from prunecal.engine.planner import Row
 
 
@@ -25,12 +28,13 @@ class Batch:
     """A micro-batch ready to run.
 
     Attributes:
-        rows: packed rows; columns 0 to V - 1 are the visual tokens, then the text.
-        visual: V, visual tokens per row.
+        rows: packed rows; the visual tokens of each come first, then its glue and text.
+        visual: V, visual tokens per row: columns 0 to V - 1 of each; the largest number, where the
+            rows have different ones.
         question_row: int64 [Q], the row of each question, row by row.
         question_answer: int64 [Q], each question's index among the answers of its row.
-        longest: tokens of the longest question's text; an int, so that reading it never waits for
-            the device.
+        longest: tokens of the longest question's text and glue; an int, so that reading it never
+            waits for the device.
     """
 
     rows: Rows
@@ -63,44 +67,74 @@ class Batch:
 
 
 def assemble(
-    planned: Sequence[Row], visual: Tensor, positions: Tensor, text_start: int, decoder: Decoder
-) -> Batch:
-    """Assemble a planned micro-batch on the device.
+    planned: Sequence[Row], parts: Sequence[Part], model: VisionLanguageModel, system: int
+) -> tuple[Batch, Tensor]:
+    """Assemble a planned micro-batch on the model's device.
 
     Args:
         planned: the rows of one batch of the plan.
-        visual: [B, V, H], projected visual tokens of each row, in raster order.
-        positions: int64 [B, V], their position ids.
-        text_start: position id of the first text token after the image.
-        decoder: embeds the text.
+        parts: the image of each row.
+        model: projects visual tokens and embeds the others.
+        system: tokens before the image.
+
+    Returns:
+        The batch, and its rows' features [B, V, D], zero behind those of an image.
     """
-    device = visual.device
+    device = model.device
+    features = send(padded([part.features for part in parts]), device)
+    visual = model.project(features)
+    width = visual.shape[1]
+    axes = len(parts[0].visual_positions)
+    embed = getattr(model, "embed_glue", model.decoder.embed)
+    tokens, positions, places, blocks, answers = [], [], [], [], []
+    for row, part in zip(planned, parts, strict=True):
+        offsets, glue, spare = torch.tensor(row.offsets), len(part.glue), width - part.kept
+        text = (offsets + part.end).expand(axes, -1)
+        behind = torch.zeros(axes, spare, dtype=torch.int64)  # its visual tokens, in a wider batch
+        tokens.append(torch.tensor([*part.glue, *row.tokens]))
+        parts_of_row = (part.visual_positions, behind, part.glue_positions, text)
+        positions.append(torch.cat(parts_of_row, dim=1).T)
+        parts_of_row = (part.visual_places, behind[0], part.glue_places, offsets + part.kept + glue)
+        places.append(torch.cat(parts_of_row))
+        blocks.append(torch.tensor([0] * part.kept + [-1] * spare + [0] * glue + [*row.blocks]))
+        answers.append(torch.tensor(row.answers) + width + glue)
 
-    def padded(values: list[tuple[int, ...]], fill: int) -> Tensor:
-        tensors = [torch.tensor(value) for value in values]
-        return send(pad_sequence(tensors, batch_first=True, padding_value=fill), device)
+    def sent(values: list[Tensor], fill: int = 0) -> Tensor:
+        return send(pad_sequence(values, batch_first=True, padding_value=fill), device)
 
-    tokens = padded([row.tokens for row in planned], 0)
-    offsets = padded([row.offsets for row in planned], 0)
-    blocks = padded([row.blocks for row in planned], -1)
-    answers = padded([row.answers for row in planned], 0)
-    count, width = visual.shape[:2]
+    on_axes = (sent(positions) + system).permute(2, 0, 1)
     rows = Rows(
-        states=torch.cat((visual, decoder.embed(tokens)), dim=1),
-        positions=torch.cat((positions, offsets + text_start), dim=1),
-        blocks=torch.cat((blocks.new_zeros(count, width), blocks), dim=1),
-        answers=answers + width,
+        states=torch.cat((visual, embed(sent(tokens))), dim=1),
+        positions=on_axes if axes > 1 else on_axes[0],
+        blocks=sent(blocks, -1),
+        answers=sent(answers),
+        places=sent(places) + system,
+        ordered=all(part.ordered for part in parts),
     )
+    rows.deep = tuple(
+        _beside(rows.states, send(padded([part.deep[layer] for part in parts]), device))
+        for layer in range(len(parts[0].deep))
+    )
+    if getattr(model, "both_ways", False):
+        rows.groups = torch.full_like(rows.blocks, -1)
+        rows.groups[:, :width] = rows.blocks[:, :width]  # 0 for visual tokens, -1 for padding
     pairs = [(at, nth) for at, row in enumerate(planned) for nth in range(len(row.questions))]
     question_row, question_answer = send(torch.tensor(pairs), device).T
     longest = max(
-        row.shared + row.blocks.count(nth + 1)
-        for row in planned
+        len(part.glue) + row.shared + row.blocks.count(nth + 1)
+        for row, part in zip(planned, parts, strict=True)
         for nth in range(len(row.questions))
     )
-    return Batch(rows, width, question_row, question_answer, longest)
+    return Batch(rows, width, question_row, question_answer, longest), features
 
 
 def answer_states(decoder: Decoder, batch: Batch, past: Past) -> Tensor:
     """Return the final state [Q, H] from which each question's answer is read."""
     return batch.per_question(decoder.run(batch.rows, past))
+
+
+def _beside(states: Tensor, visual: Tensor) -> Tensor:
+    """Return [B, T, H] with `visual` [B, V, H] in the first columns, zero elsewhere."""
+    values = torch.zeros_like(states)
+    values[:, : visual.shape[1]] = visual
+    return values

@@ -9,7 +9,6 @@ changes between layers.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from prunecal.engine import stacks
 from prunecal.engine.masks import additive_mask
+from prunecal.engine.rows import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,34 +24,6 @@ if TYPE_CHECKING:
 Past = list[tuple["Tensor", "Tensor"]]
 STRETCH = 256  # queries whose attention is computed at a time
 WORDS = 4096  # of the vocabulary, whose logits are computed at a time
-
-
-@dataclass
-class Rows:
-    """A batch of packed rows.
-
-    Attributes:
-        states: [B, T, H], embeddings or hidden states.
-        positions: int64 [B, T], position ids, or [3, B, T] (time, row, column) for a decoder with
-            multimodal rotary positions, which takes the former as equal on all axes.
-        blocks: int64 [B, T]; all later tokens of the row attend to block 0, only tokens of block b
-            attend to block b > 0, and -1 is padding.
-        answers: int64 [B, A], columns whose final states are returned; rows with fewer repeat one.
-        places: int64 [B, T], each token's place in its own prompt, by which sliding windows count;
-            None if no layer has a window.
-        groups: int64 [B, T], tokens of one group >= 0 attend to each other both ways (the image
-            tokens of Gemma 3); None if all attention is causal.
-        deep: [B, T, H] for each of the first layers, added to the states after it (DeepStack,
-            arXiv 2406.04334); zero but at visual tokens.
-    """
-
-    states: Tensor
-    positions: Tensor
-    blocks: Tensor
-    answers: Tensor
-    places: Tensor | None = None
-    groups: Tensor | None = None
-    deep: tuple[Tensor, ...] = ()
 
 
 class Decoder:
@@ -148,7 +120,8 @@ class Decoder:
                 states, normed = (_pick(part, rows.answers) for part in (states, normed))
                 seen, q_cos, q_sin = (_pick_heads(part, rows.answers) for part in (mask, cos, sin))
             queries = _rotate(_heads(attention.q_proj(normed), attention, q_norm), q_cos, q_sin)
-            in_order = seen is mask and rows.groups is None  # no query sees a later key
+            # no query sees the key of a later column
+            in_order = seen is mask and rows.groups is None and rows.ordered
             stretch = STRETCH if in_order else len(seen[0, 0])
             mixed = _attend(queries, keys, values, seen, attention.scaling, stretch)
             mixed = attention.o_proj(mixed.transpose(1, 2).flatten(2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -24,6 +24,45 @@ Signal = Literal["cls", "keys", "attention", "early_attention", "last_keys", "la
 Part = Literal["whole", "vision", "language"]  # what is loaded of a model
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What a vision tower makes of one image.
+
+    Attributes:
+        features: [N, D], its visual tokens, in the model's dtype.
+        saliency: float32 [N].
+        layout: how the tokens lie in the image, as the model family counts it (rows and columns of
+            the grid; tiles); the same number of values for all images, none if all are alike.
+        deep: [N, H] for each decoder layer that has more visual input added to it (DeepStack).
+    """
+
+    features: Tensor
+    saliency: Tensor
+    layout: tuple[int, ...] = ()
+    deep: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageBlock:
+    """The tokens of an image in the unpruned prompt: visual ones and glue between them.
+
+    Glue are tokens that are not visual, such as the end of each row of patches. It stays when
+    visual tokens are dropped and counts in no budget.
+
+    Attributes:
+        glue: per token of the block None if it is visual, else the id to embed.
+        positions: int64 [L] or [3, L], position ids relative to the block's first token.
+        end: how far the text after the image has moved on from the block's first token.
+        spans: the glue, by its place in the block, that stays only while a visual token of this
+            half-open range of them is kept; the unpruned model has all of it.
+    """
+
+    glue: Sequence[int | None]
+    positions: Tensor
+    end: int
+    spans: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+
 class VisionEncoder(Protocol):
     """The part "vision" of a loaded model."""
 
@@ -35,12 +74,18 @@ class VisionEncoder(Protocol):
     def device(self) -> torch.device:
         """Where it runs."""
 
-    def encode(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
-        """Return visual tokens [B, N, D] in the model's dtype and their saliency float32 [B, N]."""
+    def encode(self, images: Sequence[Image]) -> list[Encoded]:
+        """Return the visual tokens of each image."""
 
 
 class VisionLanguageModel(VisionEncoder, Protocol):
-    """A loaded model; of the part "language", `encode` need not work."""
+    """A loaded model; of the part "language", `encode` need not work.
+
+    It may also have `block(layout, tokens)`, the `ImageBlock` of an image with that layout and
+    number of visual tokens, which is else a run of visual tokens alone; `embed_glue(tokens)`, the
+    embeddings [..., H] of glue and text, else the decoder's; and `both_ways`, true if the visual
+    tokens of an image attend to each other both ways.
+    """
 
     @property
     def decoder(self) -> Decoder:

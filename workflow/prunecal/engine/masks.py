@@ -10,7 +10,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prunecal.engine.decoder import Rows
+    from prunecal.engine.rows import Rows
 
 
 def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | None) -> Tensor:
@@ -24,7 +24,10 @@ def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | Non
     """
     blocks = rows.blocks
     length = blocks.shape[1]
-    seen = torch.ones(length, length, dtype=torch.bool, device=blocks.device).tril()
+    if rows.ordered:
+        seen = torch.ones(length, length, dtype=torch.bool, device=blocks.device).tril()
+    else:
+        seen = _places(rows)[:, :, None] >= _places(rows)[:, None, :]
     before, after = blocks[:, None, :], blocks[:, :, None]
     if rows.groups is not None:
         group = rows.groups[:, :, None]
@@ -32,11 +35,9 @@ def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | Non
     seen = seen & ((before == 0) | (before == after))
     if window is None:
         past_seen = None
-    elif rows.places is None:
-        raise ValueError("a sliding window counts places; give Rows.places")
     else:
-        place, past_place = rows.places[:, :, None], torch.arange(system, device=blocks.device)
-        seen = seen & (place - rows.places[:, None, :] < window)
+        place, past_place = _places(rows)[:, :, None], torch.arange(system, device=blocks.device)
+        seen = seen & (place - _places(rows)[:, None, :] < window)
         past_seen = place - past_place < window
     mask = torch.zeros(seen.shape, dtype=dtype, device=blocks.device)
     mask = mask.masked_fill_(~seen, -torch.inf)
@@ -45,3 +46,9 @@ def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | Non
     past_mask = torch.zeros(past_seen.shape, dtype=dtype, device=blocks.device)
     past_mask = past_mask.masked_fill_(~past_seen, -torch.inf)
     return torch.cat((past_mask, mask), dim=2)[:, None]
+
+
+def _places(rows: Rows) -> Tensor:
+    if rows.places is None:
+        raise ValueError("sliding windows and unordered columns count places; give Rows.places")
+    return rows.places

@@ -7,7 +7,7 @@ key or value is copied per question.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 PADDING = 0.1  # largest share of padding tokens in a micro-batch
@@ -55,16 +55,21 @@ def make_row(image: int, questions: Sequence[int], texts: Sequence[Sequence[int]
 
 
 def plan(
-    images: Sequence[int], texts: Sequence[Sequence[int]], visual: int, batch_tokens: int
+    images: Sequence[int],
+    texts: Sequence[Sequence[int]],
+    visual: int | Sequence[int],
+    batch_tokens: int,
+    apart: Sequence[int] | None = None,
 ) -> list[list[Row]]:
     """Divide a cell's questions into micro-batches.
 
     Args:
         images: per question, the index of its image.
         texts: per question, its token ids after the image; none may be empty.
-        visual: visual tokens per row.
+        visual: tokens of each image, or of every image.
         batch_tokens: largest number of tokens in a micro-batch, padding included; a row that alone
             exceeds it is split, down to single questions.
+        apart: a number per image; images of different numbers never share a micro-batch.
 
     Returns:
         Micro-batches of rows of similar length, which together hold every question once. The plan
@@ -73,13 +78,16 @@ def plan(
     by_image = defaultdict(list)
     for question, image in enumerate(images):
         by_image[image].append(question)
-    rows = [
-        row
-        for image, questions in by_image.items()
-        for row in _rows_of_image(image, questions, texts, batch_tokens - visual)
-    ]
-    rows.sort(key=lambda row: (len(row.tokens), row.image, row.questions))
-    return list(_batches(rows, visual, batch_tokens))
+    sizes = visual if not isinstance(visual, int) else dict.fromkeys(images, visual)
+    groups: defaultdict[int, list[Row]] = defaultdict(list)
+    for image, questions in by_image.items():
+        rows = _rows_of_image(image, questions, texts, batch_tokens - sizes[image])
+        groups[0 if apart is None else apart[image]] += rows
+    batches: list[list[Row]] = []
+    for _, group in sorted(groups.items()):
+        group.sort(key=lambda row: (sizes[row.image], len(row.tokens), row.image, row.questions))
+        batches += _batches(group, sizes, batch_tokens)
+    return batches
 
 
 def halves(batch: Sequence[Row], texts: Sequence[Sequence[int]]) -> list[list[Row]]:
@@ -107,18 +115,24 @@ def _rows_of_image(
     yield from _rows_of_image(image, questions[middle:], texts, room)
 
 
-def _batches(rows: list[Row], visual: int, batch_tokens: int) -> Iterator[list[Row]]:
-    """Group rows, shortest first, within the limits on tokens and padding."""
+def _batches(
+    rows: list[Row], visual: Sequence[int] | Mapping[int, int], batch_tokens: int
+) -> Iterator[list[Row]]:
+    """Group rows, shortest first, within the limits on tokens and padding.
+
+    The text of a row follows its visual tokens at the same column in all rows.
+    """
     batch: list[Row] = []
-    filled = 0
+    filled = longest = 0
     for row in rows:
-        length = visual + len(row.tokens)
-        padded = (len(batch) + 1) * length
-        if batch and (padded > batch_tokens or padded - filled - length > PADDING * padded):
+        image, text = visual[row.image], len(row.tokens)
+        padded = (len(batch) + 1) * (image + max(longest, text))
+        if batch and (padded > batch_tokens or padded - filled - image - text > PADDING * padded):
             yield batch
-            batch, filled = [], 0
+            batch, filled, longest = [], 0, 0
         batch.append(row)
-        filled += length
+        filled += image + text
+        longest = max(longest, text)
     if batch:
         yield batch
 

@@ -13,12 +13,14 @@ from prunecal.core.cli import log
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import batch as batches
 from prunecal.engine import stages
-from prunecal.engine.device import send
+from prunecal.engine.images import Images
 from prunecal.engine.options import Columns, OptionTokens, summed
 from prunecal.engine.planner import halves, plan
 from prunecal.storage import files
+from prunecal.study.budgets import Budget, kept_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -80,13 +82,12 @@ class Session:
     ) -> None:
         self.model, self.device, self.batch_tokens = model, model.device, batch_tokens
         file = files.open_arrays(features, framework="pt")
-        self.features = file.get_tensor("features")
+        self.visual = Images(model, file)
         try:
             with torch.inference_mode():
-                model.project(self.features[:1, :1].to(model.device))
+                model.project(self.visual.features[0][:1].to(model.device))
         except RuntimeError as error:  # another width or type
             raise PrunecalError(f"{features} does not fit the model ({error}); {RERUN}") from error
-        self.visual_tokens = self.features.shape[1]
         image_index = {image: at for at, image in enumerate(file.facts["image_id"])}
         missing = questions.loc[~questions["image_id"].isin(image_index.keys()), "image_id"]
         if len(missing):
@@ -114,8 +115,8 @@ class Session:
         self,
         strategy: ModuleType,
         params: Any,
-        budget: int,
-        order: np.ndarray | None,
+        budget: Budget,
+        order: Sequence[np.ndarray] | None,
         coverage: np.ndarray | None,
     ) -> Answers:
         """Run one cell.
@@ -123,8 +124,8 @@ class Session:
         Args:
             strategy: the strategy's module.
             params: its settings.
-            budget: visual tokens to keep, K.
-            order: int16 [I, K], the ranking: tokens to keep per image in order of selection; None
+            budget: visual tokens to keep of each image, K.
+            order: of each image int16 [K], the ranking: tokens to keep in order of selection; None
                 for a strategy that prunes inside the decoder.
             coverage: float32 [I], evidence coverage of those tokens; None in the same case.
 
@@ -132,19 +133,23 @@ class Session:
             PrunecalError: a ranking of other images or tokens, NaN or infinite logits (names the
                 question), or not enough memory for a single question.
         """
-        images, tokens = self.features.shape[:2]
-        if order is not None and (len(order) != images or order.max() >= tokens):
-            raise PrunecalError(
-                "the ranking is of other images or tokens than the features; delete the strategy's "
-                "ranking.safetensors and run snakemake again"
-            )
+        counts = self.visual.counts
+        kept_counts = np.array([kept_tokens(budget, count) for count in counts])
         if order is None or coverage is None:
             run_batch = partial(self._decoder_batch, strategy, params, budget)
+            sizes, apart = counts, counts  # FastV's arrays hold equally many tokens of each image
         else:
-            kept = torch.from_numpy(order).long().sort(dim=1).values
-            run_batch = partial(self._vision_batch, params, budget, kept, coverage)
-        visual = self.visual_tokens if order is None else budget
-        pending = plan(self.images.tolist(), self.texts, visual, self.batch_tokens)[::-1]
+            self.visual.refuse_other_ranking(order, kept_counts.tolist())
+            run_batch = partial(self._vision_batch, params, order, coverage)
+            sizes, apart = kept_counts.tolist(), [0] * len(counts)
+        glue = self.visual.glue_counts
+        pending = plan(
+            self.images.tolist(),
+            self.texts,
+            [size + more for size, more in zip(sizes, glue, strict=True)],
+            self.batch_tokens,
+            apart,
+        )[::-1]
         indices: list[int] = []
         # one tensor per batch
         logits, spelled, normalisers, tops, covered = [], [], [], [], []
@@ -194,44 +199,44 @@ class Session:
             top_token=top_token[repeat].astype(np.int32),
             spelling_logits=[mine_spelled[at] for at in repeat] if spellings else None,
             letter_logits=table[:, self.columns.of(letters)][repeat] if letters else None,
-            n_visual=np.full(len(repeat), budget, np.int32),
+            n_visual=kept_counts[self.images][repeat].astype(np.int32),
             coverage=coverages[repeat].astype(np.float32),
-            tokens_per_layer=self._tokens_per_layer(strategy, params, budget),
+            tokens_per_layer=self._tokens_per_layer(strategy, params, kept_counts),
             distinct=len(mine),
         )
 
     def _vision_batch(
-        self, params: Any, budget: int, kept: Tensor, coverage: np.ndarray, rows: list[Row]
+        self, params: Any, order: Sequence[np.ndarray], coverage: np.ndarray, rows: list[Row]
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens were dropped before the decoder."""
         images = [row.image for row in rows]
-        tokens = kept[images]
-        features = self.features[torch.tensor(images)[:, None], tokens]
+        kept = [torch.from_numpy(order[image]).long().sort().values for image in images]
         compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
-        places = torch.arange(budget).expand_as(tokens) if compact else tokens
-        prompt = self._assemble(rows, features, places, budget if compact else self.visual_tokens)
+        prompt, _ = self._assemble(rows, kept, compact=compact)
         states = batches.answer_states(self.model.decoder, prompt, self.past)
         questions = [len(row.questions) for row in rows]
         return states, torch.from_numpy(np.repeat(coverage[images], questions))
 
     def _decoder_batch(
-        self, strategy: ModuleType, params: Any, budget: int, rows: list[Row]
+        self, strategy: ModuleType, params: Any, budget: Budget, rows: list[Row]
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens the strategy drops inside the decoder."""
-        features = self.features[[row.image for row in rows]]
-        places = torch.arange(self.visual_tokens).expand(len(rows), -1)
-        prompt = self._assemble(rows, features, places, self.visual_tokens)
-        listed = strategy.stages(self.visual_tokens, budget, len(self.model.decoder.layers), params)
-        pruned = stages.run(self.model.decoder, prompt, self.past, listed, strategy, params)
-        return pruned.states, pruned.held.coverage(send(features, self.device), prompt.question_row)
+        prompt, features = self._assemble(rows, [None] * len(rows), compact=False)
+        decoder, visual = self.model.decoder, prompt.visual  # all rows have equally many
+        keep = kept_tokens(budget, visual)
+        listed = strategy.stages(visual, keep, len(decoder.layers), params)
+        pruned = stages.run(decoder, prompt, self.past, listed, strategy, params)
+        return pruned.states, pruned.held.coverage(features, prompt.question_row)
 
     def _assemble(
-        self, rows: list[Row], features: Tensor, places: Tensor, text_after: int
-    ) -> batches.Batch:
-        system = len(self.system)
-        visual = self.model.project(send(features, self.device))
-        positions = send(places, self.device) + system
-        return batches.assemble(rows, visual, positions, system + text_after, self.model.decoder)
+        self, rows: list[Row], kept: Sequence[Tensor | None], *, compact: bool
+    ) -> tuple[batches.Batch, Tensor]:
+        """Return a micro-batch, and its rows' features [B, V, D]."""
+        parts = [
+            self.visual.part(row.image, tokens, compact=compact)
+            for row, tokens in zip(rows, kept, strict=True)
+        ]
+        return batches.assemble(rows, parts, self.model, len(self.system))
 
     def _smaller(self, rows: list[Row], error: RuntimeError) -> list[list[Row]]:
         """Return the halves of a batch that did not fit into memory; reraise other errors."""
@@ -255,24 +260,36 @@ class Session:
 
     def _refuse_long_prompts(self) -> None:
         most = self.model.decoder.most_positions
-        lengths = len(self.system) + self.visual_tokens + np.array([len(ids) for ids in self.texts])
+        blocks = np.array(self.visual.counts) + np.array(self.visual.glue_counts)
+        visual = blocks[self.images]
+        lengths = len(self.system) + visual + np.array([len(ids) for ids in self.texts])
         rows = np.flatnonzero(lengths[self.row_to_distinct] > (most or np.inf))
         if len(rows):
-            length = lengths[self.row_to_distinct[rows[0]]]
-            text = length - len(self.system) - self.visual_tokens
+            at = self.row_to_distinct[rows[0]]
+            text = len(self.texts[at])
             raise PrunecalError(
-                f"question {self.question_ids[rows[0]]!r} makes a prompt of {length} tokens "
-                f"({len(self.system)} of the system text, {self.visual_tokens} visual, {text} of "
+                f"question {self.question_ids[rows[0]]!r} makes a prompt of {lengths[at]} tokens "
+                f"({len(self.system)} of the system text, {visual[at]} visual, {text} of "
                 f"the question) but the model has {most} positions, and {len(rows) - 1} more of "
                 f"{len(self.question_ids)} questions are too long; shorten them or leave them out"
             )
 
-    def _tokens_per_layer(self, strategy: ModuleType, params: Any, budget: int) -> float:
-        if strategy.PRUNES == "before_llm":
-            return float(budget)
+    def _tokens_per_layer(self, strategy: ModuleType, params: Any, kept: np.ndarray) -> float:
+        """Return the mean over questions of the visual tokens that a decoder layer computes on."""
+        asked = self.images[self.row_to_distinct]
         depth = len(self.model.decoder.layers)
-        listed = strategy.stages(self.visual_tokens, budget, depth, params)
-        return stages.tokens_per_layer(listed, self.visual_tokens, depth)
+        pairs = [(self.visual.counts[image], int(kept[image])) for image in asked.tolist()]
+        means = {
+            (tokens, number): stages.tokens_per_layer(
+                strategy.stages(tokens, number, depth, params), tokens, depth
+            )
+            if strategy.PRUNES == "inside_llm"
+            else number
+            for tokens, number in set(pairs)
+        }
+        return float(
+            np.mean([means[pair] for pair in pairs]) if len(means) > 1 else means[pairs[0]]
+        )
 
     def _refuse_not_finite(self, logits: np.ndarray) -> None:
         wrong = ~np.isfinite(logits).all(axis=1)

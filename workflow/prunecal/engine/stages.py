@@ -261,7 +261,7 @@ def _reduced(batch: Batch, reduction: Reduction, system: int, *, compact: bool) 
         sums = weights.flatten(1, 2) @ rows.states[:, : batch.visual]
         parts.append(batch.per_question(sums.unflatten(1, weights.shape[1:3])))
         merged = parts[1].shape[1]
-    if merged and (not compact or rows.deep):
+    if merged and (not compact or rows.deep or not rows.ordered):
         raise PrunecalError(
             "a merged token has no position of its own, and no input of deeper layers; set "
             "`positions: compact`, or use a strategy that merges nothing"
@@ -278,15 +278,19 @@ def _reduced(batch: Batch, reduction: Reduction, system: int, *, compact: bool) 
     if compact:
         dropped = batch.visual - visual
         positions = torch.where(length < visual, length + system, positions - dropped)
-    zeros = columns.new_zeros(len(kept), visual)
+    places, zeros = length + system, columns.new_zeros(len(kept), visual)
+    if not rows.ordered:  # text of the image lies between visual tokens
+        places = rows.packed_places(row, columns, torch.cat((zeros == 0, real), dim=1))
+        positions = places if compact else positions
     pruned = Rows(
         states=torch.cat((*parts, rows.states[row, text]), dim=1),
         positions=positions,
         blocks=torch.cat((zeros, -(~real).long()), dim=1),
         answers=real.sum(dim=1, keepdim=True) - 1 + visual,
-        places=length + system,
+        places=places,
         groups=None if rows.groups is None else rows.groups[row, columns],
         deep=tuple(added[row, columns] for added in rows.deep),
+        ordered=rows.ordered,
     )
     count = torch.arange(len(kept), device=kept.device)
     return Batch(pruned, visual, count, torch.zeros_like(count), batch.longest)

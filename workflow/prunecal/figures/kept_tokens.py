@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,20 @@ import numpy as np
 
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
-from prunecal.figures import naming, pooling, style
+from prunecal.figures import naming, style
 from prunecal.models.llava import pad_to_square
 from prunecal.sources.image_files import decoded
 from prunecal.storage import files
+from prunecal.storage.per_image import PerImage
+from prunecal.study.budgets import Budget, fewest_first, kept_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from prunecal.storage.schemas import Arrays
 
 IMAGES = 4  # pictures per figure
 PIXELS = 168  # side of a picture in the figure
@@ -36,15 +41,30 @@ def main(arguments: argparse.Namespace) -> None:
         file = files.open_arrays(path)
         facts = file.facts
         rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
-        orders.append(dict(zip(facts["image_id"], file.get_tensor("order"), strict=True)))
+        of_image = zip(facts["image_id"], PerImage(file, "order"), strict=True)
+        orders.append(dict(itertools.islice(of_image, IMAGES)))
+        grids = {
+            image: grid_of(file, number, len(order))
+            for number, (image, order) in enumerate(orders[-1].items())
+        }
     table = pd.DataFrame(rows)
     mean = files.read_object(arguments.manifest)["image_mean"]
     pictures = first_pictures(arguments.images, arguments.image_mode, mean)
-    budget = (pooling.smallest_and_middle(sorted(arguments.budgets)) or [0])[-1]
+    given = [int(budget) if budget.isdigit() else budget for budget in arguments.budgets]
+    budget = middle(given)
     title = f"{arguments.dataset}, {arguments.model}"
-    figure = draw(columns(table), orders, pictures, budget, title)
+    if None in grids.values():
+        figure = style.nothing("The tokens of this model are of several tiles, not of one grid.")
+    else:
+        figure = draw(columns(table), orders, pictures, budget, title, grids)
     name = f"kept_tokens_{arguments.model}_{arguments.dataset}"
     style.save(figure, arguments.folder, name)
+
+
+def middle(budgets: list[Budget]) -> Budget:
+    """Return the budget that is drawn: the middle one."""
+    ordered = sorted(budgets, key=fewest_first)
+    return ordered[len(ordered) // 2] if ordered else 0
 
 
 def columns(strategies: pd.DataFrame) -> list[tuple[int, str]]:
@@ -68,7 +88,7 @@ def first_pictures(
 
     Args:
         path: images.parquet.
-        mode: "pad" to the square, or "crop" its centre.
+        mode: "pad" to the square, "crop" its centre, or "stretch" it to a square.
         mean: the colour of the padding, the `image_mean` of the model's manifest.
         count: how many.
     """
@@ -90,7 +110,23 @@ def square(image: Image, mode: str, mean: list[float]) -> NDArray:
     image = image.convert("RGB")
     if mode == "pad":
         image = pad_to_square(image, tuple(int(channel * 255) for channel in mean))
+    if mode == "stretch":
+        return np.asarray(image.resize((PIXELS, PIXELS), Resampling.BICUBIC))
     return np.asarray(ImageOps.fit(image, (PIXELS, PIXELS), Resampling.BICUBIC))
+
+
+def grid_of(file: Arrays, image: int, tokens: int) -> tuple[int, int] | None:
+    """Return the rows and columns of an image's patches; None if they are of several tiles.
+
+    Args:
+        file: a ranking.
+        image: number of the image in it.
+        tokens: of the image.
+    """
+    if "layout" not in file.keys():  # noqa: SIM118  not a mapping
+        return grid_side(tokens), grid_side(tokens)
+    layout = tuple(map(int, file.get_slice("layout")[image]))
+    return (layout[0], layout[1]) if len(layout) == 2 else None
 
 
 def grid_side(tokens: int) -> int:
@@ -107,22 +143,26 @@ def grid_side(tokens: int) -> int:
     return side
 
 
-def fade(picture: NDArray, kept: NDArray, tokens: int) -> NDArray:
+def fade(
+    picture: NDArray, kept: NDArray, tokens: int, grid: tuple[int, int] | None = None
+) -> NDArray:
     """Fade the patches that were dropped.
 
     Args:
         picture: uint8 [P, P, 3].
         kept: int [K], raster indices of the kept patches.
-        tokens: patches of the image, a square number.
+        tokens: patches of the image.
+        grid: their rows and columns, a square if not given.
 
     Returns:
         uint8 [P, P, 3].
     """
-    grid = grid_side(tokens)
+    rows, columns = grid or (grid_side(tokens), grid_side(tokens))
     mask = np.zeros(tokens, dtype=bool)
     mask[kept] = True
-    place = np.arange(len(picture)) * grid // len(picture)
-    bright = mask.reshape(grid, grid)[place][:, place, None]
+    place = np.arange(len(picture))
+    bright = mask.reshape(rows, columns)[place * rows // len(picture)]
+    bright = bright[:, place * columns // len(picture), None]
     faded = picture + (255 - picture.astype(float)) * FADED
     return np.where(bright, picture, faded).round().astype(np.uint8)
 
@@ -131,8 +171,9 @@ def draw(
     strategies: list[tuple[int, str]],
     orders: list[dict[str, NDArray]],
     pictures: dict[str, NDArray],
-    budget: int,
+    budget: Budget,
     title: str,
+    grids: dict[str, tuple[int, int] | None] | None = None,
 ) -> Figure:
     """Draw a row per strategy and a column per image, the whole images on top.
 
@@ -140,8 +181,9 @@ def draw(
         strategies: from `columns`.
         orders: by ranking, each image's order int16 [N].
         pictures: from `first_pictures`.
-        budget: tokens kept.
+        budget: tokens kept, or the share of them.
         title: what the figure shows.
+        grids: rows and columns of each image's patches, squares if not given.
     """
     from matplotlib import pyplot as plt
 
@@ -164,15 +206,19 @@ def draw(
         start = block * (len(pictures) + 1)
         for axes, (image_id, picture) in zip(grid[row][start:], pictures.items(), strict=False):
             whole = order is None
-            kept = [] if whole else order[image_id][:budget]
-            shown = picture if whole else fade(picture, kept, len(order[image_id]))
+            shown = picture
+            if not whole:
+                tokens = len(order[image_id])
+                kept = order[image_id][: kept_tokens(budget, tokens)]
+                shown = fade(picture, kept, tokens, (grids or {}).get(image_id))
             axes.imshow(shown, interpolation="nearest", aspect="equal")
         grid[row][start].text(
             -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
             va="center", transform=grid[row][start].transAxes, fontsize=9,
         )  # fmt: skip
     figure.suptitle(
-        f"Which {budget} patches each strategy keeps (faded: dropped): {style.plain(title)}"
+        f"Which {budget}{' of the' if isinstance(budget, str) else ''} patches each strategy keeps "
+        f"(faded: dropped): {style.plain(title)}"
     )
     return figure
 
@@ -180,9 +226,9 @@ def draw(
 if __name__ == "__main__":
     parser = cli.parser(__doc__, "--folder")
     parser.add_argument("--rankings", type=Path, nargs="+", required=True, help="of all strategies")
-    parser.add_argument("--budgets", type=int, nargs="*", required=True, help="the study's budgets")
+    parser.add_argument("--budgets", nargs="*", required=True, help="the study's budgets")
     parser.add_argument("--images", type=Path, required=True, help="images.parquet")
-    parser.add_argument("--image-mode", choices=["pad", "crop"], required=True, help="as encoded")
+    parser.add_argument("--image-mode", choices=["pad", "crop", "stretch"], required=True)
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model")
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--dataset", required=True, help="the data set's name")

@@ -1,6 +1,8 @@
 """Model families: how models are run, one file each (see prunecal.core.plugins).
 
-A family is a module that follows `ModelFamily`.
+A family is a module that follows `ModelFamily`. It may also have `Params`, its own settings;
+`POSITIONS`, those of kept tokens that it knows ("compact", "original"), the default one first; and
+`most_tokens(params)`, the most visual tokens that an image can have, None if all have equally many.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class ModelFamily(Protocol):
 
         Args:
             folder: weights, configuration, tokenizer and image processor in the Hub's layout.
-            settings: `visual_tokens`, `template`, `image` and `dtype` of the model's settings.
+            settings: `visual_tokens`, `template`, `dtype` and the family's own settings.
             device: where to run.
             part: what is asked of the model: `encode` ("vision"), all but that ("language"), or
                 all ("whole"). A family may load more.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.parameters import Parameters
+from prunecal.engine.interfaces import Encoded
 from prunecal.models._checkpoint import load_weights, readable
 from prunecal.models._llama_ids import refuse_other_ids
-from prunecal.study.prompts import IMAGE, conversation
+from prunecal.models._prompting import Prompting
+from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +35,20 @@ LEFT_OUT: dict[Part, tuple[str, ...]] = {  # modules, by the part that is loaded
 }
 
 
-class Llava:
+class Params(Parameters):
+    """Settings of models like LLaVA-1.5."""
+
+    image: Literal["pad", "crop"] = Field(
+        "pad", description="pad images to a square with the mean colour, or crop their centre"
+    )
+
+
+def most_tokens(params: Params) -> None:
+    """Return None: all images have the same number of visual tokens."""
+    del params
+
+
+class Llava(Prompting):
     """A loaded model, in the three parts that the stages need.
 
     Args:
@@ -77,23 +95,18 @@ class Llava:
         mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
         return pad_to_square(image, mean)
 
-    def encode(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
-        """Return visual tokens and their saliency.
+    def encode(self, images: Sequence[Image]) -> list[Encoded]:
+        """Return the visual tokens of images of any size and their saliency.
 
         Features are the tower's hidden states at the model's feature layer (the penultimate one in
         LLaVA-1.5), CLS left out, before the projector; saliency is the attention from CLS to each
         patch in that same layer, after softmax, summed over heads (as SCOPE's official encoder).
-
-        Args:
-            images: B images of any size.
-
-        Returns:
-            Features [B, N, D] in the model's dtype and saliency float32 [B, N].
         """
-        return self.encode_pixels(self.pixels(images))
+        features, saliency = self.encode_pixels(self.pixels(images))
+        return [Encoded(*image) for image in zip(features, saliency, strict=True)]
 
     def encode_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `encode` returns, from pixel values [B, 3, side, side]."""
+        """Return features [B, N, D] and saliency float32 [B, N] from pixels [B, 3, side, side]."""
         tower = self.model.model.vision_tower
         tower = getattr(tower, "vision_model", tower)  # transformers before 5.20 nests it
         layers = tower.encoder.layers
@@ -108,80 +121,6 @@ class Llava:
     def project(self, features: Tensor) -> Tensor:
         """Return visual tokens [..., H] in the language model's space from features [..., D]."""
         return self.model.model.multi_modal_projector(features)
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-        """Return the token ids before the image, and each user text's ids after it.
-
-        The whole prompt is tokenized and then split at its image token, so that both parts have the
-        ids that they have in the whole prompt.
-
-        Raises:
-            PrunecalError: a text itself holds the image placeholder.
-        """
-        image = self.model.config.image_token_id
-        before, after = None, []
-        for text in texts:
-            ids = self._ids(text)
-            if ids.count(image) != 1:
-                raise PrunecalError(
-                    f"the question {text!r} holds the image placeholder {IMAGE}; reword it"
-                )
-            at = ids.index(image)
-            before = ids[:at]
-            after.append(ids[at + 1 :])
-        return before or [], after
-
-    def option_tokens(self, text: str, options: Sequence[str]) -> list[int]:
-        """Return the first token of each answer option, as it would follow the prompt.
-
-        Raises:
-            PrunecalError: two options begin with the same token, so that their logits are one.
-        """
-        prompt = self._ids(text)
-        first = []
-        for option in options:
-            ids = self._ids(text, answer=option)
-            if ids[: len(prompt)] != prompt or len(ids) == len(prompt):
-                raise PrunecalError(
-                    f"the option {option!r} does not begin with its own token after the "
-                    f"prompt of {text!r}; use other options"
-                )
-            first.append(ids[len(prompt)])
-        for at, token in enumerate(first):
-            if token in first[:at]:
-                other = options[first.index(token)]
-                raise PrunecalError(
-                    f"the options {other!r} and {options[at]!r} begin with the same token "
-                    f"{self.tokenizer.convert_ids_to_tokens(token)!r}, so the model's first "
-                    "answer token cannot tell them apart; use letters as options"
-                )
-        return first
-
-    def option_spellings(self, text: str, options: Sequence[str]) -> list[list[int]]:
-        """Return the tokens that stand for each option in another case or without the space.
-
-        Only tokens that are a whole spelling count. A letter's case is left as it is: "a" begins
-        other answers than "A".
-        """
-        prompt = conversation(self.settings["template"], text)
-        before = self._ids(text)
-        spellings = []
-        for option in options:
-            cases = {option}
-            if len(option) > 1:
-                cases |= {option.lower(), option.upper(), option.capitalize()}
-            rest = [
-                self.tokenizer(f"{prompt}{space}{case}")["input_ids"]
-                for case in sorted(cases)
-                for space in (" ", "")
-            ]
-            whole = {ids[-1] for ids in rest if ids[:-1] == before}
-            spellings.append(sorted(whole - {self.tokenizer.unk_token_id}))
-        return spellings
-
-    def _ids(self, text: str, answer: str | None = None) -> list[int]:
-        prompt = conversation(self.settings["template"], text)
-        return self.tokenizer(prompt if answer is None else f"{prompt} {answer}")["input_ids"]
 
 
 load = Llava

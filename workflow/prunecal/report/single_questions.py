@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import cell_selection, naming, style
-from prunecal.figures.kept_tokens import grid_side, square
+from prunecal.figures.kept_tokens import grid_of, grid_side, square
 from prunecal.report import html
 from prunecal.sources.image_files import decoded
 from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
+from prunecal.storage.per_image import PerImage
+from prunecal.study.budgets import kept_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,13 +74,16 @@ def largest_changes(
     return [Change(int(first[i]), int(cell[i]), float(size[i])) for i in order]
 
 
-def dropped_path(kept: NDArray, tokens: int) -> str:
-    """Return an SVG path along the dropped patches of a square grid, side 1 each."""
-    grid = grid_side(tokens)
+def dropped_path(kept: NDArray, tokens: int, grid: tuple[int, int] | None = None) -> str:
+    """Return an SVG path along the dropped patches, side 1 each, of a grid: rows and columns.
+
+    The grid is a square if none is given.
+    """
+    grid = grid or (grid_side(tokens), grid_side(tokens))
     dropped = np.ones(tokens, dtype=np.int8)
     dropped[kept] = 0
     parts = []
-    for y, line in enumerate(dropped.reshape(grid, grid)):
+    for y, line in enumerate(dropped.reshape(grid)):
         edges = np.flatnonzero(np.diff(line, prepend=0, append=0))
         parts += [f"M{a} {y}h{b - a}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return "".join(parts)
@@ -167,15 +172,19 @@ class Task:
                 )
         return rows
 
-    def _dropped(self, cell: Mapping[str, Any], image: str) -> tuple[int, str] | None:
-        """Return the grid's side and the path of the dropped patches."""
+    def _dropped(self, cell: Mapping[str, Any], image: str) -> tuple[int, int, str] | None:
+        """Return the grid's rows and columns and the path of the dropped patches."""
         path = self.rankings.get(cell["strategy"])
         if path is None or cell["family"] == style.REFERENCE:
             return None
         file = files.open_arrays(path)
         index = file.facts["image_id"].index(image)
-        order = file.get_slice("order")[index]
-        return round(len(order) ** 0.5), dropped_path(order[: cell["budget"]], len(order))
+        order = PerImage(file, "order")[index]
+        grid = grid_of(file, index, len(order))
+        if grid is None:
+            return None
+        kept = kept_tokens(files.read_facts(cell["path"])["cell"]["budget"], len(order))
+        return *grid, dropped_path(order[:kept], len(order), grid)
 
 
 def read_tasks(arguments: argparse.Namespace) -> list[Task]:
@@ -228,6 +237,7 @@ def main(arguments: argparse.Namespace) -> None:
                 content = table.column("bytes")[row[image_id]].as_py()
                 image = decoded(path, image_id, content)
                 mode = "crop" if model in arguments.crop else "pad"
+                mode = "stretch" if model in arguments.stretch else mode
                 card["picture"] = picture_uri(image, mode, means[model])
     html.write(
         arguments.output, "single_questions", title="The largest changes of confidence", cards=cards
@@ -240,6 +250,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="of all data sets")
     parser.add_argument("--crop", nargs="*", default=[], help="models that crop their images")
+    parser.add_argument("--stretch", nargs="*", default=[], help="models whose grid is no square")
     parser.add_argument("--count", type=int, default=COUNT, help="questions on the page")
     parser.add_argument("--output", type=Path, required=True, help="HTML to write")
     return parser.parse_args(command)

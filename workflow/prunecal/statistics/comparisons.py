@@ -26,12 +26,24 @@ NUMBERS = {  # of the tables
     "metrics": ("value", "ci_low", "ci_high", *COUNTS, *BIN_USE),
     "comparisons": ("delta", "ci_low", "ci_high", "p", "p_adjusted", *COUNTS),
 }
-RESERVED = {*KEYS, "budget", "metric", *NUMBERS["metrics"], *NUMBERS["comparisons"]}
+RESERVED = {*KEYS, "budget", "share", "metric", *NUMBERS["metrics"], *NUMBERS["comparisons"]}
 
 
-def columns(table: str, parameters: list[str]) -> list[str]:
-    """List the columns of metrics or comparisons, given the names of strategies' parameters."""
-    return [*KEYS, *parameters, "budget", "metric", *NUMBERS[table]]
+def columns(table: str, parameters: list[str], *, shares: bool = False) -> list[str]:
+    """List the columns of metrics or comparisons.
+
+    Args:
+        table: "metrics" or "comparisons".
+        parameters: names of strategies' parameters.
+        shares: whether images of some model have different numbers of tokens.
+    """
+    share = ["share"] if shares else []
+    return [*KEYS, *parameters, "budget", *share, "metric", *NUMBERS[table]]
+
+
+def have_shares(studied: list[Scores]) -> bool:
+    """Tell whether the images of some model have different numbers of tokens."""
+    return any("share" in cell for scores in studied for cell in scores.cells)
 
 
 def metric_rows(scores: Scores, level: float) -> Rows:
@@ -200,8 +212,16 @@ def _keys(
         "family": cell["family"],
         **cell["parameters"],
         "budget": cell["budget"],
+        "share": _share(cell),
         "metric": metric,
     }
+
+
+def _share(cell: dict[str, Any]) -> float | None:
+    """Return the share of visual tokens that a cell keeps, a mean over images where they differ."""
+    if "share" in cell or not cell.get("visual_tokens"):
+        return cell.get("share")
+    return cell["budget"] / cell["visual_tokens"]
 
 
 def _counts(subset: dict[str, Any]) -> dict[str, int]:

@@ -27,6 +27,8 @@ from prunecal.statistics.selectors import Measured
 from prunecal.statistics.significance import step_down, unadjusted_p
 from prunecal.statistics.tables import Rows
 from prunecal.storage import files
+from prunecal.study.budgets import ALL
+from prunecal.study.budgets import share as share_of
 
 PRUNING = "pruning"  # the effect of a strategy at a budget
 METRICS = ("accuracy", "ece_debiased", "brier", "aurc")
@@ -36,6 +38,14 @@ COLUMNS = [
 ]  # fmt: skip
 Key = tuple[str, float]  # strategy, share of the visual tokens
 Name = Callable[[str, Mapping[str, Any]], str]
+
+
+def _nominal_share(cell: Mapping[str, Any], whole: int) -> float:
+    """Return the share of visual tokens that a cell keeps: where images differ, the study's."""
+    setting = cell.get("setting", cell["budget"])
+    if setting == ALL:
+        return 1.0
+    return share_of(setting) if isinstance(setting, str) else cell["budget"] / whole
 
 
 class Side(NamedTuple):
@@ -60,7 +70,7 @@ class Side(NamedTuple):
         """Return the index of each cell by strategy and share of visual tokens kept."""
         whole = self.scores.cells[self.scores.reference]["budget"]
         return {
-            (cell["strategy"], round(cell["budget"] / whole, 6)): index
+            (cell["strategy"], round(_nominal_share(cell, whole), 6)): index
             for index, cell in enumerate(self.scores.cells)
         }
 

@@ -17,6 +17,8 @@ from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
 from prunecal.statistics.tables import Rows
 from prunecal.storage import files
+from prunecal.storage.per_image import PerImage
+from prunecal.study.budgets import Budget, kept_tokens
 
 TARGETS = ("accuracy", "ece")
 SALIENCY = ("saliency_share", "mean_saliency")
@@ -33,6 +35,7 @@ PAIRS = (
 )
 STRATEGY_RESAMPLES = 1000
 STRATEGY_ENDS = ("strategies_low", "strategies_high")
+PerImageArray = NDArray | list[NDArray]
 CENTRED, POOLED_BUDGETS = "within budgets", "pooled"
 COLUMNS = {  # of the stage's tables
     "mechanisms": ["model", "dataset", "strategy", "family", "budget"],
@@ -48,7 +51,10 @@ COLUMNS = {  # of the stage's tables
 
 
 def saliency_tables(
-    orders: list[NDArray | None], budgets: list[int], saliency: NDArray, weights: NDArray
+    orders: list[PerImageArray | None],
+    budgets: list[Budget],
+    saliency: PerImageArray,
+    weights: NDArray,
 ) -> dict[str, NDArray]:
     """Return how salient the kept tokens are, float64 [cells, 1 + R] per metric.
 
@@ -57,21 +63,35 @@ def saliency_tables(
     whose strategy chooses per question inside the decoder.
 
     Args:
-        orders: per cell int [images, N] in order of selection, or None.
-        budgets: per cell, tokens kept.
-        saliency: float [images, N].
+        orders: per cell int [images, N] in order of selection, or None; a list of arrays [N] where
+            images have different numbers of tokens.
+        budgets: per cell, tokens kept of each image.
+        saliency: float [images, N], or such a list.
         weights: float64 [images, 1 + R], the number of questions that each image adds.
     """
     rows = weights.sum(axis=0)
     found = {name: np.full((len(orders), len(rows)), np.nan) for name in SALIENCY}
-    total = saliency.sum(axis=1, dtype=np.float64)
+    total = _sums(saliency)
     for index, (order, budget) in enumerate(zip(orders, budgets, strict=True)):
         if order is not None:
-            kept = np.take_along_axis(saliency, order[:, :budget].astype(np.intp), axis=1)
-            held = kept.sum(axis=1, dtype=np.float64)
+            if isinstance(order, list) or isinstance(budget, str):
+                numbers = np.array([kept_tokens(budget, len(tokens)) for tokens in saliency])
+                pairs = zip(saliency, order, numbers.tolist(), strict=True)
+                held = _sums([values[tokens[:number]] for values, tokens, number in pairs])
+            else:
+                numbers = np.array(budget)
+                kept = np.take_along_axis(saliency, order[:, :budget].astype(np.intp), axis=1)
+                held = _sums(kept)
             found["saliency_share"][index] = (held / total) @ weights / rows
-            found["mean_saliency"][index] = (held / budget) @ weights / rows
+            found["mean_saliency"][index] = (held / numbers) @ weights / rows
     return found
+
+
+def _sums(values: PerImageArray) -> NDArray:
+    """Return the sum over each image's tokens, float64 [images]."""
+    if isinstance(values, list):
+        return np.array([image.sum(dtype=np.float64) for image in values])
+    return values.sum(axis=1, dtype=np.float64)
 
 
 def mechanism_rows(scores: Scores, tables: Tables, level: float) -> Rows:
@@ -210,19 +230,32 @@ class Sources:
             )
         return self._unpruned[task]
 
-    def saliency(self, task: tuple[str, str], images: list[str]) -> NDArray:
-        """Return the images' saliency, float32 [images, N]."""
-        file = files.open_arrays(self._features[task])
-        rows = _places(file, images, self._features[task])
-        return file.get_tensor("saliency")[rows]  # the features beside it may be bfloat16
+    def saliency(self, task: tuple[str, str], images: list[str]) -> PerImageArray:
+        """Return the images' saliency, float32 [images, N], or a list where they differ in N."""
+        return _read(self._features[task], "saliency", images)
 
-    def order(self, task: tuple[str, str], strategy: str, images: list[str]) -> NDArray | None:
-        """Return the images' tokens in order of selection, int16 [images, N], if it is ranked."""
+    def order(
+        self, task: tuple[str, str], strategy: str, images: list[str]
+    ) -> PerImageArray | None:
+        """Return the images' tokens in order of selection, int16 [images, N], if they are ranked.
+
+        A list of arrays where the images differ in N.
+        """
         path = self._rankings.get((*task, strategy))
         if path is None:
             return None
-        file = files.open_arrays(path)
-        return file.get_tensor("order")[_places(file, images, path)]
+        return _read(path, "order", images)
+
+
+def _read(path: Path, name: str, images: list[str]) -> PerImageArray:
+    """Read an array's part of some images, and nothing else: features may be bfloat16."""
+    file = files.open_arrays(path)
+    rows = _places(file, images, path)
+    values = file.get_tensor(name)
+    if values.ndim > 1:
+        return values[rows]
+    parts = PerImage(file, name)
+    return [parts[row] for row in rows]
 
 
 def _places(file: Any, images: list[str], path: Path) -> list[int]:
@@ -245,7 +278,7 @@ def measure(scores: Scores, sources: Sources) -> tuple[dict[str, NDArray], BinSu
     tables = {name: measured.table(name) for name in sorted(wanted & set(scores.facts["metrics"]))}
     ids = images.tolist()
     orders = [sources.order(task, found["strategy"], ids) for found in scores.cells]
-    budgets = [found["budget"] for found in scores.cells]
+    budgets = [found["setting"] for found in scores.cells]
     asked = weights * np.bincount(image)[:, None]
     tables |= saliency_tables(orders, budgets, sources.saliency(task, ids), asked)
     rows = cell.confidence, cell.correct, image

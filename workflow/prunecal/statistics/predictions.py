@@ -14,6 +14,7 @@ from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics import readouts
 from prunecal.statistics.readouts import OPTIONAL, Recorded, lengths, padded, recorded_in
 from prunecal.storage import files
+from prunecal.study.budgets import ALL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -196,11 +197,48 @@ def read_cells(paths: list[Path]) -> list[Cell]:
                     f"{path} and {paths[0]} differ in their {name} column; delete both and run "
                     "snakemake again"
                 )
-    cells.sort(key=lambda pair: (pair[0].facts["strategy"], pair[0].facts["budget"]))
+    _add_shares([cell for cell, _ in cells])
+    cells.sort(key=lambda pair: (pair[0].facts["strategy"], tokens_kept(pair[0].facts)))
     for (cell, path), (before, before_path) in pairwise(cells):
-        if all(cell.facts[key] == before.facts[key] for key in ("strategy", "budget")):
-            raise PrunecalError(f"{before_path} and {path} hold the same cell; remove one of them")
+        if cell.facts["strategy"] == before.facts["strategy"] and tokens_kept(
+            cell.facts
+        ) == tokens_kept(before.facts):
+            same = cell.facts["budget"] == before.facts["budget"]
+            fault = "hold the same cell" if same else "keep the same mean number of tokens"
+            raise PrunecalError(f"{before_path} and {path} {fault}; remove one of them")
     return [cell for cell, _ in cells]
+
+
+def tokens_kept(cell: dict[str, Any]) -> int:
+    """Return a cell's budget in visual tokens: of images that differ, the rounded mean."""
+    return cell.get("tokens", cell["budget"])
+
+
+def mean_kept(n_visual: NDArray, image_ids: list[str]) -> int:
+    """Return the mean number of kept tokens over images, rounded, given those of each row."""
+    return round(float(n_visual[_first_rows(image_ids)].mean()))
+
+
+def _first_rows(image_ids: list[str]) -> list[int]:
+    """Return a row of each image."""
+    return list({image: row for row, image in reversed(list(enumerate(image_ids)))}.values())
+
+
+def _add_shares(cells: list[Cell]) -> None:
+    """Add to the facts of cells whose images have different numbers of tokens what these come to.
+
+    `tokens`, the mean kept over the data set's images, rounded, and `share`, the mean share of an
+    image's tokens; the latter only if there is an unpruned cell.
+    """
+    if all(isinstance(cell.facts["budget"], int) for cell in cells):
+        return
+    whole = next((cell for cell in cells if cell.facts["budget"] == ALL), None)
+    rows = _first_rows(cells[0].rows["image_id"])
+    for cell in cells:
+        kept = cell.n_visual[rows]
+        cell.facts["tokens"] = round(float(kept.mean()))
+        if whole is not None:
+            cell.facts["share"] = float((kept / whole.n_visual[rows]).mean())
 
 
 def subsets(rows: dict[str, list[Any]], questions: Path | None) -> dict[str, NDArray]:

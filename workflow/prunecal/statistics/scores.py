@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecal.core.errors import RERUN, PrunecalError
-from prunecal.statistics.predictions import POOLED
+from prunecal.statistics.predictions import POOLED, tokens_kept
 from prunecal.storage import files
 
 REFERENCE = "full"
@@ -20,7 +20,8 @@ class Scores:
 
     Attributes:
         facts: model, dataset, cells, subsets, metrics, resamples, bins, seed.
-        cells: strategy, family, parameters, budget, visual_tokens, tokens_per_layer per cell.
+        cells: strategy, family, parameters, budget, visual_tokens, tokens_per_layer per cell; the
+            budget in tokens, `setting` as the study gives it, and `share` where images differ.
         subsets: name, n, n_images per subset.
     """
 
@@ -30,7 +31,10 @@ class Scores:
         self.facts: dict[str, Any] = self._file.facts
         if not {"model", "dataset", "cells", "subsets", "metrics"} <= set(self.facts):
             raise PrunecalError(f"{path} is not a score file; {RERUN}")
-        self.cells: list[dict[str, Any]] = self.facts["cells"]
+        self.cells: list[dict[str, Any]] = [
+            cell | {"budget": tokens_kept(cell), "setting": cell["budget"]}
+            for cell in self.facts["cells"]
+        ]
         self.subsets: list[dict[str, Any]] = self.facts["subsets"]
         drawn = {name: self._drawn(name) for name in self.facts["metrics"]}
         if self.subset(POOLED) is None or drawn != self.facts.get("resamples", drawn):

@@ -72,7 +72,7 @@ class _Cell(_Known):
     strategy: str
     family: str
     parameters: dict[str, Setting]
-    budget: Tokens
+    budget: Tokens | Annotated[str, Field(pattern=r"^(all|\d{1,9}(\.\d{1,99})?%)$")]
 
 
 class _PlacedCell(_Cell):
@@ -271,10 +271,17 @@ class Arrays:
         texts: dict[str, str] = file.metadata() or {}
         self.facts = Facts(path, {name: read_json(path, text) for name, text in texts.items()})
         self._names = set(file.keys())
+        self._counts = None  # tokens of each image, if they differ
+        if "tokens" in self._names:
+            self._check("tokens")
+            self._counts = self.get_tensor("tokens").tolist()
+            if min(self._counts) < 1:
+                raise PrunecalError(f"{path} has an image without tokens; {RERUN}")
         for name in self._names:
             self._check(name)
-        tokens = {self._shape(name)[1] for name in PER_IMAGE & self._names}
-        if len(tokens) > 1:
+        axis = 1 if self._counts is None else 0
+        tokens = {self._shape(name)[axis] for name in self._names if _stem(name) in PER_IMAGE}
+        if len(tokens) > 1 or not tokens <= {sum(self._counts or tokens)}:
             raise PrunecalError(f"{path} has arrays with different numbers of tokens; {RERUN}")
 
     def keys(self) -> list[str]:
@@ -289,7 +296,7 @@ class Arrays:
         """
         values = self._of("get_tensor", name)
         if name == "order":
-            _check_orders(self.path, values)
+            _check_orders(self.path, values, self._counts)
         return values
 
     def get_slice(self, name: str) -> Any:
@@ -309,13 +316,15 @@ class Arrays:
         return tuple(self._file.get_slice(name).get_shape())
 
     def _check(self, name: str) -> None:
-        dimensions, kinds = ARRAYS.get(name.partition("/")[0], (None, ()))
+        dimensions, kinds = ARRAYS.get(_stem(name), (None, ()))
         if dimensions is None:
             return
         shape, kind = self._shape(name), self._file.get_slice(name).get_dtype()
         facts, rows = self.facts, shape[:1]
         if name.startswith(("value/", "draws/", "bins_filled", "largest_bin_share")):
             rows = (len(facts["cells"]), len(facts["subsets"]))
+        elif self._counts is not None and _stem(name) in PER_IMAGE:
+            dimensions, rows = dimensions - 1, (sum(self._counts),)
         elif "image_id" in facts:
             rows = (len(facts["image_id"]),)
         if len(shape) != dimensions or shape[: len(rows)] != rows or 0 in shape:
@@ -329,10 +338,19 @@ class Arrays:
         )
 
 
-def _check_orders(path: Path | str, values: Any) -> None:
-    """Refuse orders of tokens in which a token is missing, int [I, N]."""
+def _stem(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _check_orders(path: Path | str, values: Any, counts: list[int] | None) -> None:
+    """Refuse orders of tokens in which a token is missing, int [I, N] or [T] with `counts`."""
     import numpy as np
 
     orders = np.asarray(values)
-    if (np.sort(orders, axis=1) != np.arange(orders.shape[1])).any():
+    if counts is None:
+        whole = (np.sort(orders, axis=1) == np.arange(orders.shape[1])).all()
+    else:
+        images = np.split(orders, np.cumsum(counts)[:-1])
+        whole = all((np.sort(order) == np.arange(len(order))).all() for order in images)
+    if not whole:
         raise PrunecalError(f"{path} has a ranking that lacks a token of its image; {RERUN}")

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters, sentence
+from prunecal.storage.schemas import MOST_TOKENS
+from prunecal.study.budgets import ALL, Budget, share, share_text
 from prunecal.study.settings import Model, Study, plugin_settings, refuse_repeats
 
 MOST_VALUES = 200_000  # of the settings; more than any study that a person can read the results of
@@ -30,7 +32,7 @@ class Cell:
     strategy: str
     family: str
     parameters: tuple[tuple[str, Any], ...]
-    budget: int
+    budget: Budget
 
     def settings(self) -> dict[str, Any]:
         """Return the cell as the metadata of its predictions hold it."""
@@ -73,7 +75,9 @@ def cells(study: Study, model: Model) -> list[Cell]:
     Raises:
         PrunecalError: an unknown strategy or parameter, a budget out of range, or two equal cells.
     """
-    strategies = [strategy for entry in study.strategies for strategy in _strategy(entry)]
+    strategies = [
+        strategy for entry in study.strategies for strategy in _strategy(entry, model.family)
+    ]
     _refuse_repeats("strategies", [label for label, _, _ in strategies])
     if not any(family == "full" for _, family, _ in strategies):
         raise PrunecalError(
@@ -84,7 +88,7 @@ def cells(study: Study, model: Model) -> list[Cell]:
     listed = [
         Cell(strategy, family, tuple(sorted(parameters.items())), budget)
         for strategy, family, parameters in strategies
-        for budget in ([model.visual_tokens] if family == "full" else budgets)
+        for budget in ([model.visual_tokens or ALL] if family == "full" else budgets)
     ]
     return sorted(listed, key=lambda cell: cell.family != "full")
 
@@ -106,8 +110,10 @@ def _refuse_bombs(settings: Mapping[str, Any]) -> None:
             )
 
 
-def _strategy(entry: str | dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Expand one entry of `strategies` into (label, family, parameters)."""
+def _strategy(
+    entry: str | dict[str, Any], model_family: str
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Expand one entry of `strategies` into (label, family, parameters) for a model family."""
     settings = {"strategy": entry} if isinstance(entry, str) else dict(entry)
     family = settings.pop("strategy", None)
     if not isinstance(family, str):
@@ -131,8 +137,28 @@ def _strategy(entry: str | dict[str, Any]) -> list[tuple[str, str, dict[str, Any
             )
         except ValueError as error:
             raise PrunecalError(f"config: strategies: {error}") from error
-        strategies.append((_label(family, params), family, params.model_dump(mode="json")))
+        label = _label(family, params)
+        fitted = _fit_positions(family, params, model_family)
+        strategies.append((label, family, fitted.model_dump(mode="json")))
     return strategies
+
+
+def _fit_positions(family: str, params: Parameters, model_family: str) -> Parameters:
+    """Give kept tokens the positions that a model family knows, unless the study sets them.
+
+    Raises:
+        PrunecalError: the study sets others.
+    """
+    known = getattr(plugins.load("models", model_family), "POSITIONS", ("compact", "original"))
+    positions = getattr(params, "positions", None)
+    if positions is None or positions in known:
+        return params
+    if "positions" in params.model_fields_set:
+        raise PrunecalError(
+            f"config: strategies: {family}: positions: {positions} is not known for models of the "
+            f"family {model_family}; give {' or '.join(known)}, or leave it out"
+        )
+    return params.model_copy(update={"positions": known[0]})
 
 
 def _label(family: str, params: Parameters) -> str:
@@ -154,18 +180,26 @@ def _label(family: str, params: Parameters) -> str:
     return label
 
 
-def _budget(setting: int | str, model: Model) -> int:
-    """Return a budget as a number of tokens of this model."""
+def _budget(setting: Budget, model: Model) -> Budget:
+    """Return a budget as a number of tokens of this model, or as it is where images differ."""
     total = model.visual_tokens
     if isinstance(setting, str):
-        budget = round(float(setting.removesuffix("%")) / 100 * total)
+        if total is None:
+            if not 0 < share(setting) <= 1:
+                raise PrunecalError(
+                    f"config: budgets: {setting} is not a share of an image's tokens; give more "
+                    "than 0% and at most 100%"
+                )
+            return share_text(setting)
+        budget = round(share(setting) * total)
         text = f"{setting} of the tokens, {budget},"
     else:
         budget = setting
         text = f"{budget} visual tokens"
-    if not 1 <= budget <= total:
+    most = total or MOST_TOKENS
+    if not 1 <= budget <= most:
         raise PrunecalError(
-            f"config: budgets: {text} are not between 1 and the {total} that model "
+            f"config: budgets: {text} are not between 1 and the {most} that model "
             f"{model.name!r} has; give a number in that range"
         )
     return budget

@@ -1,9 +1,11 @@
 """What a study consists of: its cells, the pairs of model and data set, and how they make jobs."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 from prunecal.core import plugins
+from prunecal.study.budgets import Budget, fewest_first, kept_tokens
 from prunecal.study.cells import Cell, cells
 from prunecal.study.settings import Dataset, Model, Study
 
@@ -44,14 +46,21 @@ class Design:
             name for name in self.plugins if plugins.load("strategies", name).PRUNES == "before_llm"
         }
 
-    def budgets(self, model: str) -> list[int]:
+    def budgets(self, model: str) -> list[Budget]:
         """List the budgets of a model's pruned cells, in ascending order."""
-        return sorted({cell.budget for cell in self.cells[model] if cell.family != "full"})
+        budgets = {cell.budget for cell in self.cells[model] if cell.family != "full"}
+        return sorted(budgets, key=fewest_first)
+
+    def most_kept(self, model: str, cells: list[Cell]) -> list[int]:
+        """Return the most visual tokens of an image that each cell of a model keeps."""
+        most = self.models[model].most_tokens()
+        return [kept_tokens(cell.budget, most) for cell in cells]
 
     def rank_jobs(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return the strategies that each rank job covers: parameters by label, by plugin.
 
-        The strategies of one plugin share a job, so that a sweep shares its similarities.
+        The strategies of one plugin share a job, so that a sweep shares its similarities. Positions
+        are those of some model of the study (see `parameters`).
         """
         return {
             name: {
@@ -62,6 +71,11 @@ class Design:
             for name in self.plugins
             if name in self.before_llm
         }
+
+    def parameters(self, model: str, labels: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the parameters that strategies have for a model."""
+        by_label = {cell.strategy: dict(cell.parameters) for cell in self.cells[model]}
+        return [by_label[label] for label in labels]
 
     def infer_jobs(self, model: str) -> list[list[Cell]]:
         """Cut a model's cells into jobs of whole strategies, about `cells_per_job` cells each.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from prunecal.study import budgets
 from prunecal.study.cells import Cell
 from prunecal.study.design import Design
 
@@ -148,7 +149,7 @@ class Paths:
     ) -> list[str]:
         listed = self.design.cells[model] if cells is None else cells
         folder = f"{RESULTS}/{model}/{dataset}"
-        return [f"{folder}/{cell.strategy}/{cell.budget}/{file}" for cell in listed]
+        return [f"{folder}/{cell.strategy}/{budgets.folder(cell.budget)}/{file}" for cell in listed]
 
 
 def study_folder(name: str) -> str:

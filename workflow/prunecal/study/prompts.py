@@ -1,4 +1,4 @@
-"""LLaVA-1.5's own evaluation prompts, as plain text.
+"""Evaluation prompts as plain text: conversation templates, and the texts of questions.
 
 Sources: the conversation template `vicuna_v1` and the evaluation scripts `model_vqa_loader` (POPE),
 `model_vqa_science --single-pred-prompt` (ScienceQA) and `model_vqa_mmbench --single-pred-prompt`
@@ -21,6 +21,15 @@ TEMPLATES = {
         f"USER: {IMAGE}\n{{text}} ASSISTANT:"
     ),
 }
+
+
+def answer_joint(template: str) -> str:
+    """Return what stands between a prompt and its answer: a space after a word and a colon.
+
+    After a line break or a special token the answer follows at once: with a space its first token
+    would be another one ("Yes" and " Yes" are two tokens of most tokenizers).
+    """
+    return " " if TEMPLATES[template].endswith(":") else ""
 
 
 def pope_text(question: str) -> str:

@@ -5,12 +5,13 @@ python -m prunecal.study.schema rewrites it after a change of the settings.
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from prunecal.core import cli, plugins
 from prunecal.study.prompts import TEMPLATES
-from prunecal.study.settings import Dataset, Study
+from prunecal.study.settings import Dataset, Model, Study, params_of
 
 FILE = Path(__file__).with_name("config.schema.json")
 
@@ -34,20 +35,32 @@ def json_schema() -> dict[str, Any]:
     budget = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$"}
     schema["properties"]["budgets"]["items"]["anyOf"] = [{"type": "integer", "minimum": 1}, budget]
     model = blocks["Model"]["properties"]
-    model["family"]["enum"] = plugins.names("models")
     model["template"]["enum"] = list(TEMPLATES)
     model["train"] = {
         "description": model["train"]["description"],
         "oneOf": [_plugin("recipes", "recipe", name) for name in plugins.names("recipes")],
     }
+    families = plugins.names("models")
+    blocks["Model"] = {
+        "description": Model.__doc__,
+        "oneOf": [
+            _plugin("models", "family", name, model, required=("name",)) for name in families
+        ],
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _plugin(
-    folder: str, key: str, name: str, more: dict[str, Any] | None = None, *, sweep: bool = False
+    folder: str,
+    key: str,
+    name: str,
+    more: dict[str, Any] | None = None,
+    *,
+    sweep: bool = False,
+    required: Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """Return the schema of a mapping whose `key` names a plugin and that holds its settings."""
-    params = plugins.load(folder, name).Params
+    params = params_of(folder, name)
     settings = params.model_json_schema().get("properties", {})
     if folder == "datasets":
         settings = {setting: _given(value) for setting, value in settings.items()}
@@ -58,7 +71,7 @@ def _plugin(
         "type": "object",
         "description": params.__doc__,
         "properties": {**(more or {}), **head, **settings},
-        "required": [*(more or {}), key],
+        "required": [*(more or {} if required is None else required), key],
         "additionalProperties": False,
     }
 

@@ -18,11 +18,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief, nearest
 from prunecal.core.parameters import Commit, LocalPath, Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
+from prunecal.study.budgets import SHARE
 from prunecal.study.prompts import TEMPLATES
 
 # folders of results/ and results/{study}/ that hold other things
@@ -83,7 +85,7 @@ def _known_template(name: str) -> str:
 def _budget_form(budget: Any) -> Any:
     if isinstance(budget, str) and re.fullmatch(r"\d{1,9}", budget):
         return int(budget)  # `snakemake --config budgets=[64]` gives text
-    if isinstance(budget, str) and re.fullmatch(r"\d{1,9}(\.\d{1,99})?\s*%", budget):
+    if isinstance(budget, str) and SHARE.fullmatch(budget):
         return budget
     if isinstance(budget, int) and not isinstance(budget, bool) and abs(budget) < 10**9:
         return budget
@@ -113,20 +115,26 @@ Name = Annotated[str, AfterValidator(_path_safe)]
 
 
 class Model(Parameters):
-    """A model: a family that knows how to run it, and one source of weights."""
+    """A model: a family that knows how to run it, and one source of weights.
+
+    Further settings are those of its family, a file of workflow/prunecal/models.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     name: Name = Field(description="names the model in paths, tables and figures")
     family: Annotated[str, _known_plugin("models")] = Field(
         description="code that runs it: a file of workflow/prunecal/models"
     )
-    visual_tokens: int = Field(
-        ge=1, le=MOST_TOKENS, description="visual tokens per image without pruning (N)"
+    visual_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_TOKENS,
+        description="visual tokens per image without pruning (N); not of a family whose images "
+        "have different numbers",
     )
     template: Annotated[str, AfterValidator(_known_template)] = Field(
         "vicuna_v1", description="conversation template around each question"
-    )
-    image: Literal["pad", "crop"] = Field(
-        "pad", description="pad images to a square with the mean colour, or crop their centre"
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="type of weights and activations; logits are float32 always"
@@ -155,6 +163,42 @@ class Model(Parameters):
             plugin_settings("recipes", "recipe", recipe, settings)
         return self
 
+    @model_validator(mode="after")
+    def _fits_family(self) -> "Model":
+        kind = params_of("models", self.family)
+        for key, value in (self.model_extra or {}).items():
+            if key not in kind.model_fields:  # as for a block that allows no further keys
+                known = [*type(self).model_fields, *kind.model_fields]
+                fault = PydanticCustomError("extra_forbidden", "unknown", {"known": known})
+                line = InitErrorDetails(type=fault, loc=(key,), input=value)
+                raise ValidationError.from_exception_data("Model", [line])
+        settings = plugin_settings("models", "family", self.family, self.model_extra or {})
+        varies = _most_tokens(self.family, settings) is not None
+        if varies and self.visual_tokens is not None:
+            raise ValueError(
+                f"visual_tokens of the model {self.name!r} depend on the image; remove the key"
+            )
+        if not varies and self.visual_tokens is None:
+            line = InitErrorDetails(type="missing", loc=("visual_tokens",), input={})
+            raise ValidationError.from_exception_data("Model", [line])
+        return self
+
+    def params(self) -> dict[str, Any]:
+        """Return the settings of its family, defaults filled in."""
+        params = plugin_settings("models", "family", self.family, self.model_extra or {})
+        return params.model_dump(mode="json")
+
+    def most_tokens(self) -> int:
+        """Return the largest number of visual tokens that an image can have."""
+        if self.visual_tokens is not None:
+            return self.visual_tokens
+        settings = plugin_settings("models", "family", self.family, self.model_extra or {})
+        return _most_tokens(self.family, settings) or MOST_TOKENS
+
+    def picture(self) -> str:
+        """Return how images are shown as the model sees them: "pad", "crop" or "stretch"."""
+        return str(self.params().get("image", "stretch"))
+
     def source(self) -> dict[str, Any]:
         """Return the settings that decide which weights these are."""
         wanted = ("family", "repo", "revision", "path", "train")
@@ -162,8 +206,8 @@ class Model(Parameters):
 
     def run_settings(self) -> dict[str, Any]:
         """Return the settings that decide how these weights are run."""
-        wanted = ("family", "visual_tokens", "template", "image", "dtype")
-        return {key: getattr(self, key) for key in wanted}
+        wanted = ("family", "visual_tokens", "template", "dtype")
+        return {key: getattr(self, key) for key in wanted} | self.params()
 
 
 class Dataset(BaseModel):
@@ -296,6 +340,18 @@ class Study(Parameters):
         return self
 
 
+def params_of(folder: str, name: str) -> type[Parameters]:
+    """Return the class of a plugin's settings; a model family may have none of its own."""
+    plugin = plugins.load(folder, name)
+    return getattr(plugin, "Params", Parameters) if folder == "models" else plugin.Params
+
+
+def _most_tokens(family: str, settings: Parameters) -> int | None:
+    """Return the most visual tokens of an image, if a model family's images differ in them."""
+    most = getattr(plugins.load("models", family), "most_tokens", None)
+    return most(settings) if most else None
+
+
 def plugin_settings(folder: str, key: str, name: Any, settings: Mapping[str, Any]) -> Parameters:
     """Check and return a plugin's settings.
 
@@ -305,7 +361,7 @@ def plugin_settings(folder: str, key: str, name: Any, settings: Mapping[str, Any
     if not isinstance(name, str):
         raise ValueError(f"`{key}:` must be one of {', '.join(plugins.names(folder))}")  # noqa: TRY004
     try:
-        kind = plugins.load(folder, name).Params
+        kind = params_of(folder, name)
     except PrunecalError as error:
         raise ValueError(str(error)) from error
     try:

@@ -1,0 +1,58 @@
+"""Packed rows, the input of the decoder's loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Rows:
+    """A batch of packed rows.
+
+    Attributes:
+        states: [B, T, H], embeddings or hidden states.
+        positions: int64 [B, T], position ids, or [3, B, T] (time, row, column) for a decoder with
+            multimodal rotary positions, which takes the former as equal on all axes.
+        blocks: int64 [B, T]; all later tokens of the row attend to block 0, only tokens of block b
+            attend to block b > 0, and -1 is padding.
+        answers: int64 [B, A], columns whose final states are returned; rows with fewer repeat one.
+        places: int64 [B, T], each token's place in its own prompt, by which sliding windows count;
+            None if no layer has a window and the columns are ordered.
+        groups: int64 [B, T], tokens of one group >= 0 attend to each other both ways (the image
+            tokens of Gemma 3); None if all attention is causal.
+        deep: [B, T, H] for each of the first layers, added to the states after it (DeepStack,
+            arXiv 2406.04334); zero but at visual tokens.
+        ordered: the columns of each prompt are in the order of its places.
+    """
+
+    states: Tensor
+    positions: Tensor
+    blocks: Tensor
+    answers: Tensor
+    places: Tensor | None = None
+    groups: Tensor | None = None
+    deep: tuple[Tensor, ...] = ()
+    ordered: bool = True
+
+    def packed_places(self, row: Tensor, columns: Tensor, real: Tensor) -> Tensor:
+        """Return the places of some columns once the others are gone, int64 [Q, C].
+
+        Args:
+            row: int64 [Q, 1], the row of each question.
+            columns: int64 [Q, C], its columns, padding last.
+            real: bool [Q, C], which of them are no padding.
+
+        Raises:
+            ValueError: the rows have no places.
+        """
+        if self.places is None:
+            raise ValueError("unordered columns count places; give Rows.places")
+        last = torch.iinfo(torch.int64).max
+        old = self.places[row, columns].masked_fill(~real, last)
+        return old.argsort(dim=1).argsort(dim=1) + self.places.min()

@@ -1,0 +1,110 @@
+"""What the models of all families share: prompts as tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunecal.core.errors import PrunecalError
+from prunecal.study.prompts import IMAGE, answer_joint, conversation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from prunecal.engine.decoder import Decoder
+
+
+class Prompting:
+    """The part of a model around its decoder. A family's class adds the vision side.
+
+    Attributes:
+        placeholder: the image in a prompt's text: its image token once, and what stands around it
+            in every prompt.
+    """
+
+    settings: Mapping[str, Any]
+    tokenizer: Any
+    model: Any
+    decoder: Decoder
+    placeholder: str = IMAGE
+
+    @property
+    def image_token(self) -> int:
+        """The id of the image token."""
+        return self.model.config.image_token_id
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return visual tokens in the decoder's space: the features, unless a family differs."""
+        return features
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Return the token ids before the image, and each user text's ids after it.
+
+        The whole prompt is tokenized and then split at its image token, so that both parts have the
+        ids that they have in the whole prompt.
+
+        Raises:
+            PrunecalError: a text itself holds the image placeholder.
+        """
+        image = self.image_token
+        before, after = None, []
+        for text in texts:
+            ids = self._ids(text)
+            if ids.count(image) != 1:
+                raise PrunecalError(
+                    f"the question {text!r} holds the image placeholder {IMAGE}; reword it"
+                )
+            at = ids.index(image)
+            before = ids[:at]
+            after.append(ids[at + 1 :])
+        return before or [], after
+
+    def option_tokens(self, text: str, options: Sequence[str]) -> list[int]:
+        """Return the first token of each answer option, as it would follow the prompt.
+
+        Raises:
+            PrunecalError: two options begin with the same token, so that their logits are one.
+        """
+        prompt, joint = self._ids(text), answer_joint(self.settings["template"])
+        first = []
+        for option in options:
+            ids = self._ids(text, f"{joint}{option}")
+            if ids[: len(prompt)] != prompt or len(ids) == len(prompt):
+                raise PrunecalError(
+                    f"the option {option!r} does not begin with its own token after the "
+                    f"prompt of {text!r}; use other options"
+                )
+            first.append(ids[len(prompt)])
+        for at, token in enumerate(first):
+            if token in first[:at]:
+                other = options[first.index(token)]
+                raise PrunecalError(
+                    f"the options {other!r} and {options[at]!r} begin with the same token "
+                    f"{self.tokenizer.convert_ids_to_tokens(token)!r}, so the model's first "
+                    "answer token cannot tell them apart; use letters as options"
+                )
+        return first
+
+    def option_spellings(self, text: str, options: Sequence[str]) -> list[list[int]]:
+        """Return the tokens that stand for each option in another case or without the space.
+
+        Only tokens that are a whole spelling count. A letter's case is left as it is: "a" begins
+        other answers than "A".
+        """
+        before = self._ids(text)
+        spellings = []
+        for option in options:
+            cases = {option}
+            if len(option) > 1:
+                cases |= {option.lower(), option.upper(), option.capitalize()}
+            rest = [
+                self._ids(text, f"{space}{case}") for case in sorted(cases) for space in (" ", "")
+            ]
+            whole = {ids[-1] for ids in rest if ids[:-1] == before}
+            spellings.append(sorted(whole - {self.tokenizer.unk_token_id}))
+        return spellings
+
+    def _ids(self, text: str, answer: str = "") -> list[int]:
+        prompt = conversation(self.settings["template"], text).replace(IMAGE, self.placeholder)
+        return self.tokenizer(prompt + answer)["input_ids"]

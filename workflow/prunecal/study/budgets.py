@@ -1,0 +1,51 @@
+"""Budgets: how many visual tokens of an image are kept.
+
+A number of tokens, a share of each image's tokens such as "25%", or "all" of them, the budget of
+the unpruned model. For a model whose images all have the same number of tokens the budgets of a
+study are numbers; where the number varies, shares stay shares, and an image with fewer tokens than
+a number keeps all of them.
+"""
+
+import re
+
+Budget = int | str
+ALL = "all"
+SHARE = re.compile(r"(\d{1,9}(?:\.\d{1,99})?)\s*%")
+
+
+def share(text: str) -> float:
+    """Return the share that a text such as "25%" means, 0.25."""
+    return float(text.rstrip("% ")) / 100
+
+
+def share_text(text: str) -> str:
+    """Return a share in its one form: "11.10 %" is "11.1%"."""
+    whole, _, part = text.rstrip("% ").partition(".")
+    part = part.rstrip("0")
+    return f"{int(whole)}.{part}%" if part else f"{int(whole)}%"
+
+
+def kept_tokens(budget: Budget, tokens: int) -> int:
+    """Return how many of an image's tokens a budget keeps, at least one.
+
+    Args:
+        budget: tokens, a share of them, or `ALL`.
+        tokens: that the image has.
+    """
+    if budget == ALL:
+        return tokens
+    if isinstance(budget, str):
+        return min(tokens, max(1, round(share(budget) * tokens)))
+    return min(budget, tokens)
+
+
+def folder(budget: Budget) -> str:
+    """Return the name of a budget in paths: "64", "25pct", "all"."""
+    return str(budget).replace("%", "pct")
+
+
+def fewest_first(budget: Budget) -> tuple[bool, float]:
+    """Return a key that sorts budgets: numbers, then shares, `ALL` last."""
+    if isinstance(budget, int):
+        return False, budget
+    return True, float("inf") if budget == ALL else share(budget)
