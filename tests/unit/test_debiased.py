@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit, ndtr
 from scipy.stats import foldnorm
 
+from helpers.known_truth import studies, true_ece
 from prunecal.calibration.debiased import debiased_ece
 from prunecal.statistics import clustered_bootstrap, image_weights
 
@@ -53,25 +53,6 @@ def test_rows_written_again_change_nothing():
     rows = np.tile(np.arange(len(image)), 3)
     again = debiased_ece(confidence[rows], correct[rows], image[rows], np.ones((40, 1)), 15)
     assert abs(again - once) < 0.004
-
-
-def studies(rng, count, images, temperature, each=12):
-    """Yield rows of images whose answers are alike; the calibration curve is known exactly."""
-    image = np.repeat(np.arange(images), each)
-    for _ in range(count):
-        alike = rng.normal(size=(2, images))[:, image]
-        own = rng.normal(size=(2, len(image)))
-        margin = np.abs(1.8 + 1.4 * (np.sqrt(0.3) * alike[0] + np.sqrt(0.7) * own[0]))
-        right = ndtr(0.5 * alike[1] + np.sqrt(0.75) * own[1]) < expit(margin / temperature)
-        yield image, expit(margin), right
-
-
-def true_ece(temperature):
-    rng = np.random.default_rng(9)
-    margin = np.abs(1.8 + 1.4 * rng.normal(size=2_000_000))
-    confidence, curve = expit(margin), expit(margin / temperature)
-    place = np.minimum((confidence * 15).astype(int), 14)
-    return np.abs(np.bincount(place, confidence - curve, 15)).sum() / len(margin)
 
 
 @pytest.mark.parametrize("temperature", [1.15, 1.8])

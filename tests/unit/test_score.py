@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from prunecal import calibration, score
+from prunecal.calibration.metrics import COSTLY, PRIMARY
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.predictions import read_cell, read_cells, subsets
 from prunecal.statistics.scores import Scores
@@ -172,7 +173,7 @@ def test_draws_have_the_shape_that_the_facts_name(tmp_path):
     scores = run(tmp_path, study(tmp_path))
     for metric, resamples in scores.facts["resamples"].items():
         assert scores.draws(metric).shape == (3, 5, resamples)
-        costly = metric == "smece" or "temperature" in metric
+        costly = metric in COSTLY | PRIMARY
         assert resamples == (10 if costly else 30)
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from prunecal.calibration.bins import bin_index
+from prunecal.calibration.maps import equal_mass_index
+from prunecal.calibration.ranked import ratio
 
 
 class BinTables(NamedTuple):
@@ -31,7 +33,21 @@ class BinTables(NamedTuple):
         cls, confidence: NDArray, correct: NDArray, cluster: NDArray, clusters: int, bins: int
     ) -> BinTables:
         """Sum rows per bin of confidence and cluster."""
-        cell = bin_index(confidence, bins) * clusters + cluster
+        place = bin_index(confidence, bins)
+        return cls.at(place, confidence, correct, cluster, clusters, bins)
+
+    @classmethod
+    def at(
+        cls,
+        place: NDArray,
+        confidence: NDArray,
+        correct: NDArray,
+        cluster: NDArray,
+        clusters: int,
+        bins: int,
+    ) -> BinTables:
+        """Sum rows per cluster and bin, `place` being the bin of each row, int [n]."""
+        cell = place * clusters + cluster
         columns = (None, confidence - correct, correct)
         tables = (np.bincount(cell, column, bins * clusters) for column in columns)
         return cls(*(table.reshape(bins, clusters).astype(np.float64) for table in tables))
@@ -86,3 +102,50 @@ def debiased_ece(
     """
     tables = BinTables.of(confidence, correct, cluster, len(weights), bins)
     return debiased_mean(tables.moments(weights), weights)
+
+
+def debiased_ace(
+    confidence: NDArray, correct: NDArray, cluster: NDArray, weights: NDArray, bins: int
+) -> NDArray:
+    """Return the debiased ECE in bins of equally many rows, float64 [R].
+
+    A resample keeps the sample's bins. Arguments are as those of `debiased_ece`.
+    """
+    place = equal_mass_index(confidence, bins)
+    tables = BinTables.at(place, confidence, correct, cluster, len(weights), bins)
+    return debiased_mean(tables.moments(weights), weights)
+
+
+def cross_fitted_signs(tables: BinTables, folds: NDArray, weights: NDArray) -> NDArray:
+    """Return an ECE that is in expectation no larger than the true one, float64 [R].
+
+    The sign of a bin's gap is taken from one half of the clusters and its size from the other, so
+    that noise cancels instead of adding up; a wrong sign can only make it smaller. Mean over
+    splits. The lower end of its interval is a lower bound of the ECE.
+
+    Args:
+        tables: sums of the rows.
+        folds: int [splits, clusters], 0 or 1.
+        weights: float64 [clusters, R].
+    """
+    whole, total = tables.gap @ weights, np.zeros(weights.shape[1])
+    for fold in folds:
+        inside = np.flatnonzero(fold)
+        half = tables.gap[:, inside] @ weights[inside]
+        rest = whole - half
+        total += (np.sign(half) * rest + np.sign(rest) * half).sum(axis=0)
+    return ratio(total / len(folds), tables.rows.sum(axis=0) @ weights)
+
+
+def ece_if_calibrated(tables: BinTables, signs: NDArray) -> NDArray:
+    """Return the ECE that a calibrated model would show, by the wild bootstrap, float64 [R].
+
+    Under calibration the residuals (confidence - correctness) of an image have mean 0, whatever its
+    answers have in common; each replicate gives all residuals of an image one random sign (Cameron,
+    Gelbach and Miller, Review of Economics and Statistics 90, 2008).
+
+    Args:
+        tables: sums of the rows.
+        signs: 1 or -1 per cluster, float64 [clusters, R].
+    """
+    return np.abs(tables.gap @ signs).sum(axis=0) / tables.rows.sum()

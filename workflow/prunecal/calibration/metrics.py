@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecal.calibration.constants import BIN_COUNTS, READ, READOUTS
-from prunecal.calibration.debiased import debiased_ece
+from prunecal.calibration.debiased import (
+    cross_fitted_signs,
+    debiased_ace,
+    debiased_ece,
+    ece_if_calibrated,
+)
 from prunecal.calibration.equal_mass import adaptive_calibration_errors
 from prunecal.calibration.ranked import RANKED
 from prunecal.calibration.recalibration import LIMITS
@@ -46,6 +51,10 @@ def _over_subsets(sample: Sample, name: str) -> NDArray | None:
     return np.mean(values, axis=0) if values else np.full(sample.weights.shape[1], np.nan)
 
 
+def _debiased(sample: Sample, bins: int) -> NDArray:
+    return debiased_ece(*sample.rows, sample.weights, bins)
+
+
 def _log_temperature(sample: Sample) -> NDArray | None:
     """Return the mean of log T over splits and halves; NaN where one ends at a limit."""
     if sample.splits is None:
@@ -58,6 +67,36 @@ def _log_temperature(sample: Sample) -> NDArray | None:
 def _temperature(sample: Sample) -> NDArray | None:
     log = _log_temperature(sample)
     return None if log is None else np.exp(log)
+
+
+def _brier_temperature(sample: Sample) -> NDArray | None:
+    """Return the Brier score after temperature scaling; temperatures stay those of the sample."""
+    if sample.splits is None:
+        return None
+    scaled = sample.confidence_at(sample.temperatures[..., 0])
+    error = ((scaled - sample.correct) ** 2).mean(axis=0)
+    return replace(sample, columns={"error": error}).means["error"]
+
+
+def _discrimination(sample: Sample) -> NDArray | None:
+    """Return the uncertainty of the outcomes less the Brier score after isotonic regression."""
+    if "brier_isotonic" not in sample.columns:
+        return None
+    return sample.bin_sums.brier_uncertainty() - sample.means["brier_isotonic"]
+
+
+def _cross_fitted(sample: Sample) -> NDArray | None:
+    if sample.splits is None:
+        return None
+    return cross_fitted_signs(sample.bin_tables, sample.splits.folds, sample.weights)
+
+
+def _if_calibrated(sample: Sample) -> NDArray | None:
+    """Return the mean over random signs, then the ECE under each."""
+    if sample.signs is None:
+        return None
+    replicates = ece_if_calibrated(sample.bin_tables, sample.signs)
+    return np.concatenate([[replicates.mean()], replicates])
 
 
 def _ece_temperature(sample: Sample) -> NDArray | None:
@@ -83,6 +122,9 @@ METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample
     **{key: partial(_yes_no, name=key) for key in YES_NO},
     **{f"{key}_over_subsets": partial(_over_subsets, name=key) for key in YES_NO},
     **{key: partial(_ranked, key=key) for key in RANKED},
+    "cox_intercept": lambda sample: sample.cox[0],
+    "cox_slope": lambda sample: sample.cox[1],
+    "brier_discrimination": _discrimination,
     "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
     "ece_debiased": lambda sample: debiased_ece(*sample.rows, sample.weights, sample.bins),
 }
@@ -91,15 +133,22 @@ COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 res
     "temperature": _temperature,
     "ece_temperature": _ece_temperature,
     "ece_temperature_transfer": _ece_temperature_transfer,
+    "brier_temperature": _brier_temperature,
+    "ece_if_calibrated": _if_calibrated,
 }
-SMOOTH: dict[str, Compute] = {  # the costliest, see `compute_all`
+PRIMARY: dict[str, Compute] = {  # resampled over all questions alone, see `compute_all`
+    **{f"ece_{bins}_bins_debiased": partial(_debiased, bins=bins) for bins in BIN_COUNTS},
+    "ace_debiased": lambda sample: debiased_ace(*sample.rows, sample.weights, sample.bins),
+    "ece_isotonic": partial(Sample.ece_after, name="isotonic"),
+    "ece_histogram": partial(Sample.ece_after, name="histogram"),
+    "ece_cross_fitted": _cross_fitted,
     "smece": lambda sample: smooth_calibration_errors(*sample.rows, sample.weights),
 }
 
 
 def compute(key: str, sample: Sample) -> NDArray | None:
     """Return a metric under each weighting, float64 [R]; None where the sample does not have it."""
-    function = (METRICS | COSTLY | SMOOTH).get(key)
+    function = (METRICS | COSTLY | PRIMARY).get(key)
     return sample.means.get(key) if function is None else function(sample)
 
 
@@ -116,14 +165,15 @@ def compute_all(sample: Sample, few: Sample, *, primary: bool = True) -> dict[st
     Args:
         sample: rows under all R weightings, the first of which is the sample itself.
         few: the same rows under the first r of them.
-        primary: whether smECE is resampled; else its resamples are NaN.
+        primary: whether the metrics of `PRIMARY` are resampled; else their resamples are NaN.
     """
     values: dict[str, NDArray | None] = dict(sample.means)
     values |= {key: function(sample) for key, function in METRICS.items()}
     values |= {key: function(few) for key, function in COSTLY.items()}
-    smoothed = few if primary else replace(few, weights=few.weights[:, :1], splits=None)
-    for key, function in SMOOTH.items():
-        value = np.full(few.weights.shape[1], np.nan)
-        value[: smoothed.weights.shape[1]] = function(smoothed)
-        values[key] = value
+    resampled = few if primary else replace(few, weights=few.weights[:, :1])
+    for key, function in PRIMARY.items():
+        value = function(resampled)
+        if value is not None:
+            padding = np.full(few.weights.shape[1] - len(value), np.nan)
+            values[key] = np.concatenate([value, padding])
     return {key: value for key, value in values.items() if value is not None}

@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from prunecal.calibration._checks import checked, checked_bins
 from prunecal.calibration.bins import BinSums, bin_index, bin_sums, gap_ece
+from prunecal.calibration.cox import cox_calibration
 from prunecal.calibration.crossfit import Splits, cross_fitted_ece, temperatures
+from prunecal.calibration.debiased import BinTables, debiased_ece
 from prunecal.calibration.ranked import Order, ranked_metrics
 from prunecal.calibration.yes_no import YesNo
 
@@ -38,6 +40,8 @@ class Sample:
         subsets: the data set's own subsets, bool [n] each, where metrics that are means over
             subsets are asked for.
         splits: logits and halves of the clusters, for temperature scaling; None without logits.
+        recalibrated: confidences after other maps, see `maps.cross_fitted`.
+        signs: 1 or -1 per cluster, float64 [clusters, S], see `debiased.ece_if_calibrated`.
     """
 
     confidence: NDArray
@@ -49,6 +53,8 @@ class Sample:
     groups: Mapping[str, NDArray] = field(default_factory=dict)
     subsets: Mapping[str, NDArray] = field(default_factory=dict)
     splits: Splits | None = None
+    recalibrated: Mapping[str, NDArray] = field(default_factory=dict)
+    signs: NDArray | None = None
 
     @cached_property
     def means(self) -> dict[str, NDArray]:
@@ -77,6 +83,16 @@ class Sample:
     def bin_sums(self) -> BinSums:
         """Sums over the rows of each bin of confidence."""
         return bin_sums(*self.rows, self.weights, self.bins)
+
+    @cached_property
+    def bin_tables(self) -> BinTables:
+        """Sums over the rows of each bin of confidence and cluster."""
+        return BinTables.of(*self.rows, len(self.weights), self.bins)
+
+    @cached_property
+    def cox(self) -> tuple[NDArray, NDArray]:
+        """Intercept and slope of calibration, float64 [R] each."""
+        return cox_calibration(*self.rows, self.weights)
 
     @cached_property
     def answers(self) -> dict[str, YesNo]:
@@ -114,6 +130,35 @@ class Sample:
             for fold, pair in zip(splits.folds, fitted, strict=True)
         ]
         return np.mean(values, axis=0)
+
+    def ece_after(self, name: str) -> NDArray | None:
+        """Return the debiased ECE after a map of `recalibrated`, float64 [R], mean over splits.
+
+        The maps stay as they were fitted to the sample; None if there is none of that name.
+        """
+        if name not in self.recalibrated:
+            return None
+        rest = self.correct, self.cluster, self.weights, self.bins
+        values = [
+            debiased_ece(confidence, *rest)
+            if np.isfinite(confidence).all()
+            else np.full(self.weights.shape[1], np.nan)
+            for confidence in self.recalibrated[name]
+        ]
+        return np.mean(values, axis=0)
+
+    def confidence_at(self, fitted: NDArray) -> NDArray:
+        """Return the confidences of each half at the other's temperature, float64 [splits, n].
+
+        Args:
+            fitted: float64 [splits, 2], see `temperatures`.
+        """
+        splits = self._with_logits()
+        table = splits.table - splits.table.max(axis=1, keepdims=True)
+        result = np.empty((len(fitted), len(table)))
+        for out, fold, pair in zip(result, splits.folds, fitted, strict=True):
+            out[:] = 1 / np.exp(table / pair[1 - fold[self.cluster], None]).sum(axis=1)
+        return result
 
     def _with_logits(self) -> Splits:
         if self.splits is None:

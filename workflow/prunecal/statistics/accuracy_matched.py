@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from prunecal.calibration.bins import BinSums
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import Scores
-from prunecal.statistics.significance import FEWEST_IMAGES, step_down, unadjusted_p
+from prunecal.statistics.significance import FEWEST_IMAGES, p_values
 from prunecal.statistics.tables import Rows
 
 Tables = Mapping[str, NDArray]  # metric: the value, then the draws, float64 [cells, 1 + R]
@@ -57,7 +57,7 @@ def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float
         family = measured[:, 0], measured[:, 1:]
         p = np.full((2, len(rows)), np.nan)
         if scores.subsets[scores.pooled]["n_images"] >= FEWEST_IMAGES:
-            p[:] = unadjusted_p(*family), step_down(*family)
+            p[:] = p_values(*family)
         for row, alone, adjusted in zip(rows, *p, strict=True):
             row |= {"p": alone, "p_adjusted": adjusted}
     return rows

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from prunecal.calibration._checks import checked, checked_bins
-from prunecal.calibration.metrics import METRICS, compute
+from prunecal.calibration.metrics import METRICS, PRIMARY, compute
 from prunecal.calibration.sample import Sample
 
 
@@ -70,10 +70,10 @@ def clustered_bootstrap(
         for metric in metrics:
             values = compute(metric, sample)
             if values is None:
-                known = (key for key in METRICS if compute(key, sample) is not None)
+                known = (key for key in METRICS | PRIMARY if compute(key, sample) is not None)
                 raise ValueError(
                     f"metric {metric!r} is unknown or needs more than confidence and correctness; "
-                    f"known are {', '.join([*sample.means, *known, 'smece'])}"
+                    f"known are {', '.join([*sample.means, *known])}"
                 )
             results[name][metric] = Bootstrap(float(values[0]), values[1:])
     return results
@@ -98,6 +98,12 @@ def image_folds(images: int, seed: int, split: int = 0) -> NDArray:
     """Return a random half of the images as fold 1, the others as fold 0, int [images]."""
     order = np.random.default_rng([seed, 1 + split]).permutation(images)
     return (order < images // 2).astype(np.intp)
+
+
+def image_signs(images: int, replicates: int, seed: int) -> NDArray:
+    """Return 1 or -1 at random for each image and replicate, float64 [images, replicates]."""
+    drawn = np.random.default_rng([seed, 0]).integers(0, 2, (images, replicates))
+    return 2.0 * drawn - 1.0
 
 
 def interval(draws: NDArray, level: float = 0.95) -> NDArray:

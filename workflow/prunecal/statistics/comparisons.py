@@ -12,9 +12,8 @@ from prunecal.statistics.scores import BIN_USE, Scores
 from prunecal.statistics.significance import (
     FEWEST_IMAGES,
     minimum_detectable,
+    p_values,
     smallest_margin,
-    step_down,
-    unadjusted_p,
 )
 from prunecal.statistics.tables import Rows
 
@@ -101,8 +100,7 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
         for subset in np.flatnonzero(images >= FEWEST_IMAGES) if kind else ():
             tested = np.where(undefined[:, subset], np.nan, delta[:, subset])
             family = tested[pruned], draws[pruned, subset]
-            p[pruned, subset] = unadjusted_p(*family)
-            adjusted[pruned, subset] = step_down(*family)
+            p[pruned, subset], adjusted[pruned, subset] = p_values(*family)
         numbers = {"delta": delta, "ci_low": low, "ci_high": high, "p": p, "p_adjusted": adjusted}
         rows += [
             _keys(scores, cell, subset, metric)

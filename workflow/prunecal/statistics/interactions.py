@@ -24,7 +24,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import REFERENCE, Scores, read_scores
 from prunecal.statistics.selectors import Measured
-from prunecal.statistics.significance import step_down, unadjusted_p
+from prunecal.statistics.significance import p_values
 from prunecal.statistics.tables import Rows
 from prunecal.storage import files
 from prunecal.study.budgets import ALL
@@ -230,7 +230,7 @@ def _rows(
     drawn = in_a[:, 1 : 1 + draws] - drawn_b
     low, high = interval(drawn, level)
     interaction = in_a[:, 0] - in_b[:, 0]
-    p, adjusted = unadjusted_p(interaction, drawn), step_down(interaction, drawn)
+    p, adjusted = p_values(interaction, drawn)
     return [
         {
             "a": a.name,

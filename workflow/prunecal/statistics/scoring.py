@@ -16,12 +16,13 @@ from threadpoolctl import threadpool_limits
 
 from prunecal.calibration.bins import bin_use
 from prunecal.calibration.crossfit import Splits, temperatures
+from prunecal.calibration.maps import cross_fitted
 from prunecal.calibration.metrics import compute_all, compute_read
 from prunecal.calibration.recalibration import slopes
 from prunecal.calibration.sample import Sample
 from prunecal.core import cli
 from prunecal.statistics import readouts
-from prunecal.statistics.bootstrap import image_folds, image_weights
+from prunecal.statistics.bootstrap import image_folds, image_signs, image_weights
 from prunecal.statistics.predictions import DISTINCT, POOLED
 from prunecal.statistics.scores import REFERENCE
 
@@ -44,13 +45,15 @@ class Resamples:
         image: int [n], index of each row's image.
         weights: float64 [images, 1 + R]: ones, then how often each resample holds each image.
         few: columns of `weights` used for the costly metrics.
-        folds: int [splits, images], the half of the images on which a temperature is fitted.
+        folds: int [splits, images], the half of the images on which a recalibration is fitted.
+        signs: 1 or -1 per image, float64 [images, costly], of a calibrated model's replicates.
     """
 
     image: NDArray
     weights: NDArray
     few: NDArray
     folds: NDArray
+    signs: NDArray
 
     @classmethod
     def of(cls, image_ids: NDArray, resamples: int, costly: int, seed: int) -> Resamples:
@@ -67,7 +70,7 @@ class Resamples:
         weights = np.hstack([np.ones((len(images), 1)), drawn])
         few = np.ascontiguousarray(weights[:, : 1 + costly])
         folds = np.stack([image_folds(len(images), seed, split) for split in range(SPLITS)])
-        return cls(image, weights, few, folds)
+        return cls(image, weights, few, folds, image_signs(len(images), costly, seed))
 
 
 def score_cell(
@@ -92,17 +95,20 @@ def score_cell(
     results = []
     for name, rows in parts.items():
         groups = {} if cell.yes is None else {"yes": cell.yes[rows], "no": ~cell.yes[rows]}
+        rows_of = cell.confidence[rows], cell.correct[rows], resamples.image[rows]
+        recalibrated = cross_fitted(*rows_of, resamples.folds, bins)
         own = {key: np.isin(rows, part) for key, part in parts.items() if key not in WHOLE}
         sample = Sample(
-            confidence=cell.confidence[rows],
-            correct=cell.correct[rows],
-            cluster=resamples.image[rows],
+            *rows_of,
             weights=resamples.weights,
             bins=bins,
-            columns={key: column[rows] for key, column in columns.items()},
+            columns={key: column[rows] for key, column in columns.items()}
+            | brier_after(*rows_of[:2], recalibrated),
             groups=groups,
             subsets=own if name == POOLED else {},
             splits=Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
+            recalibrated=recalibrated,
+            signs=resamples.signs,
         )
         few = replace(sample, weights=resamples.few)
         metrics = compute_all(sample, few, primary=name == POOLED)
@@ -112,6 +118,27 @@ def score_cell(
             metrics |= compute_read(other, readout)
         results.append(metrics)
     return results
+
+
+def brier_after(
+    confidence: NDArray, correct: NDArray, recalibrated: Mapping[str, NDArray]
+) -> dict[str, NDArray]:
+    """Return the squared errors of rows after recalibration, and what isotonic regression mends.
+
+    Means over splits, float64 [n] each. As the maps minimise the score that is taken, their own
+    noise matters in second order alone, so resamples may leave them as they are.
+
+    Args:
+        confidence: float64 [n].
+        correct: bool [n].
+        recalibrated: from `maps.cross_fitted`.
+    """
+    errors = {
+        f"brier_{name}": ((table - correct) ** 2).mean(axis=0)
+        for name, table in recalibrated.items()
+    }
+    mended = (confidence - correct) ** 2 - errors["brier_isotonic"]
+    return errors | {"brier_miscalibration": mended}
 
 
 def bins_in_use(cells: list[Cell], parts: Mapping[str, NDArray], bins: int) -> dict[str, NDArray]:

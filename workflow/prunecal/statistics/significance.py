@@ -33,26 +33,52 @@ def step_down(delta: ArrayLike, draws: ArrayLike) -> NDArray:
     Raises:
         ValueError: the shapes do not fit.
     """
-    statistic, noise = _studentised(delta, draws)
+    return p_values(delta, draws)[1]
+
+
+def unadjusted_p(delta: ArrayLike, draws: ArrayLike) -> NDArray:
+    """Return the p-value of each difference alone: `step_down` of families of one, float64 [m]."""
+    return p_values(delta, draws)[0]
+
+
+def p_values(delta: ArrayLike, draws: ArrayLike) -> tuple[NDArray, NDArray]:
+    """Return the p-values of `unadjusted_p` and of `step_down`, float64 [m] each."""
+    return _alone_and_adjusted(*_studentised(delta, draws))
+
+
+def excess_p(value: NDArray, null: NDArray) -> tuple[NDArray, NDArray]:
+    """Return p-values of values that are no larger than chance makes them, float64 [m] each.
+
+    The first are of each value alone, (1 + k) / (R + 1) with k the number of replicates that reach
+    it; the second are adjusted for the family as in `step_down`, the members in units of the
+    standard deviation of their replicates.
+
+    Args:
+        value: as measured, float64 [m].
+        null: what chance makes of them, float64 [m, R], on random numbers that all members share.
+    """
+    mean, error = null.mean(axis=1), null.std(axis=1)
+    scale = np.where(error > FLAT, error, 1.0)
+    noise = (null - mean[:, None]) / scale[:, None]
+    return _alone_and_adjusted((value - mean) / scale, noise)
+
+
+def _alone_and_adjusted(statistic: NDArray, noise: NDArray) -> tuple[NDArray, NDArray]:
+    """Return p-values of statistics [m] with noise [m, R], alone and by the step-down."""
+    alone = np.where(np.isfinite(statistic), _share(noise, statistic), np.nan)
     members = np.flatnonzero(np.isfinite(statistic))
     ranked = members[np.argsort(-statistic[members], kind="stable")]
     adjusted = np.full(statistic.shape, np.nan)
     if len(ranked):
         largest = np.maximum.accumulate(noise[ranked[::-1]], axis=0)[::-1]
         adjusted[ranked] = np.maximum.accumulate(_share(largest, statistic[ranked]))
-    return adjusted
-
-
-def unadjusted_p(delta: ArrayLike, draws: ArrayLike) -> NDArray:
-    """Return the p-value of each difference alone: `step_down` of families of one, float64 [m]."""
-    statistic, noise = _studentised(delta, draws)
-    return np.where(np.isfinite(statistic), _share(noise, statistic), np.nan)
+    return alone, adjusted
 
 
 def _share(noise: NDArray, statistic: NDArray) -> NDArray:
     """Return how often noise [m, R] reaches a statistic [m], which itself counts as one draw."""
     reached = (noise >= statistic[:, None]).sum(axis=1)
-    return np.where(statistic == 0, 1.0, (1 + reached) / (noise.shape[1] + 1))
+    return (1 + reached) / (noise.shape[1] + 1)
 
 
 def _studentised(delta: ArrayLike, draws: ArrayLike) -> tuple[NDArray, NDArray]:

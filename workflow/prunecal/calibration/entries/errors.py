@@ -53,6 +53,36 @@ ENTRIES = (
         )
         for count in BIN_COUNTS
     ),
+    *(
+        Metric(
+            f"ece_{count}_bins_debiased",
+            f"Debiased ECE in {count} bins",
+            f"ECE over {count} equal-width bins, less what noise adds to it; see Debiased ECE.",
+            higher_is_better=False,
+            **DEBIASED,
+        )
+        for count in BIN_COUNTS
+    ),
+    Metric(
+        "ece_if_calibrated",
+        "ECE of a calibrated model",
+        "The ECE that a calibrated model would show on these images by noise alone: its mean, and "
+        "the range that holds the given share of replicates. Each replicate gives the residuals "
+        "(confidence − correctness) of every image one random sign.",
+        "Σ_b |Σ_i ε_i Σ (c − y)| / n, ε_i = ±1 for image i",
+        source="Cameron, Gelbach and Miller, Review of Economics and Statistics 90, 2008",
+        test=None,
+    ),
+    Metric(
+        "ece_cross_fitted",
+        "Cross-fitted ECE",
+        "ECE in which the sign of each bin's gap is taken from one half of the images and its "
+        "size from the other. In expectation it is no larger than the true ECE, so that the lower "
+        "end of its interval is a lower bound of the ECE; it can fall below 0.",
+        "Σ_b (sign(g_b1) n_b2 g_b2 + sign(g_b2) n_b1 g_b1) / n, halves 1 and 2, mean over splits",
+        interval="non-negative",
+        test=None,
+    ),
     Metric(
         "ece_yes",
         "ECE where it says yes",
@@ -70,6 +100,14 @@ ENTRIES = (
         source="Nixon et al., arXiv 1904.01685",
         function="adaptive_calibration_error",
         **BIASED,
+    ),
+    Metric(
+        "ace_debiased",
+        "Debiased adaptive ECE",
+        "ECE in bins that hold equally many questions, less what noise adds to it; see Debiased "
+        "ECE. Equal confidences share a bin, and resamples keep the sample's bins.",
+        higher_is_better=False,
+        **DEBIASED,
     ),
     Metric(
         "mce",

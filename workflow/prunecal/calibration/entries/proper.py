@@ -3,6 +3,8 @@
 from prunecal.calibration.metric import BIASED, Metric
 
 MURPHY = "Murphy, A New Vector Partition of the Probability Score, 1973"
+CORP = "Dimitriadis, Gneiting and Jordan, PNAS 118, 2021"
+COX = "Cox, Two Further Applications of a Model for Binary Regression, 1958"
 
 ENTRIES = (
     Metric(
@@ -49,6 +51,39 @@ ENTRIES = (
         "The variance of correctness, which no confidence can remove.",
         "a (1 − a)",
         source=MURPHY,
+    ),
+    Metric(
+        "brier_miscalibration",
+        "Miscalibration",
+        "The part of the Brier score that recalibration removes: the score less that after "
+        "isotonic regression, cross-fitted over images. Brier score = miscalibration − "
+        "discrimination + uncertainty. Below 0 the fit's own noise exceeds what it mends.",
+        "S(c) − S(m(c)), S the Brier score, m the isotonic regression of y on c in other images",
+        higher_is_better=False,
+        source=CORP,
+    ),
+    Metric(
+        "brier_discrimination",
+        "Discrimination",
+        "How much better the recalibrated confidence is than the overall accuracy as the "
+        "confidence of every answer.",
+        "a (1 − a) − S(m(c))",
+        higher_is_better=True,
+        source=CORP,
+    ),
+    Metric(
+        "cox_slope",
+        "Slope of calibration",
+        "Slope of a logistic regression of correctness on the logit of confidence; 1 if "
+        "calibrated, below 1 where confidences are too extreme.",
+        "logit P(y = 1) = intercept + slope · logit c",
+        source=COX,
+    ),
+    Metric(
+        "cox_intercept",
+        "Intercept of calibration",
+        "Intercept of the same logistic regression; 0 if calibrated.",
+        source=COX,
     ),
     Metric(
         "nll",

@@ -2,6 +2,11 @@
 
 from prunecal.calibration.metric import DEBIASED, GUO, Metric
 
+MAPS = {  # words, source
+    "isotonic": ("isotonic regression", "Zadrozny and Elkan, KDD 2002"),
+    "histogram": ("histogram binning", "Gupta and Ramdas, arXiv 2105.04656"),
+}
+
 ENTRIES = (
     Metric(
         "ece_temperature",
@@ -37,5 +42,30 @@ ENTRIES = (
         "Natural logarithm of the fitted temperature, which is what differences are taken of.",
         "log T",
         source=f"{GUO}, section 4.2",
+    ),
+    *(
+        Metric(
+            f"ece_{name}",
+            f"ECE after {words}",
+            f"Debiased ECE when each half of the images gets the {words} fitted on the other half, "
+            "mean over several splits. Its interval speaks of other images that get these very "
+            "maps; that other images would give other maps is not in it, so nothing is tested.",
+            higher_is_better=False,
+            source=source,
+            interval="non-negative",
+            test=None,
+        )
+        for name, (words, source) in MAPS.items()
+    ),
+    *(
+        Metric(
+            f"brier_{name}",
+            f"Brier score after {words}",
+            f"Brier score when each half of the images gets the {words} fitted on the other half, "
+            "mean over several splits; resamples keep the fits of the sample.",
+            higher_is_better=False,
+            source=source,
+        )
+        for name, (words, source) in {"temperature": ("temperature scaling", GUO), **MAPS}.items()
     ),
 )
