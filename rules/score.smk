@@ -53,6 +53,12 @@ rule compare:
             category=items.TABLES,
             labels={"table": "Smallest detectable differences, CSV"},
         ),
+        report(
+            f"{AGGREGATES}/calibration.csv",
+            caption="../reports/captions/calibration_table.rst",
+            category=items.TABLES,
+            labels={"table": "Is each cell calibrated?, CSV"},
+        ),
     log:
         f"{LOGS}/compare.log",
     priority: FIRST

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from helpers.known_truth import studies, true_ece
 from prunecal.calibration.debiased import (
@@ -10,9 +11,12 @@ from prunecal.calibration.debiased import (
     debiased_ace,
     debiased_ece,
     ece_if_calibrated,
+    unbiased_miscalibration,
 )
 from prunecal.calibration.maps import equal_mass_index
 from prunecal.statistics.bootstrap import image_folds, image_signs, image_weights, interval
+from prunecal.statistics.calibrated import COLUMNS, calibration_rows
+from prunecal.statistics.comparisons import metric_rows
 from prunecal.statistics.significance import excess_p
 
 IMAGES, SPLITS = 100, 3
@@ -48,6 +52,40 @@ def test_a_replicate_of_a_calibrated_model_flips_the_residuals_of_whole_images()
         gaps = np.bincount(place, confidence - outcome, 15)
         assert value == pytest.approx(np.abs(gaps).sum() / len(image))
     np.testing.assert_array_equal(np.abs(signs), 1)
+
+
+def test_miscalibration_is_a_sum_over_pairs_of_rows_of_different_images():
+    image, confidence, right = next(studies(np.random.default_rng(2), 1, 20, 1.5, each=4))
+    weights = np.hstack([np.ones((20, 1)), image_weights(20, 3, seed=0)])
+    values = unbiased_miscalibration(tables(image, confidence, right, 20), weights)
+    for value, weight in zip(values, weights.T, strict=True):
+        copies = [np.flatnonzero(image == i) for i in range(20) for _ in range(int(weight[i]))]
+        rows = np.concatenate(copies)
+        gap = (confidence - right)[rows]
+        place = np.ceil(confidence[rows] * 15)
+        together = place[:, None] == place
+        apart = image[rows][:, None] != image[rows]
+        pairs = (gap[:, None] * gap * together * apart).sum(axis=1)
+        assert value == pytest.approx((pairs / together.sum(axis=1)).mean())
+
+
+@pytest.mark.slow
+def test_miscalibration_has_no_bias_and_its_interval_covers():
+    rng = np.random.default_rng(3)
+    margin = np.abs(1.8 + 1.4 * np.random.default_rng(9).normal(size=1_000_000))
+    for temperature in (1.0, 1.8):
+        place = np.minimum((expit(margin) * 15).astype(int), 14)
+        gap = np.bincount(place, expit(margin) - expit(margin / temperature), 15)
+        truth = (gap**2 / np.maximum(np.bincount(place, minlength=15), 1)).sum() / len(margin)
+        measured, covered = [], 0
+        for image, confidence, right in studies(rng, 150, IMAGES, temperature):
+            values = unbiased_miscalibration(tables(image, confidence, right), WEIGHTS)
+            low, high = interval(values[1:])
+            covered += low <= truth <= high
+            measured.append(values[0])
+        error = np.std(measured) / np.sqrt(len(measured))
+        assert abs(np.mean(measured) - truth) < 3 * error
+        assert covered / 150 >= 0.9
 
 
 @pytest.mark.slow
@@ -101,3 +139,67 @@ def test_the_debiased_adaptive_ece_is_the_debiased_ece_of_ranks():
     np.testing.assert_array_equal(debiased_ace(*rows), debiased_ece(*rows))
     low, high = interval(value[1:])
     assert low <= value[0] <= high
+
+
+class Measured:
+    """What `calibration_rows` reads of a score file: two cells, 24 images unless said otherwise."""
+
+    task = {"model": "m", "dataset": "d"}
+    pooled = 0
+    cells = [
+        {"strategy": name, "family": name, "budget": budget, "parameters": {}}
+        for name, budget in (("full", 36), ("random", 4))
+    ]
+
+    def __init__(self, images=24):
+        rng = np.random.default_rng(0)
+        draws = rng.normal(size=(2, 1, 199))
+        self.subsets = [{"name": "all", "n": 240, "n_images": images}]
+        self._values = {"ece": [0.021, 0.15], "ece_if_calibrated": [0.02, 0.02]}
+        self._values |= {"ece_cross_fitted": [0.0, 0.14], "cox_slope": [1.0, 0.4]}
+        self._values |= {"cox_intercept": [0.0, 0.1], "ece_debiased": [0.018, 0.145]}
+        scale = {"cox_slope": 0.1, "cox_intercept": 0.1}
+        self._draws = {
+            name: np.reshape(values, (2, 1, 1)) + scale.get(name, 0.004) * draws
+            for name, values in self._values.items()
+        }
+        self.facts = {"metrics": list(self._values)}
+
+    def value(self, metric):
+        return np.reshape(self._values[metric], (2, 1))
+
+    def draws(self, metric):
+        return self._draws[metric]
+
+    def bin_use(self):
+        return {"bins_filled": np.array([[8], [9]]), "largest_bin_share": np.array([[0.7], [0.5]])}
+
+
+def test_the_table_says_of_each_cell_whether_it_is_calibrated():
+    unpruned, pruned = calibration_rows(Measured(), 0.95)
+    assert list(unpruned) == COLUMNS
+    assert unpruned["evidence"] == "no evidence against calibration"
+    assert unpruned["p"] > 0.3
+    assert unpruned["slope_low"] < 1 < unpruned["slope_high"]
+    assert pruned["p_adjusted"] == pytest.approx(1 / 200)
+    assert 0.12 < pruned["ece_at_least"] < 0.14
+    assert pruned["evidence"] == f"miscalibrated: ECE at least {pruned['ece_at_least']:.3f}"
+    assert (pruned["bins_filled"], pruned["largest_bin_share"]) == (9, 0.5)
+
+
+def test_few_images_tell_nothing_of_calibration():
+    for row in calibration_rows(Measured(images=19), 0.95):
+        assert row["evidence"] == "cannot be told from 19 images"
+        assert row["p"] is None
+    assert calibration_rows(Measured(images=1), 0.95)[1]["ece_at_least"] is None
+
+
+def test_a_debiased_ece_may_be_zero_where_nothing_speaks_against_calibration():
+    rows = {
+        row["strategy"]: row
+        for row in metric_rows(Measured(), 0.95)
+        if row["metric"] == "ece_debiased"
+    }
+    assert rows["full"]["ci_low"] == 0
+    assert rows["full"]["ci_high"] == pytest.approx(0.026, abs=0.004)
+    assert rows["random"]["ci_low"] == pytest.approx(0.137, abs=0.004)

@@ -1,15 +1,16 @@
 """Turn score files into tables: every metric with its interval, every difference with its test.
 
-Writes metrics, comparisons (each as .parquet and .csv) and detectable.csv to a folder. metrics: one
-row per model, dataset, subset, strategy, budget and metric, with value, ci_low, ci_high, n and
-n_images, and how the cell fills the bins of confidence: bins_filled of them hold a question, the
-fullest one largest_bin_share of all. comparisons: the same keys for every pruned cell, with delta,
-ci_low, ci_high, p and p_adjusted against the unpruned model on the same resamples. Both have the
-columns family and one per strategy parameter, null where it does not apply; where images have
-different numbers of tokens, budget is the mean number that is kept, rounded, and share the mean
-share of an image's tokens. detectable: the
-smallest difference that data of this size can show, and the number of resamples, per model,
-dataset, subset and metric.
+Writes to a folder metrics and comparisons, each as .parquet and .csv, detectable.csv and
+calibration.csv. metrics: one row per model, dataset, subset, strategy, budget and metric, with
+value, ci_low, ci_high, n and n_images, and how the cell fills the bins of confidence: bins_filled
+of them hold a question, the fullest one largest_bin_share of all. comparisons: the same keys for
+every pruned cell, with delta, ci_low, ci_high, p and p_adjusted against the unpruned model on the
+same resamples. Both have the columns family and one per strategy parameter, null where it does not
+apply; where images have different numbers of tokens, budget is the mean number that is kept,
+rounded, and share the mean share of an image's tokens. detectable: the smallest difference that
+data of this size can show, and the number of resamples, per model, dataset, subset and metric.
+calibration: for each cell a test of whether it is calibrated, a lower bound of its ECE, and the
+slope and intercept of its calibration.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import argparse
 import pyarrow as pa
 
 from prunecal.core import cli
+from prunecal.statistics.calibrated import COLUMNS, calibration_rows
 from prunecal.statistics.comparisons import (
     columns,
     comparison_rows,
@@ -52,6 +54,9 @@ def main(arguments: argparse.Namespace) -> None:
     detectable = [row for scores in studied for row in detectable_rows(scores)]
     path = arguments.folder / "detectable.csv"
     write_table_csv(path, pa.Table.from_pylist(detectable), arguments.scores)
+    calibrated = [row for scores in studied for row in calibration_rows(scores, level)]
+    table = typed_table(calibrated, COLUMNS)
+    write_table_csv(arguments.folder / "calibration.csv", table, arguments.scores)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prunecal.study.settings import Model, Study
 
-NEED_SOURCES = ("metrics.", "comparisons.", "detectable.", "claims.json")
+NEED_SOURCES = ("metrics.", "comparisons.", "detectable.", "calibration.", "claims.json")
 SCORES = "scores"  # the folder of score files, in a study's folder
 
 

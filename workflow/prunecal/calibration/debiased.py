@@ -116,6 +116,22 @@ def debiased_ace(
     return debiased_mean(tables.moments(weights), weights)
 
 
+def unbiased_miscalibration(tables: BinTables, weights: NDArray) -> NDArray:
+    """Return the mean over rows of the squared gap of their bin, without bias, float64 [R].
+
+    The square of a bin's sum of gaps is a sum over pairs of rows; pairs of one image, whose noise
+    is no product of two, are left out (Ferro and Fricker, Quarterly Journal of the Royal
+    Meteorological Society 138, 2012, for rows that are independent). It can fall below 0.
+
+    Args:
+        tables: sums of the rows.
+        weights: float64 [clusters, R].
+    """
+    gap, rows = tables.gap @ weights, tables.rows @ weights
+    pairs = gap**2 - tables.gap**2 @ weights**2
+    return ratio((pairs / np.maximum(rows, 1)).sum(axis=0), rows.sum(axis=0))
+
+
 def cross_fitted_signs(tables: BinTables, folds: NDArray, weights: NDArray) -> NDArray:
     """Return an ECE that is in expectation no larger than the true one, float64 [R].
 

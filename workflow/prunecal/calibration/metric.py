@@ -18,7 +18,8 @@ GUO = "Guo et al., arXiv 1706.04599"
 # Binned and smoothed calibration errors are means of absolute values, so noise adds to them, and a
 # resample has noise of its own on top: no percentile interval of theirs covers a small true error.
 BIASED: dict[str, Any] = {"interval": None, "test": None}
-DEBIASED: dict[str, Any] = {"interval": "non-negative", "test": "normal"}
+DEBIASED: dict[str, Any] = {"interval": "debiased", "test": "normal"}
+RECALIBRATED: dict[str, Any] = {"interval": "non-negative", "test": "normal"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Metric:
         source: where the definition comes from.
         function: the public function for arrays, in `prunecal.calibration`; empty if there is none.
         interval: how its interval is made of the resamples. "non-negative" is the percentile
-            interval cut at 0; None where no interval of it covers as it should.
+            interval cut at 0; "debiased" also begins at 0 where nothing speaks against calibration
+            (the test of `statistics.calibrated`); None where no interval covers as it should.
         test: how differences from the unpruned model get their interval; None where they get
             neither interval nor p-value.
         over_subsets: whether it is a mean over the data set's subsets, and so of all questions
@@ -52,7 +54,7 @@ class Metric:
     higher_is_better: bool | None = None
     source: str = ""
     function: str = ""
-    interval: Literal["percentile", "non-negative"] | None = "percentile"
+    interval: Literal["percentile", "non-negative", "debiased"] | None = "percentile"
     test: Literal["percentile", "normal"] | None = "percentile"
     over_subsets: bool = False
 

@@ -19,6 +19,7 @@ from prunecal.calibration.debiased import (
     debiased_ace,
     debiased_ece,
     ece_if_calibrated,
+    unbiased_miscalibration,
 )
 from prunecal.calibration.equal_mass import adaptive_calibration_errors
 from prunecal.calibration.ranked import RANKED
@@ -78,8 +79,22 @@ def _brier_temperature(sample: Sample) -> NDArray | None:
     return replace(sample, columns={"error": error}).means["error"]
 
 
-def _discrimination(sample: Sample) -> NDArray | None:
-    """Return the uncertainty of the outcomes less the Brier score after isotonic regression."""
+def _miscalibration(sample: Sample) -> NDArray:
+    return unbiased_miscalibration(sample.bin_tables, sample.weights)
+
+
+def _discrimination(sample: Sample) -> NDArray:
+    uncertainty = sample.bin_sums.brier_uncertainty()
+    return _miscalibration(sample) + uncertainty - sample.means["brier"]
+
+
+def _corp_miscalibration(sample: Sample) -> NDArray | None:
+    if "brier_isotonic" not in sample.columns:
+        return None
+    return sample.means["brier"] - sample.means["brier_isotonic"]
+
+
+def _corp_discrimination(sample: Sample) -> NDArray | None:
     if "brier_isotonic" not in sample.columns:
         return None
     return sample.bin_sums.brier_uncertainty() - sample.means["brier_isotonic"]
@@ -124,7 +139,10 @@ METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample
     **{key: partial(_ranked, key=key) for key in RANKED},
     "cox_intercept": lambda sample: sample.cox[0],
     "cox_slope": lambda sample: sample.cox[1],
+    "brier_miscalibration": _miscalibration,
     "brier_discrimination": _discrimination,
+    "corp_miscalibration": _corp_miscalibration,
+    "corp_discrimination": _corp_discrimination,
     "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
     "ece_debiased": lambda sample: debiased_ece(*sample.rows, sample.weights, sample.bins),
 }

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from prunecal.calibration.catalogue import catalogued
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval, normal_interval
+from prunecal.statistics.calibrated import may_be_calibrated
 from prunecal.statistics.scores import BIN_USE, Scores
 from prunecal.statistics.significance import (
     FEWEST_IMAGES,
@@ -51,15 +52,18 @@ def metric_rows(scores: Scores, level: float) -> Rows:
     One image gives no interval. Where all or no answers are right, the resamples of accuracy cannot
     vary; its interval then reaches to the share of images that could, by chance, all be without (or
     with) an error: an exact binomial bound (Clopper and Pearson 1934) that counts an image as one
-    observation.
+    observation. Debiasing leaves some noise where there is nothing but noise; so the interval of a
+    debiased ECE begins at 0 where the test of calibration does not reject.
     """
     rows = []
-    images, use = _images(scores), scores.bin_use()
+    images, use, calibrated = _images(scores), scores.bin_use(), may_be_calibrated(scores, level)
     for metric in scores.facts["metrics"]:
         value = scores.value(metric)
         low, high = _interval(
             value, scores.draws(metric), level, images, catalogued(metric).interval
         )
+        if catalogued(metric).interval == "debiased":
+            low = np.where(calibrated, np.minimum(low, 0.0), low)
         if metric == "accuracy":
             bound = ((1 - level) / 2) ** (1 / images)
             low = np.where((value == 1) & (images > 1), bound, low)
@@ -177,7 +181,7 @@ def _interval(
     else:
         ends = interval(draws, level)
         ends = np.where(np.isclose(ends, value, rtol=1e-6, atol=1e-7), value, ends)
-    if kind == "non-negative":
+    if kind in ("non-negative", "debiased"):
         ends = np.maximum(ends, 0.0)
     return np.where(images > 1, ends, np.nan)
 

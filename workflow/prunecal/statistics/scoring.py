@@ -103,7 +103,7 @@ def score_cell(
             weights=resamples.weights,
             bins=bins,
             columns={key: column[rows] for key, column in columns.items()}
-            | brier_after(*rows_of[:2], recalibrated),
+            | brier_after(cell.correct[rows], recalibrated),
             groups=groups,
             subsets=own if name == POOLED else {},
             splits=Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
@@ -120,25 +120,17 @@ def score_cell(
     return results
 
 
-def brier_after(
-    confidence: NDArray, correct: NDArray, recalibrated: Mapping[str, NDArray]
-) -> dict[str, NDArray]:
-    """Return the squared errors of rows after recalibration, and what isotonic regression mends.
-
-    Means over splits, float64 [n] each. As the maps minimise the score that is taken, their own
-    noise matters in second order alone, so resamples may leave them as they are.
+def brier_after(correct: NDArray, recalibrated: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Return the squared errors of rows after each recalibration, means over splits, float64 [n].
 
     Args:
-        confidence: float64 [n].
         correct: bool [n].
         recalibrated: from `maps.cross_fitted`.
     """
-    errors = {
+    return {
         f"brier_{name}": ((table - correct) ** 2).mean(axis=0)
         for name, table in recalibrated.items()
     }
-    mended = (confidence - correct) ** 2 - errors["brier_isotonic"]
-    return errors | {"brier_miscalibration": mended}
 
 
 def bins_in_use(cells: list[Cell], parts: Mapping[str, NDArray], bins: int) -> dict[str, NDArray]:

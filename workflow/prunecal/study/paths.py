@@ -133,7 +133,7 @@ class Paths:
             ),
             *(
                 f"{self.aggregates}/{name}"
-                for name in ("study.json", "detectable.csv", "claims.json")
+                for name in ("study.json", "detectable.csv", "calibration.csv", "claims.json")
             ),
         ]
 

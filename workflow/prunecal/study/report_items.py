@@ -36,10 +36,15 @@ MECHANISM_TABLES = {  # file: what it holds
 LATEX_TABLES = MECHANISM_TABLES | {
     "claims": "Claims, comparison by comparison",
     "detectable": "Smallest detectable differences",
+    "calibration": "Is each cell calibrated?",
     "datasets": "Data sets",
     "provenance": "What made each cell",
 }
-IN_AGGREGATES = ("detectable", "provenance")  # CSV files beside metrics.parquet, not in tables/
+IN_AGGREGATES = (
+    "detectable",
+    "calibration",
+    "provenance",
+)  # CSV files beside metrics.parquet, not in tables/
 
 
 def csv_tables(paths: Paths) -> list[str]:

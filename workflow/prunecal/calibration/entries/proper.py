@@ -55,21 +55,40 @@ ENTRIES = (
     Metric(
         "brier_miscalibration",
         "Miscalibration",
-        "The part of the Brier score that recalibration removes: the score less that after "
-        "isotonic regression, cross-fitted over images. Brier score = miscalibration − "
-        "discrimination + uncertainty. Below 0 the fit's own noise exceeds what it mends.",
-        "S(c) − S(m(c)), S the Brier score, m the isotonic regression of y on c in other images",
+        "The part of the Brier score that recalibration would remove: squared gaps of the bins of "
+        "ECE, from pairs of questions about different images, so that noise adds nothing. Brier "
+        "score = miscalibration − discrimination + uncertainty. It can fall below 0.",
+        "Σ_b (G_b² − Σ_i G_bi²) / n_b / n, G_bi the sum of c − y of image i in bin b",
         higher_is_better=False,
-        source=CORP,
+        source="Ferro and Fricker, 2012, with images in place of rows",
     ),
     Metric(
         "brier_discrimination",
         "Discrimination",
-        "How much better the recalibrated confidence is than the overall accuracy as the "
+        "How much better confidence is, once recalibrated, than the overall accuracy as the "
         "confidence of every answer.",
+        "miscalibration + a (1 − a) − Brier score",
+        higher_is_better=True,
+        source="Ferro and Fricker, 2012, with images in place of rows",
+    ),
+    Metric(
+        "corp_miscalibration",
+        "Miscalibration (isotonic)",
+        "The Brier score less that after isotonic regression, cross-fitted over images. The noise "
+        "of the fit makes it too small, and is not in the resamples: it has no interval.",
+        "S(c) − S(m(c)), S the Brier score, m the isotonic regression of y on c in other images",
+        higher_is_better=False,
+        source=CORP,
+        **BIASED,
+    ),
+    Metric(
+        "corp_discrimination",
+        "Discrimination (isotonic)",
+        "The uncertainty less the Brier score after isotonic regression, cross-fitted over images.",
         "a (1 − a) − S(m(c))",
         higher_is_better=True,
         source=CORP,
+        **BIASED,
     ),
     Metric(
         "cox_slope",

@@ -1,6 +1,6 @@
 """Calibration after recalibration, cross-fitted over images."""
 
-from prunecal.calibration.metric import DEBIASED, GUO, Metric
+from prunecal.calibration.metric import GUO, RECALIBRATED, Metric
 
 MAPS = {  # words, source
     "isotonic": ("isotonic regression", "Zadrozny and Elkan, KDD 2002"),
@@ -15,7 +15,7 @@ ENTRIES = (
         "temperature fitted on the other half, mean over several splits into halves.",
         higher_is_better=False,
         source=f"{GUO}, section 4.2",
-        **DEBIASED,
+        **RECALIBRATED,
     ),
     Metric(
         "ece_temperature_transfer",
@@ -23,7 +23,7 @@ ENTRIES = (
         "As ECE after temperature scaling, but with the temperatures fitted to the unpruned "
         "model: what a recalibrated model has when it is pruned afterwards.",
         higher_is_better=False,
-        **DEBIASED,
+        **RECALIBRATED,
     ),
     Metric(
         "temperature",
@@ -48,8 +48,8 @@ ENTRIES = (
             f"ece_{name}",
             f"ECE after {words}",
             f"Debiased ECE when each half of the images gets the {words} fitted on the other half, "
-            "mean over several splits. Its interval speaks of other images that get these very "
-            "maps; that other images would give other maps is not in it, so nothing is tested.",
+            "mean over several splits. Its interval is that of other images under the same fits; "
+            "the noise of the fits is not in it, so that no difference is tested.",
             higher_is_better=False,
             source=source,
             interval="non-negative",
