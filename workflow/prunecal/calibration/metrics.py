@@ -131,7 +131,6 @@ BINNED = (
 YES_NO = ("f1", "precision", "recall")
 METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample.means`
     **{key: partial(_binned, name=key) for key in BINNED},
-    **{f"ece_{bins}_bins": partial(Sample.ece_in, bins=bins) for bins in BIN_COUNTS},
     "ece_yes": partial(Sample.ece_of, group="yes"),
     "ece_no": partial(Sample.ece_of, group="no"),
     **{key: partial(_yes_no, name=key) for key in YES_NO},
@@ -143,7 +142,6 @@ METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample
     "brier_discrimination": _discrimination,
     "corp_miscalibration": _corp_miscalibration,
     "corp_discrimination": _corp_discrimination,
-    "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
     "ece_debiased": lambda sample: debiased_ece(*sample.rows, sample.weights, sample.bins),
 }
 COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 resamples
@@ -155,6 +153,8 @@ COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 res
     "ece_if_calibrated": _if_calibrated,
 }
 PRIMARY: dict[str, Compute] = {  # resampled over all questions alone, see `compute_all`
+    **{f"ece_{bins}_bins": partial(Sample.ece_in, bins=bins) for bins in BIN_COUNTS},
+    "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
     **{f"ece_{bins}_bins_debiased": partial(_debiased, bins=bins) for bins in BIN_COUNTS},
     "ace_debiased": lambda sample: debiased_ace(*sample.rows, sample.weights, sample.bins),
     "ece_isotonic": partial(Sample.ece_after, name="isotonic"),
