@@ -10,7 +10,6 @@ RECORD = {
     metric.key: metric
     for metric in (*answers.ENTRIES, *errors.ENTRIES, *proper.ENTRIES, *selective.ENTRIES)
 }
-
 ENTRIES = (
     Metric(
         "option_mass",
@@ -45,6 +44,8 @@ ENTRIES = (
             formula="",
             source=readout.source,
             function="",
+            # a debiased one may begin at 0 by a test of the recorded confidence alone
+            interval="non-negative" if key == "ece_debiased" else RECORD[key].interval,
         )
         for name, readout in READOUTS.items()
         for key in READ
