@@ -93,6 +93,7 @@ rule summary:
         comparisons=f"{AGGREGATES}/comparisons.parquet",
         matched=f"{TABLES}/matched.csv",
         detectable=f"{AGGREGATES}/detectable.csv",
+        trust=[f"{TABLES}/{name}.csv" for name in items.TRUST_TABLES],
         claims=f"{AGGREGATES}/claims.json",
         datasets=f"{TABLES}/datasets.csv",
         provenance=f"{AGGREGATES}/provenance.csv",
@@ -115,7 +116,7 @@ rule summary:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.first_page --study {input.study} --metrics {input.metrics} "
         "--comparisons {input.comparisons} --matched {input.matched} "
-        "--detectable {input.detectable} --claims {input.claims} "
+        "--detectable {input.detectable} --trust {input.trust} --claims {input.claims} "
         "--datasets {input.datasets} --provenance {input.provenance} "
         "--figure {input.figure} --out {output} --log {log}"
 

@@ -1,7 +1,8 @@
 """Stages run in this process on a results folder, with the files that the rules would give them."""
 
-from prunecal import mechanisms
+from prunecal import mechanisms, trust
 from prunecal.report import first_page, methods, tables
+from prunecal.study.report_items import TRUST_TABLES
 
 
 def run(stage, **options):
@@ -21,6 +22,18 @@ def explain(results, folder):
         unpruned=sorted(results.glob("*/*/full/*/predictions.parquet")),
         features=sorted(results.glob("*/*/features.safetensors")),
         rankings=sorted(results.glob("*/*/*/ranking.safetensors")),
+        folder=folder,
+    )
+
+
+def ask_trust(results, folder, margin=0.02):
+    """Write the tables of thresholds and tests of non-inferiority to a folder."""
+    run(
+        trust,
+        scores=sorted(results.glob("scores/*/*.safetensors")),
+        predictions=sorted(results.glob("*/*/*/*/predictions.parquet")),
+        accuracy_margin=margin,
+        ece_margin=margin,
         folder=folder,
     )
 
@@ -68,6 +81,7 @@ def write_first_page(results, folder, figure=b"<svg/>"):
         comparisons=results / "comparisons.parquet",
         matched=results / "tables" / "matched.csv",
         detectable=results / "detectable.csv",
+        trust=[results / "tables" / f"{name}.csv" for name in TRUST_TABLES],
         claims=results / "claims.json",
         datasets=folder / "datasets.csv",
         provenance=folder / "provenance.csv",

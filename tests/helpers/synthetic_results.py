@@ -22,6 +22,7 @@ DATASETS = ("toy-pope", "toy-sqa")
 IMAGES, EACH = 24, 10  # images enough for tests of differences, and questions about each
 TOKENS = 36
 BUDGETS = (4, 8, 16)
+UNTOLD = "cannot be told"
 HOSTILE = "<script>console.error('run')</script><b>Is</b> there a $7$ & an $8?"
 STRATEGIES = [
     "full",
@@ -131,6 +132,45 @@ def matched(compared):
     return pd.DataFrame(columns).reset_index()
 
 
+def trust(measured, compared):
+    """Return the tables of `prunecal.trust` with made-up numbers, by name."""
+    keys = ["model", "dataset", "strategy", "family", "budget"]
+    here = compared[compared["subset"] == "all"]
+    numbers = {
+        f"{metric}_{column}": here[here["metric"] == metric].set_index(keys)[name]
+        for metric in ("accuracy", "ece_debiased")
+        for column, name in (("delta", "delta"), ("delta_low", "ci_low"), ("delta_high", "ci_high"))
+    }
+    cells = pd.DataFrame(numbers).reset_index()
+    cells.columns = cells.columns.str.replace("ece_debiased", "ece")
+    cells = cells.assign(
+        seeds=1, ece_recalibrated_delta=0.0, overconfidence=0.1, ece_debiased=0.1,
+        ece_temperature=0.02, accuracy_provable=0.03, ece_provable=0.04,
+        **dict.fromkeys(("p_accuracy", "p_ece", "p_recalibrated"), 0.5),
+    )  # fmt: skip
+    for column, limit in (("verdict", 0.1), ("verdict_recalibrated", 0.2)):
+        fine = cells["accuracy_delta"] > -limit
+        cells[column] = np.where(fine, "no worse", np.where(cells["budget"] > 4, UNTOLD, "worse"))
+    strategies = cells.sort_values("budget").drop_duplicates(["dataset", "strategy"])
+    strategies = strategies.assign(
+        smallest_budget=strategies["budget"].where(strategies["verdict"] == "no worse"),
+        smallest_budget_recalibrated=strategies["budget"], at_smallest=strategies["verdict"],
+        accuracy_margin=0.1, ece_margin=0.1, n_images=IMAGES,
+    )  # fmt: skip
+    thresholds = measured[(measured["subset"] == "all") & (measured["metric"] == "accuracy")]
+    shares = ("coverage", "risk", "risk_low", "risk_high", "p", "p_adjusted", "threshold")
+    shares += tuple(f"guaranteed_{name}" for name in ("threshold", "coverage", "risk"))
+    shares += tuple(f"own_{name}" for name in ("threshold", "coverage"))
+    shares += tuple(f"own_guaranteed_{name}" for name in ("threshold", "coverage"))
+    thresholds = thresholds[keys].assign(**dict.fromkeys(shares, 0.25))
+    lowest = measured[(measured["subset"] == "all") & (measured["family"] != "full")]
+    selected = lowest[lowest["metric"].isin(["accuracy", "ece_debiased"])]
+    selected = selected.drop_duplicates(["dataset", "metric"]).assign(selection="best", among=9)
+    return {
+        "trust": strategies, "trust_cells": cells, "thresholds": thresholds, "selected": selected,
+    }  # fmt: skip
+
+
 def cell_facts(cell, dataset):
     """Return what a predictions file says of its cell."""
     keys = ("strategy", "family", "budget")
@@ -174,6 +214,8 @@ def write(folder, settings=None):
     _write_frame(results / "comparisons.parquet", compared)
     (results / "tables").mkdir()
     matched(compared).to_csv(results / "tables" / "matched.csv", index=False)
+    for name, table in trust(measured, compared).items():
+        table.to_csv(results / "tables" / f"{name}.csv", index=False)
     keys = ["model", "dataset", "subset", "metric", "n", "n_images"]
     shown = measured[keys].drop_duplicates().assign(minimum_detectable=0.0123, resamples=50)
     shown.to_csv(results / "detectable.csv", index=False)

@@ -17,6 +17,13 @@ def table():
     return first_page_text.join(measured, compared, synthetic_results.matched(compared))
 
 
+@pytest.fixture(scope="module")
+def selected():
+    return synthetic_results.trust(*synthetic_results.metrics(synthetic_results.study()))[
+        "selected"
+    ]
+
+
 def test_page_names_model_and_data_before_any_finding(results, tmp_path):
     page = write_first_page(results, tmp_path)
     parsed = Elements(page)
@@ -76,8 +83,10 @@ def test_a_trained_model_is_called_small(tmp_path):
     assert warning in " ".join(write_first_page(results, tmp_path).split())
 
 
-def test_findings_count_what_the_comparisons_say(table):
-    for finding, task in zip(first_page_text.findings(table), pooling.tasks(table), strict=True):
+def test_findings_count_what_the_comparisons_say(table, selected):
+    for finding, task in zip(
+        first_page_text.findings(table, selected), pooling.tasks(table), strict=True
+    ):
         sentence = " ".join(finding["sentences"])
         ece = pooling.pruned(pooling.of_task(table, task))
         ece = ece[ece["metric"] == "ece_debiased"]
@@ -119,28 +128,34 @@ def test_claims_are_counted_by_verdict(tmp_path):
     assert "The study states no claims." in Elements(write_first_page(results, tmp_path)).text
 
 
-def test_a_study_without_pruning_is_summarised():
+def test_a_study_without_pruning_is_summarised(selected):
     settings = synthetic_results.study(["full"], [4])
     measured, _ = synthetic_results.metrics(settings)
     compared = synthetic_results.metrics(synthetic_results.study())[1].iloc[:0]
     table = first_page_text.join(measured, compared, synthetic_results.matched(compared))
     task = pooling.tasks(table)[0]
-    assert first_page_text.findings(table)[0]["sentences"] == []
+    assert first_page_text.findings(table, selected)[0]["sentences"] == []
     shown = first_page_tables.cells_table(pooling.of_task(table, task), task)
     assert shown["heads"] == ["all 36 tokens"]
     assert [name for name, _ in shown["rows"]] == ["Unpruned"]
 
 
-def test_few_images_are_said_to_tell_nothing():
+def test_few_images_are_said_to_tell_nothing(selected):
     measured, compared = synthetic_results.metrics(synthetic_results.study())
     few = measured.assign(n_images=19)
     untested = compared.assign(n_images=19, p=float("nan"), p_adjusted=float("nan"))
     matched = synthetic_results.matched(compared)
-    for finding in first_page_text.findings(first_page_text.join(few, untested, matched)):
+    joined = first_page_text.join(few, untested, matched)
+    for finding in first_page_text.findings(joined, selected):
         (sentence,) = finding["sentences"]
         assert sentence.startswith("19 images are too few to tell a difference from chance")
 
 
-def test_a_picked_minimum_is_called_one(table):
-    for finding in first_page_text.findings(table):
-        assert any("Picked as the lowest of" in sentence for sentence in finding["sentences"])
+def test_a_selected_minimum_is_called_one_and_has_a_corrected_interval(table, selected):
+    ends = selected[selected["metric"] == "ece_debiased"].iloc[0]
+    words = f"[{ends['ci_low']:.3f}, {ends['ci_high']:.3f}] (selected as the best of 9"
+    sentences = first_page_text.findings(table, selected)[0]["sentences"]
+    assert any(words in sentence for sentence in sentences)
+    unknown = selected.assign(ci_low=float("nan"), ci_high=float("nan"))
+    sentences = first_page_text.findings(table, unknown)[0]["sentences"]
+    assert any("(selected as the best of 9), " in sentence for sentence in sentences)

@@ -14,9 +14,12 @@ import yaml
 
 from helpers import synthetic_results
 from helpers.markup import Elements
-from helpers.stages import explain, run, write_first_page
+from helpers.stages import ask_trust, explain, run, write_first_page
 from helpers.synthetic_results import MODEL, TOKENS
 from prunecal import claims, compare, score
+from prunecal.figures import pooling
+from prunecal.figures.style import styles
+from prunecal.report import trust_tables, trust_text
 from prunecal.storage import files
 
 TRUTHS = ("calibrated", "overconfident", "accuracy", "fitting")
@@ -75,8 +78,8 @@ def expectation(truth, metric):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """Return the first page of a study with a data set per truth."""
+def study(tmp_path_factory):
+    """Return the results of a study with a data set per truth."""
     folder = tmp_path_factory.mktemp("truth")
     settings = synthetic_results.study(["full", "saliency", "fastv"], [4])
     settings["datasets"] = [{"name": truth, "loader": "digits-pope"} for truth in TRUTHS]
@@ -110,17 +113,24 @@ def page(tmp_path_factory):
     scores = sorted(folder.glob("scores/*/*.safetensors"))
     run(compare, scores=scores, folder=folder)
     explain(folder, folder / "tables")
+    ask_trust(folder, folder / "tables")
     stated = [
         expectation(truth, metric) for truth in TRUTHS for metric in ("ece_debiased", "accuracy")
     ]
     (folder / "claims.yaml").write_text(yaml.safe_dump(stated))
     run(claims, claims=folder / "claims.yaml", scores=scores, output=folder / "claims.json")
-    return write_first_page(folder, folder)
+    return folder
 
 
-def finding(page, truth):
-    """Return what the page says of a data set, as plain text."""
-    start = page.index(f"<p><strong>{truth}</strong>")
+@pytest.fixture(scope="module")
+def page(study):
+    """Return the first page."""
+    return write_first_page(study, study)
+
+
+def finding(page, truth, heading="Findings"):
+    """Return what the page says of a data set below a heading, as plain text."""
+    start = page.index(f"<p><strong>{truth}</strong>", page.index(f"<h2>{heading}</h2>"))
     return Elements(page[start : page.index("</ul>", start) + 5]).text
 
 
@@ -167,6 +177,39 @@ def test_confidence_that_falls_with_accuracy_is_no_miscalibration(page):
     assert verdict(page, "fitting", "ece_debiased").endswith("inconclusive")
 
 
+def test_what_margins_are_too_narrow_for_cannot_be_told(page):
+    said = finding(page, "calibrated", "Can it be trusted?")
+    assert "No strategy is shown to keep accuracy and calibration at any budget" in said
+    assert "Not shown does not mean worse" in said
+    assert "Cannot be told at the largest budget: Saliency and FastV." in said
+    assert "Worse" not in said
+
+
+@pytest.mark.parametrize("truth", ["overconfident", "accuracy", "fitting"])
+def test_a_model_that_is_worse_than_its_margin_is_called_so(page, truth):
+    said = finding(page, truth, "Can it be trusted?")
+    assert "Worse by more than a margin already at the largest budget: Saliency and FastV." in said
+    assert "down to" not in said
+
+
+def test_wider_margins_show_the_twin_no_worse_and_the_overconfident_one_after_refitting(
+    study, tmp_path
+):
+    ask_trust(study, tmp_path, margin=0.08)
+    looks = styles(pooling.read(study / "metrics.parquet"))
+    tables = trust_tables.read([tmp_path / f"{name}.csv" for name in trust_tables.FILES], looks)
+    said = {truth: " ".join(trust_text.answer(tables.of_task((MODEL, truth)))) for truth in TRUTHS}
+    kept = "Saliency and FastV keep accuracy and calibration down to 4 of 36 tokens, the smallest"
+    assert said["calibrated"].startswith(kept)
+    refitted = "labelled images: Saliency down to 4 tokens and FastV down to 4 tokens."
+    assert said["overconfident"].startswith("No strategy")
+    assert said["overconfident"].endswith(refitted)
+    for truth in ("accuracy", "fitting"):  # a temperature brings no right answer back
+        assert "No strategy" in said[truth]
+        assert "refitted" not in said[truth]
+        assert "Down to" not in said[truth]
+
+
 def test_marks_of_the_table_agree_with_the_words(page):
     tables = [text.split("</table>")[0] for text in page.split("<table><caption>")[1:]]
     marks = {text.split(",")[0]: tuple(map(text.count, ('"worse"', '"better"'))) for text in tables}
@@ -190,5 +233,6 @@ def test_numbers_name_their_files(page):
         "matched.csv",
         "detectable.csv",
         "claims.json",
+        "thresholds.csv",
     ):
         assert name in text

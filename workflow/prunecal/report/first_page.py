@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prunecal.core import cli
 from prunecal.figures import pooling
-from prunecal.report import html
+from prunecal.figures.style import styles
+from prunecal.report import html, trust_tables, trust_text
 from prunecal.report.first_page_tables import cells_table, claim_rows, counted, provenance
 from prunecal.report.first_page_text import QUESTION, findings, join, limits
 from prunecal.report.provenance import version_limits
@@ -25,6 +26,7 @@ def main(arguments: argparse.Namespace) -> None:
     datasets = pooling.read_csv(arguments.datasets).fillna("")
     cells = pooling.read_csv(arguments.provenance)
     table = join(metrics, comparisons, matched)
+    trust = trust_tables.read(arguments.trust, styles(metrics))
     claims = files.read_json(arguments.claims)
     trained = [model.name for model in study.models if model.train]
     html.write(
@@ -35,7 +37,15 @@ def main(arguments: argparse.Namespace) -> None:
         trained=trained,
         models=[*trained, *(model.name for model in study.models if not model.train)],
         level=f"{pooling.LEVEL:g}",
-        findings=findings(table),
+        trust=[
+            {
+                "title": task,
+                "sentences": trust_text.answer(trust.of_task(task)),
+                "kept": trust_text.thresholds(trust.of_task(task)),
+            }
+            for task in pooling.tasks(trust.thresholds)
+        ],
+        findings=findings(table, trust.selected),
         figure=arguments.figure.read_bytes(),
         cells=[cells_table(pooling.of_task(table, task), task) for task in pooling.tasks(table)],
         claims=claim_rows(claims),
@@ -53,6 +63,10 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--study", type=Path, required=True, help="study.json")
     parser.add_argument("--matched", type=Path, required=True, help="matched.csv")
     parser.add_argument("--detectable", type=Path, required=True, help="detectable.csv")
+    parser.add_argument(
+        "--trust", type=Path, nargs=len(trust_tables.FILES), required=True,
+        help=", ".join(f"{name}.csv" for name in trust_tables.FILES),
+    )  # fmt: skip
     parser.add_argument("--claims", type=Path, required=True, help="claims.json")
     parser.add_argument("--datasets", type=Path, required=True, help="datasets.csv")
     parser.add_argument("--provenance", type=Path, required=True, help="provenance.csv")

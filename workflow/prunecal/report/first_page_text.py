@@ -46,11 +46,12 @@ def join(metrics: pd.DataFrame, comparisons: pd.DataFrame, matched: pd.DataFrame
     return joined.assign(task=task).sort_values(["task", "place", "budget"], kind="stable")
 
 
-def findings(table: pd.DataFrame) -> list[dict[str, Any]]:
+def findings(table: pd.DataFrame, selected: pd.DataFrame) -> list[dict[str, Any]]:
     """Say per data set and model what the table shows.
 
     Args:
         table: from `join`.
+        selected: selected.csv.
 
     Returns:
         dataset, model, accuracy and ece of the unpruned model, pairs (of strategy and budget that
@@ -73,16 +74,16 @@ def findings(table: pd.DataFrame) -> list[dict[str, Any]]:
             low = ece.nsmallest(1, "value").iloc[0]
             smallest = pooling.budgets(here)[0]
             best = accuracy[accuracy["budget"] == smallest].nlargest(1, "value").iloc[0]
+            low_among, best_among = (_interval_of(selected, task, row) for row in (low, best))
             sentences = [
                 f"ECE is {_counted(ece)}.",
                 f"Accuracy is {_counted(accuracy)}.",
                 f"Overconfidence, mean confidence minus accuracy, is {_counted(over)}.",
                 *_explained(ece),
-                f"The lowest ECE of a pruned model is {low['value']:.3f}, {_compared(low)}: "
-                f"{low['series']} at {low['budget']} tokens. Picked as the lowest of {len(ece)}, "
-                "it is likely to be higher on other images.",
+                f"The lowest ECE of a pruned model is {low['value']:.3f}{low_among}, "
+                f"{_compared(low)}: {low['series']} at {low['budget']} tokens.",
                 f"At the smallest budget, {smallest} tokens, {best['series']} keeps the "
-                f"highest accuracy, {best['value']:.3f}, {_compared(best)}.",
+                f"highest accuracy, {best['value']:.3f}{best_among}, {_compared(best)}.",
             ]
         results.append(
             {
@@ -95,6 +96,18 @@ def findings(table: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return results
+
+
+def _interval_of(selected: pd.DataFrame, task: tuple[str, str], row: pd.Series) -> str:
+    """Return the interval of a cell that was selected as the best of several, and say so."""
+    own = pooling.of_task(selected, task)
+    best = own[own["metric"] == row["metric"]].iloc[0]
+    if best["ci_low"] != best["ci_low"]:
+        return f" (selected as the best of {best['among']})"
+    return (
+        f" [{best['ci_low']:.3f}, {best['ci_high']:.3f}] (selected as the best of "
+        f"{best['among']}, for which the interval is corrected)"
+    )
 
 
 def _counted(cells: pd.DataFrame) -> str:

@@ -33,18 +33,23 @@ MECHANISM_TABLES = {  # file: what it holds
     "correlations": "Rank correlations over cells",
     "matched": "Change of ECE beyond that of accuracy",
 }
-LATEX_TABLES = MECHANISM_TABLES | {
+TRUST_TABLES = {
+    "trust": "Smallest trustworthy budgets",
+    "trust_cells": "Tests of non-inferiority",
+    "thresholds": "Risk and coverage at thresholds of confidence",
+    "selected": "Selected cells",
+}
+LATEX_TABLES = {
+    **TRUST_TABLES,
+    **MECHANISM_TABLES,
     "claims": "Claims, comparison by comparison",
     "detectable": "Smallest detectable differences",
     "calibration": "Is each cell calibrated?",
     "datasets": "Data sets",
     "provenance": "What made each cell",
 }
-IN_AGGREGATES = (
-    "detectable",
-    "calibration",
-    "provenance",
-)  # CSV files beside metrics.parquet, not in tables/
+# CSV files beside metrics.parquet, not in tables/
+IN_AGGREGATES = ("detectable", "calibration", "provenance")
 
 
 def csv_tables(paths: Paths) -> list[str]:
@@ -61,12 +66,18 @@ def report_items(paths: Paths) -> list[str]:
     return [
         *(f"{figures}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
         *(f"{figures}/sweep_{parameter}.svg" for parameter in design.swept_parameters()),
-        *(f"{figures}/{name}.svg" for name in ("pareto", "forest_ece_debiased", "risk_coverage")),
+        *(
+            f"{figures}/{name}.svg"
+            for name in ("pareto", "forest_ece_debiased", "risk_coverage", "trust")
+        ),
         *(f"{figures}/reliability_{model}_{dataset}.svg" for model, dataset in design.pairs),
         *(f"{figures}/kept_tokens_{model}_{dataset}.svg" for model, dataset in design.pairs),
         *(f"{figures}/learning_curve_{model}.svg" for model in design.trained),
         *(f"{figures}/{name}.svg" for name in EXPLANATIONS),
-        *(f"{paths.aggregates}/{page}.html" for page in ("examples", "methods", "provenance")),
+        *(
+            f"{paths.aggregates}/{page}.html"
+            for page in ("trust", "examples", "methods", "provenance")
+        ),
         f"{tables}/headline.csv",
         f"{tables}/headline.tex",
         *csv_tables(paths),

@@ -294,8 +294,20 @@ class Inference(Parameters):
         return self
 
 
+class Margins(Parameters):
+    """By how much a pruned model may be worse than the unpruned one and still be called no worse.
+
+    A judgement about the model's use, to be made before the results are seen.
+    """
+
+    accuracy: float = Field(
+        0.02, gt=0, lt=1, description="by how much accuracy may be lower, 0.02 for two points"
+    )
+    ece: float = Field(0.02, gt=0, lt=1, description="by how much debiased ECE may be higher")
+
+
 class Statistics(Parameters):
-    """The image-clustered bootstrap and the calibration bins."""
+    """The image-clustered bootstrap, the calibration bins, and the margins of "no worse"."""
 
     resamples: int = Field(2000, ge=100, le=1_000_000, description="bootstrap resamples of images")
     level: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
@@ -303,6 +315,9 @@ class Statistics(Parameters):
         0, ge=0, lt=2**63, description="seed of the resamples and of recalibration folds"
     )
     bins: int = Field(15, ge=2, le=1000, description="equal-width confidence bins of ECE")
+    margins: Margins = Field(
+        Margins(), description='by how much a pruned model may be worse and still be "no worse"'
+    )
 
 
 class Study(Parameters):

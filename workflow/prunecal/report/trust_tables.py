@@ -1,0 +1,143 @@
+"""The tables of the stage `prunecal.trust` as the report's pages use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prunecal.figures import pooling
+from prunecal.study.report_items import TRUST_TABLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from prunecal.figures.style import Style
+
+FILES = tuple(TRUST_TABLES)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The four tables, each with the columns series (a strategy's name for readers) and place.
+
+    Attributes:
+        strategies: trust.csv.
+        cells: trust_cells.csv.
+        thresholds: thresholds.csv, seeds of one strategy joined by the mean.
+        selected: selected.csv.
+    """
+
+    strategies: pd.DataFrame
+    cells: pd.DataFrame
+    thresholds: pd.DataFrame
+    selected: pd.DataFrame
+
+    def of_task(self, task: tuple[str, str]) -> Trust:
+        """Return the rows of one model on one data set."""
+        frames = (self.strategies, self.cells, self.thresholds, self.selected)
+        return Trust(*(pooling.of_task(frame, task) for frame in frames))
+
+
+def read(paths: list[Path], looks: dict[str, Style]) -> Trust:
+    """Read the tables.
+
+    Args:
+        paths: the files, in the order of `FILES`.
+        looks: the study's styles.
+    """
+    frames = []
+    for path in paths:
+        frame = pooling.read_csv(path)
+        frame = frame.assign(
+            series=[looks[strategy].name for strategy in frame["strategy"]],
+            place=[looks[strategy].place for strategy in frame["strategy"]],
+        )
+        frames.append(frame.sort_values("place", kind="stable"))
+    strategies, cells, thresholds, selected = frames
+    return Trust(strategies, cells, _joined(thresholds), selected)
+
+
+def _joined(thresholds: pd.DataFrame) -> pd.DataFrame:
+    """Return means over the seeds of a strategy; of p-values the largest, as in other tables."""
+    keys = ["model", "dataset", "series", "family", "place", "budget"]
+    groups = thresholds.groupby(keys, sort=False)
+    joined = groups.mean(numeric_only=True)
+    for column in ("p", "p_adjusted"):
+        joined[column] = groups[column].max()
+    return joined.assign(cells=groups.size()).reset_index()
+
+
+def strategy_rows(task: Trust) -> list[dict[str, Any]]:
+    """Return what the page shows of each strategy: its smallest budgets, in words."""
+    return [
+        {
+            "name": row["series"],
+            "smallest": budget_words(row["smallest_budget"], row["at_smallest"]),
+            "recalibrated": budget_words(row["smallest_budget_recalibrated"], ""),
+        }
+        for row in task.strategies.to_dict("records")
+    ]
+
+
+def budget_words(budget: float, otherwise: str) -> str:
+    """Return a smallest budget, or why there is none."""
+    if budget == budget:
+        return f"{budget:.0f}"
+    return f"none ({otherwise} at the smallest)" if otherwise else "none"
+
+
+def signed(value: float, low: float | None = None, high: float | None = None) -> str:
+    """Return a difference with its interval, minus signs as in print."""
+    if value != value:
+        return ""
+    text = f"{value:+.3f}"
+    if low is not None and low == low:
+        text += f" [{low:+.3f}, {high:+.3f}]"
+    return text.replace("-", "−")
+
+
+def cell_rows(task: Trust) -> list[dict[str, Any]]:
+    """Return what the page shows of each strategy and budget, as text."""
+    return [
+        {
+            "name": row["series"],
+            "budget": row["budget"],
+            "accuracy": signed(*(row[f"accuracy_delta{end}"] for end in ("", "_low", "_high"))),
+            "ece": signed(*(row[f"ece_delta{end}"] for end in ("", "_low", "_high"))),
+            "verdict": row["verdict"],
+            "recalibrated": signed(row["ece_recalibrated_delta"]),
+            "verdict_recalibrated": row["verdict_recalibrated"],
+        }
+        for row in task.cells.to_dict("records")
+    ]
+
+
+def threshold_rows(task: Trust) -> list[dict[str, Any]]:
+    """Return what the page shows of each cell's thresholds, the unpruned model first."""
+    rows = task.thresholds.sort_values(["place", "budget"], ascending=[True, False], kind="stable")
+    shown = []
+    for row in rows.to_dict("records"):
+        bounds = ""
+        if row["cells"] == 1 and row["risk_low"] == row["risk_low"]:
+            bounds = f" [{100 * row['risk_low']:.1f}, {100 * row['risk_high']:.1f}]"
+        shown.append(
+            {
+                "name": row["series"],
+                "budget": row["budget"],
+                "risk": percent(row["risk"]) + bounds,
+                "above": bool(row["p_adjusted"] < pooling.LEVEL and row["risk"] > 0.05),
+                "coverage": percent(row["coverage"]),
+                "guaranteed_risk": percent(row["guaranteed_risk"]),
+                "guaranteed_coverage": percent(row["guaranteed_coverage"]),
+                "own_coverage": percent(row["own_coverage"]),
+                "own_guaranteed_coverage": percent(row["own_guaranteed_coverage"]),
+            }
+        )
+    return shown
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent with one decimal, nothing where it is missing."""
+    return "" if share != share else f"{100 * share:.1f}"

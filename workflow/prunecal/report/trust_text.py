@@ -1,0 +1,204 @@
+"""May the confidence be used after pruning as before? The answer, in sentences made of numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.figures import pooling
+from prunecal.report.trust_tables import signed
+from prunecal.statistics.significance import FEWEST_IMAGES
+from prunecal.statistics.thresholds import RISK
+from prunecal.statistics.trust import WORSE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+    from prunecal.report.trust_tables import Trust
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list in a sentence, with semicolons where a name holds a comma."""
+    *some, last = names
+    comma = "; " if any("," in name for name in (*some, last)) else ", "
+    return (
+        f"{comma.join(some)}{comma.rstrip() if len(some) > 1 else ''} and {last}" if some else last
+    )
+
+
+def answer(task: Trust) -> list[str]:
+    """Say down to which budget each strategy is shown to be no worse, and what is below.
+
+    Args:
+        task: the tables of one model on one data set.
+    """
+    rows = task.strategies
+    if rows.empty:
+        return []
+    first = rows.iloc[0]
+    if first["n_images"] < FEWEST_IMAGES:
+        return [
+            f"It cannot be told: {first['n_images']} images are too few for a test, which needs "
+            f"at least {FEWEST_IMAGES}."
+        ]
+    kept = rows[rows["smallest_budget"].notna()]
+    sentences = _kept(task, kept) if len(kept) else _none(task)
+    return [*sentences, *_others(task, kept), *_recalibrated(rows)]
+
+
+def _kept(task: Trust, kept: pd.DataFrame) -> list[str]:
+    """Say which strategies go down the furthest, and what becomes of the first below that."""
+    smallest = int(kept["smallest_budget"].min())
+    best = kept[kept["smallest_budget"] == smallest]
+    verb = "keep" if len(best) > 1 else "keeps"
+    full = _unpruned(task)
+    last = ", the smallest of the study" if _next(task, best.iloc[0]) is None else ""
+    return [
+        f"{listed(best['series'])} {verb} accuracy and calibration down to {smallest} of "
+        f"{full} tokens{last}: accuracy is shown to be lower by less than "
+        f"{best['accuracy_margin'].iloc[0]:g}, and ECE to be higher by less than "
+        f"{best['ece_margin'].iloc[0]:g}, than those of the unpruned model.",
+        *_below(task, best.iloc[0]),
+    ]
+
+
+def _unpruned(task: Trust) -> int:
+    """Return the number of visual tokens of the unpruned model."""
+    return int(pooling.reference(task.thresholds)["budget"].iloc[0])
+
+
+def _next(task: Trust, row: pd.Series) -> pd.Series | None:
+    """Return the cell of a strategy at the budget below its smallest trustworthy one."""
+    own = task.cells[task.cells["series"] == row["series"]]
+    below = own[own["budget"] < row["smallest_budget"]]
+    return None if below.empty else below.loc[below["budget"].idxmax()]
+
+
+def _below(task: Trust, row: pd.Series) -> list[str]:
+    """Say what happens to a strategy at the next smaller budget."""
+    cell = _next(task, row)
+    if cell is None:
+        return []
+    verdict = (
+        "is worse by more than a margin"
+        if cell["verdict"] == WORSE
+        else "is neither shown to be no worse nor to be worse"
+    )
+    over = cell["overconfidence"]
+    side = "overconfident" if over > 0 else "underconfident"
+    text = (
+        f"At {cell['budget']} tokens {row['series']} {verdict}: accuracy changes by "
+        f"{_change(cell, 'accuracy')}, ECE by {_change(cell, 'ece')}, and it is {side} by "
+        f"{abs(over):.3f}."
+    )
+    if cell["ece_temperature"] == cell["ece_temperature"]:
+        text += (
+            f" Refitting one temperature takes its ECE from {cell['ece_debiased']:.3f} to "
+            f"{max(cell['ece_temperature'], 0):.3f} and leaves its accuracy as it is."
+        )
+    risks = task.thresholds.set_index(["series", "budget"])["risk"]
+    risk = risks[row["series"], cell["budget"]]
+    if risk == risk:
+        text += (
+            f" Keeping the unpruned model's threshold for {100 * RISK:g} % risk would make "
+            f"{100 * risk:.1f} % of the accepted answers wrong."
+        )
+    return [text]
+
+
+def _change(cell: pd.Series, name: str) -> str:
+    return signed(*(cell[f"{name}_delta{end}"] for end in ("", "_low", "_high")))
+
+
+def _none(task: Trust) -> list[str]:
+    """Say that no strategy is shown to be no worse, and what could have been shown."""
+    row = task.strategies.iloc[0]
+    largest = task.cells[task.cells["budget"] == task.cells["budget"].max()]
+    provable = largest["accuracy_provable"].median(), largest["ece_provable"].median()
+    sentence = (
+        "No strategy is shown to keep accuracy and calibration at any budget, that is, accuracy "
+        f"lower by less than {row['accuracy_margin']:g} and ECE higher by less than "
+        f"{row['ece_margin']:g} than those of the unpruned model."
+    )
+    if (task.cells["verdict"] != WORSE).any():
+        sentence += (
+            " Not shown does not mean worse: with these images, a model equal to the unpruned one "
+            f"is likely (80 %) to be shown within margins of {provable[0]:.3f} in accuracy and "
+            f"{provable[1]:.3f} in ECE, not within smaller ones."
+        )
+    return [sentence]
+
+
+def _others(task: Trust, kept: pd.DataFrame) -> list[str]:
+    """Say of the other strategies how far down they go, or whether they are worse."""
+    later = kept[kept["smallest_budget"] > kept["smallest_budget"].min()]
+    sentences = [
+        f"Down to {budget:.0f} tokens: {listed(rows['series'])}."
+        for budget, rows in later.groupby("smallest_budget")
+    ]
+    rest = task.strategies[task.strategies["smallest_budget"].isna()]
+    largest = task.cells.sort_values("budget").drop_duplicates("series", keep="last")
+    verdicts = largest.set_index("series")["verdict"]
+    worse = [name for name in rest["series"] if verdicts[name] == WORSE]
+    unclear = [name for name in rest["series"] if verdicts[name] != WORSE]
+    if worse:
+        sentences.append(
+            f"Worse by more than a margin already at the largest budget: {listed(worse)}."
+        )
+    if unclear:
+        sentences.append(f"Cannot be told at the largest budget: {listed(unclear)}.")
+    return sentences
+
+
+def _recalibrated(rows: pd.DataFrame) -> list[str]:
+    """Say which strategies go further down once a temperature is refitted."""
+    column = "smallest_budget_recalibrated"
+    further = rows[rows[column] < rows["smallest_budget"].fillna(float("inf"))]
+    parts = [f"{row['series']} down to {row[column]:.0f} tokens" for _, row in further.iterrows()]
+    if not parts:
+        return []
+    return [
+        f"With one temperature refitted to the pruned model on labelled images: {listed(parts)}."
+    ]
+
+
+def thresholds(task: Trust) -> list[str]:
+    """Say what the unpruned model's threshold lets through after pruning."""
+    full = pooling.reference(task.thresholds).iloc[0]
+    if full["threshold"] != full["threshold"]:
+        return [
+            f"The unpruned model has no threshold for {100 * RISK:g} % risk: its most confident "
+            "answers are wrong more often."
+        ]
+    sentences = [
+        f"The unpruned model can answer {100 * full['coverage']:.0f} % of these questions, those "
+        f"with a confidence of at least {full['threshold']:.3f}, with {100 * full['risk']:.1f} % "
+        "of the answers wrong."
+    ]
+    cells = pooling.pruned(task.thresholds)
+    cells = cells[cells["risk"].notna()]
+    if len(cells):
+        above = cells["risk"] > RISK
+        shown = (above & (cells["p_adjusted"] < pooling.LEVEL)).sum()
+        sentences.append(
+            f"With this threshold kept after pruning, more than {100 * RISK:g} % are wrong for "
+            f"{above.sum()} of {len(cells)} pairs of strategy and budget (shown for {shown}, "
+            f"adjusted p < {pooling.LEVEL:g}): {100 * cells['risk'].median():.1f} % in the median, "
+            f"{100 * cells['risk'].max():.1f} % at most."
+        )
+    return [*sentences, _guarantee(full)]
+
+
+def _guarantee(full: pd.Series) -> str:
+    """Say what a threshold with a guarantee costs the unpruned model."""
+    start = (
+        "Because it was chosen on these very answers, its risk on other images is above "
+        f"{100 * RISK:g} % about as often as not. "
+    )
+    if full["guaranteed_threshold"] != full["guaranteed_threshold"]:
+        return f"{start}No threshold can be guaranteed (90 %) to stay below it with these images."
+    return (
+        f"{start}A threshold that stays below it with a guarantee of 90 % is "
+        f"{full['guaranteed_threshold']:.3f}; it answers {100 * full['guaranteed_coverage']:.0f} %."
+    )

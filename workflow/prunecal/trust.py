@@ -1,0 +1,73 @@
+"""Ask whether a pruned model's confidence may be used as that of the unpruned model was.
+
+Writes four tables to a folder, all over the whole data set (subset "all"). trust.csv: a row per
+strategy with the smallest budget down to which it is shown to be no worse than the unpruned model
+by more than the margins, as it is and with one temperature refitted. trust_cells.csv: a row per
+strategy and budget with the differences and tests behind it. thresholds.csv: a row per cell with
+risk and coverage at the unpruned model's confidence threshold for 5 % risk, chosen on these
+questions and chosen with a guarantee, and the same of the cell's own thresholds. selected.csv: the
+lowest ECE and the highest accuracy, with intervals that account for the selection. Seeds of one
+strategy are one row, its mean, except in thresholds.csv.
+"""
+
+import argparse
+from pathlib import Path
+
+from prunecal.core import cli
+from prunecal.core.errors import RERUN, PrunecalError
+from prunecal.statistics.predictions import Cell, read_cells
+from prunecal.statistics.scores import Scores, read_scores
+from prunecal.statistics.tables import Rows, write_csv
+from prunecal.statistics.trust import COLUMNS, Task, selected_rows, threshold_rows, trust_rows
+from prunecal.storage import files
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the tables."""
+    margins = {"accuracy": arguments.accuracy_margin, "ece": arguments.ece_margin}
+    paths: dict[tuple[str, str], list[Path]] = {}
+    for path in arguments.predictions:
+        cell = files.read_facts(path)["cell"]
+        paths.setdefault((cell["model"], cell["dataset"]), []).append(path)
+    tables: dict[str, Rows] = {name: [] for name in COLUMNS}
+    for scores in read_scores(arguments.scores):
+        cells = _in_order(scores, paths.get((scores.task["model"], scores.task["dataset"]), []))
+        task = Task(scores, cells, margins)
+        strategies, budgets = trust_rows(task, arguments.level)
+        tables["trust"] += strategies
+        tables["trust_cells"] += budgets
+        tables["thresholds"] += threshold_rows(task, arguments.level)
+        tables["selected"] += selected_rows(task, arguments.level)
+    for name, rows in tables.items():
+        listed = [{key: row[key] for key in COLUMNS[name]} for row in rows]
+        write_csv(arguments.folder / f"{name}.csv", listed, list(COLUMNS[name]))
+
+
+def _in_order(scores: Scores, paths: list[Path]) -> list[Cell]:
+    """Read the predictions of the cells of a score file.
+
+    Raises:
+        PrunecalError: those of a cell are not among the paths.
+    """
+    read = {(cell.facts["strategy"], cell.facts["budget"]): cell for cell in read_cells(paths)}
+    missing = [one for one in scores.cells if (one["strategy"], one["budget"]) not in read]
+    for cell in missing:
+        raise PrunecalError(
+            f"{scores.path} holds {cell['strategy']} at {cell['budget']} tokens, whose predictions "
+            f"were not given; {RERUN}"
+        )
+    return [read[cell["strategy"], cell["budget"]] for cell in scores.cells]
+
+
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the stage's command line."""
+    parser = cli.parser(__doc__, "--scores", "--predictions", "--folder", "--level")
+    for name in ("accuracy", "ece"):
+        parser.add_argument(
+            f"--{name}-margin", type=float, default=0.02, help=f"by how much {name} may be worse"
+        )
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments_of())
