@@ -8,7 +8,7 @@ import pytest
 
 from helpers import synthetic_results
 from helpers.programs import require
-from helpers.stages import define, explain, run, tabulate
+from helpers.stages import ask_trust, define, explain, run, tabulate
 from prunecal.calibration import catalogue
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import naming
@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     synthetic_results.write_sources(results)
     folder = results / "tables"
     explain(results, folder)
+    ask_trust(results, folder)
     (results / "detectable.csv").rename(folder / "detectable.csv")
     define(results, folder)
     tabulate(results, folder)
@@ -80,7 +81,7 @@ def test_every_table_has_a_well_formed_twin(folder):
         for lines in check(text):
             assert len(lines) == 1 + len(pd.read_csv(source))
         assert f"% from {source.name}\n" in text
-    assert len(list(folder.glob("*.tex"))) == 8
+    assert len(list(folder.glob("*.tex"))) == 12
 
 
 @pytest.fixture
