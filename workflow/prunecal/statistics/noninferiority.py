@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtr
 
-from prunecal.calibration.debiased import BinTables
 from prunecal.statistics.bootstrap import standard_error
 from prunecal.statistics.comparisons import MOST_UNDEFINED
 from prunecal.statistics.significance import FLAT, POWER
@@ -71,25 +70,3 @@ def provable_margin(draws: NDArray, chains: int, level: float = 0.05) -> NDArray
     chains + z of 0.8) times the standard deviation of the draws over the last axis.
     """
     return (ndtri(1 - level / chains) + POWER) * standard_error(draws)
-
-
-def cross_fitted_ece(tables: BinTables, folds: NDArray, weights: NDArray) -> NDArray:
-    """Return an ECE that on average lies at or below the true one, float64 [R].
-
-    The sign of each bin's gap is taken from one half of the images, the gap from the other half,
-    and the products are summed over bins, means over both halves and several splits. Noise has no
-    part in it on average, unlike in |gap|, and a sign that is wrong only lowers it. Where the
-    unpruned model is what a pruned one is measured against, an ECE too high would flatter the
-    pruned one; debiased ECE still is, by up to 0.006, where the true one is near 0.
-
-    Args:
-        tables: of the cell's answers, per bin and image.
-        folds: int [splits, images], 0 or 1.
-        weights: float64 [images, R].
-    """
-    rows = tables.rows.sum(axis=0) @ weights
-    total = np.zeros(weights.shape[1])
-    for fold in folds:
-        one, two = (tables.gap[:, fold == half] @ weights[fold == half] for half in (0, 1))
-        total += (np.sign(one) * two + np.sign(two) * one).sum(axis=0)
-    return total / len(folds) / rows
