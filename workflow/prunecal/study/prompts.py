@@ -14,12 +14,30 @@ from prunecal.core.errors import PrunecalError, brief, nearest
 
 IMAGE = "<image>"
 LETTERS = "ABCDE"
+HUMAN = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+HELPFUL = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+ANSWERS = "<|im_end|>\n<|im_start|>assistant\n"
 TEMPLATES = {
     "vicuna_v1": (
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions. "
         f"USER: {IMAGE}\n{{text}} ASSISTANT:"
     ),
+    # templates of HF's processors, "-hf", and of lmms-eval, "-lmms"
+    "vip_llava-hf": f"{HUMAN}###Human: {IMAGE}\n{{text}}###Assistant:",
+    "llava_next-vicuna-hf": f"{HUMAN} USER: {IMAGE}\n{{text}} ASSISTANT:",
+    "llava_next-mistral-hf": f"[INST] {IMAGE}\n{{text}} [/INST]",
+    "llava_onevision-hf": f"<|im_start|>user\n{IMAGE}\n{{text}}{ANSWERS}",
+    "llava_onevision-lmms": f"{HELPFUL}<|im_start|>user\n{IMAGE}\n{{text}}{ANSWERS}",
+    "qwen_vl-hf": f"<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
+    "qwen_vl-lmms": f"{HELPFUL}<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
+    "internvl-hf": f"<|im_start|>user\n{IMAGE}\n{{text}}{ANSWERS}",
+    "idefics3-hf": f"<|begin_of_text|>User:{IMAGE}{{text}}<end_of_utterance>\nAssistant:",
+    "smolvlm-hf": f"<|im_start|>User:{IMAGE}{{text}}<end_of_utterance>\nAssistant:",
+    "gemma3-hf": f"<start_of_turn>user\n{IMAGE}{{text}}<end_of_turn>\n<start_of_turn>model\n",
 }
 
 

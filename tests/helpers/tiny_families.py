@@ -1,0 +1,93 @@
+"""Small random models of every family in the Hub's layout, with their processors."""
+
+import torch
+
+from helpers.tiny_llava import tiny_tokenizer
+
+WIDTH, SIDE, PATCH = 64, 24, 4
+TEXT = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 0,
+}
+CLIP = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": SIDE,
+    "patch_size": PATCH,
+}
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+
+
+def tokenizer_with(*special):
+    """Return the small tokenizer with further special tokens."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", *special]})
+    return tokenizer
+
+
+def noisy(model, seed=0):
+    """Give a model weights for which attention is far from uniform."""
+    noise = torch.Generator().manual_seed(seed)
+    for name, value in model.named_parameters():
+        if value.ndim >= 2 or "newline" in name:
+            value.data = torch.randn(value.shape, generator=noise) * 1.5 / value.shape[-1] ** 0.5
+        else:
+            value.data += 0.1 * torch.randn(value.shape, generator=noise)
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def saved(folder, model, tokenizer, processor, seed):
+    model = noisy(model, seed)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return model
+
+
+def qwen(folder, kind="qwen2_5_vl", seed=0):
+    """Save a Qwen2-VL, Qwen2.5-VL or Qwen3-VL of tokens of 8 pixels; return the model."""
+    import transformers as hf
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    special = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|im_start|>", "<|im_end|>")
+    tokenizer = tokenizer_with(*special)
+    ids = dict(zip(special, tokenizer.convert_tokens_to_ids(list(special)), strict=True))
+    vision = {
+        "num_heads": 4,
+        "patch_size": PATCH,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    rope, extra = MROPE, {}
+    if kind == "qwen2_vl":
+        vision |= {"depth": 3, "embed_dim": 32, "hidden_size": WIDTH, "mlp_ratio": 2}
+    else:
+        vision |= {"depth": 4, "hidden_size": 32, "intermediate_size": 48, "out_hidden_size": WIDTH}
+    if kind == "qwen2_5_vl":
+        vision |= {"window_size": 16, "fullatt_block_indexes": [1, 3]}
+    if kind == "qwen3_vl":
+        vision |= {"num_position_embeddings": 36, "deepstack_visual_indexes": [0, 1, 2]}
+        rope, extra = (
+            {**MROPE, "mrope_section": [4, 2, 2], "mrope_interleaved": True},
+            {"head_dim": 16},
+        )
+    stem = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[kind]
+    config = getattr(hf, f"{stem}Config")(
+        text_config={**TEXT, **extra, "vocab_size": len(tokenizer), "rope_parameters": rope},
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=1,
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=False,
+    )
+    processor = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=2, temporal_patch_size=2)
+    model = getattr(hf, f"{stem}ForConditionalGeneration")(config)
+    return saved(folder, model, tokenizer, processor, seed)

@@ -1,0 +1,229 @@
+"""Every model family's cells against transformers' own full model on one question at a time."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers import tiny_families
+from helpers.tiny_llava import TEXTS, picture
+from prunecal.core import plugins
+from prunecal.engine.session import Session
+from prunecal.models import load_model
+from prunecal.storage.spooled import Spool
+from prunecal.study.budgets import kept_tokens
+
+SIZES = [(60, 44), (30, 70), (26, 26)]
+SHARE, CPU = "25%", torch.device("cpu")
+QWEN = {"min_pixels": 64, "max_pixels": 12_800, "square": None}
+
+
+def qwen_inputs(model, image, ids):
+    pixels, grid = model.pixels([image])
+    image_token = torch.tensor([ids]) == model.image_token
+    kinds = image_token.int()
+    positions, _ = model.model.model.get_rope_index(
+        torch.tensor([ids]), image_grid_thw=grid, mm_token_type_ids=kinds
+    )
+    inputs = {"pixel_values": pixels, "image_grid_thw": grid, "mm_token_type_ids": kinds}
+    return inputs, positions[:, 0]
+
+
+FAMILIES = {
+    f"{kind} at native resolution": SimpleNamespace(
+        family=family,
+        make=lambda folder, kind=kind: tiny_families.qwen(folder, kind),
+        settings={**QWEN, "visual_tokens": None, "template": "qwen_vl-lmms"},
+        inputs=qwen_inputs,
+    )
+    for kind, family in (
+        ("qwen2_vl", "qwen2-5-vl"),
+        ("qwen2_5_vl", "qwen2-5-vl"),
+        ("qwen3_vl", "qwen3-vl"),
+    )
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def case(request, tmp_path_factory):
+    """A family's model, its encoded images, a session on questions about them."""
+    entry = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("family")
+    entry.make(folder)
+    settings = {"dtype": "float32", **entry.settings}
+    model = load_model(entry.family, folder, settings, torch.device("cpu"))
+    images = [picture(seed, size) for seed, size in enumerate(SIZES)]
+    with torch.inference_mode():
+        encoded = model.encode(images)
+    with Spool(folder / "features.safetensors") as spool:
+        for one in encoded:
+            spool.add("features", one.features)
+            spool.add("saliency", one.saliency)
+            for layer, deep in enumerate(one.deep):
+                spool.add(f"deep/{layer}", deep)
+        layout = torch.tensor([one.layout for one in encoded], dtype=torch.int32)
+        facts = {"image_id": [f"image{at}" for at in range(3)]}
+        spool.write(facts, [], {"layout": layout} if layout.numel() else {})
+    rows = [
+        (f"q{image}{at}", f"image{image}", TEXTS[at], ["Yes", "No"])
+        for image, texts in enumerate(((0, 1, 2), (0, 3), (1,)))
+        for at in texts
+    ]
+    asked = pd.DataFrame(rows, columns=["question_id", "image_id", "text", "options"])
+    session = Session(model, asked, folder / "features.safetensors", batch_tokens=2048)
+    return SimpleNamespace(
+        model=model, images=images, encoded=encoded, asked=asked, session=session, entry=entry
+    )
+
+
+def run(case, name, budget, order=None, **parameters):
+    strategy = plugins.load("strategies", name)
+    coverage = None if order is None else np.zeros(len(case.images), np.float32)
+    return case.session.run(strategy, strategy.Params(**parameters), budget, order, coverage)
+
+
+def whole_prompt(case, row):
+    """Return the ids of the unpruned prompt, and the positions of each on its axes."""
+    model, image = case.model, int(row["image_id"][-1])
+    ids = model._ids(row["text"])
+    at = ids.index(model.image_token)
+    one = case.encoded[image]
+    block = case.session.visual._block(image)
+    glue = dict(zip(block.glue, block.ids, strict=True))
+    span = [glue.get(place, model.image_token) for place in range(block.length)]
+    assert len(block.visual) == len(one.features)
+    return ids[:at] + span + ids[at + 1 :]
+
+
+def plain(case, row):
+    """Return a question's option logits by the whole model from pixels."""
+    ids = whole_prompt(case, row)
+    image = case.images[int(row["image_id"][-1])]
+    inputs, _ = case.entry.inputs(case.model, image, ids)
+    with torch.inference_mode():
+        logits = case.model.model(input_ids=torch.tensor([ids]), **inputs).logits[0, -1]
+    return logits[case.model.option_tokens(row["text"], row["options"])].numpy()
+
+
+def pruned_plain(case, row, kept):
+    """Return option logits of a pruned prompt by the model with the kept visual tokens alone.
+
+    K image tokens, their features as `mm_encoder_outputs`, and the positions of the whole prompt.
+    """
+    model, image = case.model, int(row["image_id"][-1])
+    ids = whole_prompt(case, row)
+    _, positions = case.entry.inputs(model, case.images[image], ids)
+    visual = [at for at, token in enumerate(ids) if token == model.image_token]
+    left = {visual[token] for token in kept.tolist()}
+    columns = [at for at in range(len(ids)) if at not in set(visual) or at in left]
+    one = case.encoded[image]
+    output = SimpleNamespace(
+        pooler_output=[model.project(one.features[kept])],
+        deepstack_features=[[deep[kept]] for deep in one.deep],
+    )
+    at = positions[:, columns]
+    ids = torch.tensor([ids])[:, columns]
+    with torch.inference_mode():
+        logits = model.model(
+            input_ids=ids,
+            position_ids=at[:, None] if len(at) == 3 else at,
+            attention_mask=torch.ones_like(ids),
+            mm_encoder_outputs={"image": output},
+        ).logits[0, -1]
+    return logits[model.option_tokens(row["text"], row["options"])].numpy()
+
+
+@pytest.mark.slow
+def test_unpruned_cells_equal_the_whole_model_on_pixels(case):
+    order = [np.arange(count, dtype=np.int16) for count in case.session.visual.counts]
+    answers = run(case, "full", "all", order)
+    for at, row in case.asked.iterrows():
+        np.testing.assert_allclose(answers.logits[at], plain(case, row), atol=2e-5)
+
+
+@pytest.mark.slow
+def test_pruned_cells_equal_the_model_with_the_kept_tokens_alone(case):
+    random = np.random.default_rng(0)
+    order = [
+        random.permutation(count)[: kept_tokens(SHARE, count)].astype(np.int16)
+        for count in case.session.visual.counts
+    ]
+    answers = run(case, "saliency", SHARE, order, positions="original")
+    for at, row in case.asked.iterrows():
+        kept = torch.from_numpy(np.sort(order[int(row["image_id"][-1])])).long()
+        np.testing.assert_allclose(answers.logits[at], pruned_plain(case, row, kept), atol=2e-5)
+        assert answers.n_visual[at] == len(kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fastv", "fastv-two-pass"])
+def test_all_tokens_inside_the_decoder_equal_no_pruning(case, name):
+    answers = run(case, name, "100%")
+    for at, row in case.asked.iterrows():
+        np.testing.assert_allclose(answers.logits[at], plain(case, row), atol=2e-5)
+
+
+@pytest.mark.slow
+def test_images_encoded_together_equal_each_alone(case):
+    with torch.inference_mode():
+        for image, together in zip(case.images, case.encoded, strict=True):
+            (alone,) = case.model.encode([image])
+            torch.testing.assert_close(alone.features, together.features, atol=1e-5, rtol=0)
+            torch.testing.assert_close(alone.saliency, together.saliency, atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_qwens_saliency_is_the_attention_received_that_eager_attention_gives(
+    kind, tmp_path, monkeypatch
+):
+    import importlib
+
+    reference = tiny_families.qwen(tmp_path, kind)
+    family = "qwen3-vl" if kind == "qwen3_vl" else "qwen2-5-vl"
+    settings = {**QWEN, "visual_tokens": None, "template": "qwen_vl-lmms", "dtype": "float32"}
+    model = load_model(family, tmp_path, settings, torch.device("cpu"))
+    image = picture(0, SIZES[0])
+    module = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    eager, weights = module.eager_attention_forward, []
+
+    def noted(block, *arguments, **named):
+        output, attention = eager(block, *arguments, **named)
+        weights.append(attention)
+        return output, attention
+
+    pixels, grid = model.pixels([image])
+    with torch.inference_mode():
+        (one,) = model.encode([image])
+        monkeypatch.setattr(module, "eager_attention_forward", noted)
+        tower = reference.model.visual
+        tower.config._attn_implementation = "eager"
+        tower(pixels, grid_thw=grid)
+    expected = weights[-1][0].sum(0).mean(0).view(-1, 4).mean(1)
+    if kind == "qwen2_5_vl":
+        from transformers.vision_utils import get_vision_window_index
+
+        order, _ = get_vision_window_index(grid, 2, 16, 4)
+        expected = expected[torch.argsort(order)]
+    torch.testing.assert_close(one.saliency, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+def test_qwen_on_padded_squares_has_a_fixed_number_of_tokens(tmp_path):
+    from prunecal.core.errors import PrunecalError
+
+    tiny_families.qwen(tmp_path)
+    settings = {**QWEN, "square": 32, "template": "qwen_vl-lmms", "dtype": "float32"}
+    model = load_model("qwen2-5-vl", tmp_path, {**settings, "visual_tokens": 16}, CPU)
+    with torch.inference_mode():
+        encoded = model.encode([picture(seed, size) for seed, size in enumerate(SIZES)])
+    assert [one.features.shape for one in encoded] == [(16, 64)] * 3
+    assert model.block((), 16).positions.amax(dim=1).tolist() == [0, 3, 3]
+    for change, message in (
+        ({"visual_tokens": 25}, "has 16 visual tokens per image but the config says"),
+        ({"square": 30, "visual_tokens": 16}, "square: 30 is no multiple of 8"),
+    ):
+        with pytest.raises(PrunecalError, match=message):
+            load_model("qwen2-5-vl", tmp_path, settings | change, CPU)

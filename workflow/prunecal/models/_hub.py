@@ -1,0 +1,164 @@
+"""What models of families other than LLaVA-1.5 share: loading, and saliency without a CLS token."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.models._checkpoint import load_weights, readable
+from prunecal.models._prompting import Prompting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from prunecal.engine.interfaces import Part
+
+
+class HubModel(Prompting):
+    """A model of transformers, loaded by the names of its class and of its parts.
+
+    Args:
+        folder: weights, configuration, tokenizer and image processor in the Hub's layout.
+        settings: `visual_tokens`, `template`, `dtype` and the family's own settings.
+        device: where to run.
+        part: what is loaded, see `ModelFamily.load`.
+
+    Attributes:
+        KINDS: by `model_type`, the name of the class in transformers.
+        VISION: the modules that `encode` alone needs.
+        LANGUAGE: the modules that `encode` does not need.
+        TEXT: the text model.
+
+    Raises:
+        PrunecalError: a folder that does not hold such a model (see `_checkpoint`), or a decoder
+            that the engine would not compute exactly.
+    """
+
+    KINDS: Mapping[str, str] = {}
+    VISION: tuple[str, ...] = ("model.vision_tower",)
+    LANGUAGE: tuple[str, ...] = ("model.language_model", "lm_head")
+    TEXT = "model.language_model"
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        device: torch.device,
+        part: Part = "whole",
+    ) -> None:
+        import transformers
+
+        from prunecal.engine.decoder import Decoder
+
+        own = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs it
+        with readable(folder, "configuration"):
+            config = transformers.AutoConfig.from_pretrained(folder, **own)
+        with readable(folder, "tokenizer's files"):
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **own)
+        with readable(folder, "image processor's files"):
+            self.processor = transformers.AutoImageProcessor.from_pretrained(
+                folder, backend="pil", **own
+            )
+        self.settings, self.device, self.folder = settings, device, folder
+        self.check(config)
+        kind = getattr(transformers, self.KINDS[config.model_type])
+        left_out = {"vision": self.LANGUAGE, "language": self.VISION}.get(part, ())
+        self.model = load_weights(kind, folder, config, settings["dtype"], device, left_out)
+        if part != "vision":
+            text = self.model.get_submodule(self.TEXT)
+            self.decoder = Decoder(text, self.model.lm_head)
+
+    def check(self, config: Any) -> None:
+        """Refuse a configuration, tokenizer or processor that the family cannot run.
+
+        Raises:
+            PrunecalError: names the folder and what does not fit.
+        """
+        ids = self.tokenizer(self.placeholder, add_special_tokens=False)["input_ids"]
+        if ids.count(config.image_token_id) != 1:
+            raise PrunecalError(
+                f"{self.folder}: its tokenizer makes {brief(ids)} of {self.placeholder}, but "
+                f"config.json says that an image is {brief(config.image_token_id)}; give the "
+                "model's own tokenizer and config.json"
+            )
+
+    def require_tokens(self, tokens: int) -> None:
+        """Refuse another number of visual tokens than the study's settings name.
+
+        Raises:
+            PrunecalError: names both numbers.
+        """
+        stated = self.settings["visual_tokens"]
+        if tokens != stated:
+            raise PrunecalError(
+                f"{self.folder} has {tokens} visual tokens per image but the config says "
+                f"visual_tokens: {stated}; correct it in `models`"
+            )
+
+
+@contextlib.contextmanager
+def inputs_of(module: nn.Module) -> Iterator[dict[str, Any]]:
+    """Yield a mapping that holds the arguments of a module's call, once it was called.
+
+    The first positional argument is under "first".
+    """
+    seen: dict[str, Any] = {}
+
+    def note(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen.update(named)
+        if args:
+            seen["first"] = args[0]
+
+    hook = module.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def received(queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
+    """Return the mean attention that each token receives, summed over heads.
+
+    A head at a time: all attention of a large image would fill the memory.
+
+    Args:
+        queries: [..., heads, T, d].
+        keys: [..., heads, T, d].
+        scaling: factor of the products.
+
+    Returns:
+        float32 [..., T].
+    """
+    import torch
+
+    total = torch.zeros(*keys.shape[:-3], keys.shape[-2], device=keys.device)
+    for head in range(queries.shape[-3]):
+        logits = queries[..., head, :, :] @ keys[..., head, :, :].transpose(-2, -1) * scaling
+        total += logits.softmax(dim=-1, dtype=torch.float32).mean(dim=-2)
+    return total
+
+
+def heads(projected: Tensor, count: int) -> Tensor:
+    """Return [B, heads, T, d] from [B, T, heads * d]."""
+    return projected.unflatten(-1, (count, -1)).transpose(-3, -2)
+
+
+def pooled(values: Tensor, factor: int) -> Tensor:
+    """Return the means over squares of `factor` x `factor` patches.
+
+    Args:
+        values: float [B, T], of square grids of patches in raster order.
+        factor: patches along a side of a merged token.
+
+    Returns:
+        float [B, T / factor²], in raster order.
+    """
+    side = math.isqrt(values.shape[1])
+    blocks = values.view(len(values), side // factor, factor, side // factor, factor)
+    return blocks.mean(dim=(2, 4)).flatten(1)
