@@ -42,8 +42,7 @@ class Metric:
             (the test of `statistics.calibrated`); None where no interval covers as it should.
         test: how differences from the unpruned model get their interval; None where they get
             neither interval nor p-value.
-        over_subsets: whether it is a mean over the data set's subsets, and so of all questions
-            alone.
+        pooled: whether it is of all questions alone, not of subsets.
     """
 
     key: str
@@ -56,7 +55,7 @@ class Metric:
     function: str = ""
     interval: Literal["percentile", "non-negative", "debiased"] | None = "percentile"
     test: Literal["percentile", "normal"] | None = "percentile"
-    over_subsets: bool = False
+    pooled: bool = False
 
     @property
     def label_with_unit(self) -> str:

@@ -195,7 +195,7 @@ def _places(
     scores: Scores, metric: str
 ) -> list[tuple[tuple[int, int], dict[str, Any], dict[str, Any]]]:
     """List each cell and subset that a metric has, with its place in arrays."""
-    pooled = scores.pooled if catalogued(metric).over_subsets else None
+    pooled = scores.pooled if catalogued(metric).pooled else None
     return [
         ((i, j), cell, subset)
         for i, cell in enumerate(scores.cells)

@@ -105,11 +105,12 @@ def write_scores(
         facts: subsets, bins and seed.
         sources: the files that the metrics were computed from.
     """
-    shapes = {key: values.shape for cell in results for key, values in cell[0].items()}
+    every = [subset for cell in results for subset in cell]
+    shapes = {key: values.shape for subset in every for key, values in subset.items()}
     metrics = sorted(shapes)
     arrays = dict(use)
     for metric in metrics:
-        missing = np.full(shapes[metric], np.nan)  # cells of another program lack some
+        missing = np.full(shapes[metric], np.nan)  # in subsets, in cells of another program
         table = np.stack([[subset.get(metric, missing) for subset in cell] for cell in results])
         arrays[f"value/{metric}"] = np.ascontiguousarray(table[..., 0])
         arrays[f"draws/{metric}"] = table[..., 1:].astype(np.float32)

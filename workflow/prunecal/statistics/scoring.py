@@ -112,7 +112,7 @@ def score_cell(
         )
         few = replace(sample, weights=resamples.few)
         metrics = compute_all(sample, few, primary=name == POOLED)
-        for readout, reading in read.items():
+        for readout, reading in read.items() if name == POOLED else ():
             confidence, correct = (values[rows] for values in reading)
             other = replace(sample, confidence=confidence, correct=correct, splits=None)
             metrics |= compute_read(other, readout)

@@ -51,7 +51,7 @@ ENTRIES = (
             f"Mean over the data set's subsets of the {label} in each.",
             higher_is_better=True,
             source=POPE,
-            over_subsets=True,
+            pooled=True,
         )
         for key, label in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
     ),

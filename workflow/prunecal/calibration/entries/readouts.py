@@ -46,6 +46,7 @@ ENTRIES = (
             function="",
             # a debiased one may begin at 0 by a test of the recorded confidence alone
             interval="non-negative" if key == "ece_debiased" else RECORD[key].interval,
+            pooled=True,
         )
         for name, readout in READOUTS.items()
         for key in READ
