@@ -15,6 +15,7 @@ import prunecal
 from prunecal.caching.fingerprint import code_record
 from prunecal.caching.lineage import strategy_module
 from prunecal.caching.records import missing_record, unrecorded
+from prunecal.calibration.catalogue import refuse_unknown
 from prunecal.core.errors import PrunecalError
 from prunecal.core.plugins import module_name
 from prunecal.storage.checksums import file_digest
@@ -48,6 +49,7 @@ try:
         )
     )
     STUDY = load_study(config)
+    refuse_unknown(value.metric for value in STUDY.expect)
 except (PrunecalError, ValueError) as error:
     raise WorkflowError(error) from None
 

@@ -64,12 +64,21 @@ REFUSED = {  # settings: the whole message
     "an unknown key at the top": (
         small(budget=[3]),
         "config: 'budget' is unknown (did you mean 'budgets'?); known are title, study, models, "
-        "datasets, strategies, budgets, inference, statistics",
+        "datasets, strategies, budgets, inference, statistics, expect",
     ),
     "a misspelt key rather than the one missing": (
         small(title=None, titel="x"),
         "config: 'titel' is unknown (did you mean 'title'?); known are title, study, models, "
-        "datasets, strategies, budgets, inference, statistics",
+        "datasets, strategies, budgets, inference, statistics, expect",
+    ),
+    "a published value of a data set that the study lacks": (
+        small(
+            expect=[
+                {"model": "tiny", "dataset": "poll", "metric": "ece", "value": 0.1}
+                | {"tolerance": 0.01, "source": "a paper"}
+            ]
+        ),
+        "config: expect: 'poll' is none of the datasets (did you mean 'polls'?); known are polls",
     ),
     "an unknown key of a block": (
         small(inference={"thread": 2}),
@@ -549,6 +558,7 @@ def misfits():
         "twice", "above", "share", "nothing to compare", "weights from", "without a rev", "NaN",
         "without a repository", "two models", "two data sets", "no number", "leave the folder",
         "when joined", "name that files", "comparison of two", "scheduler's", "model of no",
+        "that the study lacks",
     )  # fmt: skip
     return {
         name: settings

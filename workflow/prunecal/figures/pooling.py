@@ -17,8 +17,8 @@ GROUP = ["model", "dataset", "subset", "metric", "budget", "series"]
 TEXTS = (  # columns of CSV tables
     "model", "dataset", "subset", "strategy", "family", "metric", "with", "load", "a", "b",
     "effect", "claim", "statement", "claim_verdict", "quantity", "expect", "verdict", "subsets",
-    "first_question", "options", "answer", "device", "dtype", "model_digest", "model_revision",
-    "dataset_revision", "evidence", "predictions_sha256", "versions", "platform",
+    "first_question", "options", "answer", "constant_answer", "device", "dtype", "model_digest",
+    "model_revision", "dataset_revision", "evidence", "predictions_sha256", "versions", "platform",
 )  # fmt: skip
 HEADLINE_SUBSET = "all"
 LEVEL = 0.05  # of the family-wise error rate that the step-down controls

@@ -8,7 +8,7 @@ from pathlib import Path
 from prunecal.core import cli
 from prunecal.figures import pooling
 from prunecal.figures.style import styles
-from prunecal.report import html, trust_tables, trust_text
+from prunecal.report import html, opening, readouts, trust_tables, trust_text
 from prunecal.report.first_page_tables import cells_table, claim_rows, counted, provenance
 from prunecal.report.first_page_text import QUESTION, findings, join, limits
 from prunecal.report.provenance import version_limits
@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> None:
     detectable = pooling.read_csv(arguments.detectable)
     datasets = pooling.read_csv(arguments.datasets).fillna("")
     cells = pooling.read_csv(arguments.provenance)
-    table = join(metrics, comparisons, matched)
+    table = readouts.marked(join(metrics, comparisons, matched), metrics)
     trust = trust_tables.read(arguments.trust, styles(metrics))
     claims = files.read_json(arguments.claims)
     trained = [model.name for model in study.models if model.train]
@@ -37,6 +37,10 @@ def main(arguments: argparse.Namespace) -> None:
         trained=trained,
         models=[*trained, *(model.name for model in study.models if not model.train)],
         level=f"{pooling.LEVEL:g}",
+        warnings=opening.warnings(metrics, datasets),
+        expected=opening.expected(study.expect, metrics),
+        silent=bool(table["silent"].any()),
+        readouts=readouts.findings(metrics, comparisons, claims),
         trust=[
             {
                 "title": task,
@@ -45,7 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
             }
             for task in pooling.tasks(trust.thresholds)
         ],
-        findings=findings(table, trust.selected),
+        findings=findings(table[~table["silent"]], trust.selected),
         figure=arguments.figure.read_bytes(),
         cells=[cells_table(pooling.of_task(table, task), task) for task in pooling.tasks(table)],
         claims=claim_rows(claims),

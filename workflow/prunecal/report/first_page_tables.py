@@ -61,6 +61,8 @@ def number(row: dict[str, Any] | None, metric: str) -> Number:
     """Return one number, marked if it differs from the unpruned model's."""
     if row is None:
         return Number("")
+    if row.get("silent"):
+        return Number(f"{row['value']:.3f} †", title="stops answering with an option")
     if not row["p_adjusted"] < pooling.LEVEL:
         return Number(f"{row['value']:.3f}")
     up = row["delta"] > 0
@@ -78,8 +80,9 @@ def claim_rows(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the table of claims.
 
     Returns:
-        id, statement, verdict, style (a class of the style sheet), cases (per data set and model
-        how its comparisons came out, and the comparisons) and words, to be shown if there is none.
+        id, statement, verdict, source, style (a class of the style sheet), cases (per data set and
+        model how its comparisons came out, and the comparisons) and words, to be shown if there is
+        none.
     """
     rows = []
     for claim in claims:
@@ -90,6 +93,7 @@ def claim_rows(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {key: claim[key] for key in ("id", "statement", "verdict")}
             | {
+                "source": claim["evidence"].get("source", ""),
                 "style": verdict.replace(" ", "-") if verdict in VERDICTS else "other",
                 "cases": [
                     (f"{place}: {counted([case['verdict'] for case in group])}", group)

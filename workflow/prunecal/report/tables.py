@@ -11,6 +11,7 @@ from prunecal.core import cli
 from prunecal.figures import naming, pooling
 from prunecal.report import html
 from prunecal.report import latex as latex_tables
+from prunecal.statistics.baselines import baselines
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def datasets_table(paths: list[Path]) -> pd.DataFrame:
         columns = ["image_id", "subset", "text", "options", "label"]
         questions = files.read_table(path, columns).to_pandas()
         first = questions.iloc[0]
+        base = baselines(questions["options"].tolist(), questions["label"].tolist())
         rows.append(
             {
                 "dataset": path.parent.name,
@@ -116,6 +118,9 @@ def datasets_table(paths: list[Path]) -> pd.DataFrame:
                 "first_question": first["text"],
                 "options": " / ".join(first["options"]),
                 "answer": first["options"][first["label"]],
+                "chance": base.chance,
+                "constant": base.constant,
+                "constant_answer": base.answer,
             }
         )
     return pd.DataFrame(rows)

@@ -13,7 +13,8 @@ class Baselines(NamedTuple):
 
     Attributes:
         chance: of guessing one of each question's options.
-        constant: of giving the same answer to every question.
+        constant: of giving the same answer to every question; 0 if all right answers are the
+            same, since then no other answer could tell anything.
         answer: the answer that reaches it.
     """
 
@@ -32,7 +33,8 @@ def baselines(options: Sequence[Sequence[str]], label: Sequence[int]) -> Baselin
     right = Counter(row[at] for row, at in zip(options, label, strict=True))
     answer, times = max(right.items(), key=lambda pair: pair[1])
     chance = sum(1 / len(row) for row in options) / len(options)
-    return Baselines(chance, times / len(options), answer)
+    constant = times / len(options) if len(right) > 1 else 0.0
+    return Baselines(chance, constant, answer)
 
 
 def fault_of_unpruned(scores: Scores, subset: int, level: float) -> str:
@@ -60,7 +62,8 @@ def at_chance(accuracy: float, ends: tuple[float, float], base: Baselines) -> st
     """Say that an accuracy with its interval is at chance; empty where it is above."""
     if ends[0] > max(base.chance, base.constant):
         return ""
+    constant = f", best constant answer ({base.answer}) {base.constant:.3f}"
     return (
         f"the unpruned model is at chance: accuracy {accuracy:.3f} [{ends[0]:.3f}, {ends[1]:.3f}], "
-        f"chance {base.chance:.3f}, best constant answer ({base.answer}) {base.constant:.3f}"
+        f"chance {base.chance:.3f}{constant if base.constant else ''}"
     )

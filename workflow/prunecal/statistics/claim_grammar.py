@@ -1,7 +1,8 @@
 """Claims are data: a YAML file of statements and of the conditions that make them true.
 
-A claim has `id`, `statement`, `dataset` (patterns such as "*pope", by default all), `subset` (by
-default "all") and `conditions`, all of which must hold on every model and data set that it names.
+A claim has `id`, `statement`, `source` (where it comes from), `dataset` (patterns such as "*pope",
+by default all), `subset` (by default "all") and `conditions`, all of which must hold on every model
+and data set that it names.
 A condition measures one of five things over cells that a selector names:
 
 - `difference: METRIC`, `of: SELECTOR`, `to: SELECTOR`: metric(of) - metric(to) for each cell of
@@ -27,7 +28,9 @@ supported by the interval of level 2 * 0.95 - 1 = 0.90, which makes it two one-s
 A case that decides alone is judged at the level 1 - (1 - level) / m, m being all cases of the claim
 on all models and data sets, so that testing many cases proves nothing by chance. A claim is
 contradicted if one of its conditions is; else not tested if one is not; else supported if all are.
-*Not tested* is what the study has no cells for, or too few images.
+*Not tested* is what the study has no cells for, or too few images, or where the unpruned model's
+accuracy is not above chance and above the best constant answer. A case of a cell that has stopped
+answering with an option is *inconclusive*.
 """
 
 from pathlib import Path
@@ -172,6 +175,7 @@ class Claim(Parameters):
 
     id: str
     statement: str
+    source: str = ""
     dataset: list[str] = ["*"]
     subset: str = "all"
     conditions: list[Any] = Field(min_length=1)

@@ -6,51 +6,96 @@ from typing import Any
 
 import numpy as np
 
+from prunecal.calibration.constants import READOUTS
 from prunecal.core.errors import PrunecalError
+from prunecal.statistics.baselines import fault_of_unpruned
 from prunecal.statistics.claim_grammar import Claim, Condition, Verdict
 from prunecal.statistics.contrasts import Contrast
+from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
 from prunecal.statistics.significance import FEWEST_IMAGES
 
 
 def evaluate(claim: Claim, studied: list[Scores], level: float = 0.95) -> dict[str, Any]:
-    """Return a claim's id, statement, verdict and evidence.
+    """Return a claim's id, statement, verdict and evidence: words, numbers, source, readouts.
+
+    The readouts are the verdicts that the claim has where confidence is read otherwise.
 
     Raises:
         PrunecalError: the claim names an unknown metric or does not say which cells to compare.
     """
+    verdict, words, numbers = _judge(claim, studied, level)
+    others = {name: _judge(claim, studied, level, name)[0] for name in _read(claim, studied)}
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "verdict": verdict,
+        "evidence": {
+            "words": words,
+            "numbers": numbers,
+            "source": claim.source,
+            "readouts": others,
+        },
+    }
+
+
+def _judge(
+    claim: Claim, studied: list[Scores], level: float, readout: str = ""
+) -> tuple[Verdict, list[str], list[dict[str, Any]]]:
+    """Return a claim's verdict, its evidence in words, and its evidence in numbers."""
     tests, words, numbers = [], [], []
-    for scores in studied:
+    for scores in _named(claim, studied):
         subset = scores.subset(claim.subset)
-        named = any(fnmatchcase(scores.facts["dataset"], pattern) for pattern in claim.dataset)
-        if named and subset is not None:
-            tests += [_Test(scores, subset, condition, claim) for condition in claim.conditions]
+        if subset is not None:
+            fault = fault_of_unpruned(scores, subset, level)
+            tests += [
+                _Test(Measured(scores, subset, readout), scores, subset, condition, claim, fault)
+                for condition in claim.conditions
+            ]
     cases = sum(len(test.cases) for test in tests)
     verdicts = [test.verdict(level, cases) for test in tests]
     for test, verdict in zip(tests, verdicts, strict=True):
         numbers += test.numbers(level)
         words.append(test.words(level, verdict))
-    return {
-        "id": claim.id,
-        "statement": claim.statement,
-        "verdict": _all(verdicts),
-        "evidence": {"words": words, "numbers": numbers},
-    }
+    return _all(verdicts), words, numbers
+
+
+def _named(claim: Claim, studied: list[Scores]) -> list[Scores]:
+    """Return the scores of the data sets that a claim names."""
+    return [
+        scores
+        for scores in studied
+        if any(fnmatchcase(scores.facts["dataset"], pattern) for pattern in claim.dataset)
+    ]
+
+
+def _read(claim: Claim, studied: list[Scores]) -> list[str]:
+    """Return the readouts of which a claim's data sets have metrics, which all questions have."""
+    if claim.subset != POOLED:
+        return []
+    known = {name for scores in _named(claim, studied) for name in scores.facts["metrics"]}
+    return [name for name in READOUTS if f"ece_{name}" in known]
 
 
 class _Test:
     """One condition of a claim on one model and data set."""
 
-    def __init__(self, scores: Scores, subset: int, condition: Condition, claim: Claim):
+    def __init__(
+        self, measured: Measured, scores: Scores, subset: int, condition: Condition, claim: Claim,
+        fault: str,
+    ):  # fmt: skip
         try:
-            cases = condition.measure(Measured(scores, subset))
+            cases = condition.measure(measured)
         except PrunecalError as error:
             raise PrunecalError(f"claim {claim.id}: {error}") from error
         self.where = scores.task | {"subset": claim.subset}
         self.images = scores.subsets[subset]["n_images"]
         self.condition = condition
-        self.cases = [] if self.images < FEWEST_IMAGES else [c for c in cases if _defined(c)]
+        self.fault = fault  # why nothing can be said of pruning
+        if self.images < FEWEST_IMAGES:
+            self.fault = f"{self.images} images, {FEWEST_IMAGES} are needed"
+        self.cases = [] if self.fault else [case for case in cases if _defined(case)]
 
     def verdict(self, level: float, cases: int) -> Verdict:
         """Return the verdict of the condition; `cases` is the number of all cases of the claim."""
@@ -95,8 +140,7 @@ class _Test:
             doubt = f", {case.doubt}" if case.doubt else ""
             parts.append(f"{case.words}: {case.value:+.4f} [{low:+.4f}, {high:+.4f}]{doubt}")
         if not parts:
-            few = f"{self.images} images, {FEWEST_IMAGES} are needed"
-            parts = [few if self.images < FEWEST_IMAGES else "no cells"]
+            parts = [self.fault or "no cells"]
         expected = (
             f"expected {self.condition.expect} in {self.condition.quantifier} case: {verdict}"
         )

@@ -107,7 +107,7 @@ def differences(
                 f"{metric_name(metric)} of {_name(cell)} minus "
                 f"{measured.cells[found[0]]['strategy']}"
             )
-            yield Contrast(words, float(row[0]), row[1:])
+            yield Contrast(words, float(row[0]), row[1:], measured.doubt([index, found[0]]))
 
 
 def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterator[Contrast]:
@@ -120,7 +120,7 @@ def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterato
     for budget, cells, x in _sweeps(measured, of, along):
         row = x @ table[cells] / (x @ x)
         words = f"slope of {metric_name(metric)} over {along} at {budget} tokens"
-        yield Contrast(words, float(row[0]), row[1:])
+        yield Contrast(words, float(row[0]), row[1:], measured.doubt(cells))
 
 
 def ranges(measured: Measured, metric: str, of: Selector, along: str) -> Iterator[Contrast]:
@@ -133,7 +133,8 @@ def ranges(measured: Measured, metric: str, of: Selector, along: str) -> Iterato
     for budget, cells, _ in _sweeps(measured, of, along):
         row = np.ptp(table[cells], axis=0)
         words = f"range of {metric_name(metric)} over {along} at {budget} tokens"
-        yield Range(words, float(row[0]), row[1:], table=table[cells])
+        doubt = measured.doubt(cells)
+        yield Range(words, float(row[0]), row[1:], doubt, table=table[cells])
 
 
 def _sweeps(
@@ -183,7 +184,8 @@ def spreads(measured: Measured, metric: str, of: Selector) -> Iterator[Contrast]
             f"variance of {metric_name(metric)} between {len(whole)} strategies minus its "
             f"variance between {len(budgets)} budgets"
         )
-        yield Contrast(words, float(row[0]), row[1:])
+        used = [cell for (one, _), group in cells.items() if one in whole for cell in group]
+        yield Contrast(words, float(row[0]), row[1:], measured.doubt(used))
 
 
 def variance_components(grid: NDArray) -> NDArray:
@@ -222,7 +224,7 @@ def correlations(
     least, name = min(
         (reliability(table)[0], name) for table, name in zip(others, (near, far), strict=True)
     )
-    doubt = ""
+    doubt = measured.doubt(cells)
     if least < LEAST_RELIABILITY:
         doubt = f"reliability of {metric_name(name)} over cells {least:.2f}"
     row = close - distant

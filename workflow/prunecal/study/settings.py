@@ -306,6 +306,20 @@ class Margins(Parameters):
     ece: float = Field(0.02, gt=0, lt=1, description="by how much debiased ECE may be higher")
 
 
+class Expected(Parameters):
+    """A published value of an unpruned model, which the report sets beside the measured one."""
+
+    model: str = Field(description="name of one of the models")
+    dataset: str = Field(description="name of one of the data sets")
+    subset: str = Field("all", description="part of the data set")
+    metric: str = Field(description="key of the metric, as in metrics.csv")
+    value: float = Field(ge=-1e9, le=1e9, description="the published value")
+    tolerance: float = Field(
+        ge=0, le=1e9, description="largest difference at which they are said to agree"
+    )
+    source: str = Field(description="where it is published")
+
+
 class Statistics(Parameters):
     """The image-clustered bootstrap, the calibration bins, and the margins of "no worse"."""
 
@@ -338,11 +352,22 @@ class Study(Parameters):
     )
     inference: Inference = Field(Inference(), description="how the GPU work is cut and run")
     statistics: Statistics = Field(Statistics(), description="the bootstrap and ECE's bins")
+    expect: list[Expected] = Field(
+        [], description="published values of the unpruned models, first lines of the report"
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Study":
         for key in ("models", "datasets"):
             refuse_repeats(key, [entry.name for entry in getattr(self, key)])
+            known = [entry.name for entry in getattr(self, key)]
+            for one in self.expect:
+                name = getattr(one, key.removesuffix("s"))
+                if name not in known:
+                    raise ValueError(
+                        f"expect: {brief(name)} is none of the {key}{nearest(name, known)}; known "
+                        f"are {', '.join(known)}"
+                    )
         figures: dict[str, tuple[str, str]] = {}
         for pair in itertools.product(self.models, self.datasets):
             model, dataset = (entry.name for entry in pair)
