@@ -14,7 +14,9 @@ from prunecal.report.tables import datasets_table
 from prunecal.statistics.baselines import Baselines, at_chance, baselines
 from prunecal.statistics.claim_grammar import Claim
 from prunecal.statistics.claim_tests import evaluate
+from prunecal.statistics.predictions import read_cells
 from prunecal.statistics.scores import Scores
+from prunecal.statistics.trust import Task, selected_rows, trust_rows
 from prunecal.storage import files
 from prunecal.study.cells import load_study
 
@@ -162,6 +164,17 @@ def test_the_page_says_how_option_mass_moves_and_who_stops_answering(finished):
     marked = readouts.marked(table, metrics)
     silent = marked.loc[marked["silent"], ["series", "budget"]].drop_duplicates()
     assert silent.to_numpy().tolist() == [["FastV", 4]]
+
+
+def test_a_cell_that_stops_answering_is_neither_trusted_nor_selected(finished):
+    cells = read_cells(sorted((finished / MODEL / "seen").glob("*/*/predictions.parquet")))
+    scores = Scores(finished / "scores" / MODEL / "seen.safetensors")
+    task = Task(scores, cells, {"accuracy": 0.9, "ece": 0.9})
+    _, rows = trust_rows(task, 0.95)
+    verdicts = {(row["strategy"], row["budget"]): row["verdict"] for row in rows}
+    assert verdicts.pop(SILENT) == "cannot be told"
+    assert set(verdicts.values()) == {"no worse"}
+    assert [row["among"] for row in selected_rows(task, 0.95)] == [3, 1]
 
 
 def test_published_values_are_set_beside_the_measured_ones(finished):

@@ -24,6 +24,7 @@ from prunecal.statistics.noninferiority import (
     provable_margin,
 )
 from prunecal.statistics.selection import simultaneous_interval
+from prunecal.statistics.selectors import ANSWER_RATES, ANSWERING
 from prunecal.statistics.significance import FEWEST_IMAGES, step_down
 from prunecal.statistics.thresholds import (
     RISK,
@@ -151,6 +152,15 @@ class Task:
         value, draws = scores.value(metric), scores.draws(metric)
         return Measure(value[at, scores.pooled], draws[at, scores.pooled])
 
+    @cached_property
+    def silent(self) -> NDArray:
+        """Whether each series has stopped answering with an option, see `silent_cells`."""
+        for name in ANSWER_RATES:
+            rate = self.measure(name).value
+            if name in self.scores.facts["metrics"] and not np.isnan(rate).all():
+                return rate < ANSWERING * self.unpruned(name).value
+        return np.zeros(len(self.series), dtype=bool)
+
     def answers(self, index: int) -> Answers:
         """Return the answers of a cell."""
         cell = self.cells[index]
@@ -172,7 +182,8 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
     no worse that is worse by a margin or more. Calibration is compared by debiased ECE, the
     unpruned model's by the cross-fitted one. A cell is "worse" if accuracy or debiased ECE is shown
     to be worse by more than the margin, by `step_down` on the differences less the margin, over all
-    strategies, budgets and the two metrics. Else it cannot be told. `verdict_recalibrated` asks the
+    strategies, budgets and the two metrics. Else it cannot be told. A cell that has stopped
+    answering with an option is not "no worse". `verdict_recalibrated` asks the
     same of the ECE after refitting one temperature to the pruned model, another family of tests.
     """
     if not task.series:
@@ -190,6 +201,7 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
     strategies = len({one.name for one in task.series})
     tests = ((lost, "accuracy"), (safe, "ece"), (refitted, "ece"))
     p = np.stack([noninferiority_p(*harm, margins[key], count) for harm, key in tests])
+    p[:, task.silent] = 1.0  # its confidence is of answers that it does not give
     if not task.enough:
         p[:] = np.nan
     numbers = {
@@ -332,14 +344,15 @@ def selected_rows(task: Task, level: float) -> Rows:
     """Return the cell with the lowest debiased ECE, and that with the highest accuracy.
 
     The second among those at the smallest budget. Intervals are `simultaneous_interval` over all
-    cells among which was selected.
+    cells among which was selected; cells that stop answering are not among them.
     """
-    if not task.series:
+    answering = ~task.silent
+    if not answering.any():
         return []
-    smallest = min(one.budget for one in task.series)
-    last = np.array([one.budget == smallest for one in task.series])
+    budget = np.array([one.budget for one in task.series])
+    last = answering & (budget == budget[answering].min())
     choices = (
-        ("lowest", "ece_debiased", 1, np.ones(len(last), dtype=bool)),
+        ("lowest", "ece_debiased", 1, answering),
         ("highest at the smallest budget", "accuracy", -1, last),
     )
     rows = []
