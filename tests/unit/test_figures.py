@@ -10,6 +10,7 @@ from PIL import Image
 
 from helpers import synthetic_results
 from prunecal.calibration import aurc, expected_calibration_error
+from prunecal.calibration.maps import pooled
 from prunecal.core import plugins
 from prunecal.figures import (
     budget,
@@ -185,28 +186,42 @@ def test_thinned_curve_keeps_its_ends():
     assert (risk[0], risk[-1], coverage[-1]) == (0, 4999, 1)
 
 
-def test_reliability_bins_equal_a_slow_computation():
-    found = some_answers()
+def test_reliability_curves_are_the_isotonic_regression_and_histograms_count_answers():
+    found = some_answers(levels=40)
     diagram = reliability.diagram(found, bins=10)
+    knots, accuracy = pooled(found.confidence, found.correct)
+    drawn = np.interp(knots, diagram.confidence, diagram.accuracy)
+    np.testing.assert_allclose(drawn, accuracy, atol=1e-12)
     for number in range(10):
         inside = (found.confidence > number / 10) & (found.confidence <= (number + 1) / 10)
         assert diagram.count[number] == inside.sum()
-        if inside.any():
-            assert diagram.accuracy[number] == pytest.approx(found.correct[inside].mean())
-            assert diagram.low[number] <= diagram.accuracy[number] <= diagram.high[number]
-        else:
-            assert np.isnan([diagram.accuracy[number], diagram.low[number]]).all()
     assert diagram.ece == expected_calibration_error(found.confidence, found.correct, 10)
+    score = np.mean((found.confidence - found.correct) ** 2)
+    parts = diagram.miscalibration - diagram.discrimination + found.correct.var()
+    assert parts == pytest.approx(score)
+    assert "Of the 10 bins of ECE" in reliability.bins_used([diagram])
 
 
-def test_reliability_intervals_know_that_an_images_answers_are_alike():
+def test_the_band_holds_a_calibrated_curve_and_not_an_overconfident_one():
+    generator = np.random.default_rng(7)
+    confidence, image = generator.uniform(0.5, 1, 3000), np.repeat(np.arange(300), 10)
+    outside = []
+    for right in (confidence, confidence - 0.15):
+        curve = reliability.diagram(Answers(confidence, generator.random(3000) < right, image))
+        drawn = np.interp(curve.grid, curve.confidence, curve.accuracy)
+        outside.append(np.mean((drawn < curve.low) | (drawn > curve.high)))
+    assert outside[0] < 0.15
+    assert outside[1] > 0.8
+
+
+def test_reliability_bands_know_that_an_images_answers_are_alike():
     generator = np.random.default_rng(5)
     image = np.repeat(np.arange(30), 20)
     right = generator.random(30) < 0.7  # an image's 20 answers are all right or all wrong
     confidence = np.full(600, 0.7)
     alike = reliability.diagram(Answers(confidence, right[image], image), bins=5)
     apart = reliability.diagram(Answers(confidence, right[image], np.arange(600)), bins=5)
-    width = [np.nanmax(diagram.high - diagram.low) for diagram in (alike, apart)]
+    width = [(diagram.high - diagram.low).max() for diagram in (alike, apart)]
     assert width[0] == pytest.approx(width[1] * 20**0.5, rel=0.25)
 
 

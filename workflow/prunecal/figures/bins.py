@@ -22,11 +22,11 @@ def draw(
         metrics: metrics.parquet.
         correlations: correlations.csv, which says whether the order of the strategies survives.
         looks: the study's styles.
-        bins: the number of bins of the metric "ece".
+        bins: the number of bins of the metric "ece_debiased".
     """
     from matplotlib import pyplot as plt
 
-    number = {f"ece_{count}_bins": count for count in BIN_COUNTS} | {"ece": bins}
+    number = {f"ece_{count}_bins_debiased": count for count in BIN_COUNTS} | {"ece_debiased": bins}
     curves = pooling.pool_seeds(pooling.headline(metrics, list(number)), looks)
     curves = curves.assign(bins=curves["metric"].map(number)).sort_values("bins", kind="stable")
     curves = curves.drop_duplicates(["model", "dataset", "series", "budget", "bins"])
@@ -55,8 +55,8 @@ def draw(
             axes.set_title(
                 f"{pooling.task_title(task, tasks)}, {budget} tokens\n{kept}", fontsize=9
             )
-        row[0].set_ylim(bottom=0)
-        row[0].set_ylabel("ECE (lower is better)")
+        row[0].set_ylim(bottom=min(0.0, here["value"].min()))
+        row[0].set_ylabel("Debiased ECE (lower is better)")
     for axes in grid[-1]:
         axes.set_xlabel("Bins of confidence")
     names = set(curves["series"])

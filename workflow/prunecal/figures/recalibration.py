@@ -1,4 +1,4 @@
-"""ECE before and after temperature scaling, and at the unpruned model's temperature."""
+"""ECE before and after recalibration, and at the unpruned model's temperature."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGES = {  # label, colour and marker of each metric
-    "ece": ("without recalibration", "#000000", "o"),
+    "ece_debiased": ("without recalibration", "#000000", "o"),
     "ece_temperature_transfer": ("at the unpruned model's temperature", "#e69f00", "s"),
     "ece_temperature": ("after its own temperature scaling", "#0072b2", "D"),
+    "ece_isotonic": ("after isotonic regression", "#009e73", "^"),
+    "ece_histogram": ("after histogram binning", "#cc79a7", "v"),
 }
 
 KEPT = {"ece_temperature": "own", "ece_temperature_transfer": "unpruned's"}
@@ -58,24 +60,24 @@ def draw(
             )
         row[0].set_yticks(range(len(order)), order)
         row[0].set_ylim(len(order) - 0.4, -0.6)
-        row[0].set_xlim(left=0)
+        row[0].set_xlim(left=min(0.0, here["value"].min()))
     for axes in grid[-1]:
-        axes.set_xlabel(catalogue.catalogued("ece").axis_label)
+        axes.set_xlabel(catalogue.catalogued("ece_debiased").axis_label)
     handles, _ = grid[0][0].get_legend_handles_labels()
     handles.append(plt.Line2D([], [], color="0.3", linewidth=1.2, label=style.INTERVALS))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     figure.suptitle(
-        "ECE before and after temperature scaling; ρ: rank correlation of the strategies' order "
-        "with that before"
+        "ECE before and after recalibration; ρ: rank correlation of the strategies' order after "
+        "temperature scaling with that before"
     )
     return figure
 
 
 def _draw_panel(axes: Axes, cells: pd.DataFrame, order: list[str]) -> None:
     axes.grid(visible=False, axis="y")
-    spread = dict(zip(STAGES, (-0.2, 0, 0.2), strict=True))
+    spread = dict(zip(STAGES, (-0.3, -0.15, 0, 0.15, 0.3), strict=True))
     for metric, (label, colour, marker) in STAGES.items():
         here = cells[cells["metric"] == metric]
         y = [order.index(series) + spread[metric] for series in here["series"]]
         axes.hlines(y, here["low"], here["high"], color=colour, linewidth=1.2, alpha=0.6)
-        axes.plot(here["value"], y, marker, color=colour, markersize=4.5, label=label)
+        axes.plot(here["value"], y, marker, color=colour, markersize=4, label=label)

@@ -1,4 +1,4 @@
-"""Reliability diagrams: accuracy against confidence, with the confidences' histogram beneath."""
+"""Reliability diagrams: accuracy against confidence, the histogram of confidences beneath."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import sparse
+from scipy.optimize import isotonic_regression
 
+from prunecal.calibration import maps
 from prunecal.calibration.binned import expected_calibration_error, reliability_diagram
-from prunecal.calibration.bins import bin_index
 from prunecal.core import cli
 from prunecal.figures import cell_selection, pooling, style
-from prunecal.statistics.bootstrap import image_weights
+from prunecal.statistics.bootstrap import image_folds, image_signs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,19 +22,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BINS = 15
-RESAMPLES = 1000
+REPLICATES, GRID = 300, 60
+SPLITS = 3
 
 
 class Diagram(NamedTuple):
-    """What one diagram draws; arrays are [bins], NaN where a bin is empty."""
+    """What one diagram draws."""
 
-    edges: NDArray  # float64 [bins + 1]
-    count: NDArray  # int64
-    confidence: NDArray  # float64, mean confidence
-    accuracy: NDArray  # float64
-    low: NDArray  # float64, 95 % interval of the accuracy
+    edges: NDArray  # float64 [bins + 1], of the histogram
+    count: NDArray  # type: ignore[assignment]  # int64 [bins]; a field, not tuple's method
+    confidence: NDArray  # float64 [points], ascending
+    accuracy: NDArray  # float64 [points], isotonic regression of correctness on confidence
+    grid: NDArray  # float64 [GRID], confidences
+    low: NDArray  # float64 [GRID], where 95 % of calibrated models have their curve
     high: NDArray
     ece: float
+    miscalibration: float  # parts of the Brier score, cross-fitted over images
+    discrimination: float
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -48,28 +54,63 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def diagram(answers: cell_selection.Answers, bins: int = BINS, seed: int = 0) -> Diagram:
-    """Compute a reliability diagram with intervals from resamples of images.
+    """Compute a reliability diagram by isotonic regression, and where a calibrated model's lies.
+
+    CORP (Dimitriadis, Gneiting and Jordan, PNAS 118, 2021): no bins to choose. Their consistency
+    band draws outcomes row by row; here a replicate keeps what the answers about an image have in
+    common, see `debiased.ece_if_calibrated`.
 
     Args:
         answers: a cell's answers.
-        bins: number of equal-width bins.
-        seed: of the resamples.
+        bins: number of equal-width bins of the histogram and of ECE.
+        seed: of the replicates and of the halves.
     """
-    curve = reliability_diagram(answers.confidence, answers.correct, bins)
-    images = int(answers.image.max()) + 1
-    place = answers.image * bins + bin_index(answers.confidence, bins)
-    count, right = (
-        np.bincount(place, weights, images * bins).reshape(images, bins)
-        for weights in (None, answers.correct)
+    confidence, correct, image = answers
+    images = int(image.max()) + 1
+    knots, accuracy = maps.pooled(confidence, correct)
+    _, group, rows = np.unique(confidence, return_inverse=True, return_counts=True)
+    shape = len(knots), images
+    residual = sparse.csr_array((confidence - correct, (group, image)), shape=shape)
+    shares = knots[:, None] - residual @ image_signs(images, REPLICATES, seed) / rows[:, None]
+    grid = np.linspace(knots[0], knots[-1], GRID)
+    curves = [
+        np.interp(grid, knots, isotonic_regression(np.ascontiguousarray(share), weights=rows).x)
+        for share in shares.T
+    ]
+    low, high = np.quantile(curves, (0.025, 0.975), axis=0)
+    # of a run of equal values its ends are enough
+    bends = np.ones(len(knots), dtype=bool)
+    bends[1:-1] = (accuracy[1:-1] != accuracy[:-2]) | (accuracy[1:-1] != accuracy[2:])
+    folds = np.stack([image_folds(images, seed, split) for split in range(SPLITS)])
+    mended = maps.cross_fitted(confidence, correct, image, folds, bins)["isotonic"]
+    brier, after = ((c - correct) ** 2 for c in (confidence, mended))
+    curve = reliability_diagram(confidence, correct, bins)
+    return Diagram(
+        edges=curve.edges,
+        count=curve.count,
+        confidence=knots[bends],
+        accuracy=accuracy[bends],
+        grid=grid,
+        low=low,
+        high=high,
+        ece=expected_calibration_error(confidence, correct, bins),
+        miscalibration=float(brier.mean() - after.mean()),
+        discrimination=float(correct.var() - after.mean()),
     )
-    draws = image_weights(images, RESAMPLES, seed).T
-    rows = draws @ count
-    share = np.divide(draws @ right, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
-    low, high = np.full((2, bins), np.nan)
-    for number in np.flatnonzero(curve.count):
-        low[number], high[number] = np.nanpercentile(share[:, number], (2.5, 97.5))
-    ece = expected_calibration_error(answers.confidence, answers.correct, bins)
-    return Diagram(*curve, low, high, ece)
+
+
+def bins_used(diagrams: list[Diagram]) -> str:
+    """Say how many bins of ECE hold an answer, and how many answers the fullest one has."""
+    filled = [int((drawn.count > 0).sum()) for drawn in diagrams]
+    fullest = [round(100 * drawn.count.max() / drawn.count.sum()) for drawn in diagrams]
+    numbers, shares = (
+        str(low) if low == high else f"{low} to {high}"
+        for low, high in ((min(some), max(some)) for some in (filled, fullest))
+    )
+    return (
+        f"Of the {len(diagrams[0].count)} bins of ECE {numbers} hold answers, "
+        f"the fullest one {shares} %"
+    )
 
 
 def draw(
@@ -111,7 +152,9 @@ def draw(
     for axes in grid[-1]:
         axes.set_xlabel("Confidence")
     style.note(
-        figure, "Bars: 95 % intervals over resampled images. Below the dashed line: overconfident"
+        figure,
+        "Band: 95 % interval of a calibrated model's curve. Below the dashed line: "
+        f"overconfident. MCB, DSC: miscalibration, discrimination. {bins_used(diagrams)}",
     )
     figure.suptitle(f"Is confidence accuracy? {title}")
     return figure
@@ -119,11 +162,12 @@ def draw(
 
 def _draw_diagram(axes: Axes, drawn: Diagram, colour: str) -> None:
     axes.plot([0, 1], [0, 1], color="0.4", linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
-    centre, width = (drawn.edges[1:] + drawn.edges[:-1]) / 2, np.diff(drawn.edges)
-    axes.bar(centre, drawn.accuracy, width, color=colour, alpha=0.25, linewidth=0, zorder=0)
-    axes.vlines(drawn.confidence, drawn.low, drawn.high, color=colour, linewidth=1.2)
-    axes.plot(drawn.confidence, drawn.accuracy, "o", color=colour, markersize=3.5)
-    axes.text(0.04, 0.93, f"ECE {drawn.ece:.3f}", transform=axes.transAxes, fontsize=9, va="top")
+    axes.fill_between(drawn.grid, drawn.low, drawn.high, color="0.5", alpha=0.25, linewidth=0)
+    axes.plot(drawn.confidence, drawn.accuracy, color=colour, linewidth=1.5)
+    numbers = {"ECE": drawn.ece, "MCB": drawn.miscalibration, "DSC": drawn.discrimination}
+    # adding 0 to a rounded number leaves no -0.000
+    words = "\n".join(f"{name} {round(value, 3) + 0.0:.3f}" for name, value in numbers.items())
+    axes.text(0.04, 0.95, words, transform=axes.transAxes, fontsize=8, va="top")
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     axes.set_xticklabels(["0", "0.5", "1"])
 

@@ -22,7 +22,7 @@ BUDGET_FIGURES = {  # metric: category
     "aurc": SELECTIVE,
 }
 EXPLANATIONS = {  # figure: category and label
-    "recalibration": (CALIBRATION, "ECE before and after temperature scaling"),
+    "recalibration": (CALIBRATION, "ECE before and after recalibration"),
     "bins": (CALIBRATION, "ECE against the number of bins"),
     "matched": (MECHANISMS, "Change of ECE against change of accuracy"),
     "mechanisms": (MECHANISMS, "What goes with accuracy and ECE"),
