@@ -91,3 +91,75 @@ def qwen(folder, kind="qwen2_5_vl", seed=0):
     processor = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=2, temporal_patch_size=2)
     model = getattr(hf, f"{stem}ForConditionalGeneration")(config)
     return saved(folder, model, tokenizer, processor, seed)
+
+
+def llava_next(folder, text="llama", seed=0):
+    """Save a LLaVA-NeXT with tiles of 24 pixels; return the model."""
+    import transformers as hf
+    from transformers.models.llava_next.image_processing_pil_llava_next import (
+        LlavaNextImageProcessorPil,
+    )
+
+    tokenizer = tiny_tokenizer()
+    pins = [[24, 48], [48, 24], [48, 48], [72, 24], [24, 72]]
+    window = {"sliding_window": None} if text == "mistral" else {}
+    kind = {"llama": hf.LlamaConfig, "mistral": hf.MistralConfig}[text]
+    config = hf.LlavaNextConfig(
+        vision_config=hf.CLIPVisionConfig(**CLIP, projection_dim=16),
+        text_config=kind(**TEXT, **window, vocab_size=len(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=pins,
+        tie_word_embeddings=False,
+    )
+    size = {"height": SIDE, "width": SIDE}
+    processor = LlavaNextImageProcessorPil(
+        size={"shortest_edge": SIDE}, crop_size=size, image_grid_pinpoints=pins
+    )
+    model = hf.LlavaNextForConditionalGeneration(config)
+    return saved(folder, model, tokenizer, processor, seed)
+
+
+def internvl(folder, seed=0):
+    """Save an InternVL with tiles of 24 pixels and 9 tokens; return the model."""
+    import transformers as hf
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    tokenizer = tokenizer_with("<img>", "</img>", "<IMG_CONTEXT>", "<|im_start|>", "<|im_end|>")
+    vision = {key: CLIP[key] for key in CLIP if not key.startswith(("image", "patch"))}
+    config = hf.InternVLConfig(
+        vision_config=hf.InternVLVisionConfig(
+            **vision, image_size=[SIDE, SIDE], patch_size=[PATCH, PATCH]
+        ),
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=9,
+        tie_word_embeddings=False,
+    )
+    processor = GotOcr2ImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    return saved(folder, hf.InternVLForConditionalGeneration(config), tokenizer, processor, seed)
+
+
+def idefics3(folder, kind="idefics3", seed=0):
+    """Save an Idefics3 or a SmolVLM with tiles of 24 pixels and 9 tokens; return the model."""
+    import importlib
+
+    import transformers as hf
+
+    stem = {"idefics3": "Idefics3", "smolvlm": "SmolVLM"}[kind]
+    rows = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+    around = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<|im_start|>")
+    tokenizer = tokenizer_with(*around, *rows)
+    config = getattr(hf, f"{stem}Config")(
+        vision_config=getattr(hf, f"{stem}VisionConfig")(**CLIP),
+        text_config=hf.LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    module = f"transformers.models.{kind}.image_processing_pil_{kind}"
+    processor = getattr(importlib.import_module(module), f"{stem}ImageProcessorPil")(
+        size={"longest_edge": 72}, max_image_size={"longest_edge": SIDE}
+    )
+    model = getattr(hf, f"{stem}ForConditionalGeneration")(config)
+    return saved(folder, model, tokenizer, processor, seed)

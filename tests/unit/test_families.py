@@ -1,5 +1,6 @@
 """Every model family's cells against transformers' own full model on one question at a time."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from helpers import tiny_families
 from helpers.tiny_llava import TEXTS, picture
 from prunecal.core import plugins
+from prunecal.engine.images import run_of_tokens
 from prunecal.engine.session import Session
 from prunecal.models import load_model
 from prunecal.storage.spooled import Spool
@@ -31,11 +33,56 @@ def qwen_inputs(model, image, ids):
     return inputs, positions[:, 0]
 
 
+def next_inputs(model, image, ids):
+    pixels, sizes = model.pixels(image)
+    return {"pixel_values": pixels, "image_sizes": sizes}, torch.arange(len(ids))[None]
+
+
+def tile_inputs(model, image, ids):
+    return {"pixel_values": model.pixels(image)}, torch.arange(len(ids))[None]
+
+
+def masked_inputs(model, image, ids):
+    pixels, mask, _ = model.pixels(image)
+    return {"pixel_values": pixels, "pixel_attention_mask": mask}, torch.arange(len(ids))[None]
+
+
 FAMILIES = {
+    "llava_next, Llama": SimpleNamespace(
+        family="llava-next",
+        make=tiny_families.llava_next,
+        settings={"unpad": True, "newline": "keep", "template": "llava_next-vicuna-hf"},
+        inputs=next_inputs,
+    ),
+    "llava_next, Mistral": SimpleNamespace(
+        family="llava-next",
+        make=lambda folder: tiny_families.llava_next(folder, "mistral"),
+        settings={"unpad": True, "newline": "row", "template": "llava_next-mistral-hf"},
+        inputs=next_inputs,
+    ),
+    "internvl": SimpleNamespace(
+        family="internvl",
+        make=tiny_families.internvl,
+        settings={"min_tiles": 1, "max_tiles": 6, "template": "internvl-hf"},
+        inputs=tile_inputs,
+    ),
+    "idefics3": SimpleNamespace(
+        family="idefics3",
+        make=tiny_families.idefics3,
+        settings={"split": True, "longest_edge": None, "template": "idefics3-hf"},
+        inputs=masked_inputs,
+    ),
+    "smolvlm": SimpleNamespace(
+        family="idefics3",
+        make=lambda folder: tiny_families.idefics3(folder, "smolvlm"),
+        settings={"split": True, "longest_edge": None, "template": "smolvlm-hf"},
+        inputs=masked_inputs,
+    ),
+} | {
     f"{kind} at native resolution": SimpleNamespace(
         family=family,
         make=lambda folder, kind=kind: tiny_families.qwen(folder, kind),
-        settings={**QWEN, "visual_tokens": None, "template": "qwen_vl-lmms"},
+        settings={**QWEN, "template": "qwen_vl-lmms"},
         inputs=qwen_inputs,
     )
     for kind, family in (
@@ -52,7 +99,7 @@ def case(request, tmp_path_factory):
     entry = FAMILIES[request.param]
     folder = tmp_path_factory.mktemp("family")
     entry.make(folder)
-    settings = {"dtype": "float32", **entry.settings}
+    settings = {"dtype": "float32", "visual_tokens": None, **entry.settings}
     model = load_model(entry.family, folder, settings, torch.device("cpu"))
     images = [picture(seed, size) for seed, size in enumerate(SIZES)]
     with torch.inference_mode():
@@ -85,21 +132,25 @@ def run(case, name, budget, order=None, **parameters):
 
 
 def whole_prompt(case, row):
-    """Return the ids of the unpruned prompt, and the positions of each on its axes."""
+    """Return the ids of the unpruned prompt, and which visual token each is; -1 for others.
+
+    Newline embeddings of LLaVA-NeXT have the image's id, as in transformers.
+    """
     model, image = case.model, int(row["image_id"][-1])
     ids = model._ids(row["text"])
     at = ids.index(model.image_token)
-    one = case.encoded[image]
-    block = case.session.visual._block(image)
-    glue = dict(zip(block.glue, block.ids, strict=True))
-    span = [glue.get(place, model.image_token) for place in range(block.length)]
-    assert len(block.visual) == len(one.features)
-    return ids[:at] + span + ids[at + 1 :]
+    layout, count = case.encoded[image].layout, len(case.encoded[image].features)
+    block = model.block(layout, count) if hasattr(model, "block") else run_of_tokens((), count)
+    assert sum(token is None for token in block.glue) == count
+    visual = np.cumsum([token is None for token in block.glue]) - 1
+    span = [model.image_token if token in (None, -1) else token for token in block.glue]
+    mine = [place if token is None else -1 for token, place in zip(block.glue, visual, strict=True)]
+    return ids[:at] + span + ids[at + 1 :], [-1] * at + mine + [-1] * (len(ids) - at - 1)
 
 
 def plain(case, row):
     """Return a question's option logits by the whole model from pixels."""
-    ids = whole_prompt(case, row)
+    ids, _ = whole_prompt(case, row)
     image = case.images[int(row["image_id"][-1])]
     inputs, _ = case.entry.inputs(case.model, image, ids)
     with torch.inference_mode():
@@ -107,25 +158,43 @@ def plain(case, row):
     return logits[case.model.option_tokens(row["text"], row["options"])].numpy()
 
 
-def pruned_plain(case, row, kept):
+def pruned_plain(case, row, kept, positions):
     """Return option logits of a pruned prompt by the model with the kept visual tokens alone.
 
-    K image tokens, their features as `mm_encoder_outputs`, and the positions of the whole prompt.
+    As many image tokens as are left, what they embed as `mm_encoder_outputs`, and the positions of
+    the whole prompt unless they are compact.
     """
     model, image = case.model, int(row["image_id"][-1])
-    ids = whole_prompt(case, row)
-    _, positions = case.entry.inputs(model, case.images[image], ids)
-    visual = [at for at, token in enumerate(ids) if token == model.image_token]
-    left = {visual[token] for token in kept.tolist()}
-    columns = [at for at in range(len(ids)) if at not in set(visual) or at in left]
+    ids, visual = whole_prompt(case, row)
+    _, axes = case.entry.inputs(model, case.images[image], ids)
+    left = {-1, *kept.tolist()}
+    columns = [at for at, token in enumerate(visual) if token in left]
+    if model.settings.get("newline") == "row":  # a newline stays while a token of its row does
+        base, rows, width = case.encoded[image].layout
+        number = itertools.count()
+        row_of = {
+            at: next(number)
+            for at, token in enumerate(visual)
+            if token < 0 and ids[at] == model.image_token
+        }
+        full = {(token - base) // width for token in kept.tolist() if token >= base}
+        columns = [at for at in columns if at not in row_of or row_of[at] in full]
     one = case.encoded[image]
-    output = SimpleNamespace(
-        pooler_output=[model.project(one.features[kept])],
-        deepstack_features=[[deep[kept]] for deep in one.deep],
-    )
-    at = positions[:, columns]
-    ids = torch.tensor([ids])[:, columns]
     with torch.inference_mode():
+        embedded = [
+            model.project(one.features[visual[at]])
+            if visual[at] >= 0
+            else model.embed_glue(torch.tensor(-1))
+            for at in columns
+            if ids[at] == model.image_token
+        ]
+        features = torch.stack(embedded)
+        output = SimpleNamespace(
+            pooler_output=features[None] if case.entry.family == "internvl" else [features],
+            deepstack_features=[[deep[kept]] for deep in one.deep],
+        )
+        at = axes[:, columns] if positions == "original" else torch.arange(len(columns))[None]
+        ids = torch.tensor([ids])[:, columns]
         logits = model.model(
             input_ids=ids,
             position_ids=at[:, None] if len(at) == 3 else at,
@@ -150,11 +219,13 @@ def test_pruned_cells_equal_the_model_with_the_kept_tokens_alone(case):
         random.permutation(count)[: kept_tokens(SHARE, count)].astype(np.int16)
         for count in case.session.visual.counts
     ]
-    answers = run(case, "saliency", SHARE, order, positions="original")
-    for at, row in case.asked.iterrows():
-        kept = torch.from_numpy(np.sort(order[int(row["image_id"][-1])])).long()
-        np.testing.assert_allclose(answers.logits[at], pruned_plain(case, row, kept), atol=2e-5)
-        assert answers.n_visual[at] == len(kept)
+    for positions in plugins.load("models", case.entry.family).POSITIONS:
+        answers = run(case, "saliency", SHARE, order, positions=positions)
+        for at, row in case.asked.iterrows():
+            kept = torch.from_numpy(np.sort(order[int(row["image_id"][-1])])).long()
+            expected = pruned_plain(case, row, kept, positions)
+            np.testing.assert_allclose(answers.logits[at], expected, atol=2e-5)
+            assert answers.n_visual[at] == len(kept)
 
 
 @pytest.mark.slow
@@ -227,3 +298,28 @@ def test_qwen_on_padded_squares_has_a_fixed_number_of_tokens(tmp_path):
     ):
         with pytest.raises(PrunecalError, match=message):
             load_model("qwen2-5-vl", tmp_path, settings | change, CPU)
+
+
+@pytest.mark.slow
+def test_saliency_of_towers_is_what_eager_attention_gives(case):
+    """The families but Qwen's, whose tower is checked above."""
+    if "qwen" in case.entry.family:
+        return
+    core, image, one = case.model.model.model, case.images[0], case.encoded[0]
+    tower = core.vision_model if case.entry.family == "idefics3" else core.vision_tower
+    tower.set_attn_implementation("eager")
+    with torch.inference_mode():
+        pixels = case.model.pixels(image)
+        flat = (pixels if torch.is_tensor(pixels) else pixels[0]).flatten(0, -4)
+        attentions = tower(flat, output_attentions=True).attentions
+    tower.set_attn_implementation("sdpa")
+    if case.entry.family == "llava-next":
+        weights = attentions[-2][:, :, 0, 1:].sum(1)
+        grid = case.model._grid(torch.arange(36, weights.numel()).view(-1, 36), [44, 60])
+        expected = torch.cat((weights[0], weights.flatten()[grid.flatten()]))
+    else:
+        of_cls = case.entry.family == "internvl"
+        weights = attentions[-1]
+        weights = weights[:, :, 0, 1:].sum(1) if of_cls else weights.sum(1).mean(1)
+        expected = weights.view(-1, 3, 2, 3, 2).mean((2, 4)).flatten()
+    torch.testing.assert_close(one.saliency, expected, atol=1e-6, rtol=0)

@@ -114,7 +114,7 @@ class Llava(Prompting):
         states = tower.pre_layrnorm(tower.embeddings(pixels))
         for layer in layers[: last - 1]:
             states = layer(states, None)
-        saliency = _cls_attention(layers[last - 1], states)
+        saliency = cls_attention(layers[last - 1], states)
         states = layers[last - 1](states, None)
         return states[:, 1:], saliency
 
@@ -217,7 +217,7 @@ def _check_processor(folder: Path, processor: Any, side: int) -> None:
         )
 
 
-def _cls_attention(layer: torch.nn.Module, states: Tensor) -> Tensor:
+def cls_attention(layer: torch.nn.Module, states: Tensor) -> Tensor:
     """Return the attention from CLS to each patch, float32 [B, N], summed over heads."""
     attention, normed = layer.self_attn, layer.layer_norm1(states)
     heads = (attention.num_heads, attention.head_dim)
