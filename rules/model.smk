@@ -19,10 +19,7 @@ rule model:
         source=lambda wildcards: model_source(wildcards.model),
         settings=lambda wildcards: model_settings(wildcards.model),
         # any other content starts the job, one with an older time stamp too
-        contents=lambda wildcards: digest_of_all(
-            model_files(wildcards.model),
-            Path(RESULTS, "models", wildcards.model, DIGESTS),
-        ),
+        contents=lambda wildcards: model_contents(wildcards.model),
         code=lambda wildcards: model_code(wildcards.model),
     message:
         "Obtain the model {wildcards.model}"

@@ -208,6 +208,30 @@ def test_the_official_files_hold_9000_rows_and_5127_distinct_pairs(tmp_path):
     assert len(questions.drop_duplicates(["image_id", "text"])) == 5127
     assert [image_id for image_id, _ in found.images] == list(questions["image_id"].unique())
     assert questions["image_id"].nunique() == 500
+    assert found.edition.startswith("release 3 of three, commit 109985c: 9,000 questions, 5,127 d")
+
+
+def polls(rows, distinct, random=3000):
+    """Return questions of three subsets in which some pairs of image and text repeat."""
+    texts = [f"text {number}" for number in range(distinct)]
+    texts += texts[: rows - distinct]
+    subsets = ["random"] * random + ["popular"] * (rows - random)
+    pairs = zip(texts, subsets, strict=True)
+    return [{"image_id": "i", "text": text, "subset": subset} for text, subset in pairs]
+
+
+@pytest.mark.parametrize(
+    ("questions", "source", "expected"),
+    [
+        (polls(8910, 5000, 2910), "coco", "release 1 of three, commit e3e3926: 8,910 questions"),
+        (polls(9000, 5170), "coco", "release 2 of three, commit edebdda, as on the Hub: 9,000 q"),
+        (polls(9000, 5127), "coco", "release 3 of three, commit 109985c: 9,000 questions, 5,127"),
+        (polls(8999, 5127), "coco", "no complete release: 8,999 questions, 5,127 distinct pairs"),
+        (polls(9000, 5127), "gqa", "the questions about images of gqa: 9,000 questions, 5,127"),
+    ],
+)
+def test_pope_says_which_of_its_releases_it_is(questions, source, expected):
+    assert pope.edition(questions, source).startswith(expected)
 
 
 def test_scienceqa_keeps_questions_with_an_image_and_their_letters(tmp_path):

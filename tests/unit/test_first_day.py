@@ -18,6 +18,7 @@ from helpers.loopback_hub import Hub, Hubs, serve, use
 from helpers.tiny_llava import picture, png
 from prunecal import data, encode, infer, model, rank
 from prunecal.core.errors import PrunecalError
+from prunecal.report.tables import datasets_table
 from prunecal.sources import hub
 from prunecal.storage import digest_cache, files
 from prunecal.study.cells import load_study
@@ -206,6 +207,11 @@ def test_the_papers_study_runs_from_the_hub_and_gives_the_logits_of_transformers
     run.model()
     folders = [run.dataset(name) for name in DATASETS]
     assert sorted(read()) == sorted(name for name in online.files if name.endswith("safetensors"))
+
+    edition = files.read_facts(folders[0] / "questions.parquet")["edition"]
+    assert edition == "no complete release: 18 questions, 6 distinct pairs with an image"
+    table = datasets_table([folder / "questions.parquet" for folder in folders])
+    assert table["edition"].fillna("").tolist() == [edition, ""]
 
     llava = design.models[NAME]
     local = hub.locate(llava.repo, llava.revision, "model")

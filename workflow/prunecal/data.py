@@ -42,6 +42,9 @@ def main(arguments: argparse.Namespace) -> None:
         "params": portable(params),
         "revision": dataset.revision,
     }
+    if dataset.edition:
+        facts["edition"] = dataset.edition
+        cli.log.info("%s: %s", arguments.dataset, dataset.edition)
     subsets = dataset.questions["subset"].nunique()
     if subsets > MANY_SUBSETS:
         cli.log.warning(

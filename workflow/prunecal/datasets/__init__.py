@@ -45,6 +45,7 @@ class Dataset:
     questions: pd.DataFrame
     images: Iterable[tuple[str, bytes]]
     revision: str
+    edition: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
 
 

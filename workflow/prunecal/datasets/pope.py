@@ -76,7 +76,32 @@ def load(params: Params) -> Dataset:
         for number, row in enumerate(rows(files, dict.fromkeys(names, TEXT)))
     ]
     ids = _name_images(records)
-    return Dataset(_frame(records), _parquet_images(files, ids), revision)
+    return Dataset(_frame(records), _parquet_images(files, ids), revision, edition(records))
+
+
+def edition(records: list[dict[str, Any]], source: str = "coco") -> str:
+    """Say which release of POPE these questions are, by their numbers.
+
+    The questions about COCO were released three times (github.com/AoiDragon/POPE): with 2,910 rows
+    in the subset `random`, on which the values published for LLaVA-1.5 were measured; with 3,000
+    and "imange" for "image" in 57 questions, which is the Hub's copy; and without these errors.
+
+    Args:
+        records: image_id, subset and text of each question.
+        source: of the images, as the files name it.
+    """
+    distinct = len({(record["image_id"], record["text"]) for record in records})
+    random = sum(record["subset"] == "random" for record in records)
+    release = "no complete release"
+    if source != "coco":
+        release = f"the questions about images of {source}"
+    elif (len(records), random) == (8910, 2910):
+        release = "release 1 of three, commit e3e3926"
+    elif (len(records), distinct) == (9000, 5170):
+        release = "release 2 of three, commit edebdda, as on the Hub"
+    elif (len(records), distinct) == (9000, 5127):
+        release = "release 3 of three, commit 109985c"
+    return f"{release}: {len(records):,} questions, {distinct:,} distinct pairs with an image"
 
 
 def _record(
@@ -177,7 +202,9 @@ def _from_json_lines(params: Params) -> Dataset:
     ids = _name_images(records)
     by_id = {ids[name]: path for name, path in images.items()}
     revision = content_digest([*files, *by_id.values()])
-    return Dataset(_frame(records), _file_images(by_id), revision)
+    source, separator, _ = files[0].stem.partition("_pope_")
+    named = edition(records, source if separator else "coco")
+    return Dataset(_frame(records), _file_images(by_id), revision, named)
 
 
 def _file_images(images: dict[str, Path]) -> Iterator[tuple[str, bytes]]:

@@ -108,9 +108,11 @@ def datasets_table(paths: list[Path]) -> pd.DataFrame:
         questions = files.read_table(path, columns).to_pandas()
         first = questions.iloc[0]
         base = baselines(questions["options"].tolist(), questions["label"].tolist())
+        edition = files.read_facts(path).get("edition")
         rows.append(
             {
                 "dataset": path.parent.name,
+                **({"edition": edition} if edition else {}),
                 "rows": len(questions),
                 "distinct": len(questions[["image_id", "text"]].drop_duplicates()),
                 "n_images": questions["image_id"].nunique(),

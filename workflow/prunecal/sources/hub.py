@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from prunecal.core import disk_errors
 from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError
+from prunecal.sources.hub_errors import (
+    describe,
+    error_types,
+    explained,
+    missing_files,
+    remedy_or_local_folder,
+)
 from prunecal.storage.checksums import file_digest
 
 if TYPE_CHECKING:
@@ -71,10 +78,10 @@ def fetch(
         try:
             folder = _snapshot(source, offline=constants.HF_HUB_OFFLINE)
             damaged, online = _damaged(folder, source, digest)
-        except _errors() as error:
-            if sentence := _explained(error, source):
+        except error_types() as error:
+            if sentence := explained(error, source):
                 raise PrunecalError(sentence) from error
-            fault = _describe(error)
+            fault = describe(error)
         else:
             if not damaged:
                 return folder
@@ -87,12 +94,12 @@ def fetch(
             if not online:
                 raise PrunecalError(
                     f"the cached copy of {source} is damaged ({fault}) and the Hub cannot be "
-                    f"reached; {_remedy('go online to fetch it again')}"
+                    f"reached; {remedy_or_local_folder('go online to fetch it again')}"
                 )
         log.warning("%s: %s; fetching it again", source, fault)
     raise PrunecalError(
         f"{source} did not arrive whole in {ATTEMPTS} attempts: {fault}; "
-        f"{_remedy('try again later')}"
+        f"{remedy_or_local_folder('try again later')}"
     )
 
 
@@ -108,8 +115,8 @@ def locate(repo: str, revision: str, kind: Kind, patterns: list[str] | None = No
     except FileNotFoundError as error:
         online = "unset HF_HUB_OFFLINE and " if is_offline() else ""
         raise PrunecalError(
-            f"{source} is not in the Hub's cache on this machine{_missing(error)}; {online}run "
-            "`snakemake --cores 1 prefetch` to fetch it, with the same HF_HOME"
+            f"{source} is not in the Hub's cache on this machine{missing_files(error)}; "
+            f"{online}run `snakemake --cores 1 prefetch` to fetch it, with the same HF_HOME"
         ) from error
 
 
@@ -128,7 +135,7 @@ def _snapshot(source: Repository, *, offline: bool) -> Path:
     if not _files(Path(folder), source):
         raise PrunecalError(
             f"{source} has no file that fits {source.patterns}; "
-            f"{_remedy('correct `repo:` and `revision:`')}"
+            f"{remedy_or_local_folder('correct `repo:` and `revision:`')}"
         )
     return Path(folder)
 
@@ -153,10 +160,12 @@ def sizes(
     source = Repository(repo, revision, kind, patterns)
     try:
         listed = {file.path: file.size for file in _listing(source)}
-    except _errors() as error:
-        remedy = _remedy("check the network and HF_ENDPOINT, and unset HF_HUB_OFFLINE")
-        sentence = f"{source} cannot be looked up ({_describe(error)}); {remedy}"
-        raise PrunecalError(_explained(error, source) or sentence) from error
+    except error_types() as error:
+        remedy = remedy_or_local_folder(
+            "check the network and HF_ENDPOINT, and unset HF_HUB_OFFLINE"
+        )
+        sentence = f"{source} cannot be looked up ({describe(error)}); {remedy}"
+        raise PrunecalError(explained(error, source) or sentence) from error
     names = filter_repo_objects(list(listed), allow_patterns=source.patterns)
     return {name: listed[name] for name in names}
 
@@ -206,8 +215,8 @@ def _damaged(
     paths = _files(folder, source)
     try:
         listed = _listing(source)
-    except _errors() as error:
-        log.info("the Hub cannot be reached (%s); taking %s", _describe(error), folder)
+    except error_types() as error:
+        log.info("the Hub cannot be reached (%s); taking %s", describe(error), folder)
         names = {path: path.resolve().name for path in paths}  # of its blob in the cache
         return [path for path in paths if not _fits(path, names[path], digest)], False
     sums = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in listed}
@@ -228,65 +237,6 @@ def _fits(path: Path, checksum: str, digest: Callable[[Path], str]) -> bool:
         header = b"blob %d\0" % len(content)
         return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == checksum
     return True  # a mirror with other file names has no checksum
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    from huggingface_hub.errors import HTTPError  # of the HTTP client that this version uses
-
-    # RuntimeError is of hf_xet, ValueError of paths that escape the cache's folder
-    return OSError, HTTPError, RuntimeError, ValueError
-
-
-def _explained(error: Exception, source: Repository) -> str | None:
-    """Return what to do about an error, or None if another attempt may help."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    status = _status(error) or _status(error.__cause__)
-    if isinstance(error, HFValidationError):
-        return f"`repo: {source.name}`: {error}"
-    if status == 404:
-        remedy = _remedy("correct `repo:` and `revision:`")
-        return f"{constants.ENDPOINT} has no {source} (HTTP 404); {remedy}"
-    if status in (401, 403):
-        remedy = _remedy("correct `repo:`, or set HF_TOKEN to a token that may read it")
-        return f"{constants.ENDPOINT} denies access to {source} (HTTP {status}); {remedy}"
-    if status == 429:
-        remedy = _remedy("wait some minutes, or set HF_TOKEN, and run again")
-        return f"{constants.ENDPOINT} refuses more requests for {source} (HTTP 429); {remedy}"
-    if re.match("Invalid (filename|pointer path)", str(error)):  # path traversal
-        return f"{source}: {_describe(error)}; use another repository or mirror"
-    if isinstance(error, LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
-        remedy = _remedy("unset HF_HUB_OFFLINE to fetch it")
-        return f"{source} is not in the Hub's cache{_missing(error)}; {remedy}"
-    if isinstance(error, LocalEntryNotFoundError | ValueError):  # or no JSON: a captive portal
-        remedy = _remedy("check the network and HF_ENDPOINT")
-        return (
-            f"{source} cannot be fetched{_missing(error)}: {constants.ENDPOINT} cannot be reached "
-            f"({_describe(error)}); {remedy}"
-        )
-    return None
-
-
-def _missing(error: Exception) -> str:
-    """Return which files a cached copy lacks, in brackets, if the library says so."""
-    names = re.search(r"file\(s\) are missing \(([^)]*)\)", str(error))
-    return f" (it lacks {names[1]})" if names else ""
-
-
-def _remedy(first: str) -> str:
-    return f"{first}, or put the files in a local folder and give it as `path:` instead of `repo:`"
-
-
-def _status(error: BaseException | None) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _describe(error: Exception) -> str:
-    for fault in (error, error.__cause__):
-        if (status := _status(fault)) is not None:
-            return f"HTTP {status} for {fault.response.url.path}"
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

@@ -167,13 +167,21 @@ def _check_config(folder: Path, family: str) -> None:
         )
 
 
+def lacking(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return the parts of `REQUIRED` that a folder lacks, with the names that a part can have."""
+    return {
+        part: names
+        for part, names in REQUIRED.items()
+        if not any((folder / name).is_file() for name in names)
+    }
+
+
 def _check_parts(folder: Path) -> None:
-    for part, names in REQUIRED.items():
-        if not any((folder / name).is_file() for name in names):
-            raise PrunecalError(
-                f"{folder} has no {part} ({' or '.join(names)}); copy or download it again, or "
-                "write it with transformers' `save_pretrained`"
-            )
+    for part, names in lacking(folder).items():
+        raise PrunecalError(
+            f"{folder} has no {part} ({' or '.join(names)}); copy or download it again, or "
+            "write it with transformers' `save_pretrained`"
+        )
 
 
 def faults(

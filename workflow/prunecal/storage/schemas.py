@@ -103,6 +103,7 @@ class Questions(_Known):
 
     dataset: str = ABSENT
     revision: str | None = ABSENT
+    edition: str = ABSENT
 
 
 class Features(_Known):
