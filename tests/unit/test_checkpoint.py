@@ -65,9 +65,10 @@ def test_encode_and_infer_load_what_they_need_and_agree_with_the_whole(folder):
     assert count["vision"] == tower + projector
     assert count["language"] == count["whole"] - tower
     with torch.inference_mode():
-        features, saliency = whole.encode([picture(0)])
-        assert torch.equal(vision.encode([picture(0)])[0], features)
-        assert torch.equal(vision.encode([picture(0)])[1], saliency)
+        (encoded,), (again,) = (model.encode([picture(0)]) for model in (whole, vision))
+        assert torch.equal(again.features, encoded.features)
+        assert torch.equal(again.saliency, encoded.saliency)
+        features = encoded.features
         assert torch.equal(language.project(features), whole.project(features))
         ids = torch.tensor(whole.tokenize(TEXTS[:1])[1][0])
         states = [model.decoder.prefill(model.decoder.embed(ids)) for model in (whole, language)]
