@@ -163,3 +163,73 @@ def idefics3(folder, kind="idefics3", seed=0):
     )
     model = getattr(hf, f"{stem}ForConditionalGeneration")(config)
     return saved(folder, model, tokenizer, processor, seed)
+
+
+def vip_llava(folder, seed=0):
+    """Save a ViP-LLaVA of three feature layers; return the model."""
+    import transformers as hf
+
+    tokenizer = tiny_tokenizer()
+    config = hf.VipLlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**CLIP, projection_dim=16),
+        text_config=hf.LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=[-2, -1, 1],
+        tie_word_embeddings=False,
+    )
+    size = {"height": SIDE, "width": SIDE}
+    processor = hf.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size)
+    return saved(folder, hf.VipLlavaForConditionalGeneration(config), tokenizer, processor, seed)
+
+
+def gemma3(folder, window=1000, seed=0):
+    """Save a Gemma 3 of 9 visual tokens; return the model."""
+    import transformers as hf
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    special = ("<start_of_image>", "<end_of_image>", "<image_soft_token>", "<start_of_turn>")
+    tokenizer = tokenizer_with(*special, "<end_of_turn>")
+    ids = tokenizer.convert_tokens_to_ids(list(special))
+    kinds = ["sliding_attention", "full_attention"] * 2
+    config = hf.Gemma3Config(
+        text_config={
+            **TEXT,
+            "vocab_size": len(tokenizer),
+            "head_dim": 16,
+            "query_pre_attn_scalar": 16,
+            "sliding_window": window,
+            "layer_types": kinds,
+        },
+        vision_config={**CLIP, "vision_use_head": False},
+        mm_tokens_per_image=9,
+        boi_token_index=ids[0],
+        eoi_token_index=ids[1],
+        image_token_index=ids[2],
+    )
+    processor = Gemma3ImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    return saved(folder, hf.Gemma3ForConditionalGeneration(config), tokenizer, processor, seed)
+
+
+def llava_onevision(folder, seed=0):
+    """Save a LLaVA-OneVision with tiles of 24 pixels; return the model."""
+    import transformers as hf
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    tokenizer = tokenizer_with("<video>", "<|im_start|>", "<|im_end|>")
+    pins = [[SIDE * row, SIDE * column] for row in range(1, 5) for column in range(1, 5)]
+    config = hf.LlavaOnevisionConfig(
+        vision_config=hf.SiglipVisionConfig(**CLIP, vision_use_head=False),
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=pins,
+        vision_aspect_ratio="anyres_max_4",
+        tie_word_embeddings=False,
+    )
+    processor = LlavaOnevisionImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=pins
+    )
+    model = hf.LlavaOnevisionForConditionalGeneration(config)
+    return saved(folder, model, tokenizer, processor, seed)

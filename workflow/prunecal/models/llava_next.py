@@ -31,8 +31,8 @@ POSITIONS = ("compact", "original")
 NEWLINE = -1  # stands for the newline embedding among token ids
 
 
-class Params(Parameters):
-    """Which tokens of an image reach the language model."""
+class NextParams(Parameters):
+    """Which tokens of an image with tiles reach the language model."""
 
     unpad: bool = Field(True, description="leave out the tiles' rows or columns of padding")
     newline: Literal["keep", "row", "drop"] = Field(
@@ -40,6 +40,10 @@ class Params(Parameters):
         description="newlines when tokens are dropped: all stay, those of rows with a kept token, "
         "or none",
     )
+
+
+class Params(NextParams):
+    """Which tokens of an image reach the language model."""
 
 
 def most_tokens(params: Params) -> int:
@@ -94,7 +98,7 @@ class LlavaNext(HubModel):
         saliency = cls_attention(layers[last - 1], states)
         features = layers[last - 1](states, None)[:, 1:]
         places = torch.arange(saliency.numel(), device=saliency.device).view(saliency.shape)
-        grid = self._grid(places[1:], sizes[0].tolist())
+        grid = self._grid_of(places[1:, :, None], sizes[0].tolist())[0]
         order = torch.cat((places[0], grid.flatten()))
         layout = (places.shape[1], *grid.shape)
         return Encoded(features.flatten(0, 1)[order], saliency.flatten()[order], layout)
@@ -126,8 +130,8 @@ class LlavaNext(HubModel):
         embedded = self.decoder.embed(tokens.clamp(min=0))
         return embedded.where(~newline, self.model.model.image_newline.to(embedded))
 
-    def _grid(self, places: Tensor, size: list[int]) -> Tensor:
-        """Return the places of the tiles' tokens [tiles, N] as one grid, less its padding."""
+    def _grid_of(self, tiles: Tensor, size: list[int]) -> Tensor:
+        """Return values of tiles [tiles, N, X] as one grid [X, rows, columns], less its padding."""
         from transformers.models.llava_next import modeling_llava_next as next_code
 
         config = self.model.config
@@ -136,9 +140,9 @@ class LlavaNext(HubModel):
             size, config.image_grid_pinpoints, side
         )
         patches = side // config.vision_config.patch_size
-        grid = places.view(rows, columns, patches, patches).transpose(1, 2)
-        grid = grid.reshape(rows * patches, columns * patches)
-        return next_code.unpad_image(grid[None], size)[0] if self.settings["unpad"] else grid
+        grid = tiles.view(rows, columns, patches, patches, -1).permute(4, 0, 2, 1, 3)
+        grid = grid.reshape(-1, rows * patches, columns * patches)
+        return next_code.unpad_image(grid, size) if self.settings["unpad"] else grid
 
 
 load = LlavaNext

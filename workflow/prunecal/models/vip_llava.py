@@ -1,0 +1,75 @@
+"""ViP-LLaVA: visual tokens from several layers of a CLIP tower, Llama decoder.
+
+Features are the states of all feature layers, side by side; saliency is the attention from CLS to
+each patch in the first of them, the penultimate one, summed over heads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunecal.core.errors import PrunecalError
+from prunecal.engine.interfaces import Encoded
+from prunecal.models._hub import HubModel
+from prunecal.models.llava import Params, cls_attention, most_tokens, pad_to_square
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+    from torch import Tensor
+
+__all__ = ["POSITIONS", "Params", "load", "most_tokens"]
+
+LABEL = "ViP-LLaVA"
+MODEL_TYPES = ("vipllava",)
+POSITIONS = ("compact", "original")
+
+
+class VipLlava(HubModel):
+    """A loaded model."""
+
+    KINDS = {"vipllava": "VipLlavaForConditionalGeneration"}
+
+    def check(self, config: Any) -> None:
+        """Refuse another number of visual tokens, or feature layers that the tower lacks."""
+        super().check(config)
+        vision = config.vision_config
+        self.require_tokens((vision.image_size // vision.patch_size) ** 2)
+        layers, depth = config.vision_feature_layer, vision.num_hidden_layers
+        listed = layers if isinstance(layers, list | tuple) else [layers]
+        if not listed or not all(-depth <= layer <= depth and layer for layer in listed):
+            raise PrunecalError(
+                f"{self.folder} takes its visual tokens from the layers {layers} of {depth}; give "
+                "the model's own config.json"
+            )
+
+    def pixels(self, images: Sequence[Image]) -> Tensor:
+        """Return pixel values [B, 3, side, side]."""
+        prepared = [image.convert("RGB") for image in images]
+        if self.settings["image"] == "pad":
+            mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
+            prepared = [pad_to_square(image, mean) for image in prepared]
+        found = self.processor(images=prepared, return_tensors="pt")["pixel_values"]
+        return found.to(self.device, self.model.dtype)
+
+    def encode(self, images: Sequence[Image]) -> list[Encoded]:
+        """Return the visual tokens of images of any size and their saliency."""
+        import torch
+
+        tower, layers = self.model.model.vision_tower, self.model.config.vision_feature_layer
+        listed = layers if isinstance(layers, list | tuple) else [layers]
+        states = [tower.pre_layrnorm(tower.embeddings(self.pixels(images)))]
+        for layer in tower.encoder.layers:
+            states.append(layer(states[-1], None))
+        features = torch.cat([states[layer][:, 1:] for layer in listed], dim=-1)
+        looked = listed[0] % len(states)
+        saliency = cls_attention(tower.encoder.layers[looked - 1], states[looked - 1])
+        return [Encoded(*image) for image in zip(features, saliency, strict=True)]
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return visual tokens [..., H] in the language model's space from features [..., D]."""
+        return self.model.model.multi_modal_projector(features)
+
+
+load = VipLlava
