@@ -7,6 +7,7 @@ localrules:
     draw_budget,
     draw_sweep,
     draw_pareto,
+    draw_cost,
     draw_forest,
     draw_reliability,
     draw_risk_coverage,
@@ -92,6 +93,32 @@ rule draw_pareto:
     shell:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.pareto --metrics {input.metrics} --folder {params.folder} --log {log}"
+
+
+rule draw_cost:
+    input:
+        metrics=f"{AGGREGATES}/metrics.parquet",
+        provenance=f"{AGGREGATES}/provenance.csv",
+    output:
+        svg=report(
+            f"{FIGURES}/cost.svg",
+            caption="../reports/captions/cost.rst",
+            category=items.HEADLINE,
+            labels={"figure": "Accuracy and ECE against computation"},
+        ),
+        png=f"{FIGURES}/cost.png",
+    log:
+        f"{LOGS}/figures/cost.log",
+    params:
+        code=code_record("prunecal.figures.cost", page=True),
+        look=STYLE,
+        folder=subpath(output[0], parent=True),
+    message:
+        "Draw accuracy and ECE against computation"
+    shell:
+        "PRUNECAL_CODE={params.code:q} "
+        "python -m prunecal.figures.cost --metrics {input.metrics} "
+        "--provenance {input.provenance} --folder {params.folder} --log {log}"
 
 
 rule draw_forest:

@@ -68,7 +68,7 @@ def report_items(paths: Paths) -> list[str]:
         *(f"{figures}/sweep_{parameter}.svg" for parameter in design.swept_parameters()),
         *(
             f"{figures}/{name}.svg"
-            for name in ("pareto", "forest_ece_debiased", "risk_coverage", "trust")
+            for name in ("pareto", "cost", "forest_ece_debiased", "risk_coverage", "trust")
         ),
         *(f"{figures}/reliability_{model}_{dataset}.svg" for model, dataset in design.pairs),
         *(f"{figures}/kept_tokens_{model}_{dataset}.svg" for model, dataset in design.pairs),
