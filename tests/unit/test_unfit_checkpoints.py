@@ -286,12 +286,18 @@ def edited(name, block=None, **changes):
     return spoil
 
 
+def in_part(part, **changes):
+    return edited("config.json", part, **changes)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (edited("config.json", vision_feature_layer=-99), "from layer -99 of 3"),
         (edited("config.json", vision_feature_layer=-4), "from layer -4 of 3"),
         (edited("config.json", vision_feature_layer=4), "from layer 4 of 3"),
+        (in_part("vision_config", image_size=None), "image_size: None in vision_config"),
+        (in_part("vision_config", num_attention_heads=-1), "num_attention_heads: -1 in vision"),
         (edited("config.json", image_token_index=3), "id of <image>, but config.json says 3"),
         (edited("config.json", text_config=None), "describes a model of 6,7.* parameters"),
         (

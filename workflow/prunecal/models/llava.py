@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 LABEL = "LLaVA-1.5"
 MODEL_TYPES = ("llava",)
+SIZES = {  # counts in config.json that nothing could be computed with if they were not positive
+    "vision_config": ("image_size", "patch_size", "num_attention_heads", "num_hidden_layers"),
+    "text_config": ("max_position_embeddings", "num_attention_heads", "num_key_value_heads"),
+}
 LEFT_OUT: dict[Part, tuple[str, ...]] = {  # modules, by the part that is loaded
     "whole": (),
     "vision": ("model.language_model", "lm_head"),
@@ -161,17 +165,18 @@ def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
 def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None:
     """Refuse a model that does not fit, before its weights are loaded."""
     vision = config.vision_config
+    for part, name in ((part, name) for part, names in SIZES.items() for name in names):
+        size = getattr(getattr(config, part), name)
+        if not isinstance(size, int) or size < 1:
+            raise PrunecalError(
+                f"{folder}: config.json says {name}: {brief(size)} in {part}; give the model's own "
+                "config.json"
+            )
     tokens = (vision.image_size // vision.patch_size) ** 2
     if tokens != visual_tokens:
         raise PrunecalError(
             f"{folder} has {tokens} visual tokens per image but the config says "
             f"visual_tokens: {visual_tokens}; correct it in `models`"
-        )
-    positions = config.text_config.max_position_embeddings
-    if positions < 1:
-        raise PrunecalError(
-            f"{folder}: config.json says max_position_embeddings: {positions}; give the model's "
-            "own config.json"
         )
     layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
     depth = vision.num_hidden_layers
