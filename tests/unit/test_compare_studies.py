@@ -6,11 +6,18 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
-from prunecal import compare_studies
+from helpers.stages import run
+from helpers.tiny_llava import picture, png, questions, tiny_llava
+from prunecal import compare_studies, score
+from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.engine.session import Session
+from prunecal.models.llava import Llava
 from prunecal.statistics.interactions import METRICS
 from prunecal.storage import files
+from prunecal.strategies import rank
 
 IMAGES, RESAMPLES = 12, 300
 CELLS = [("full", "full", {}, 40), ("saliency", "saliency", {}, 10)] + [
@@ -158,3 +165,78 @@ def test_a_study_whose_folder_holds_dollar_signs_is_drawn(tmp_path):
     rows, page = compared(tmp_path, a, b)
     assert "(b$\\frac$)" in rows[0]["b"]
     assert "(b$\\frac$)" in page
+
+
+@pytest.fixture(scope="module")
+def two_dtypes(tmp_path_factory):
+    """Return a study of one tiny model in two dtypes, and its cells' predictions by dtype."""
+    folder = tmp_path_factory.mktemp("dtypes")
+    tiny_llava(folder / "weights")
+    images = [picture(seed) for seed in range(IMAGES)]
+    asked = questions(IMAGES)
+    files.write_table(
+        folder / "datasets" / "d" / "questions.parquet", pa.Table.from_pandas(asked), {}
+    )
+    content = {"image_id": [f"image{at}" for at in range(IMAGES)], "bytes": [*map(png, images)]}
+    files.write_table(folder / "datasets" / "d" / "images.parquet", pa.table(content), {})
+    logits = {}
+    for dtype in ("float32", "bfloat16"):
+        settings = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": dtype}
+        model = Llava(folder / "weights", settings, torch.device("cpu"))
+        with torch.inference_mode():
+            tokens, saliency = model.encode_pixels(model.pixels(images))
+        path = folder / dtype / "features.safetensors"
+        arrays = {"features": tokens.contiguous(), "saliency": saliency}
+        files.write_tensors(path, arrays, {"image_id": content["image_id"]})
+        session = Session(model, asked, path, batch_tokens=512)
+        for family, budget in (("full", 16), ("saliency", 4)):
+            order = rank(family, tokens, saliency, budget, image_ids=content["image_id"])
+            strategy = plugins.load("strategies", family)
+            answers = session.run(
+                strategy, strategy.Params(), budget, order.numpy(), np.zeros(IMAGES, np.float32)
+            )
+            logits[dtype, family] = answers.logits
+            table = pa.Table.from_pandas(asked.drop(columns="text"), preserve_index=False)
+            for name in ("logits", "n_visual", "coverage"):
+                table = table.append_column(name, pa.array(getattr(answers, name)))
+            cell = {"model": f"m-{dtype}", "dataset": "d", "strategy": family, "family": family}
+            facts = {"cell": cell | {"budget": budget, "parameters": {}}}
+            facts |= {"dtype": dtype, "model_digest": "0"}
+            files.write_table(folder / dtype / f"{family}.parquet", table, facts)
+        run(
+            score,
+            predictions=sorted((folder / dtype).glob("*.parquet")),
+            output=folder / "scores" / f"m-{dtype}" / "d.safetensors",
+            resamples=100,
+            costly_resamples=2,
+        )
+    files.write_json(folder / "study.json", {"title": "t"})
+    return folder, logits
+
+
+def test_one_model_in_two_dtypes_shows_what_precision_does(tmp_path, two_dtypes):
+    folder, logits = two_dtypes
+    rows, page = compared(tmp_path, folder, folder)
+    for metric, index in (("accuracy", 1), ("brier", 2)):
+        for family in ("full", "saliency"):
+            row = case(rows, "precision", family, metric)
+            asked = questions(IMAGES)
+            measured = {}
+            for dtype in ("bfloat16", "float32"):
+                odds = [np.exp(one - one.max()) for one in logits[dtype, family]]
+                confidence = np.array([1 / one.sum() for one in odds])
+                correct = np.array([one.argmax() for one in odds]) == asked["label"]
+                measured[dtype] = (0, correct.mean(), ((confidence - correct) ** 2).mean())[index]
+            assert float(row["in_a"]) == pytest.approx(measured["bfloat16"], abs=1e-6)
+            assert float(row["in_b"]) == pytest.approx(measured["float32"], abs=1e-6)
+            assert row["paired"] == "true"
+    brier = case(rows, "precision", "full", "brier")
+    assert 0 < abs(float(brier["interaction"])) < 0.05
+    assert "Precision alone: Debiased ECE differs in " in page
+    assert "A: d, m-bfloat16" in page
+
+
+def test_other_weights_are_not_a_matter_of_precision(tmp_path):
+    a = write_study(tmp_path / "a")
+    b = write_study(tmp_path / "b", model="other")
+    assert {row["effect"] for row in compared(tmp_path, a, b)[0]} == {"pruning", "slope over alpha"}

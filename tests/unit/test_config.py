@@ -60,6 +60,20 @@ def strategy(*entries):
     return small(strategies=["full", *entries])
 
 
+def test_several_dtypes_are_a_model_each():
+    value = {"model": "tiny", "dataset": "polls", "metric": "ece", "value": 0.1}
+    value |= {"tolerance": 0.01, "source": "a paper"}
+    study = load_study(small(expect=[value]) | model(dtype=["float32", "bfloat16"]))
+    assert [(one.name, one.dtype) for one in study.models] == [
+        ("tiny-float32", "float32"),
+        ("tiny-bfloat16", "bfloat16"),
+    ]
+    assert [one.model for one in study.expect] == ["tiny-float32", "tiny-bfloat16"]
+    assert jsonschema.Draft202012Validator(json_schema()).is_valid(
+        small() | model(dtype=["float32", "bfloat16"])
+    )
+
+
 REFUSED = {  # settings: the whole message
     "an unknown key at the top": (
         small(budget=[3]),
@@ -514,7 +528,7 @@ def test_every_study_fits_the_schema_and_loads(overlay):
 def test_the_papers_study_is_pinned_and_has_a_folder_of_its_own():
     study = load_study(merged(ROOT / "studies" / "llava-1.5-7b.yaml"))
     (llava,) = study.models
-    assert (study.study, llava.visual_tokens, llava.dtype) == ("llava-1.5-7b", 576, "bfloat16")
+    assert (study.study, llava.visual_tokens, llava.dtype) == ("llava-1.5-7b", 576, "float16")
     assert len(llava.revision) == 40
     for entry in study.datasets:
         defaults = plugins.load("datasets", entry.loader).Params()

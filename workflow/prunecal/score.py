@@ -5,7 +5,7 @@ Output: safetensors. `value/<metric>` float64 [cells, subsets], and `draws/<metr
 where it is undefined. `bins_filled` int64 and `largest_bin_share` float64 [cells, subsets]: how
 many bins of confidence hold a question, and the share of the fullest one. Metadata: model, dataset,
 cells, subsets, baselines (per subset), metrics,
-resamples, bins, seed.
+resamples, bins, seed, and dtype and model_digest of the model if the predictions name them.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from prunecal.statistics.baselines import baselines
 from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
+from prunecal.storage import files
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -39,6 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
         for rows in parts.values()
     ]
     questions = [arguments.questions] if arguments.questions else []
+    run = files.read_facts(arguments.predictions[0])
     write_scores(
         arguments.output,
         results,
@@ -49,6 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
             "baselines": without_looking,
             "bins": arguments.bins,
             "seed": arguments.seed,
+            **{key: run[key] for key in ("dtype", "model_digest") if run.get(key)},
         },
         [*arguments.predictions, *questions],
     )

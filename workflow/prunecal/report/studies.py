@@ -4,7 +4,7 @@ import itertools
 from operator import itemgetter
 
 from prunecal.calibration.catalogue import metric_name
-from prunecal.statistics.interactions import PRUNING
+from prunecal.statistics.interactions import PRECISION, PRUNING
 from prunecal.statistics.tables import Rows
 
 LEVEL = 0.05
@@ -17,6 +17,10 @@ def findings(rows: Rows) -> dict[str, list[str]]:
     for (a, b, effect, metric), group in itertools.groupby(sorted(rows, key=case), key=case):
         cases, name = list(group), metric_name(metric)
         sure = [row for row in cases if row["p_adjusted"] < LEVEL]
+        if effect == PRECISION:
+            sentence = _precision(cases, name)
+            said.setdefault(_sides(a, b, cases), []).append(sentence)
+            continue
         what = (
             f"The change of {name} by pruning" if effect == PRUNING else f"The {effect} of {name}"
         )
@@ -29,6 +33,22 @@ def findings(rows: Rows) -> dict[str, list[str]]:
                 "{:+.4f} in A, {:+.4f} in B, difference {:+.4f} ".format(*numbers)
                 + f"[{largest['ci_low']:+.4f}, {largest['ci_high']:+.4f}]"
             )
-        how = "paired on the same images" if cases[0]["paired"] else "on different images, unpaired"
-        said.setdefault(f"A: {a}. B: {b}; {how}.", []).append(f"{sentence}.")
+        said.setdefault(_sides(a, b, cases), []).append(f"{sentence}.")
     return said
+
+
+def _sides(a: str, b: str, cases: Rows) -> str:
+    how = "paired on the same images" if cases[0]["paired"] else "on different images, unpaired"
+    return f"A: {a}. B: {b}; {how}."
+
+
+def _precision(cases: Rows, name: str) -> str:
+    """Say by how much the values of one model differ between two dtypes."""
+    sure = [row for row in cases if row["p_adjusted"] < LEVEL]
+    largest = max(cases, key=lambda row: abs(row["interaction"]))
+    numbers = [largest[key] for key in ("in_a", "in_b", "interaction", "ci_low", "ci_high")]
+    return (
+        f"Precision alone: {name} differs in {len(sure)} of {len(cases)} cells (adjusted p < "
+        f"{LEVEL:g}); by most for {largest['strategy']} at {100 * largest['share']:g} % of the "
+        "tokens: {:.4f} in A, {:.4f} in B, difference {:+.4f} [{:+.4f}, {:+.4f}].".format(*numbers)
+    )

@@ -144,6 +144,8 @@ class Scores(_Known):
     metrics: list[str] = ABSENT
     resamples: dict[str, Annotated[int, Field(ge=1)]] = ABSENT
     bins: Annotated[int, Field(ge=2, lt=2**31)] = ABSENT
+    dtype: str | None = ABSENT
+    model_digest: str | None = ABSENT
     seed: Annotated[int, Field(ge=0)] | None = ABSENT
 
 

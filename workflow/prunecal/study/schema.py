@@ -35,6 +35,8 @@ def json_schema() -> dict[str, Any]:
     budget = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$"}
     schema["properties"]["budgets"]["items"]["anyOf"] = [{"type": "integer", "minimum": 1}, budget]
     model = blocks["Model"]["properties"]
+    one = {key: model["dtype"].pop(key) for key in ("enum", "type")}
+    model["dtype"]["anyOf"] = [one, {"type": "array", "minItems": 1, "items": one}]
     model["template"]["enum"] = list(TEMPLATES)
     model["train"] = {
         "description": model["train"]["description"],

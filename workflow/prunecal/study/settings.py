@@ -356,6 +356,31 @@ class Study(Parameters):
         [], description="published values of the unpruned models, first lines of the report"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model_per_dtype(cls, settings: Any) -> Any:
+        """Make a model of each of several dtypes; its name ends with the dtype."""
+        if not isinstance(settings, dict) or not isinstance(settings.get("models"), list):
+            return settings
+        names: dict[Any, list[str]] = {}
+        models: list[Any] = []
+        for entry in settings["models"]:
+            dtypes = entry.get("dtype") if isinstance(entry, dict) else None
+            if not isinstance(dtypes, list) or not isinstance(entry.get("name"), str):
+                models.append(entry)
+                continue
+            names[entry["name"]] = [f"{entry['name']}-{dtype}" for dtype in dtypes]
+            pairs = zip(names[entry["name"]], dtypes, strict=True)
+            models += [entry | {"name": name, "dtype": dtype} for name, dtype in pairs]
+        settings, values = settings | {"models": models}, settings.get("expect")
+        if isinstance(values, list) and all(isinstance(value, dict) for value in values):
+            settings["expect"] = [
+                value | {"model": name}
+                for value in values
+                for name in names.get(str(value.get("model")), [value.get("model")])
+            ]
+        return settings
+
     @model_validator(mode="after")
     def _names_differ(self) -> "Study":
         for key in ("models", "datasets"):
