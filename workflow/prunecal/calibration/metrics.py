@@ -145,6 +145,8 @@ METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample
     "ece_debiased": lambda sample: debiased_ece(*sample.rows, sample.weights, sample.bins),
 }
 COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 resamples
+    **{f"ece_{bins}_bins": partial(Sample.ece_in, bins=bins) for bins in BIN_COUNTS},
+    "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
     "log_temperature": _log_temperature,
     "temperature": _temperature,
     "ece_temperature": _ece_temperature,
@@ -153,8 +155,6 @@ COSTLY: dict[str, Compute] = {  # the study computes them on its first 1,000 res
     "ece_if_calibrated": _if_calibrated,
 }
 PRIMARY: dict[str, Compute] = {  # resampled over all questions alone, see `compute_all`
-    **{f"ece_{bins}_bins": partial(Sample.ece_in, bins=bins) for bins in BIN_COUNTS},
-    "ace": lambda sample: adaptive_calibration_errors(*sample.rows, sample.weights, sample.bins),
     **{f"ece_{bins}_bins_debiased": partial(_debiased, bins=bins) for bins in BIN_COUNTS},
     "ace_debiased": lambda sample: debiased_ace(*sample.rows, sample.weights, sample.bins),
     "ece_isotonic": partial(Sample.ece_after, name="isotonic"),
