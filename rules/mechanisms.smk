@@ -122,7 +122,7 @@ rule methods:
             f"{AGGREGATES}/methods.html",
             caption="../reports/captions/methods.rst",
             category=items.METHODS,
-            labels={"figure": "Definitions"},
+            labels={"figure": "Methods"},
         ),
         provenance=report(
             f"{AGGREGATES}/provenance.html",

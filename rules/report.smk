@@ -63,7 +63,8 @@ rule tables:
 
 rule latex:
     input:
-        items.csv_tables(PATHS),
+        tables=items.csv_tables(PATHS),
+        metrics=f"{AGGREGATES}/metrics.parquet",
     output:
         [
             report(
@@ -83,7 +84,8 @@ rule latex:
         "Write the other tables as LaTeX"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.report.latex --tables {input} --folder {params.folder} --log {log}"
+        "python -m prunecal.report.latex --tables {input.tables} --metrics {input.metrics} "
+        "--folder {params.folder} --log {log}"
 
 
 rule summary:

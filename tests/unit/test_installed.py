@@ -95,7 +95,9 @@ def commands(results, out):
         "--claims-csv", out / "claims.csv", "--datasets-csv", out / "datasets.csv",
         "--page", out / "cells.html",
     ]  # fmt: skip
-    yield "prunecal.report.latex", ["--tables", out / "claims.csv", "--folder", out]
+    yield "prunecal.report.latex", [
+        *here["metrics"], "--tables", out / "claims.csv", "--folder", out,
+    ]  # fmt: skip
     yield "prunecal.report.methods", [
         *here["study"], *here["metrics"], "--manifests", *manifests, "--predictions", *predictions,
         "--page", out / "methods.html", "--provenance", out / "provenance.html",

@@ -11,12 +11,15 @@ from helpers.programs import require
 from helpers.stages import ask_trust, define, explain, run, tabulate
 from prunecal.calibration import catalogue
 from prunecal.core.errors import PrunecalError
-from prunecal.figures import naming
+from prunecal.figures import labels, naming
 from prunecal.report import latex, tables
 
 UNKNOWN = "日本 עברית \u202e \x00 \x1b \x7f \ufeff 😀 \u2028 ∑ ẞ ỗ"  # to pdfTeX
 LATIN = "Škoda, señor, Ångström, œuvre, straße, “quoted” – naïve, 5 °C ± 1 ×"
 HOSTILE = "50 % of a_b & {c}\n\n\\input{x} [*] #1 ~ ^ < > | $x$ αρΔ·−"
+
+
+NAMES = labels.names_of(synthetic_results.metrics(synthetic_results.study())[0])
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def folder(tmp_path_factory):
     define(results, folder)
     tabulate(results, folder)
     made = [path for path in sorted(folder.glob("*.csv")) if path.stem != "headline"]
-    run(latex, tables=made, folder=folder)
+    run(latex, tables=made, folder=folder, metrics=results / "metrics.parquet")
     return folder
 
 
@@ -214,7 +217,7 @@ def test_entries_of_each_kind(value, shown):
 
 def test_a_table_without_rows_keeps_its_head(tmp_path):
     (tmp_path / "correlations.csv").write_text("model,rho,ci_low,ci_high\n")
-    latex.convert(tmp_path / "correlations.csv", tmp_path)
+    latex.convert(tmp_path / "correlations.csv", tmp_path, NAMES)
     (lines,) = check((tmp_path / "correlations.tex").read_text())
     assert len(lines) == 1
 
@@ -223,12 +226,12 @@ def test_a_missing_or_empty_file_is_named(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     for name in ("empty", "missing"):
         with pytest.raises(PrunecalError, match=rf"{name}\.csv is not a CSV table .*run snakemake"):
-            latex.convert(tmp_path / f"{name}.csv", tmp_path)
+            latex.convert(tmp_path / f"{name}.csv", tmp_path, NAMES)
 
 
 def test_a_subset_called_na_is_no_missing_number(tmp_path):
     (tmp_path / "detectable.csv").write_text("subset,minimum_detectable\nNA,0.1\nall,\n")
-    latex.convert(tmp_path / "detectable.csv", tmp_path)
+    latex.convert(tmp_path / "detectable.csv", tmp_path, NAMES)
     text = (tmp_path / "detectable.tex").read_text()
     assert "NA & 0.1000" in text
     assert "all & --" in text
@@ -237,7 +240,7 @@ def test_a_subset_called_na_is_no_missing_number(tmp_path):
 def test_names_that_look_like_numbers_stay_as_they_are(tmp_path):
     rows = "dataset,subset,p\n007,1e3,0.5\nTrue,1.50,0.25\n"
     (tmp_path / "detectable.csv").write_text(rows)
-    latex.convert(tmp_path / "detectable.csv", tmp_path)
+    latex.convert(tmp_path / "detectable.csv", tmp_path, NAMES)
     text = (tmp_path / "detectable.tex").read_text()
     assert "007 & 1e3 & 0.5000" in text
     assert "True & 1.50 & 0.2500" in text
@@ -247,3 +250,42 @@ def test_headings_name_metrics_and_changes_alike():
     assert naming.heading("ece") == catalogue.metric_name("ece") == "ECE"
     assert naming.heading("ece_delta") == "Δ ECE"
     assert naming.heading("some_parameter") == "Some parameter"
+
+
+def test_tables_call_strategies_as_figures_do_unpruned_first(tmp_path):
+    families = {"fastv-layer2": "fastv", "full": "full", "random-seed1": "random"}
+    rows = [
+        f"m,d,{strategy},{family},{budget},0.5"
+        for strategy, family in families.items()
+        for budget in (16, 4)
+    ]
+    head = "model,dataset,strategy,family,budget,rho"
+    (tmp_path / "mechanisms.csv").write_text("\n".join([head, *rows, ""]))
+    latex.convert(tmp_path / "mechanisms.csv", tmp_path, NAMES)
+    (lines,) = check((tmp_path / "mechanisms.tex").read_text())
+    assert [entries(line)[0].strip() for line in lines[1:]] == [
+        "Unpruned", "Unpruned", "Random seed 1", "Random seed 1", "FastV", "FastV",
+    ]  # fmt: skip
+    assert "4 &" in lines[1]
+    for kind, called in (("", "Random seed 0"), (",seeds", "Random (mean of 3 seeds)")):
+        text = f"{head}{kind}\nm,d,random-seed0,random,4,0.5{',3' if kind else ''}\n"
+        (tmp_path / "trust.csv").write_text(text)
+        latex.convert(tmp_path / "trust.csv", tmp_path, NAMES)
+        assert called in (tmp_path / "trust.tex").read_text()
+
+
+def test_metrics_are_in_the_order_of_the_catalogue(tmp_path):
+    rows = "metric,minimum_detectable\naurc,0.1\nmade_up,0.2\naccuracy,0.3\nece,0.4\n"
+    (tmp_path / "detectable.csv").write_text(rows)
+    latex.convert(tmp_path / "detectable.csv", tmp_path, NAMES)
+    (lines,) = check((tmp_path / "detectable.tex").read_text())
+    assert [entries(line)[0].strip() for line in lines[1:]] == [
+        "Accuracy", "ECE", "AURC", "made up",
+    ]  # fmt: skip
+
+
+def test_labels_in_a_claims_words_become_names():
+    text = "ECE of scope-alpha0 at 5 tokens minus full; scope-alpha0.25, scope-alpha0-gap_power2."
+    assert labels.in_text(text, NAMES) == (
+        "ECE of SCOPE α = 0 at 5 tokens minus Unpruned; SCOPE α = 0.25, SCOPE α = 0, p = 2."
+    )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from prunecal.core import cli
-from prunecal.figures import pooling
+from prunecal.figures import labels, pooling
 from prunecal.figures.style import styles
 from prunecal.report import html, opening, readouts, trust_tables, trust_text
 from prunecal.report.first_page_tables import cells_table, claim_rows, counted, provenance
@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
     cells = pooling.read_csv(arguments.provenance)
     table = readouts.marked(join(metrics, comparisons, matched), metrics)
     trust = trust_tables.read(arguments.trust, styles(metrics))
-    claims = files.read_json(arguments.claims)
+    claims, names = files.read_json(arguments.claims), labels.names_of(metrics)
     trained = [model.name for model in study.models if model.train]
     html.write(
         arguments.out,
@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
         findings=findings(table[~table["silent"]], trust.selected),
         figure=arguments.figure.read_bytes(),
         cells=[cells_table(pooling.of_task(table, task), task) for task in pooling.tasks(table)],
-        claims=claim_rows(claims),
+        claims=claim_rows(claims, names),
         counts=counted([claim["verdict"] for claim in claims]),
         datasets=datasets.to_dict("records"),
         limits=[*limits(study, detectable), *version_limits(cells["versions"].dropna())],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunecal.calibration import catalogue
-from prunecal.figures import naming, pooling
+from prunecal.figures import labels, naming, pooling
 from prunecal.report.html import entry
 
 if TYPE_CHECKING:
@@ -76,8 +76,12 @@ def counted(verdicts: list[str]) -> str:
     return ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
 
 
-def claim_rows(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def claim_rows(claims: list[dict[str, Any]], names: labels.Names) -> list[dict[str, Any]]:
     """Return the rows of the table of claims.
+
+    Args:
+        claims: claims.json.
+        names: of the strategies.
 
     Returns:
         id, statement, verdict, source, style (a class of the style sheet), cases (per data set and
@@ -88,7 +92,9 @@ def claim_rows(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for claim in claims:
         cases: dict[str, list[dict[str, Any]]] = {}
         for case in claim["evidence"]["numbers"]:
-            cases.setdefault(f"{case['dataset']}, {case['model']}", []).append(case)
+            place = f"{case['dataset']}, {case['model']}"
+            words = labels.in_text(case["quantity"], names)
+            cases.setdefault(place, []).append(case | {"quantity": words})
         verdict = claim["verdict"]
         rows.append(
             {key: claim[key] for key in ("id", "statement", "verdict")}
@@ -99,7 +105,7 @@ def claim_rows(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     (f"{place}: {counted([case['verdict'] for case in group])}", group)
                     for place, group in cases.items()
                 ],
-                "words": claim["evidence"]["words"],
+                "words": [labels.in_text(words, names) for words in claim["evidence"]["words"]],
             }
         )
     return rows

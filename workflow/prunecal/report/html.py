@@ -37,7 +37,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"heading": heading, "entry": entry, "prose": prose, "svg_uri": svg_uri}
+    made.filters |= {
+        "heading": heading,
+        "entry": entry,
+        "prose": prose,
+        "body": body,
+        "svg_uri": svg_uri,
+    }
     return made
 
 
@@ -72,18 +78,38 @@ def svg_uri(content: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.encodebytes(content).decode()}"
 
 
+def body(thing: Any, *, inline: bool = False) -> Markup:
+    """Return the paragraphs of a docstring after its first, which says what code does.
+
+    Args:
+        thing: what has the docstring; nothing is returned where it has no further paragraph.
+        inline: whether the result stands within a paragraph of the page.
+
+    Raises:
+        ValueError: there is no docstring.
+    """
+    parts = [part for part in _parts(thing)[1:] if not part.startswith("Arguments and returns")]
+    if inline:
+        return Markup(" ") + Markup("</p><p>").join(map(_inline, parts))
+    return Markup("").join(map(_paragraph, parts))
+
+
 def prose(thing: Any) -> Markup:
     """Return a text, or that of a docstring before its sections, as paragraphs and lists.
 
     Raises:
         ValueError: there is no docstring.
     """
+    return Markup("").join(map(_paragraph, _parts(thing)))
+
+
+def _parts(thing: Any) -> list[str]:
+    """Return the paragraphs of a text, or of a docstring before its sections."""
     text = thing if isinstance(thing, str) else thing.__doc__
     if not text:
         raise ValueError(f"{thing!r} has no docstring, so its definition cannot be shown")
     text = SECTIONS.split(cleandoc(text), maxsplit=1)[0]
-    parts = [part for part in text.strip().split("\n\n") if part.strip()]
-    return Markup("").join(map(_paragraph, parts))
+    return [part for part in text.strip().split("\n\n") if part.strip()]
 
 
 def _paragraph(text: str) -> Markup:

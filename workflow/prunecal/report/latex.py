@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prunecal.calibration import catalogue
 from prunecal.core import cli
-from prunecal.figures import naming, pooling
+from prunecal.figures import labels, naming, pooling
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -89,17 +89,23 @@ class Column(NamedTuple):
 
 def main(arguments: argparse.Namespace) -> None:
     """Write `{name}.tex` for each `{name}.csv`."""
+    names = labels.names_of(pooling.read(arguments.metrics))
     for source in arguments.tables:
-        convert(source, arguments.folder)
+        convert(source, arguments.folder, names)
 
 
-def convert(source: Path, folder: Path) -> None:
+def convert(source: Path, folder: Path, names: labels.Names) -> None:
     """Write a CSV table of the workflow as LaTeX, under the same name.
+
+    Args:
+        source: the table.
+        folder: where to write.
+        names: of the strategies.
 
     Raises:
         PrunecalError: the file is missing, empty or no CSV.
     """
-    frame = pooling.read_csv(source)
+    frame = labels.for_readers(pooling.read_csv(source), names)
     with files.atomic(folder / f"{source.stem}.tex") as path:
         path.write_text(table(frame, source.name), encoding="utf-8")
 
@@ -247,7 +253,7 @@ def _plain(value: object, column: str) -> str:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__, "--folder")
+    parser = cli.parser(__doc__, "--folder", "--metrics")
     parser.add_argument("--tables", type=Path, nargs="+", required=True, help="CSV files")
     return parser.parse_args(command)
 

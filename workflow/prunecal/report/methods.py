@@ -1,4 +1,8 @@
-"""Every definition as used, from the docstrings of the code, and the provenance of each cell.
+"""The methods of the study with formulas and sources, and the provenance of each cell.
+
+What belongs to a plugin or a metric is written where it is defined: in docstrings, descriptions of
+settings and the catalogue of metrics. What all studies share is written in the template, its
+constants taken from the code.
 
 Writes a page of the definitions, and a table with a row per cell, as a page and as CSV: what made
 it, how long it took and how much was computed. That table differs from run to run: it holds times.
@@ -11,42 +15,24 @@ from typing import Any
 
 import pandas as pd
 
+from prunecal.calibration import recalibration
 from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import cli, plugins
-from prunecal.engine import coverage
+from prunecal.figures import labels, pooling
 from prunecal.report import html, provenance, single_questions
 from prunecal.statistics import (
-    accuracy_matched,
-    bootstrap,
     claim_grammar,
     comparisons,
-    contrasts,
     mechanisms,
-    predictions,
+    readouts,
+    scoring,
     significance,
+    thresholds,
 )
 from prunecal.statistics.scores import REFERENCE
 from prunecal.storage import files
 from prunecal.study import cells, prompts
 from prunecal.study.settings import Study
-
-TESTS = (
-    bootstrap.clustered_bootstrap,
-    bootstrap.image_folds,
-    bootstrap.interval,
-    significance.step_down,
-    significance.minimum_detectable,
-    significance.smallest_margin,
-    comparisons.comparison_rows,
-)
-EXPLANATIONS = (
-    mechanisms.saliency_tables,
-    contrasts.rank_correlation,
-    mechanisms.correlation_rows,
-    accuracy_matched.expected_change,
-    accuracy_matched.matched_rows,
-)
-CONFIDENCE = ("prediction", "log_probability", "confidence", "correct", "yes")
 
 
 def page_values(study: Study, metrics: list[str]) -> dict[str, Any]:
@@ -58,15 +44,21 @@ def page_values(study: Study, metrics: list[str]) -> dict[str, Any]:
     """
     return {
         "study": study,
+        "margins": study.statistics.margins,
         "model_families": _model_families(study),
-        "prompts": (prompts, prompts.conversation),
+        "prompts": prompts,
         "strategies": _strategies(study),
-        "coverage": coverage.coverage,
-        "confidence": [(key, vars(predictions.Cell)[key].func) for key in CONFIDENCE],
+        "readings": readouts.readings,
         "metrics": [metric for key, metric in CATALOGUE.items() if key in metrics],
-        "bootstrap": bootstrap,
-        "tests": TESTS,
-        "explanations": EXPLANATIONS,
+        "splits": scoring.SPLITS,
+        "limits": recalibration.LIMITS,
+        "level": pooling.LEVEL,
+        "fewest_images": significance.FEWEST_IMAGES,
+        "most_undefined": comparisons.MOST_UNDEFINED,
+        "risk": thresholds.RISK,
+        "delta": thresholds.DELTA,
+        "steps": thresholds.STEPS,
+        "correlations": mechanisms.correlation_rows,
         "claims": claim_grammar,
         "single_questions": single_questions,
     }
@@ -129,7 +121,9 @@ def main(arguments: argparse.Namespace) -> None:
         for model in study.models
     }
     rows = provenance.provenance_rows(arguments.predictions, shapes)
-    values = provenance.page_values(rows)
+    names = labels.names_of(files.read_table(arguments.metrics).to_pandas())
+    named = labels.for_readers(pd.DataFrame(rows, dtype=object), names)
+    values = provenance.page_values(named.to_dict("records"))
     html.write(arguments.provenance, "provenance", title="Provenance", **values)
     with files.atomic(arguments.table) as temporary:
         pd.DataFrame(rows).convert_dtypes().to_csv(temporary, index=False)

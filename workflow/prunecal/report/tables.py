@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.calibration import catalogue
 from prunecal.core import cli
-from prunecal.figures import naming, pooling
+from prunecal.figures import labels, naming, pooling
 from prunecal.report import html
 from prunecal.report import latex as latex_tables
 from prunecal.statistics.baselines import baselines
@@ -152,7 +152,8 @@ def every_cell(metrics: pd.DataFrame) -> dict[str, list]:
         interval, empty where there is none.
     """
     keys = ["model", "dataset", "subset", "strategy", "budget"]
-    measured = list(dict.fromkeys(metrics["metric"]))
+    metrics = labels.for_readers(metrics, labels.names_of(metrics))
+    measured = sorted(dict.fromkeys(metrics["metric"]), key=labels.metric_place)
     rows = []
     for names, group in metrics.groupby(keys, sort=False):
         by_metric = group.set_index("metric")[["value", "ci_low", "ci_high"]]
