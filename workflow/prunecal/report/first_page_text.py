@@ -9,6 +9,8 @@ from prunecal.figures.style import styles
 from prunecal.statistics.significance import FEWEST_IMAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
     from prunecal.study.cells import Study
@@ -51,7 +53,7 @@ def findings(table: pd.DataFrame, selected: pd.DataFrame) -> list[dict[str, Any]
 
     Args:
         table: from `join`.
-        selected: selected.csv.
+        selected: selected.csv, with the column series, strategies' names.
 
     Returns:
         dataset, model, accuracy and ece of the unpruned model, pairs (of strategy and budget that
@@ -71,19 +73,13 @@ def findings(table: pd.DataFrame, selected: pd.DataFrame) -> list[dict[str, Any]
                 f"{FEWEST_IMAGES} are needed. The numbers describe these images alone."
             ]
         elif not ece.empty:
-            low = ece.nsmallest(1, "value").iloc[0]
-            smallest = pooling.budgets(here)[0]
-            best = accuracy[accuracy["budget"] == smallest].nlargest(1, "value").iloc[0]
-            low_among, best_among = (_interval_of(selected, task, row) for row in (low, best))
             sentences = [
                 f"ECE is {_counted(ece)}.",
                 f"Accuracy is {_counted(accuracy)}.",
                 f"Overconfidence, mean confidence minus accuracy, is {_counted(over)}.",
                 *_explained(ece),
-                f"The lowest ECE of a pruned model is {low['value']:.3f}{low_among}, "
-                f"{_compared(low)}: {low['series']} at {low['budget']} tokens.",
-                f"At the smallest budget, {smallest} tokens, {best['series']} keeps the "
-                f"highest accuracy, {best['value']:.3f}{best_among}, {_compared(best)}.",
+                *_lowest(ece, pooling.of_task(selected, task)),
+                *_highest(accuracy, pooling.of_task(selected, task)),
             ]
         results.append(
             {
@@ -98,16 +94,34 @@ def findings(table: pd.DataFrame, selected: pd.DataFrame) -> list[dict[str, Any]
     return results
 
 
-def _interval_of(selected: pd.DataFrame, task: tuple[str, str], row: pd.Series) -> str:
-    """Return the interval of a cell that was selected as the best of several, and say so."""
-    own = pooling.of_task(selected, task)
-    best = own[own["metric"] == row["metric"]].iloc[0]
-    if best["ci_low"] != best["ci_low"]:
-        return f" (selected as the best of {best['among']})"
-    return (
-        f" [{best['ci_low']:.3f}, {best['ci_high']:.3f}] (selected as the best of "
-        f"{best['among']}, for which the interval is corrected)"
-    )
+def _lowest(ece: pd.DataFrame, selected: pd.DataFrame) -> list[str]:
+    """Say which cell has the lowest ECE, with an interval for a selected one."""
+    return [
+        f"The lowest ECE of a pruned model is {row['value']:.3f}{words}, {_compared(row)}: "
+        f"{row['series']} at {row['budget']} tokens."
+        for row, words in _selected(ece, selected)
+    ]
+
+
+def _highest(accuracy: pd.DataFrame, selected: pd.DataFrame) -> list[str]:
+    """Say which strategy has the highest accuracy at the smallest budget."""
+    return [
+        f"At the smallest budget, {row['budget']} tokens, {row['series']} keeps the highest "
+        f"accuracy, {row['value']:.3f}{words}, {_compared(row)}."
+        for row, words in _selected(accuracy, selected)
+    ]
+
+
+def _selected(cells: pd.DataFrame, selected: pd.DataFrame) -> Iterator[tuple[pd.Series, str]]:
+    """Yield the cell of a metric that was selected as the best, and the words that say so."""
+    for best in selected[selected["metric"] == cells["metric"].iloc[0]].to_dict("records"):
+        own = (cells["series"] == best["series"]) & (cells["budget"] == best["budget"])
+        among = f"selected as the best of {best['among']}"
+        if best["ci_low"] == best["ci_low"]:
+            ends = f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}]"
+            yield cells[own].iloc[0], f" {ends} ({among}, for which the interval is corrected)"
+        else:
+            yield cells[own].iloc[0], f" ({among})"
 
 
 def _counted(cells: pd.DataFrame) -> str:
