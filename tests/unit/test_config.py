@@ -15,6 +15,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
 from prunecal.study import schema
 from prunecal.study.cells import cells, load_study
+from prunecal.study.prompts import TEMPLATES
 from prunecal.study.schema import json_schema
 from prunecal.study.settings import Study
 
@@ -226,7 +227,7 @@ REFUSED = {  # settings: the whole message
     "an unknown family": (
         model(family="lava"),
         "config: models, entry 1: family: the model family 'lava' is unknown (did you mean "
-        "'llava'?); known are llava",
+        "'llava'?); known are " + ", ".join(plugins.names("models")),
     ),
     "an unknown recipe": (
         model(train={"recipe": "digit"}),
@@ -240,7 +241,7 @@ REFUSED = {  # settings: the whole message
     "an unknown template": (
         model(template="vicuna"),
         "config: models, entry 1: template: 'vicuna' is unknown (did you mean 'vicuna_v1'?); known "
-        "are vicuna_v1",
+        "are " + ", ".join(TEMPLATES),
     ),
     "a budget above the model's tokens": (
         small(budgets=[101]),
