@@ -22,8 +22,8 @@ container: CONTAINER  # of all rules; used with --sdm apptainer alone, see envs/
 
 
 wildcard_constraints:
-    model=one_of(DESIGN.models),
-    dataset=one_of(DESIGN.datasets),
+    model=one_of(DESIGN.model_names),
+    dataset=one_of(DESIGN.dataset_names),
 
 
 include: "rules/study.smk"
@@ -32,6 +32,7 @@ include: "rules/model.smk"
 include: "rules/encode.smk"
 include: "rules/rank.smk"
 include: "rules/infer.smk"
+include: "rules/imported.smk"
 include: "rules/score.smk"
 include: "rules/figures.smk"
 include: "rules/mechanisms.smk"

@@ -14,6 +14,8 @@ rule data:
         images="results/datasets/{dataset}/images.parquet",
     log:
         "logs/data/{dataset}.log",
+    wildcard_constraints:
+        dataset=one_of(DESIGN.datasets),
     resources:
         mem_mb=4000,
     params:

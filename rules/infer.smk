@@ -6,7 +6,7 @@
 # set, and a number that stays when strategies are added at the end of the config. No wildcards:
 # whole paths keep the plan of 10,000 cells five times shorter.
 
-for model, dataset in DESIGN.pairs:
+for model, dataset in DESIGN.computed_pairs:
     for number, cells in enumerate(DESIGN.infer_jobs(model)):
         folder = f"{RESULTS}/{model}/{dataset}"
 

@@ -74,9 +74,11 @@ rule draw_explanations:
 
 rule examples:
     input:
-        predictions=PATHS.every_prediction(),
+        predictions=[
+            path for pair in DESIGN.computed_pairs for path in PATHS.predictions(*pair)
+        ],
         rankings=PATHS.every_ranking(),
-        questions=PATHS.questions(),
+        questions=PATHS.questions(DESIGN.datasets),
         images=PATHS.images(),
         manifests=[PATHS.manifest(model) for model in DESIGN.models],
     output:

@@ -3,7 +3,11 @@ import pytest
 from helpers import pages, synthetic_results
 
 pytestmark = pytest.mark.slow
-GUIDES = [*sorted(pages.ROOT.glob("docs/add-a-*.md")), pages.ROOT / "docs" / "public-functions.md"]
+OTHERS = ("public-functions", "tutorial", "import-answers")
+GUIDES = [
+    *sorted(pages.ROOT.glob("docs/add-a-*.md")),
+    *(pages.ROOT / "docs" / f"{name}.md" for name in OTHERS),
+]
 
 
 @pytest.fixture(scope="session")

@@ -79,12 +79,12 @@ REFUSED = {  # settings: the whole message
     "an unknown key at the top": (
         small(budget=[3]),
         "config: 'budget' is unknown (did you mean 'budgets'?); known are title, study, models, "
-        "datasets, strategies, budgets, inference, statistics, expect",
+        "datasets, strategies, budgets, imported, inference, statistics, expect",
     ),
     "a misspelt key rather than the one missing": (
         small(title=None, titel="x"),
         "config: 'titel' is unknown (did you mean 'title'?); known are title, study, models, "
-        "datasets, strategies, budgets, inference, statistics, expect",
+        "datasets, strategies, budgets, imported, inference, statistics, expect",
     ),
     "a published value of a data set that the study lacks": (
         small(
@@ -513,7 +513,8 @@ def test_a_cell_does_not_depend_on_how_its_numbers_are_written():
 
 def test_config_yaml_names_every_key():
     settings = read(ROOT / "config.yaml")
-    assert set(Study.model_fields) - set(settings) == {"study"}  # the embedded one has no folder
+    # the embedded study has no folder of its own and imports nothing
+    assert set(Study.model_fields) - set(settings) == {"study", "imported"}
     for block in ("inference", "statistics"):
         known = set(Study.model_fields[block].annotation.model_fields)
         assert set(settings[block]) <= known

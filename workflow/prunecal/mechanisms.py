@@ -42,7 +42,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
     parser = cli.parser(__doc__, "--scores", "--rankings", "--folder", "--level")
     parser.add_argument("--unpruned", type=Path, nargs="+", required=True, help="its predictions")
-    parser.add_argument("--features", type=Path, nargs="+", required=True, help="for the saliency")
+    parser.add_argument("--features", type=Path, nargs="*", default=[], help="for the saliency")
     return parser.parse_args(command)
 
 

@@ -24,7 +24,10 @@ MADE_FROM = "made_from"  # a key of provenance.json
 RANKING = "ranking"  # keys of MADE_FROM, beside the names of the files that the cells share
 CODE = "code"
 WEIGHTS = "weights"  # the digest that the model's files matched when they were loaded
+FILE = "file"  # of answers, of a cell that was imported
 CELLS = "prunecal.infer"
+IMPORTED_CELLS = "prunecal.imported"
+IMPORTED = "imported"  # key of the metadata and the provenance of imported cells
 OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
 LIBRARIES = ("torch", "transformers")  # whose versions may change a cell's logits
@@ -111,7 +114,7 @@ def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
 
 def version_remarks(results: Path) -> list[str]:
     """Say which versions made the cells below a folder, if several did or others than here."""
-    made = [_versions(path) for path in results.glob(CELLS_BELOW)]
+    made = [made for path in results.glob(CELLS_BELOW) if (made := _versions(path)) is not None]
     other = len(cells_of_other_versions(results))
     here = " and ".join(f"{library} {versions.installed(library)}" for library in LIBRARIES)
     installed = [
@@ -126,12 +129,15 @@ def cells_of_other_versions(results: Path, pattern: str = CELLS_BELOW) -> list[P
     return [
         path.parent
         for path in sorted(results.glob(pattern))
-        if any(_versions(path).get(library) != version for library, version in here.items())
+        if (made := _versions(path)) is not None
+        and any(made.get(library) != version for library, version in here.items())
     ]
 
 
-def _versions(provenance: Path) -> dict[str, str]:
-    return files.read_object(provenance).get("versions", {})
+def _versions(provenance: Path) -> dict[str, str] | None:
+    """Return the versions that made a cell; None of one that was imported."""
+    record = files.read_object(provenance)
+    return None if IMPORTED in record else record.get("versions", {})
 
 
 def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign]:
@@ -194,11 +200,18 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     facts, beside = files.read_facts(path), path.with_name("provenance.json")
     note = files.read_object(beside) if beside.is_file() else {}
     weights = _weights(results, path.parts[-5], ())
-    if weights is not None and facts.get("model_digest") != weights:
+    if weights is not None and IMPORTED not in facts and facts.get("model_digest") != weights:
         yield "from other weights than the model's manifest lists"
     made_from, cell = note.get(MADE_FROM), facts.get("cell")
     if note.get(PREDICTIONS) != files.recorded(path) or made_from is None or cell is None:
         yield "otherwise than its provenance.json says"
+        return
+    if IMPORTED in facts:
+        if made_from.get(CODE) != source_digest(IMPORTED_CELLS):
+            yield OTHER_CODE
+        questions = _inputs(results, path)[0]
+        if questions.is_file() and made_from.get(questions.name) != files.recorded(questions):
+            yield f"from another {questions.name}"
         return
     if made_from.get(CODE) != cell_code(facts["family"], cell):
         yield OTHER_CODE

@@ -12,7 +12,8 @@ from prunecal.core.redaction import hidden
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.study import budgets
-from prunecal.study.cells import cells
+from prunecal.study.cells import cells, imported_cell
+from prunecal.study.design import Design
 from prunecal.study.settings import plugin_settings
 
 if TYPE_CHECKING:
@@ -91,8 +92,10 @@ def of_other_settings(
     """
     aggregates = results / study.study
     expected: list[tuple[Path, dict[str, Any]]] = []
+    design = Design(study)
     for model in study.models:
         expected += _of_model(results, study, model)
+    expected += _of_pairs(results, design)
     for dataset in study.datasets:
         params = plugin_settings("datasets", "loader", dataset.loader, dataset.model_extra or {})
         facts = {"loader": dataset.loader, "params": portable(params)}
@@ -133,16 +136,32 @@ def _of_model(results: Path, study: Study, model: Model) -> Iterator[tuple[Path,
                 folder / cell.strategy / budgets.folder(cell.budget) / "predictions.parquet",
                 facts,
             )
+
+
+def _of_pairs(results: Path, design: Design) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield imported cells and score files, and what their metadata should say."""
+    for (model, dataset), entries in design.imported.items():
+        for entry in entries:
+            cell = imported_cell(entry)
+            facts = {
+                "cell": {"model": model, "dataset": dataset, **cell.settings()},
+                "visual_tokens": entry.visual_tokens,
+                "tokens_per_layer": entry.tokens_per_layer,
+            }
+            folder = results / model / dataset / cell.strategy / str(cell.budget)
+            yield folder / "predictions.parquet", facts
+    statistics = design.study.statistics
+    for (model, dataset), listed in design.pair_cells.items():
         scored = {
-            "model": model.name,
-            "dataset": dataset.name,
-            "cells": _in_order(cell.settings() for cell in studied),
-            "resamples": study.statistics.resamples,
-            "seed": study.statistics.seed,
-            "bins": study.statistics.bins,
+            "model": model,
+            "dataset": dataset,
+            "cells": _in_order(cell.settings() for cell in listed),
+            "resamples": statistics.resamples,
+            "seed": statistics.seed,
+            "bins": statistics.bins,
         }
-        path = results / study.study / SCORES / model.name / f"{dataset.name}.safetensors"
-        yield path, scored
+        folder = results / design.study.study / SCORES / model
+        yield folder / f"{dataset}.safetensors", scored
 
 
 def _other(path: Path, expected: Mapping[str, Any]) -> str | None:

@@ -20,7 +20,7 @@ COMMON = {  # arguments that several stages take
     "--comparisons": ONE | {"help": "comparisons.parquet"},
     "--predictions": SEVERAL | {"help": "predictions.parquet of all cells"},
     "--scores": SEVERAL | {"help": "score files of the study"},
-    "--manifests": SEVERAL | {"help": "manifest.json of all models"},
+    "--manifests": {"type": Path, "nargs": "*", "default": [], "help": "manifest.json of models"},
     "--rankings": {"type": Path, "nargs": "*", "default": [], "help": "of all strategies"},
     "--folder": ONE | {"help": "folder to write into"},
     "--level": {"type": float, "default": 0.95, "help": "of the intervals"},

@@ -117,9 +117,9 @@ def strategy_name(
         differs = len({str(other.get(key)) for other in siblings or []}) > 1
         if key not in keys and _named(family, key) and differs:
             keys.append(key)
-    ordered = [key for key in _fields(family) if key in keys]
+    ordered = [key for key in _fields(family) or parameters if key in keys]
     parts = [f"{_symbol(key)}{_text(parameters[key])}" for key in ordered]
-    label = plugins.load("strategies", family).LABEL
+    label = plugins.load("strategies", family).LABEL if _is_known(family) else family
     return " ".join([label, ", ".join(parts)]).strip()
 
 
@@ -131,14 +131,22 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
+def _is_known(family: str) -> bool:
+    """Tell whether a strategy family is of this project; imported cells may be of others."""
+    return family in plugins.names("strategies")
+
+
 def _fields(family: str) -> dict[str, Any]:
-    return plugins.load("strategies", family).Params.model_fields
+    return plugins.load("strategies", family).Params.model_fields if _is_known(family) else {}
 
 
 def _named(family: str, key: str) -> bool:
-    return bool((_fields(family)[key].json_schema_extra or {}).get("named", False))
+    fields = _fields(family)
+    return key not in fields or bool((fields[key].json_schema_extra or {}).get("named", False))
 
 
 def _off_default(family: str, parameters: Mapping[str, Any]) -> list[str]:
+    if not _is_known(family):
+        return list(parameters)
     fields = _fields(family)
     return [key for key in fields if key in parameters and parameters[key] != fields[key].default]

@@ -19,6 +19,7 @@ TEXTS = (  # columns of CSV tables
     "effect", "claim", "statement", "claim_verdict", "quantity", "expect", "verdict", "subsets",
     "first_question", "options", "answer", "constant_answer", "device", "dtype", "model_digest",
     "model_revision", "dataset_revision", "evidence", "predictions_sha256", "versions", "platform",
+    "answers_file", "scores", "stated_confidence",
 )  # fmt: skip
 HEADLINE_SUBSET = "all"
 LEVEL = 0.05  # of the family-wise error rate that the step-down controls

@@ -11,9 +11,10 @@ from prunecal.figures.style import styles
 from prunecal.report import html, opening, readouts, trust_tables, trust_text
 from prunecal.report.first_page_tables import cells_table, claim_rows, counted, provenance
 from prunecal.report.first_page_text import QUESTION, findings, join, limits
-from prunecal.report.provenance import version_limits
+from prunecal.report.provenance import imported_limits, version_limits
 from prunecal.storage import files
 from prunecal.study.cells import load_study
+from prunecal.study.design import Design
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -28,14 +29,16 @@ def main(arguments: argparse.Namespace) -> None:
     table = readouts.marked(join(metrics, comparisons, matched), metrics)
     trust = trust_tables.read(arguments.trust, styles(metrics))
     claims, names = files.read_json(arguments.claims), labels.names_of(metrics)
-    trained = [model.name for model in study.models if model.train]
+    design = Design(study)
+    trained = design.trained
     html.write(
         arguments.out,
         "first_page",
         study=study,
         question=QUESTION,
         trained=trained,
-        models=[*trained, *(model.name for model in study.models if not model.train)],
+        models=[*trained, *(name for name in design.model_names if name not in trained)],
+        dataset_names=design.dataset_names,
         level=f"{pooling.LEVEL:g}",
         warnings=opening.warnings(metrics, datasets),
         expected=opening.expected(study.expect, metrics),
@@ -55,7 +58,11 @@ def main(arguments: argparse.Namespace) -> None:
         claims=claim_rows(claims, names),
         counts=counted([claim["verdict"] for claim in claims]),
         datasets=datasets.to_dict("records"),
-        limits=[*limits(study, detectable), *version_limits(cells["versions"].dropna())],
+        limits=[
+            *limits(study, detectable),
+            *imported_limits(cells),
+            *version_limits(cells["versions"].dropna()),
+        ],
         provenance=provenance(study, cells),
         files=vars(arguments),
     )

@@ -32,6 +32,7 @@ from prunecal.statistics import (
 from prunecal.statistics.scores import REFERENCE
 from prunecal.storage import files
 from prunecal.study import cells, prompts
+from prunecal.study.design import Design
 from prunecal.study.settings import Study
 
 
@@ -76,7 +77,11 @@ def _model_families(study: Study) -> list[Any]:
 def _strategies(study: Study) -> list[dict[str, Any]]:
     """Return what the page shows of each plugin: its settings with their values in the study."""
     settings: dict[str, dict[str, dict[str, None]]] = {}
-    for cell in cells.cells(study, study.models[0]):
+    known = plugins.names("strategies")
+    listed = [cell for one in Design(study).pair_cells.values() for cell in one]
+    for cell in dict.fromkeys(listed):
+        if cell.family not in known:
+            continue  # of imported cells
         values = settings.setdefault(cell.family, {})
         for key, value in cell.parameters:
             values.setdefault(key, {})[str(value)] = None

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 from prunecal.caching import lineage
@@ -12,6 +13,18 @@ from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 
 CELL = ("model", "dataset", "strategy", "budget")
+IMPORTED_COLUMNS = {  # of provenance.csv, where a study has imported cells
+    "answers_file": "file",
+    "scores": "scores",
+    "stated_confidence": "confidence",
+    "missing_options": "missing_options",
+    "rows_with_missing": "rows_with_missing",
+    "unseen_probability": "unseen",
+}
+STATED_KINDS = {
+    "verbalised": "what the model put into words",
+    "sampled": "the share of sampled answers that agree",
+}
 # what LlamaConfig of transformers takes where a configuration is silent, as LLaVA-1.5's is
 LLAMA = {
     "hidden_size": 4096,
@@ -75,7 +88,8 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
         paths: predictions.parquet of all cells.
         shapes: `decoder_shape` of each model.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    imported: list[dict[str, Any]] = []
     for path in paths:
         metadata = files.read_facts(path)
         accompanying = path.with_name("provenance.json")
@@ -86,6 +100,8 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
         if shape is not None and layer_tokens is not None:
             flops = decoder_flops(shape, layer_tokens) / 1e9
         versions = record.get("versions", {})
+        origin = metadata.get(lineage.IMPORTED)
+        imported.append({} if origin is None else origin | record.get(lineage.IMPORTED, {}))
         rows.append(
             {key: cell[key] for key in CELL}
             | {
@@ -108,7 +124,44 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
                 "platform": record.get("platform"),
             }
         )
+    if any(imported):
+        for row, origin in zip(rows, imported, strict=True):
+            row |= {column: origin.get(key) for column, key in IMPORTED_COLUMNS.items()}
     return rows
+
+
+def imported_limits(cells: pd.DataFrame) -> list[str]:
+    """Say what is not known of imported cells: who answered, and scores that are missing.
+
+    Args:
+        cells: provenance.csv.
+    """
+    if "answers_file" not in cells:
+        return []
+    imported = cells[cells["answers_file"].notna()]
+    sentences = [
+        f"{len(imported)} of {len(cells)} cells hold answers from elsewhere, which this workflow "
+        "did not compute: how they were made is as their files say."
+    ]
+    for kind, meaning in STATED_KINDS.items():
+        models = imported.loc[imported["stated_confidence"] == kind, "model"].unique()
+        if len(models):
+            sentences.append(
+                f"Confidence of {', '.join(models)} is {meaning}, not a probability of the "
+                "options; it does not compare with that of other models, and metrics that need "
+                "every option's probability are left out."
+            )
+    short = imported[imported["missing_options"].fillna(0) > 0]
+    if len(short):
+        unbounded = short["unseen_probability"].isna().any()
+        largest = short["unseen_probability"].max()
+        bound = "nothing bounds" if unbounded else f"at most {largest:.3g} of an answer is"
+        sentences.append(
+            f"In {len(short)} imported cells {int(short['missing_options'].sum())} options of "
+            f"{int(short['rows_with_missing'].sum())} answers have no score and count as "
+            f"impossible; {bound} what their probability could be."
+        )
+    return sentences
 
 
 def version_limits(versions: Iterable[str]) -> list[str]:

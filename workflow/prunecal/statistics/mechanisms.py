@@ -230,8 +230,13 @@ class Sources:
             )
         return self._unpruned[task]
 
-    def saliency(self, task: tuple[str, str], images: list[str]) -> PerImageArray:
-        """Return the images' saliency, float32 [images, N], or a list where they differ in N."""
+    def saliency(self, task: tuple[str, str], images: list[str]) -> PerImageArray | None:
+        """Return the images' saliency, float32 [images, N], or a list where they differ in N.
+
+        None of imported cells alone.
+        """
+        if task not in self._features:
+            return None
         return _read(self._features[task], "saliency", images)
 
     def order(
@@ -277,9 +282,11 @@ def measure(scores: Scores, sources: Sources) -> tuple[dict[str, NDArray], BinSu
     wanted = {name for pair in PAIRS for name in pair} - set(SALIENCY)
     tables = {name: measured.table(name) for name in sorted(wanted & set(scores.facts["metrics"]))}
     ids = images.tolist()
-    orders = [sources.order(task, found["strategy"], ids) for found in scores.cells]
-    budgets = [found["setting"] for found in scores.cells]
-    asked = weights * np.bincount(image)[:, None]
-    tables |= saliency_tables(orders, budgets, sources.saliency(task, ids), asked)
+    saliency = sources.saliency(task, ids)
+    if saliency is not None:
+        orders = [sources.order(task, found["strategy"], ids) for found in scores.cells]
+        budgets = [found["setting"] for found in scores.cells]
+        asked = weights * np.bincount(image)[:, None]
+        tables |= saliency_tables(orders, budgets, saliency, asked)
     rows = cell.confidence, cell.correct, image
     return tables, bin_sums(*rows, weights, scores.facts["bins"])

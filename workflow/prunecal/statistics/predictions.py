@@ -23,6 +23,9 @@ ROW_COLUMNS = ("question_id", "image_id", "subset", "options", "label")
 COLUMNS = [*ROW_COLUMNS, "logits", "n_visual", "coverage"]
 LARGEST_LOGIT = 1e30  # differences of larger ones overflow the float32 of a score file
 POOLED, DISTINCT = "all", "unique"
+IMPORTED = "imported"  # in the metadata of a cell that was imported: what is known of its scores
+STATED = "confidence"  # the entry below it that says how a confidence without logits came about
+STATED_COLUMNS = ["prediction", "confidence"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,13 @@ class Cell:
         facts: strategy, family, parameters, budget, model, dataset, visual_tokens,
             tokens_per_layer.
         rows: question_id, image_id, subset, options and label of each question.
-        table: option logits, float64 [n, K], -inf where a question has fewer options.
+        table: option logits, float64 [n, K], -inf where a question has fewer options or, in an
+            imported cell, an option had no score; of stated confidences, -inf throughout.
         n_visual: visual tokens kept, float64 [n].
         coverage: evidence coverage of the kept set, float64 [n].
         recorded: what tells of other readings of confidence.
+        stated: prediction int [n] and confidence float64 [n] of an imported cell without logits,
+            whose confidence the model put into words or samples agreed on; else None.
     """
 
     facts: dict[str, Any]
@@ -45,6 +51,7 @@ class Cell:
     n_visual: NDArray
     coverage: NDArray
     recorded: Recorded = Recorded()
+    stated: tuple[NDArray, NDArray] | None = None
 
     @cached_property
     def label(self) -> NDArray:
@@ -54,6 +61,8 @@ class Cell:
     @cached_property
     def prediction(self) -> NDArray:
         """Index of the largest logit, the lowest one of a tie, int [n]."""
+        if self.stated is not None:
+            return self.stated[0]
         return self.table.argmax(axis=1)
 
     @cached_property
@@ -69,6 +78,8 @@ class Cell:
     @cached_property
     def confidence(self) -> NDArray:
         """Probability of the prediction, float64 [n]."""
+        if self.stated is not None:
+            return self.stated[1]
         # not exp(log p): three equal logits must give 1/3 exactly, which is an edge of a bin
         return 1 / np.exp(self.table - self.table.max(axis=1, keepdims=True)).sum(axis=1)
 
@@ -83,6 +94,17 @@ class Cell:
 
     def row_means(self) -> dict[str, NDArray]:
         """Return the columns of which means are reported, beside those of every sample."""
+        columns = {"evidence_coverage": self.coverage, "n_visual": self.n_visual}
+        if self.stated is None:
+            columns = self._means_of_logits() | columns
+        if self.facts["tokens_per_layer"] is not None:
+            columns["tokens_per_layer"] = np.full(len(self.table), self.facts["tokens_per_layer"])
+        if self.yes is not None:
+            columns["yes_rate"] = self.yes.astype(np.float64)
+        return columns | readouts.row_means(self)
+
+    def _means_of_logits(self) -> dict[str, NDArray]:
+        """Return the columns that need every option's probability; NaN where one is infinite."""
         probability = np.exp(self.log_probability)
         ordered = -np.sort(-self.table, axis=1)[:, :2]
         log_probability = np.where(probability > 0, self.log_probability, 0.0)
@@ -91,14 +113,10 @@ class Cell:
             "nll": surprise_rows(self.table, self.label),
             "margin": ordered[:, 0] - ordered[:, -1],
             "entropy": -(probability * log_probability).sum(axis=1),
-            "evidence_coverage": self.coverage,
-            "n_visual": self.n_visual,
         }
-        if self.facts["tokens_per_layer"] is not None:
-            columns["tokens_per_layer"] = np.full(len(self.table), self.facts["tokens_per_layer"])
-        if self.yes is not None:
-            columns["yes_rate"] = self.yes.astype(np.float64)
-        return columns | readouts.row_means(self)
+        return {
+            key: np.where(np.isfinite(column), column, np.nan) for key, column in columns.items()
+        }
 
 
 def read_cell(path: Path | str) -> Cell:
@@ -112,11 +130,19 @@ def read_cell(path: Path | str) -> Cell:
     return _cell(path, columns, columns.select(ROW_COLUMNS).to_pydict())
 
 
+def _origin(path: Path | str) -> dict[str, Any] | None:
+    """Return what an imported cell says of its scores, None of a cell that was inferred here."""
+    return files.read_facts(path).get(IMPORTED)
+
+
 def _checked_columns(path: Path | str) -> "pa.Table":
     """Read the columns of a cell, without a Python object per value: cells have many rows."""
     import pyarrow.compute as pc
 
-    columns = files.read_table(path, COLUMNS, OPTIONAL).combine_chunks()
+    origin = _origin(path)
+    stated = origin is not None and origin.get(STATED) is not None
+    more = STATED_COLUMNS if stated else []
+    columns = files.read_table(path, [*COLUMNS, *more], OPTIONAL).combine_chunks()
     names = columns["question_id"]
     if not len(names):
         raise PrunecalError(f"{path} has no questions; {RERUN}")
@@ -124,9 +150,14 @@ def _checked_columns(path: Path | str) -> "pa.Table":
         raise PrunecalError(f"{path} contains a question id twice; {RERUN}")
     options, logits = (lengths(columns[name]) for name in ("options", "logits"))
     label = columns["label"].to_numpy()
-    finite = np.abs(pc.list_flatten(columns["logits"]).to_numpy()) < LARGEST_LOGIT
+    values = pc.list_flatten(columns["logits"]).to_numpy()
+    finite = np.abs(values) < LARGEST_LOGIT
+    if origin is not None:
+        finite |= values == -np.inf  # an option without a score
     row_of_logit = np.repeat(np.arange(len(names)), logits)
     infinite = np.bincount(row_of_logit[~finite], minlength=len(names)) > 0
+    if stated:
+        logits = np.where(logits == 0, options, logits)
     faults = (
         (
             (options == 0) | (logits != options),
@@ -154,6 +185,10 @@ def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> 
     facts = files.read_facts(path)
     cell = facts["cell"]
     table = padded(columns["logits"])
+    stated = None
+    if set(STATED_COLUMNS) <= set(columns.column_names):
+        prediction, confidence = (columns[name].to_numpy() for name in STATED_COLUMNS)
+        stated = prediction.astype(np.int64), confidence.astype(np.float64)
     return Cell(
         facts={
             **{key: cell[key] for key in ("model", "dataset", "strategy", "family", "budget")},
@@ -166,6 +201,7 @@ def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> 
         n_visual=columns["n_visual"].to_numpy().astype(np.float64),
         coverage=columns["coverage"].to_numpy().astype(np.float64),
         recorded=recorded_in(path, columns, facts, table),
+        stated=stated,
     )
 
 
@@ -191,6 +227,11 @@ def read_cells(paths: list[Path]) -> list[Cell]:
                     f"{path} is of {key} {cells[-1][0].facts[key]!r} but {paths[0]} of "
                     f"{first.facts[key]!r}; score them apart"
                 )
+        if (cells[-1][0].stated is None) != (first.stated is None):
+            raise PrunecalError(
+                f"{path} and {paths[0]} hold confidences of two kinds, from logits and stated "
+                "ones, which do not compare; give them different models"
+            )
         for name in ROW_COLUMNS:
             if not columns[name].equals(shared[name]):
                 raise PrunecalError(

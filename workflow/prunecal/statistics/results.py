@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PREDICTIONS = "predictions.parquet"
+EXPORTED = (".parquet", ".jsonl", ".csv")
+LISTS = ("options", "logits", "spelling_logits", "letter_logits")  # JSON text where need be
+OF_OPTIONS = ("option_tokens", "option_spellings")  # of the metadata, as JSON text
+ANSWERED = (
+    "question_id", "image_id", "subset", "options", "label", "logits", "prediction", "confidence",
+    "log_normaliser", "top_token", "spelling_logits", "letter_logits", "n_visual", "coverage",
+)  # fmt: skip
 CELL = ("model", "dataset", "strategy", "family", "budget")
 MEASURED = (
     "subset", "metric", "value", "ci_low", "ci_high", "n", "n_images", "bins_filled",
@@ -106,6 +114,60 @@ class Results:
         cell = read_cell(path)
         return frame.assign(
             prediction=cell.prediction, confidence=cell.confidence, correct=cell.correct
+        )
+
+    def export(self, path: Path | str) -> None:
+        """Write all cells' answers to one file: a row per cell and question.
+
+        The file holds what `python -m prunecal.imports` needs to make a study of it that gives the
+        same metrics, comparisons and claims; other programs can read it too.
+
+        Args:
+            path: a file that ends in .parquet, .jsonl or .csv; lists and objects are JSON in CSV.
+
+        Raises:
+            PrunecalError: the suffix is none of these, or a file is missing or damaged.
+        """
+        path = Path(path)
+        if path.suffix not in EXPORTED:
+            raise PrunecalError(f"{path} ends in none of {', '.join(EXPORTED)}; rename it")
+        frames = [self._exported(Path(cell)) for cell in self.cells["predictions"]]
+        rows = pd.concat(frames, ignore_index=True)
+        if path.suffix == ".parquet":
+            rows.to_parquet(path, index=False)
+            return
+        for name in LISTS:
+            if name in rows:
+                rows[name] = [
+                    None if value is None else json.dumps(value.tolist()) for value in rows[name]
+                ]
+        if path.suffix == ".csv":
+            rows.to_csv(path, index=False)
+            return
+        with path.open("w", encoding="utf-8") as file:
+            for row in rows.to_dict("records"):
+                given = {name: value for name, value in row.items() if value == value}
+                file.write(json.dumps(given, ensure_ascii=False) + "\n")
+
+    def _exported(self, path: Path) -> pd.DataFrame:
+        """Return the rows of one cell, with the columns that describe it."""
+        facts = files.read_facts(path)
+        described = facts["cell"]
+        frame = self._read(path, files.read_table).to_pandas()
+        questions = self._cells_folder / "datasets" / described["dataset"] / "questions.parquet"
+        asked = self._read(questions, files.read_table).to_pandas().set_index("question_id")
+        kept = [name for name in ANSWERED if name in frame and not frame[name].isna().all()]
+        return frame[kept].assign(
+            text=asked["text"].reindex(frame["question_id"]).to_numpy(),
+            model=described["model"],
+            dataset=described["dataset"],
+            strategy=described["strategy"],
+            family=described["family"],
+            parameters=json.dumps(described["parameters"], sort_keys=True),
+            budget=described["budget"],
+            visual_tokens=facts.get("visual_tokens"),
+            tokens_per_layer=facts.get("tokens_per_layer"),
+            **{name: json.dumps(facts[name]) for name in OF_OPTIONS if name in facts},
         )
 
     def _predictions(self, model: str, dataset: str, strategy: str, budget: int) -> Path:

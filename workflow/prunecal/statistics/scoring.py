@@ -91,7 +91,7 @@ def score_cell(
         bins: number of calibration bins.
     """
     columns = cell.row_means()
-    slope, read = slopes(cell.table, cell.label), readouts.readings(cell)
+    slope, read = _slopes(cell), readouts.readings(cell)
     results = []
     for name, rows in parts.items():
         groups = {} if cell.yes is None else {"yes": cell.yes[rows], "no": ~cell.yes[rows]}
@@ -106,7 +106,9 @@ def score_cell(
             | brier_after(cell.correct[rows], recalibrated),
             groups=groups,
             subsets=own if name == POOLED else {},
-            splits=Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
+            splits=None
+            if slope is None
+            else Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
             recalibrated=recalibrated,
             signs=resamples.signs,
         )
@@ -141,11 +143,28 @@ def bins_in_use(cells: list[Cell], parts: Mapping[str, NDArray], bins: int) -> d
     return {"bins_filled": use[..., 0].astype(np.int64), "largest_bin_share": use[..., 1].copy()}
 
 
+def _slopes(cell: Cell) -> NDArray | None:
+    """Return the rows' `slopes`, float64 [grid, n]; None of a cell without logits.
+
+    Flat, so that no temperature is the best, if the right option of a question has no score: its
+    likelihood is 0 at every temperature.
+    """
+    if cell.stated is not None:
+        return None
+    slope = slopes(cell.table, cell.label)
+    return slope if np.isfinite(slope).all() else np.zeros_like(slope)
+
+
 def cell_temperatures(
     cell: Cell, parts: Mapping[str, NDArray], resamples: Resamples
 ) -> dict[str, NDArray]:
-    """Return a cell's temperatures per subset, float64 [splits, 2, 1 + r], see `Sample`."""
-    slope = slopes(cell.table, cell.label)
+    """Return a cell's temperatures per subset, float64 [splits, 2, 1 + r], see `Sample`.
+
+    None of a cell without logits.
+    """
+    slope = _slopes(cell)
+    if slope is None:
+        return {}
     return {
         name: np.stack(
             [

@@ -36,10 +36,12 @@ COLUMNS = {
     "letter_logits": NUMBER_LISTS,
     "n_visual": WHOLE,
     "coverage": NUMBERS,
+    "prediction": WHOLE,
+    "confidence": NUMBERS,
     "bytes": BYTES,
 }
-# null throughout in cells of another program
-NULLABLE = {"log_normaliser", "top_token", "spelling_logits", "letter_logits"}
+# null throughout in cells of another program, logits where it has none
+NULLABLE = {"log_normaliser", "top_token", "spelling_logits", "letter_logits", "logits"}
 FLOATS = ("F32", "F64")
 ARRAYS = {  # the part of a name before any "/": dimensions and types
     "features": (3, ("F16", "BF16", *FLOATS)),
@@ -131,6 +133,7 @@ class Predictions(_Known):
     tokens_per_layer: FiniteFloat | None = ABSENT
     option_tokens: dict[str, Count] = ABSENT
     option_spellings: dict[str, list[Count]] = ABSENT
+    imported: dict[str, Any] = ABSENT  # of a cell from elsewhere: what is known of its scores
 
 
 class Scores(_Known):

@@ -16,7 +16,7 @@ from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study.budgets import ALL, Budget, share, share_text
-from prunecal.study.settings import Model, Study, plugin_settings, refuse_repeats
+from prunecal.study.settings import Imported, Model, Study, plugin_settings, refuse_repeats
 
 MOST_VALUES = 200_000  # of the settings; more than any study that a person can read the results of
 
@@ -64,9 +64,61 @@ def load_study(settings: Mapping[str, Any]) -> Study:
         study = Study.model_validate(dict(settings))
     except ValidationError as error:
         raise PrunecalError(f"config: {sentence(error, Study)}") from error
-    for model in study.models:
-        cells(study, model)
+    computed = {model.name: cells(study, model) for model in study.models}
+    _check_imported(study, computed)
     return study
+
+
+def imported_cell(entry: Imported) -> Cell:
+    """Return the cell that an entry of `imported:` describes."""
+    parameters = tuple(sorted(entry.parameters.items()))
+    return Cell(entry.strategy, entry.family or entry.strategy, parameters, entry.budget)
+
+
+def _check_imported(study: Study, computed: Mapping[str, list[Cell]]) -> None:
+    """Refuse imported cells that fit neither each other nor the study's own.
+
+    Raises:
+        PrunecalError: two cells are the same, a strategy's label stands for two strategies, a model
+            on a data set has no unpruned model or two, or confidences of two kinds.
+    """
+    own = {entry.name for entry in study.datasets}
+    meaning = {
+        cell.strategy: (cell.family, cell.parameters)
+        for listed in computed.values()
+        for cell in listed
+    }
+    kinds: dict[tuple[str, str], str | None] = {}
+    tasks: dict[tuple[str, str], dict[tuple[str, Budget], Cell]] = {}
+    for entry in study.imported:
+        cell, where = imported_cell(entry), f"config: imported: {entry.model} on {entry.dataset}"
+        what = cell.family, cell.parameters
+        if meaning.setdefault(cell.strategy, what) != what:
+            raise PrunecalError(
+                f"{where}: the strategy {cell.strategy!r} has another family or other parameters "
+                "elsewhere in the study; give one of them another name"
+            )
+        if entry.task not in tasks:
+            here = computed.get(entry.model, []) if entry.dataset in own else []
+            tasks[entry.task] = {(one.strategy, one.budget): one for one in here}
+            kinds[entry.task] = None if here else entry.confidence
+        if kinds[entry.task] != entry.confidence:
+            raise PrunecalError(
+                f"{where} has confidences of two kinds, which do not compare; give each kind a "
+                "model of its own"
+            )
+        if tasks[entry.task].setdefault((cell.strategy, cell.budget), cell) is not cell:
+            raise PrunecalError(
+                f"{where}: {cell.strategy} at {cell.budget} tokens is defined twice; remove one"
+            )
+    for (model, dataset), known in tasks.items():
+        unpruned = sum(cell.family == "full" for cell in known.values())
+        if unpruned != 1:
+            fault = f"{unpruned} cells" if unpruned else "no cell"
+            raise PrunecalError(
+                f"config: imported: {model} on {dataset} has {fault} of the family `full`, the "
+                "unpruned model that all others are compared with; give exactly one"
+            )
 
 
 def cells(study: Study, model: Model) -> list[Cell]:

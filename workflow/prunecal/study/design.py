@@ -6,18 +6,21 @@ from typing import Any
 
 from prunecal.core import plugins
 from prunecal.study.budgets import Budget, fewest_first, kept_tokens
-from prunecal.study.cells import Cell, cells
-from prunecal.study.settings import Dataset, Model, Study
+from prunecal.study.cells import Cell, cells, imported_cell
+from prunecal.study.settings import Dataset, Imported, Model, Study
 
 
 class Design:
     """The design of a study, as the rules need it.
 
     Attributes:
-        models: settings by name, in the order of the config, as are the others.
-        datasets: settings by name.
-        cells: of each model, by its name.
-        pairs: (model, data set).
+        models: settings of those that are run, by name, in the order of the config, as are the
+            others.
+        datasets: settings of those that a loader reads, by name.
+        cells: of each model that is run, by its name.
+        imported: entries of `imported:` by (model, data set).
+        computed_pairs: (model, data set) of which cells are computed.
+        pairs: all (model, data set), those of imported cells alone last.
         trained: names of the models that the workflow trains.
     """
 
@@ -26,17 +29,50 @@ class Design:
         self.models: dict[str, Model] = {model.name: model for model in study.models}
         self.datasets: dict[str, Dataset] = {dataset.name: dataset for dataset in study.datasets}
         self.cells = {name: cells(study, model) for name, model in self.models.items()}
-        self.pairs = [(model, dataset) for model in self.models for dataset in self.datasets]
+        self.computed_pairs = [(model, name) for model in self.models for name in self.datasets]
+        self.imported: dict[tuple[str, str], list[Imported]] = {}
+        for entry in study.imported:
+            self.imported.setdefault(entry.task, []).append(entry)
+        self.pairs = list(dict.fromkeys([*self.computed_pairs, *self.imported]))
         self.trained = [name for name, model in self.models.items() if model.train]
 
     @cached_property
+    def model_names(self) -> list[str]:
+        """Names of all models, those that are run first."""
+        return list(dict.fromkeys([*self.models, *(model for model, _ in self.pairs)]))
+
+    @cached_property
+    def dataset_names(self) -> list[str]:
+        """Names of all data sets, those that a loader reads first."""
+        return list(dict.fromkeys([*self.datasets, *(name for _, name in self.pairs)]))
+
+    @cached_property
+    def imported_datasets(self) -> dict[str, Imported]:
+        """The first entry of each data set that no loader reads: its questions are in the file."""
+        first: dict[str, Imported] = {}
+        for entry in self.study.imported:
+            if entry.dataset not in self.datasets:
+                first.setdefault(entry.dataset, entry)
+        return first
+
+    @cached_property
+    def pair_cells(self) -> dict[tuple[str, str], list[Cell]]:
+        """The cells of each pair of model and data set, computed and imported, `full` first."""
+        listed = {}
+        for pair in self.pairs:
+            computed = self.cells[pair[0]] if pair in self.computed_pairs else []
+            cells_ = [*computed, *map(imported_cell, self.imported.get(pair, []))]
+            listed[pair] = sorted(cells_, key=lambda cell: cell.family != "full")
+        return listed
+
+    @cached_property
     def strategies(self) -> dict[str, Cell]:
-        """One cell of each strategy, by the strategy's label."""
+        """One cell of each strategy that is computed, by the strategy's label."""
         return {cell.strategy: cell for listed in self.cells.values() for cell in listed}
 
     @cached_property
     def plugins(self) -> list[str]:
-        """Names of the plugins that the strategies use."""
+        """Names of the plugins that the computed strategies use."""
         return list(dict.fromkeys(cell.family for cell in self.strategies.values()))
 
     @cached_property
@@ -97,7 +133,10 @@ class Design:
         """List the parameters whose number differs between strategies of one plugin, but seeds."""
         values: dict[tuple[str, str], set[str]] = {}
         numeric = set()
-        for cell in self.strategies.values():
+        known = set(plugins.names("strategies"))  # a figure asks the plugin for the default
+        imported = (cell for listed in self.pair_cells.values() for cell in listed)
+        every = {cell.strategy: cell for cell in imported if cell.family in known}
+        for cell in every.values():
             for key, value in cell.parameters:
                 values.setdefault((cell.family, key), set()).add(repr(value))
                 if isinstance(value, int | float) and not isinstance(value, bool) and key != "seed":

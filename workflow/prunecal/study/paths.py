@@ -47,12 +47,14 @@ class Paths:
         return [f"{RESULTS}/datasets/{name}/questions.parquet" for name in self._named(datasets)]
 
     def images(self, datasets: Iterable[str] | None = None) -> list[str]:
-        """List the images of data sets, of all if none are named."""
-        return [f"{RESULTS}/datasets/{name}/images.parquet" for name in self._named(datasets)]
+        """List the images of data sets, of all that a loader reads if none are named."""
+        named = self.design.datasets if datasets is None else datasets
+        return [f"{RESULTS}/datasets/{name}/images.parquet" for name in named]
 
     def features(self) -> list[str]:
-        """List the visual tokens of every model and data set."""
-        return [f"{RESULTS}/{model}/{name}/features.safetensors" for model, name in self._pairs]
+        """List the visual tokens of every model that is run and its data sets."""
+        pairs = self.design.computed_pairs
+        return [f"{RESULTS}/{model}/{name}/features.safetensors" for model, name in pairs]
 
     def rankings(self, model: str, dataset: str, cells: Iterable[Cell] | None = None) -> list[str]:
         """List the rankings that cells need: those of strategies that rank before the LLM.
@@ -69,13 +71,13 @@ class Paths:
     def predictions(
         self, model: str, dataset: str, cells: Iterable[Cell] | None = None
     ) -> list[str]:
-        """List the predictions of cells; arguments as those of `rankings`."""
+        """List the predictions of cells, of all of a model and data set if none are named."""
         return self._of_cells("predictions.parquet", model, dataset, cells)
 
     def provenance(
         self, model: str, dataset: str, cells: Iterable[Cell] | None = None
     ) -> list[str]:
-        """List the provenance files of cells; arguments as those of `rankings`."""
+        """List the provenance files of cells; arguments as those of `predictions`."""
         return self._of_cells("provenance.json", model, dataset, cells)
 
     def every_prediction(self) -> list[str]:
@@ -87,14 +89,12 @@ class Paths:
         return [
             path
             for model, dataset in self._pairs
-            for path in self.predictions(
-                model, dataset, [cell for cell in self.design.cells[model] if cell.family == "full"]
-            )
+            for path in self.predictions(model, dataset, self.design.pair_cells[model, dataset][:1])
         ]
 
     def every_ranking(self) -> list[str]:
         """List all rankings of the study."""
-        return [path for pair in self._pairs for path in self.rankings(*pair)]
+        return [path for pair in self.design.computed_pairs for path in self.rankings(*pair)]
 
     def scores(self) -> list[str]:
         """List the score files of every model and data set."""
@@ -105,7 +105,7 @@ class Paths:
     def downloads(self) -> list[str]:
         """List what is obtained from elsewhere: data, and models that are not trained."""
         models = [name for name in self.design.models if name not in self.design.trained]
-        return [*map(self.manifest, models), *self.questions(), *self.images()]
+        return [*map(self.manifest, models), *self.questions(self.design.datasets), *self.images()]
 
     def every_result(self) -> list[str]:
         """List all files that hold the study's numbers, from data to claims.
@@ -138,7 +138,7 @@ class Paths:
         ]
 
     def _named(self, datasets: Iterable[str] | None) -> Iterable[str]:
-        return self.design.datasets if datasets is None else datasets
+        return self.design.dataset_names if datasets is None else datasets
 
     @property
     def _pairs(self) -> list[tuple[str, str]]:
@@ -147,7 +147,7 @@ class Paths:
     def _of_cells(
         self, file: str, model: str, dataset: str, cells: Iterable[Cell] | None
     ) -> list[str]:
-        listed = self.design.cells[model] if cells is None else cells
+        listed = self.design.pair_cells[model, dataset] if cells is None else cells
         folder = f"{RESULTS}/{model}/{dataset}"
         return [f"{folder}/{cell.strategy}/{budgets.folder(cell.budget)}/{file}" for cell in listed]
 

@@ -71,13 +71,14 @@ def report_items(paths: Paths) -> list[str]:
             for name in ("pareto", "cost", "forest_ece_debiased", "risk_coverage", "trust")
         ),
         *(f"{figures}/reliability_{model}_{dataset}.svg" for model, dataset in design.pairs),
-        *(f"{figures}/kept_tokens_{model}_{dataset}.svg" for model, dataset in design.pairs),
+        *(
+            f"{figures}/kept_tokens_{model}_{dataset}.svg"
+            for model, dataset in design.computed_pairs
+        ),
         *(f"{figures}/learning_curve_{model}.svg" for model in design.trained),
         *(f"{figures}/{name}.svg" for name in EXPLANATIONS),
-        *(
-            f"{paths.aggregates}/{page}.html"
-            for page in ("trust", "examples", "methods", "provenance")
-        ),
+        *([f"{paths.aggregates}/examples.html"] if design.computed_pairs else []),
+        *(f"{paths.aggregates}/{page}.html" for page in ("trust", "methods", "provenance")),
         f"{tables}/headline.csv",
         f"{tables}/headline.tex",
         *csv_tables(paths),

@@ -49,6 +49,12 @@ def json_schema() -> dict[str, Any]:
             _plugin("models", "family", name, model, required=("name",)) for name in families
         ],
     }
+    lists = ("models", "datasets", "strategies", "budgets")
+    filled = {"minItems": 1, "description": "not empty, unless all cells are imported"}
+    schema["anyOf"] = [
+        {"properties": dict.fromkeys(lists, filled)},
+        {"properties": {"imported": filled}, "required": ["imported"]},
+    ]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

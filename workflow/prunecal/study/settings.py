@@ -6,7 +6,7 @@ Light on purpose (pydantic only): the Snakefile imports it on every start.
 import itertools
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     TypeAdapter,
     ValidationError,
     model_validator,
@@ -235,6 +236,56 @@ class Dataset(BaseModel):
         return params.model_dump(mode="json")
 
 
+class Imported(Parameters):
+    """A cell whose answers come from elsewhere: rows of a file, see docs/import-answers.md."""
+
+    model: Name = Field(
+        description="the model that answered; it ends in -verbalised or -sampled if its "
+        "confidence is of that kind"
+    )
+    dataset: Name = Field(description="the data set; of `datasets:` or only in such files")
+    strategy: Name = Field("full", description="names the strategy in paths and tables")
+    family: str | None = Field(
+        None, min_length=1, max_length=100, description="strategy family; `strategy:` if not given"
+    )
+    parameters: dict[str, bool | int | FiniteFloat | str | None] = Field(
+        {}, description="the strategy's parameters"
+    )
+    budget: int = Field(ge=1, le=MOST_TOKENS, description="visual tokens kept per image")
+    visual_tokens: int | None = Field(
+        None, ge=1, le=MOST_TOKENS, description="visual tokens per image without pruning (N)"
+    )
+    tokens_per_layer: FiniteFloat | None = Field(
+        None, gt=0, description="visual tokens that a layer computes on, on average"
+    )
+    file: Annotated[str, AfterValidator(_home_known)] = Field(
+        description="parquet, JSON, CSV or TSV; of a file of several cells the rows of this one"
+    )
+    confidence: Literal["verbalised", "sampled"] | None = Field(
+        None,
+        description="how a confidence without option scores came about: put into words by "
+        "the model, or the share of sampled answers that agree",
+    )
+
+    @model_validator(mode="after")
+    def _kind_is_named(self) -> "Imported":
+        kinds = get_args(get_args(type(self).model_fields["confidence"].annotation)[0])
+        for kind in kinds:
+            named = self.model.endswith(f"-{kind}")
+            if named != (self.confidence == kind):
+                raise ValueError(
+                    f"a model whose confidence is {kind} is called so everywhere, and no other: "
+                    f"name it {self.model.removesuffix(f'-{kind}')}-{kind} and set `confidence: "
+                    f"{kind}`, or neither"
+                )
+        return self
+
+    @property
+    def task(self) -> tuple[str, str]:
+        """The names of the model and the data set."""
+        return self.model, self.dataset
+
+
 class Inference(Parameters):
     """How the GPU work is cut and run. Nothing here changes which tokens are kept."""
 
@@ -341,14 +392,16 @@ class Study(Parameters):
     study: Annotated[str, AfterValidator(_study_name)] = Field(
         "", description="folder below results/ for tables and figures; none for results/ itself"
     )
-    models: list[Model] = Field(min_length=1, description="the models that are pruned")
-    datasets: list[Dataset] = Field(min_length=1, description="what the models are asked")
+    models: list[Model] = Field(description="the models that are pruned")
+    datasets: list[Dataset] = Field(description="what the models are asked")
     strategies: list[Annotated[str | dict[str, Any], BeforeValidator(_strategy_form)]] = Field(
-        min_length=1,
         description="names, or mappings with `strategy:` and its parameters; a list is a sweep",
     )
     budgets: list[Annotated[int | str, BeforeValidator(_budget_form)]] = Field(
-        min_length=1, description="visual tokens kept per image: a number, or '25%' of the model's"
+        description="visual tokens kept per image: a number, or '25%' of the model's"
+    )
+    imported: list[Imported] = Field(
+        [], description="cells whose answers come from elsewhere; alone, the four lists are empty"
     )
     inference: Inference = Field(Inference(), description="how the GPU work is cut and run")
     statistics: Statistics = Field(Statistics(), description="the bootstrap and ECE's bins")
@@ -382,10 +435,24 @@ class Study(Parameters):
         return settings
 
     @model_validator(mode="after")
+    def _has_cells(self) -> "Study":
+        """Refuse an empty list, unless the study imports all its cells and runs no model."""
+        for key in ("models", "datasets", "strategies", "budgets"):
+            alone = self.imported and (key == "datasets" or not self.models)
+            if not getattr(self, key) and not alone:
+                raise ValueError(f"{key} = a list of 0 does not fit; give at least one entry")
+        return self
+
+    @model_validator(mode="after")
     def _names_differ(self) -> "Study":
-        for key in ("models", "datasets"):
-            refuse_repeats(key, [entry.name for entry in getattr(self, key)])
-            known = [entry.name for entry in getattr(self, key)]
+        models, datasets = ([entry.name for entry in key] for key in (self.models, self.datasets))
+        imported = list(dict.fromkeys(one.task for one in self.imported))
+        every = {
+            "models": models + _further([one for one, _ in imported], models),
+            "datasets": datasets + _further([one for _, one in imported], datasets),
+        }
+        for key, known in every.items():
+            refuse_repeats(key, known)
             for one in self.expect:
                 name = getattr(one, key.removesuffix("s"))
                 if name not in known:
@@ -394,8 +461,7 @@ class Study(Parameters):
                         f"are {', '.join(known)}"
                     )
         figures: dict[str, tuple[str, str]] = {}
-        for pair in itertools.product(self.models, self.datasets):
-            model, dataset = (entry.name for entry in pair)
+        for model, dataset in dict.fromkeys([*itertools.product(models, datasets), *imported]):
             other = figures.setdefault(f"{model}_{dataset}".lower(), (model, dataset))
             if other != (model, dataset):
                 raise ValueError(
@@ -403,6 +469,11 @@ class Study(Parameters):
                     f"under {other[0]!r} would have one name; rename a model or a data set"
                 )
         return self
+
+
+def _further(names: list[str], known: list[str]) -> list[str]:
+    """List names once each that are not known."""
+    return [name for name in dict.fromkeys(names) if name not in known]
 
 
 def params_of(folder: str, name: str) -> type[Parameters]:

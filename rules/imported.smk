@@ -1,0 +1,70 @@
+# Cells whose answers come from elsewhere: a job for those of each model and data set, which reads
+# every file once, and one for the questions of each data set that no loader reads.
+
+
+def imported_files(entries):
+    """List the files of answers that entries name."""
+    return local_inputs(dict.fromkeys(entry.file for entry in entries))
+
+
+def imported_settings(entries):
+    """Return entries of `imported:` as JSON for a stage."""
+    return json.dumps([entry.model_dump(mode="json") for entry in entries])
+
+
+for dataset, entry in DESIGN.imported_datasets.items():
+    folder = f"{RESULTS}/datasets/{dataset}"
+
+    rule:
+        name:
+            f"import_questions_{dataset}"
+        input:
+            imported_files([entry]),
+        output:
+            questions=f"{folder}/questions.parquet",
+        log:
+            f"logs/import/{dataset}.log",
+        localrule: True
+        params:
+            entries=imported_settings([entry]),
+            contents=lambda _, entry=entry, folder=folder: digest_of_all(
+                imported_files([entry]), Path(folder, DIGESTS)
+            ),
+            code=code_record("prunecal.imported"),
+        message:
+            f"Import the questions of {dataset}"
+        shell:
+            "PRUNECAL_CODE={params.code:q} "
+            "python -m prunecal.imported --cells {params.entries:q} "
+            "--make-questions {output.questions} --log {log}"
+
+
+for (model, dataset), entries in DESIGN.imported.items():
+    folder = f"{RESULTS}/{model}/{dataset}"
+    cells = [imported_cell(entry) for entry in entries]
+
+    rule:
+        name:
+            f"import_{model}_{dataset}"
+        input:
+            imported_files(entries),
+            questions=PATHS.questions([dataset]),
+        output:
+            predictions=PATHS.predictions(model, dataset, cells),
+            provenance=PATHS.provenance(model, dataset, cells),
+        log:
+            f"logs/import/{model}/{dataset}.log",
+        localrule: True
+        params:
+            folder=folder,
+            entries=imported_settings(entries),
+            contents=lambda _, entries=entries, folder=folder: digest_of_all(
+                imported_files(entries), Path(folder, DIGESTS)
+            ),
+            code=code_record("prunecal.imported"),
+        message:
+            f"Import {len(cells)} cells of {model} on {dataset}"
+        shell:
+            "PRUNECAL_CODE={params.code:q} "
+            "python -m prunecal.imported --cells {params.entries:q} --folder {params.folder} "
+            "--questions {input.questions} --log {log}"

@@ -1,0 +1,406 @@
+"""Answers from elsewhere become ordinary cells with the same numbers, or are refused by row."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import prunecal
+from helpers import synthetic_results
+from helpers.stages import run
+from prunecal import claims, compare, imported, score
+from prunecal.core.errors import PrunecalError
+from prunecal.imports import __main__ as imports
+from prunecal.statistics.predictions import read_cell
+from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
+from prunecal.study.cells import load_study
+from prunecal.study.design import Design
+
+ROOT = Path(__file__).parents[2]
+LEVELS = {"resamples": 100, "costly_resamples": 50}
+
+
+def study_of(folder: Path, *paths: Path, **options) -> dict:
+    """Return the study that the command writes for files."""
+    given = [f"--{key}={value}" for key, value in options.items()]
+    out = folder / "again.yaml"
+    imports.main(imports.arguments_of([*map(str, paths), "--study", str(out), *given]))
+    return yaml.safe_load(out.read_text(encoding="utf-8"))
+
+
+def import_all(settings: dict, results: Path) -> None:
+    """Run the stage as the rules do."""
+    design = Design(load_study(settings))
+    for dataset, entry in design.imported_datasets.items():
+        path = results / "datasets" / dataset / "questions.parquet"
+        run(imported, cells=json.dumps([entry.model_dump(mode="json")]), make_questions=path)
+    for (model, dataset), entries in design.imported.items():
+        run(
+            imported,
+            cells=json.dumps([entry.model_dump(mode="json") for entry in entries]),
+            questions=results / "datasets" / dataset / "questions.parquet",
+            folder=results / model / dataset,
+        )
+
+
+def evaluate(results: Path) -> dict[str, str]:
+    """Score, compare and test the claims; return the digests of what comes out."""
+    scores = []
+    for task in sorted({path.parents[2] for path in results.glob("*/*/*/*/predictions.parquet")}):
+        out = results / "scores" / task.parent.name / f"{task.name}.safetensors"
+        run(
+            score,
+            predictions=sorted(task.glob("*/*/predictions.parquet")),
+            questions=results / "datasets" / task.name / "questions.parquet",
+            output=out,
+            **LEVELS,
+        )
+        scores.append(out)
+    run(compare, scores=scores, folder=results)
+    run(claims, claims=ROOT / "reports" / "claims.yaml", scores=scores, output=results / "c.json")
+    names = ("metrics.parquet", "metrics.csv", "comparisons.parquet", "comparisons.csv", "c.json")
+    return {name: file_digest(results / name) for name in names}
+
+
+def few_cells() -> dict:
+    """Return a made-up study of six cells per data set, with swept parameters and a seed."""
+    strategies = ["full", {"strategy": "random", "seed": [0, 1]}, {"strategy": "scope", "alpha": 0}]
+    return synthetic_results.study() | {"strategies": strategies, "budgets": [8]}
+
+
+@pytest.mark.slow
+def test_a_study_exported_and_imported_again_gives_the_same_bytes(tmp_path):
+    results = synthetic_results.write(tmp_path / "a", few_cells())
+    written = []
+    for suffix in (".parquet", ".jsonl", ".csv"):
+        exported = tmp_path / f"answers{suffix}"
+        prunecal.load(results).export(exported)
+        again = tmp_path / suffix / "results"
+        import_all(study_of(tmp_path, exported), again)
+        paths = sorted(again.rglob("predictions.parquet"))
+        written.append([files.read_table(path) for path in paths])
+    assert written[0] == written[1] == written[2]
+    assert evaluate(again) == evaluate(results)
+    with pytest.raises(PrunecalError, match="ends in none of"):
+        prunecal.load(results).export(tmp_path / "answers.xlsx")
+
+
+def answers(**changes) -> list[dict]:
+    """Return two questions with three options, probabilities in columns."""
+    row = {
+        "model": "m",
+        "dataset": "d",
+        "strategy": "full",
+        "budget": 9,
+        "question_id": "q1",
+        "image_id": "i1",
+        "options": ["A", "B", "C"],
+        "label": 0,
+        "probabilities": [0.6, 0.3, 0.1],
+    }
+    second = {**row, "question_id": "q2", "label": "C", "probabilities": [0.2, 0.2, 0.6]}
+    return [row, second | changes]
+
+
+def lines(folder: Path, rows: list[dict], name: str = "answers.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def cell(folder: Path, rows: list[dict], **options):
+    """Import rows of one cell and return it, and what its metadata say of the scores."""
+    settings = study_of(folder, lines(folder, rows), **options)
+    results = folder / "results"
+    import_all(settings, results)
+    (path,) = results.glob("*/*/*/*/predictions.parquet")
+    return read_cell(path), files.read_facts(path)["imported"]
+
+
+def refusal(folder: Path, rows: list[dict], **options) -> str:
+    with pytest.raises(PrunecalError) as caught:
+        cell(folder, rows, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_probabilities_give_their_own_confidence_and_stay_in_their_bins(tmp_path):
+    read, origin = cell(tmp_path, answers())
+    assert read.prediction.tolist() == [0, 2]
+    assert read.label.tolist() == [0, 2]
+    np.testing.assert_allclose(read.confidence, 0.6, atol=1e-6)
+    assert (read.confidence <= 0.6).all()  # an edge of 15 bins, which belongs below
+    np.testing.assert_allclose(np.exp(read.log_probability[0]), [0.6, 0.3, 0.1], atol=1e-6)
+    assert origin["missing_options"] == 0
+    columns = set(files.read_table(next(tmp_path.rglob("predictions.parquet"))).column_names)
+    assert {"logits", "log_normaliser", "top_token", "n_visual", "coverage"} <= columns
+
+
+@pytest.mark.parametrize(
+    ("form", "values"),
+    [
+        ("logits", [2.0, 1.0, 0.0]),
+        ("log_probabilities", np.log([0.5, 0.3, 0.2]).tolist()),
+        ("logprobs", {"A": -1.0, "C": -2.0, "B": -3.0}),
+        ("probabilities", "[0.5, 0.25, 0.125]"),
+    ],
+)
+def test_each_form_of_scores_gives_its_softmax(tmp_path, form, values):
+    rows = [
+        {key: value for key, value in row.items() if key != "probabilities"} for row in answers()
+    ]
+    read, origin = cell(tmp_path, [row | {form: values} for row in rows])
+    given = json.loads(values) if isinstance(values, str) else values
+    numbers = np.array([given[key] for key in "ABC"] if isinstance(given, dict) else given)
+    weight = numbers if form == "probabilities" else np.exp(numbers)
+    np.testing.assert_allclose(np.exp(read.log_probability[0]), weight / weight.sum(), atol=1e-6)
+    assert origin["scores"] == {"logprobs": "log_probabilities"}.get(form, form)
+
+
+def test_options_in_columns_of_their_own_need_no_list(tmp_path):
+    rows = [
+        {"question_id": f"q{i}", "image_id": "i", "label": "No", "probability_Yes": p,
+         "probability_No": 1 - p}
+        for i, p in enumerate((0.25, 0.75))
+    ]  # fmt: skip
+    read, _ = cell(tmp_path, rows, model="m", dataset="d", budget=9)
+    assert read.rows["options"] == [["Yes", "No"]] * 2
+    assert read.prediction.tolist() == [1, 0]
+    np.testing.assert_allclose(read.confidence, 0.75, rtol=1e-6)
+
+
+def test_missing_options_are_minus_infinity_counted_and_bounded(tmp_path):
+    read, origin = cell(tmp_path, answers(probabilities=[0.7, None, 0.2]))
+    assert np.isneginf(read.table).tolist() == [[False] * 3, [False, True, False]]
+    np.testing.assert_allclose(read.confidence[1], 0.7 / 0.9, rtol=1e-6)
+    assert (origin["missing_options"], origin["rows_with_missing"]) == (1, 1)
+    assert origin["unseen"] == pytest.approx(0.1)
+
+
+def test_a_right_option_without_score_leaves_likelihood_and_temperature_undefined(tmp_path):
+    rows = [{**row, "question_id": str(i), "image_id": str(i // 2)} for i in range(8) for row in
+            answers()[i % 2 : i % 2 + 1]]  # fmt: skip
+    rows[3]["probabilities"] = [0.5, 0.5, 0]
+    import_all(study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results")
+    evaluate(tmp_path / "results")
+    metrics = pd.read_csv(tmp_path / "results" / "metrics.csv").query("subset == 'all'")
+    value = metrics.set_index("metric")["value"]
+    assert value[["nll", "ece_temperature"]].isna().all()
+    assert value["accuracy"] == 7 / 8
+    assert np.isfinite(value["ece"])
+
+
+# -- what APIs and programs return, in the form in which they return it ----------------------------
+
+OPENAI = {
+    "content": [
+        {
+            "token": "Yes", "logprob": -0.2231, "bytes": [89, 101, 115],
+            "top_logprobs": [
+                {"token": "Yes", "logprob": -0.2231, "bytes": [89, 101, 115]},
+                {"token": " yes", "logprob": -2.3026, "bytes": [32, 121, 101, 115]},
+                {"token": "No", "logprob": -2.9957, "bytes": [78, 111]},
+                {"token": "The", "logprob": -4.6052, "bytes": [84, 104, 101]},
+                {"token": "It", "logprob": -9999.0, "bytes": [73, 116]},
+            ],
+        },
+        {"token": ".", "logprob": -0.1, "bytes": [46], "top_logprobs": []},
+    ],
+    "refusal": None,
+}  # fmt: skip
+COMPLETIONS = {
+    "text_offset": [10],
+    "token_logprobs": [-0.2231],
+    "tokens": [" Yes"],
+    "top_logprobs": [{" Yes": -0.2231, "yes": -2.3026, " No": -2.9957, "The": -4.6052}],
+}
+VLLM = [
+    {
+        "3869": {"logprob": -0.2231, "rank": 1, "decoded_token": "Yes"},
+        "4874": {"logprob": -2.3026, "rank": 2, "decoded_token": "yes"},
+        "1939": {"logprob": -2.9957, "rank": 3, "decoded_token": " No"},
+        "450": {"logprob": -4.6052, "rank": 4, "decoded_token": "The"},
+    }
+]
+
+
+@pytest.mark.parametrize(
+    "record", [OPENAI, COMPLETIONS, VLLM, OPENAI["content"][0]["top_logprobs"], json.dumps(OPENAI)]
+)
+def test_top_k_lists_are_read_as_apis_return_them(tmp_path, record):
+    rows = [
+        {"question_id": "q", "image_id": "i", "options": ["Yes", "No"], "label": "Yes",
+         "top_logprobs": record}
+    ]  # fmt: skip
+    read, origin = cell(tmp_path, rows, model="api", dataset="d", budget=9)
+    np.testing.assert_allclose(np.exp(read.table[0]), [0.8 + 0.1, 0.05], rtol=1e-3)
+    assert origin["missing_options"] == 0
+
+
+def test_what_a_top_k_list_cut_off_is_bounded_by_its_last_entry(tmp_path):
+    top = [{"token": token, "logprob": np.log(p)} for token, p in (("B", 0.7), ("A", 0.2))]
+    rows = [{"question_id": "q", "image_id": "i", "options": list("ABCD"), "label": "B",
+             "top_logprobs": top}]  # fmt: skip
+    read, origin = cell(tmp_path, rows, model="api", dataset="d", budget=9)
+    assert read.confidence[0] == pytest.approx(0.7 / 0.9)
+    assert origin["missing_options"] == 2
+    assert origin["unseen"] == pytest.approx(0.1)  # of the rest, less than 2 x 0.2
+    top = [{"token": "the", "logprob": -0.1}]
+    rows[0]["top_logprobs"] = top
+    assert "has none of its options" in refusal(tmp_path, rows, model="a", dataset="d", budget=9)
+
+
+@pytest.mark.parametrize("kind", ["verbalised", "sampled"])
+def test_stated_confidences_are_scored_without_logits_and_named(tmp_path, kind):
+    rows = [
+        {"question_id": f"q{i}", "image_id": f"i{i // 2}", "options": list("ABCD"), "label": "A",
+         "prediction": "AB"[i % 2], "confidence": confidence}
+        for i, confidence in enumerate((0.9, 0.1, 0.8, 0.2))
+    ]  # fmt: skip
+    with pytest.raises(PrunecalError, match="say what they are"):
+        study_of(tmp_path, lines(tmp_path, rows), model="m", dataset="d", budget=9)
+    options = {"model": "m", "dataset": "d", "budget": 9, "confidence": kind}
+    settings = study_of(tmp_path, lines(tmp_path, rows), **options)
+    assert settings["imported"][0]["model"] == f"m-{kind}"
+    import_all(settings, tmp_path / "results")
+    evaluate(tmp_path / "results")
+    metrics = pd.read_csv(tmp_path / "results" / "metrics.csv").query("subset == 'all'")
+    value = metrics.set_index("metric")["value"]
+    assert value["accuracy"] == 0.5
+    assert value["brier"] == pytest.approx(np.mean([0.01, 0.01, 0.04, 0.04]))
+    assert not {"nll", "ece_temperature", "margin"} & set(value.index)
+    assert set(metrics["model"]) == {f"m-{kind}"}
+
+
+def test_kinds_of_confidence_do_not_share_a_model():
+    entry = {"model": "m", "dataset": "d", "budget": 9, "file": "a.csv"}
+    stated = {**entry, "confidence": "sampled"}
+    empty = {"title": "t", "models": [], "datasets": [], "strategies": [], "budgets": []}
+    with pytest.raises(PrunecalError, match="m-sampled"):
+        load_study({**empty, "imported": [stated]})
+    with pytest.raises(PrunecalError, match="called so everywhere"):
+        load_study({**empty, "imported": [{**entry, "model": "m-sampled"}]})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"probabilities": [0.6, 0.6, 0.1]}, "sum to 1.3"),
+        ({"probabilities": [60, 30, 10]}, "numbers from 0 to 1"),
+        ({"probabilities": [0, 0, 0]}, "not all 0"),
+        ({"probabilities": [0.5, 0.5]}, "a number for each of its 3 options"),
+        ({"probabilities": [0.5, "x", 0.5]}, "has 'x' in probabilities"),
+        ({"probabilities": {"A": 0.5, "D": 0.5}}, "of 'D', which is not one of its options"),
+        ({"label": 3}, "outside its options"),
+        ({"label": None}, "has the label None"),
+        ({"options": None}, "has no options"),
+        ({"question_id": "q1"}, "line 2 repeats the question id 'q1'"),
+        ({"image_id": None}, "as its image_id"),
+        ({"budget": "many"}, "has 'many' in budget"),
+        ({"dataset": ""}, "as its dataset"),
+        ({"subset": "all"}, "is in the subset 'all'"),
+    ],
+)
+def test_a_bad_row_is_refused_by_file_and_line(tmp_path, change, words):
+    rows = answers(**change)
+    if "subset" in change:
+        rows[0]["subset"] = "x"
+    message = refusal(tmp_path, rows)
+    assert "answers.jsonl line 2" in message
+    assert words in message
+
+
+def test_cells_that_answer_other_questions_are_refused(tmp_path):
+    pruned = [{**row, "strategy": "mine", "budget": 3} for row in answers()]
+    for change, words in (
+        ({"question_id": "q3"}, "answers question 'q3', which the data set does not have"),
+        ({"image_id": "i2"}, "has the image_id 'i2', other than 'i1' of question 'q2'"),
+        (
+            {"options": ["A", "B", "D"]},
+            "has the options ['A', 'B', 'D'], other than ['A', 'B', 'C'] of question 'q2'",
+        ),
+        ({"label": 1}, "has the label 1, other than 2 of question 'q2'"),
+    ):
+        rows = [*answers(), pruned[0], pruned[1] | change]
+        with pytest.raises(PrunecalError) as caught:
+            import_all(study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results")
+        assert f"line 4 {words}" in str(caught.value)
+    with pytest.raises(PrunecalError, match="has no answer to question 'q2' and 0 more of 2"):
+        import_all(study_of(tmp_path, lines(tmp_path, [*answers(), pruned[0]])), tmp_path / "r")
+
+
+def test_rows_in_another_order_and_options_in_another_order_are_put_in_place(tmp_path):
+    pruned = [{**row, "strategy": "mine", "budget": 3} for row in reversed(answers())]
+    pruned[0] |= {"options": ["C", "A", "B"], "probabilities": [0.7, 0.2, 0.1], "label": 0}
+    import_all(study_of(tmp_path, lines(tmp_path, [*answers(), *pruned])), tmp_path / "results")
+    read = read_cell(next(tmp_path.rglob("mine/3/predictions.parquet")))
+    assert read.rows["question_id"] == ["q1", "q2"]
+    np.testing.assert_allclose(np.exp(read.log_probability[1]), [0.2, 0.1, 0.7], atol=1e-6)
+
+
+def test_imported_cells_that_do_not_make_a_study_are_refused(tmp_path):
+    entry = {"model": "m", "dataset": "d", "strategy": "full", "budget": 9, "file": "a.csv"}
+    empty = {"title": "t", "models": [], "datasets": [], "strategies": [], "budgets": []}
+    other = {**entry, "strategy": "mine", "budget": 3}
+    for entries, words in (
+        ([other], "has no cell of the family `full`"),
+        ([entry, {**entry, "budget": 8}], "has 2 cells of the family `full`"),
+        ([entry, other, other], "mine at 3 tokens is defined twice"),
+        ([entry, other, {**other, "budget": 2, "parameters": {"a": 1}}], "another family or other"),
+        ([], "give at least one entry"),
+        ([{**entry, "budget": 0}], "give at least 1"),
+        ([{**entry, "model": "M"}, entry], "differ in case alone"),
+    ):
+        with pytest.raises(PrunecalError) as caught:
+            load_study({**empty, "imported": entries})
+        assert words in str(caught.value)
+
+
+def test_importing_scoring_and_reporting_load_neither_torch_nor_transformers(tmp_path):
+    path = lines(tmp_path, [{**row, "image_id": row["question_id"]} for row in answers()])
+    settings = study_of(tmp_path, path)
+    program = f"""
+import sys
+class Refusal:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "tokenizers"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refusal())
+import json
+from pathlib import Path
+from prunecal import imported, score, compare, claims, mechanisms, verify
+from prunecal.report import first_page, methods, tables, latex
+from prunecal.figures import budget, explanations, forest, pareto, reliability, risk_coverage, sweep
+results = Path({str(tmp_path / "results")!r})
+entries = json.dumps({settings["imported"]!r})
+questions = results / "datasets" / "d" / "questions.parquet"
+def run(module, **options):
+    words = []
+    for key, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        words += ["--" + key.replace("_", "-"), *map(str, values)]
+    module.main(module.arguments_of(words))
+run(imported, cells=entries, make_questions=questions)
+run(imported, cells=entries, questions=questions, folder=results / "m" / "d")
+predictions = [*results.glob("m/d/*/*/predictions.parquet")]
+scores = results / "s.safetensors"
+run(score, predictions=predictions, questions=questions, output=scores, resamples=100,
+    costly_resamples=50)
+run(compare, scores=scores, folder=results)
+print("done")
+"""
+    environment = {"PYTHONPATH": str(ROOT / "workflow"), "PATH": "/usr/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.stdout.strip() == "done", done.stderr

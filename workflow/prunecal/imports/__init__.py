@@ -1,0 +1,1 @@
+"""Answers from elsewhere: rows of files as cells, whatever made them."""

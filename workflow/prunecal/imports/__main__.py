@@ -1,0 +1,133 @@
+"""Write the study of files of answers: which cells they hold, ready for snakemake.
+
+Columns of a file, or else options of this command, say of which model, data set, strategy and
+budget its answers are; see docs/import-answers.md. A file may also be predictions.parquet of
+another study.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.datasets._answers import is_missing
+from prunecal.imports.answers import DETAILS, NAMES, Files, parameters_of
+from prunecal.imports.option_scores import number_of
+from prunecal.storage import files
+from prunecal.study.cells import load_study
+
+WHOLE = ("budget", "visual_tokens")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Read the files, check the study and write it as YAML."""
+    read = Files()
+    entries = [entry for path in arguments.files for entry in _entries(read, path, arguments)]
+    name = arguments.study.stem
+    study = {
+        "title": arguments.title or f"Imported answers: {name}",
+        "study": name,
+        "models": [],
+        "datasets": [],
+        "strategies": [],
+        "budgets": [],
+        "imported": entries,
+    }
+    load_study(study)
+    _write(arguments.study, study)
+    models, datasets = ({entry[key] for entry in entries} for key in ("model", "dataset"))
+    cli.log.info(
+        "%s: %d cells, %d models, %d data sets; run them with `snakemake --cores all --configfile "
+        "%s`",
+        arguments.study,
+        len(entries),
+        len(models),
+        len(datasets),
+        arguments.study,
+    )
+
+
+def _entries(read: Files, path: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    layout, described = read.cells(path)
+    own = _of_predictions(path)
+    if layout.form is None and arguments.confidence is None:
+        raise PrunecalError(
+            f"{path} has stated confidences alone; say what they are: `--confidence verbalised` or "
+            "`--confidence sampled`"
+        )
+    kind = arguments.confidence if layout.form is None else None
+    return [_entry(path, own | cell, arguments, kind) for cell in described]
+
+
+def _of_predictions(path: Path) -> dict[str, Any]:
+    """Return what the metadata of predictions.parquet of a study say of its cell."""
+    if path.suffix != ".parquet":
+        return {}
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_schema(path).metadata or {}
+    if files.METADATA_KEY.encode() not in metadata:
+        return {}
+    facts = files.read_facts(path)
+    more = {name: facts.get(name) for name in ("visual_tokens", "tokens_per_layer")}
+    return {**facts["cell"], **{name: value for name, value in more.items() if value is not None}}
+
+
+def _entry(
+    path: Path, cell: dict[str, Any], arguments: argparse.Namespace, kind: str | None
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for name in NAMES:
+        value = cell.get(name, getattr(arguments, name))
+        if value is None:
+            raise PrunecalError(
+                f"{path} has no column {name!r}; add it, or give `--{name}` for the whole file"
+            )
+        entry[name] = value
+    if kind is not None:
+        entry |= {"model": f"{entry['model']}-{kind}", "confidence": kind}
+    entry |= {name: cell[name] for name in DETAILS if not is_missing(cell.get(name))}
+    where = str(path)
+    for name in WHOLE:
+        if name in entry:
+            entry[name] = int(number_of(where, name, entry[name]) or 0)
+    if "tokens_per_layer" in entry:
+        entry["tokens_per_layer"] = number_of(where, "tokens_per_layer", entry["tokens_per_layer"])
+    if "parameters" in entry:
+        entry["parameters"] = parameters_of(entry["parameters"])
+    return {**entry, "file": str(path)}
+
+
+def _write(path: Path, study: dict[str, Any]) -> None:
+    import yaml
+
+    with files.atomic(path) as temporary:
+        temporary.write_text(
+            yaml.safe_dump(study, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
+    files.checksum_file(path).unlink()  # a user's file, to be edited
+
+
+def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("files", type=Path, nargs="+", help="parquet, JSON, CSV or TSV")
+    parser.add_argument("--study", type=Path, required=True, help="YAML to write; its name is used")
+    parser.add_argument("--title", help="first line of the report")
+    parser.add_argument("--model", help="where files have no column model")
+    parser.add_argument("--dataset", help="where files have no column dataset")
+    parser.add_argument("--strategy", default="full", help="where files have no column strategy")
+    parser.add_argument("--budget", type=int, help="where files have no column budget")
+    parser.add_argument(
+        "--confidence",
+        choices=("verbalised", "sampled"),
+        help="what the column confidence holds, where there are no option scores",
+    )
+    return parser.parse_args(command)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments_of())
