@@ -162,3 +162,13 @@ def test_a_selected_minimum_is_called_one_and_has_a_corrected_interval(table, se
     assert any("(selected as the best of 9), " in sentence for sentence in sentences)
     nothing = " ".join(first_page_text.findings(table, selected.iloc[:0])[0]["sentences"])
     assert "lowest ECE" not in nothing  # no pruned model answers
+
+
+def test_page_opens_with_published_values(tmp_path):
+    value = {"model": "toy-llava", "dataset": "toy-sqa", "metric": "accuracy", "source": "A & B"}
+    value |= {"value": 0.1, "tolerance": 0.01}
+    results = synthetic_results.write(tmp_path, synthetic_results.study(expect=[value]))
+    page = write_first_page(results, tmp_path)
+    words = "toy-sqa, toy-llava: unpruned accuracy 0.7"
+    assert page.index("<h1>") < page.index(words) < page.index('class="question"')
+    assert "published 0.100: differs (tolerance 0.01; A &amp; B)" in page
