@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 import prunecal
 from helpers.tiny_llava import picture, png, tiny_llava
-from prunecal import claims, compare, data, encode, infer, model, rank, score, verify
+from prunecal import claims, compare, data, encode, infer, model, rank, score, trust, verify
 from prunecal.caching.fingerprint import code_record
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
@@ -128,7 +128,8 @@ def run_study(settings):
         }
         if one.path:
             params = json.dumps(one.source())
-            stage(model, model=one.name, params=params, manifest=manifest, weights=None)
+            run = {"settings": own["settings"], "manifest": manifest, "weights": None}
+            stage(model, model=one.name, params=params, **run)
         for dataset in study.datasets:
             folder = Path("results", one.name, dataset.name)
             prepared, features = (
@@ -169,6 +170,10 @@ def run_study(settings):
     paths = ["--scores", *map(str, scores)]
     os.environ[files.CODE_VARIABLE] = code_record("prunecal.compare")
     compare.main(compare.arguments_of([*paths, "--folder", "results"]))
+    os.environ[files.CODE_VARIABLE] = code_record("prunecal.trust")
+    predictions = sorted(map(str, Path("results").glob("[!.]*/*/*/*/predictions.parquet")))
+    given = [*paths, "--predictions", *predictions, "--folder", "results/tables"]
+    trust.main(trust.arguments_of(given))
     os.environ[files.CODE_VARIABLE] = code_record("prunecal.claims", page=True)
     output = ["--claims", "claims.yaml", "--output", "results/claims.json"]
     claims.main(claims.arguments_of([*paths, *output]))
@@ -321,7 +326,13 @@ def setting_of_resamples(results):
 
 def setting_of_the_level(results):
     results.settings["statistics"]["level"] = 0.9
-    return "results/metrics.parquet", "results/comparisons.parquet"
+    tables = ("metrics.parquet", "comparisons.parquet", "tables/thresholds.csv")
+    return [f"results/{name}" for name in tables]
+
+
+def setting_of_the_margins(results):
+    results.settings["statistics"]["margins"] = {"ece": 0.01}
+    return "results/tables/trust.csv", "results/study.json"
 
 
 def setting_of_the_title(results):
@@ -442,7 +453,8 @@ def cells_exchanged_beneath_the_tables(results):
     files.write_json(
         path.with_name("provenance.json"), note | {"predictions_sha256": files.recorded(path)}
     )
-    return SCORES, "results/metrics.parquet", "results/comparisons.csv", "results/claims.json"
+    tables = ("metrics.parquet", "comparisons.csv", "claims.json", "tables/trust.csv")
+    return SCORES, *(f"results/{name}" for name in tables)
 
 
 def claims_of_other_tests(results):
@@ -473,6 +485,7 @@ FAULTS = [
     setting_of_bins,
     setting_of_resamples,
     setting_of_the_level,
+    setting_of_the_margins,
     setting_of_the_title,
     code_of_inference,
     code_of_a_strategy,

@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
         rows["correlations"] += correlation_rows(scores, tables, arguments.level)
         rows["matched"] += matched_rows(scores, tables, bins, arguments.level)
     for name, columns in COLUMNS.items():
-        write_csv(arguments.folder / f"{name}.csv", rows[name], columns)
+        write_csv(arguments.folder / f"{name}.csv", rows[name], columns, arguments.scores)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -40,7 +40,8 @@ def main(arguments: argparse.Namespace) -> None:
         tables["selected"] += selected_rows(task, arguments.level)
     for name, rows in tables.items():
         listed = [{key: row[key] for key in COLUMNS[name]} for row in rows]
-        write_csv(arguments.folder / f"{name}.csv", listed, list(COLUMNS[name]))
+        path = arguments.folder / f"{name}.csv"
+        write_csv(path, listed, list(COLUMNS[name]), arguments.scores)
 
 
 def _in_order(scores: Scores, paths: list[Path]) -> list[Cell]:

@@ -12,8 +12,9 @@ from prunecal.core.redaction import hidden
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.study import budgets
-from prunecal.study.cells import cells, imported_cell
+from prunecal.study.cells import cells, imported_cell, load_study
 from prunecal.study.design import Design
+from prunecal.study.report_items import MECHANISM_TABLES, TRUST_TABLES
 from prunecal.study.settings import plugin_settings
 
 if TYPE_CHECKING:
@@ -113,6 +114,20 @@ def of_other_settings(
         keys = sorted(key for key in before.keys() | now if before.get(key) != now.get(key))
         if keys:
             yield Foreign(written, f"with other settings ({', '.join(keys)})")
+        if "statistics" in keys and _judged_otherwise(before, study):
+            for name in {**MECHANISM_TABLES, **TRUST_TABLES}:
+                path = aggregates / "tables" / f"{name}.csv"
+                if path.is_file() and path not in damaged:
+                    yield Foreign(path, "with another level or other margins")
+
+
+def _judged_otherwise(before: Mapping[str, Any], study: Study) -> bool:
+    """Tell whether tables that do not say so were made at another level or with other margins."""
+    try:
+        then, now = load_study(before).statistics, study.statistics
+    except PrunecalError:  # of settings that are no longer valid nothing can be said
+        return False
+    return (then.level, then.margins) != (now.level, now.margins)
 
 
 def _of_model(results: Path, study: Study, model: Model) -> Iterator[tuple[Path, dict[str, Any]]]:

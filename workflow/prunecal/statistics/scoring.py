@@ -70,7 +70,8 @@ class Resamples:
         weights = np.hstack([np.ones((len(images), 1)), drawn])
         few = np.ascontiguousarray(weights[:, : 1 + costly])
         folds = np.stack([image_folds(len(images), seed, split) for split in range(SPLITS)])
-        return cls(image, weights, few, folds, image_signs(len(images), costly, seed))
+        signs = image_signs(len(images), min(costly, resamples), seed)
+        return cls(image, weights, few, folds, signs)
 
 
 def score_cell(

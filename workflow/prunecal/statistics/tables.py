@@ -14,8 +14,11 @@ Rows = list[dict[str, Any]]
 COUNTS = ("n", "n_images", "budget", "bins_filled")
 
 
-def write_csv(path: Path, rows: Rows, columns: list[str]) -> None:
-    """Write rows as CSV, NaN as nothing; `columns` are there even if no row is."""
+def write_csv(path: Path, rows: Rows, columns: list[str], sources: Iterable[Path] = ()) -> None:
+    """Write rows as CSV, NaN as nothing; `columns` are there even if no row is.
+
+    `sources` are the files that it was made from.
+    """
     columns = [*columns, *(key for key in (rows[0] if rows else {}) if key not in columns)]
     table = pa.table(
         {
@@ -25,7 +28,7 @@ def write_csv(path: Path, rows: Rows, columns: list[str]) -> None:
             for name in columns
         }
     )
-    write_table_csv(path, table)
+    write_table_csv(path, table, sources)
 
 
 def write_table_csv(path: Path, table: pa.Table, sources: Iterable[Path] = ()) -> None:
