@@ -15,6 +15,7 @@ from helpers import synthetic_results
 from helpers.stages import run
 from prunecal import claims, compare, imported, score
 from prunecal.core.errors import PrunecalError
+from prunecal.figures import mechanisms
 from prunecal.imports import __main__ as imports
 from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
@@ -272,10 +273,19 @@ def test_stated_confidences_are_scored_without_logits_and_named(tmp_path, kind):
     evaluate(tmp_path / "results")
     metrics = pd.read_csv(tmp_path / "results" / "metrics.csv").query("subset == 'all'")
     value = metrics.set_index("metric")["value"]
+    compared = files.read_table(tmp_path / "results" / "comparisons.parquet")
+    assert (len(compared), str(compared.schema.field("subset").type)) == (0, "string")
     assert value["accuracy"] == 0.5
     assert value["brier"] == pytest.approx(np.mean([0.01, 0.01, 0.04, 0.04]))
     assert not {"nll", "ece_temperature", "margin"} & set(value.index)
     assert set(metrics["model"]) == {f"m-{kind}"}
+
+
+def test_a_figure_of_cells_of_which_nothing_more_is_known_says_so():
+    rows = [{"model": "m", "dataset": "d", "strategy": "full", "family": "full", "budget": 9}]
+    unknown = dict.fromkeys((*mechanisms.MECHANISMS, *mechanisms.TARGETS), np.nan)
+    figure = mechanisms.draw_cells(pd.DataFrame(rows).assign(**unknown), {})
+    assert "No property is known" in figure.axes[0].texts[0].get_text()
 
 
 def test_kinds_of_confidence_do_not_share_a_model():

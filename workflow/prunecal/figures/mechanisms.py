@@ -110,6 +110,8 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
 
     tasks = pooling.tasks(cells)
     columns = [name for name in MECHANISMS if cells[name].notna().any()]
+    if not columns:
+        return style.nothing("No property is known of any cell.")
     rows = [(task, target) for task in tasks for target in TARGETS]
     figure, grid = plt.subplots(
         len(rows), len(columns), figsize=(2.1 * len(columns) + 2.6, 1.9 * len(rows) + 0.8),

@@ -11,6 +11,7 @@ import pyarrow.csv
 from prunecal.storage import files
 
 Rows = list[dict[str, Any]]
+NAMES = ("model", "dataset", "subset", "strategy", "family", "metric")  # texts
 COUNTS = ("n", "n_images", "budget", "bins_filled")
 
 
@@ -46,6 +47,8 @@ def typed_table(rows: Rows, columns: list[str]) -> pa.Table:
 
 
 def _column(values: list[Any], name: str) -> pa.Array:
+    if name in NAMES:
+        return pa.array(values, pa.string())
     if name in COUNTS:
         return pa.array(values, pa.int64())
     kinds = {type(value) for value in values if value is not None}
