@@ -13,6 +13,7 @@ from prunecal.figures import pooling, style
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 METRICS = ("accuracy", "ece_debiased")
@@ -86,6 +87,7 @@ def draw(
             axes = grid[row][column]
             _draw_panel(axes, here[here["metric"] == metric], looks)
             axes.set_xscale("log")
+            _plain_numbers(axes.xaxis)
             axes.set_ylabel(catalogue.catalogued(metric).axis_label)
         top, bottom = grid[0][column], grid[-1][column]
         top.set_title(pooling.task_title(task, tasks))
@@ -102,7 +104,17 @@ def draw(
 def _add_operations(axes: Axes, rate: float) -> None:
     """Add an axis on top with the decoder's operations on visual tokens, GFLOP per prompt."""
     above = axes.secondary_xaxis("top", functions=(lambda x: x * rate, lambda x: x / rate))
+    _plain_numbers(above.xaxis)
     above.tick_params(labelsize=7)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label 1, 2 and 5 of each decade of a logarithmic axis in full."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_panel(axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Style]) -> None:

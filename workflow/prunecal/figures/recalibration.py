@@ -67,7 +67,7 @@ def draw(
     handles.append(plt.Line2D([], [], color="0.3", linewidth=1.2, label=style.INTERVALS))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     figure.suptitle(
-        "ECE before and after recalibration; ρ: rank correlation of the strategies' order after "
+        "ECE before and after recalibration\nρ: rank correlation of the strategies' order after "
         "temperature scaling with that before"
     )
     return figure
