@@ -13,13 +13,15 @@ from prunecal.engine.coverage import (
     coverage_curve,
     coverage_of_sets,
 )
-from prunecal.strategies import rank, rank_many
+from prunecal.strategies import declared, rank, rank_many, reduce
 
-VISION = [
+BEFORE = [
     name
     for name in plugins.names("strategies")
     if plugins.load("strategies", name).PRUNES == "before_llm"
 ]
+MERGING = [name for name in BEFORE if hasattr(plugins.load("strategies", name), "merge")]
+VISION = [name for name in BEFORE if name not in MERGING]
 IMAGES, TOKENS, WIDTH = 5, 37, 11
 IDS = ["COCO_1", "COCO_2", "a", "b", "ü"]
 
@@ -37,12 +39,47 @@ def strategy(request):
     return request.param
 
 
+@pytest.fixture(params=MERGING)
+def merging(request):
+    return request.param
+
+
+def extras(strategy):
+    """Return what a strategy reads beside features and saliency, and the images' ids."""
+    generator = torch.Generator().manual_seed(2)
+    shapes = {
+        "cls": (IMAGES, 1, WIDTH),
+        "keys": (IMAGES, TOKENS + 1, 6),
+        "attention": (IMAGES, TOKENS),
+        "early_attention": (IMAGES, TOKENS),
+        "last_keys": (IMAGES, TOKENS + 1, 6),
+        "last_cls_query": (IMAGES, 1, 6),
+        "image_embeds": (IMAGES, TOKENS, 7),
+        "text_embeds": (IMAGES, 7),
+    }
+    reads = declared(plugins.load("strategies", strategy), "READS")
+    signals = {
+        name: torch.rand(shapes[signal], generator=generator) for name, signal in reads.items()
+    }
+    if strategy == "cdpruner":  # segments of each text
+        signals["text_embeds"] = signals["text_embeds"][:, None]
+    return signals | {"image_ids": IDS}
+
+
+def some(given, images):
+    """Return the extras of some images."""
+    return {
+        name: [value[at] for at in images] if isinstance(value, list) else value[images]
+        for name, value in given.items()
+    }
+
+
 def test_the_strategies_of_the_study_are_registered():
     assert {"full", "random", "saliency", "scope"} <= set(VISION)
 
 
 def test_budget_of_all_tokens_is_a_permutation(strategy, inputs):
-    order = rank(strategy, *inputs, TOKENS, image_ids=IDS)
+    order = rank(strategy, *inputs, TOKENS, **extras(strategy))
     assert order.dtype == torch.int64
     assert order.sort(dim=1).values.tolist() == [list(range(TOKENS))] * IMAGES
 
@@ -50,45 +87,97 @@ def test_budget_of_all_tokens_is_a_permutation(strategy, inputs):
 def test_settings_ranked_together_give_what_each_gives_alone(strategy, inputs):
     every = plugins.load("strategies", strategy).Params.model_fields
     variants = [{}, {"positions": "original"} if "positions" in every else {}]
-    together = rank_many(strategy, *inputs, 9, variants, image_ids=IDS)
-    alone = [rank(strategy, *inputs, 9, image_ids=IDS, **variant) for variant in variants]
+    given = extras(strategy)
+    ids = given.pop("image_ids")
+    together = rank_many(strategy, *inputs, 9, variants, ids, given)
+    alone = [rank(strategy, *inputs, 9, **extras(strategy), **variant) for variant in variants]
     assert len(together) == len(alone)
     assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
 
 
 @pytest.mark.parametrize("budget", [1, 9, 36])
-def test_exactly_the_budget_is_kept_and_smaller_budgets_are_prefixes(strategy, inputs, budget):
-    order = rank(strategy, *inputs, budget, image_ids=IDS)
+def test_exactly_the_budget_is_kept_and_nested_budgets_are_prefixes(strategy, inputs, budget):
+    order = rank(strategy, *inputs, budget, **extras(strategy))
     assert order.shape == (IMAGES, budget)
     assert all(len(set(row)) == budget for row in order.tolist())
-    assert torch.equal(order, rank(strategy, *inputs, TOKENS, image_ids=IDS)[:, :budget])
+    if declared(plugins.load("strategies", strategy), "NESTED"):
+        every = rank(strategy, *inputs, TOKENS, **extras(strategy))
+        assert torch.equal(order, every[:, :budget])
 
 
 def test_neither_the_order_nor_the_company_of_a_batch_changes_a_row(strategy, inputs):
     features, saliency = inputs
-    order = rank(strategy, features, saliency, 20, image_ids=IDS)
-    shuffled = torch.tensor([3, 0, 4, 1, 2])
-    ids = [IDS[image] for image in shuffled]
-    again = rank(strategy, features[shuffled], saliency[shuffled], 20, image_ids=ids)
+    given = extras(strategy)
+    order = rank(strategy, features, saliency, 20, **given)
+    shuffled = [3, 0, 4, 1, 2]
+    again = rank(strategy, features[shuffled], saliency[shuffled], 20, **some(given, shuffled))
     assert torch.equal(again, order[shuffled])
     for image in range(IMAGES):
-        one = slice(image, image + 1)
-        alone = rank(strategy, features[one], saliency[one], 20, image_ids=IDS[one])
-        assert torch.equal(alone, order[one])
+        alone = rank(strategy, features[[image]], saliency[[image]], 20, **some(given, [image]))
+        assert torch.equal(alone, order[[image]])
 
 
 def test_the_same_inputs_give_the_same_bytes_whatever_the_global_generator_holds(strategy, inputs):
-    order = rank(strategy, *inputs, TOKENS, image_ids=IDS)
+    order = rank(strategy, *inputs, TOKENS, **extras(strategy))
     torch.manual_seed(99)
     before = torch.get_rng_state()
-    assert torch.equal(order, rank(strategy, *inputs, TOKENS, image_ids=IDS))
+    assert torch.equal(order, rank(strategy, *inputs, TOKENS, **extras(strategy)))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_inputs_are_left_as_they_were(strategy, inputs):
     copies = [values.clone() for values in inputs]
-    rank(strategy, *inputs, TOKENS, image_ids=IDS)
+    rank(strategy, *inputs, TOKENS, **extras(strategy))
     assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
+
+
+@pytest.mark.parametrize("budget", [1, 2, 9, TOKENS])
+def test_merging_gives_exactly_the_budget_of_tokens_that_hold_something(merging, inputs, budget):
+    features, _ = inputs
+    tokens, weights = reduce(merging, *inputs, budget, **extras(merging))
+    assert tokens.shape == (IMAGES, budget, WIDTH)
+    assert weights.shape == (IMAGES, budget, TOKENS + 1)
+    assert (weights >= 0).all()
+    cls = extras(merging).get("cls", torch.zeros(IMAGES, 1, WIDTH))
+    torch.testing.assert_close(tokens, weights @ torch.cat((cls, features), dim=1))
+
+
+def test_merging_depends_on_no_other_image_and_leaves_its_inputs(merging, inputs):
+    features, saliency = inputs
+    given, copies = extras(merging), [values.clone() for values in inputs]
+    _, weights = reduce(merging, features, saliency, 9, **given)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
+    assert torch.equal(weights, reduce(merging, features, saliency, 9, **given)[1])
+    for image in range(IMAGES):
+        _, alone = reduce(merging, features[[image]], saliency[[image]], 9, **some(given, [image]))
+        assert torch.equal(alone, weights[[image]])
+
+
+def test_pooling_to_all_tokens_changes_none_and_to_fewer_averages_squares(inputs):
+    features = inputs[0][:, :36]
+    saliency = inputs[1][:, :36]
+    tokens, _ = reduce("pool", features, saliency, 36)
+    torch.testing.assert_close(tokens, features)
+    tokens, _ = reduce("pool", features, saliency, 9)
+    grid = features.unflatten(1, (3, 2, 3, 2)).mean(dim=(2, 4)).flatten(1, 2)
+    torch.testing.assert_close(tokens, grid)
+
+
+@pytest.mark.parametrize("tokens", [36, 100, 576, 37])
+def test_uniform_sampling_keeps_different_patches_at_every_budget(tokens):
+    blank = torch.zeros(1, tokens, 1)
+    for budget in range(1, tokens + 1):
+        (kept,) = rank("uniform", blank, blank[..., 0], budget).tolist()
+        assert kept == sorted(set(kept))
+    assert rank("uniform", blank, blank[..., 0], tokens)[0].tolist() == list(range(tokens))
+
+
+def test_reducing_by_a_ranking_gives_its_tokens_in_raster_order(inputs):
+    features, _ = inputs
+    tokens, weights = reduce("saliency", *inputs, 5)
+    kept = rank("saliency", *inputs, 5).sort(dim=1).values
+    assert torch.equal(tokens, features.gather(1, kept[..., None].expand(-1, -1, WIDTH)))
+    assert weights[:, :, 1:].argmax(dim=2).tolist() == kept.tolist()
 
 
 def test_full_keeps_raster_order(inputs):
@@ -163,7 +252,7 @@ def test_bad_input_is_refused_with_the_name_of_what_is_wrong(inputs):
 
 
 def test_strategies_that_rank_inside_the_decoder_are_refused(inputs):
-    inside = sorted(set(plugins.names("strategies")) - set(VISION))
+    inside = sorted(set(plugins.names("strategies")) - set(BEFORE))
     for strategy in inside:
         with pytest.raises(PrunecalError, match="inside the language model"):
             rank(strategy, *inputs, 4)

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 
 # what a strategy may read of an image beside features and saliency; see `VisionLanguageModel`
-Signal = Literal["cls", "keys", "attention", "early_attention", "last_keys", "last_cls_query"]
+Signal = Literal[
+    "cls",
+    "keys",
+    "attention",
+    "early_attention",
+    "last_keys",
+    "last_cls_query",
+    "image_embeds",
+    "text_embeds",
+]
 
 
 Part = Literal["whole", "vision", "language"]  # what is loaded of a model

@@ -52,3 +52,20 @@ def exact_similarity(features: Tensor, dtype: torch.dtype | None = None) -> Tens
             lower = similarity[image].tril_()
             lower += lower.tril(-1).T
     return similarity
+
+
+def double_similarity(features: Tensor) -> Tensor:
+    """Return cosine similarities in float64, rounded to multiples of 2^-40.
+
+    For methods whose result hangs on differences that a float32 loses; copies of a token tie.
+
+    Args:
+        features: [N, D] of one image.
+
+    Returns:
+        float64 [N, N], symmetric.
+    """
+    unit = directions(features.double())
+    similarity = ((unit @ unit.T) * 2.0**40).round_().tril_()
+    similarity += similarity.tril(-1).T
+    return similarity * 2.0**-40

@@ -1,7 +1,9 @@
 """DivPrune: tokens as far apart from each other as possible (arXiv 2503.02175).
 
-The official code (vbdi/divprune 799e2d9) measures distances between projected embeddings; here
-they are between the vision tower's features, as for every strategy of this kind.
+The official code (vbdi/divprune 799e2d9) measures distances between projected embeddings, in
+float16, and keeps round(0.098 * 576) = 56 tokens; Table 1 of the paper was made with tokens left in
+the order of selection, which the code sorts since (its issue 8). Here distances are between the
+vision tower's features, as for every strategy of this kind.
 """
 
 from __future__ import annotations

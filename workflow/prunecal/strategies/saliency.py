@@ -1,4 +1,8 @@
-"""Saliency alone: the tokens that the vision tower's CLS token attends to most."""
+"""Saliency alone: the tokens that the vision tower's CLS token attends to most.
+
+This is FasterVLM (arXiv 2412.01818, Theia-4869/FasterVLM f5d5f12): mean over heads there, sum here,
+which is the same order.
+"""
 
 from __future__ import annotations
 

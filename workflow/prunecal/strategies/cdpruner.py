@@ -1,0 +1,86 @@
+"""CDPruner: a determinantal point process over tokens, weighted by relevance to the question.
+
+arXiv 2506.10967; followed: Theia-4869/CDPruner 9541616. Relevance is the mean over the question's
+text segments of the negative cosine of CLIP's projected patches and text (the author: deliberate,
+found for CLIP in LLaVA), scaled to (value - min + 1e-6) / (max - min). Tokens are selected greedily
+for the largest determinant of the kernel relevance_i cos(i, j) relevance_j (incremental Cholesky).
+
+Where code and this file differ: the official minimum and maximum are over the whole batch, here
+over each image; it has no guard when the budget exceeds the rank of the features, and repeats
+tokens then, here the lowest tokens that are left follow. The official similarity is between
+projected tokens; here between the vision tower's features, as for every strategy of this kind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.engine.coverage import directions
+from prunecal.strategies._similarity import double_similarity
+from prunecal.strategies._vision import VisionParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunecal.engine.interfaces import Signal
+    from prunecal.strategies import Images
+
+LABEL = "CDPruner"
+PRUNES = "before_llm"
+PER = "question"
+READS: dict[str, Signal] = {"image_embeds": "image_embeds", "text_embeds": "text_embeds"}
+EXHAUSTED = 1e-10  # a gain below it is the round-off of an exhausted rank
+
+
+class Params(VisionParams):
+    """CDPruner has no parameters of its own."""
+
+
+def rank(images: Images, budget: int, params: Params) -> Tensor:
+    """Order tokens by their gain of determinant, largest first.
+
+    Args:
+        images: B images; `text_embeds` is [M, C], segments of one text for all of them, or
+            [B, M, C].
+        budget: tokens to select, 1 to N.
+        params: it has none of its own.
+
+    Returns:
+        int64 [B, budget] in order of selection.
+    """
+    import torch
+
+    text = images.signals["text_embeds"].double()
+    text = text.expand(len(images.features), *text.shape[-2:])
+    patches = images.signals["image_embeds"].double()
+    relevance = -(directions(patches) @ directions(text).transpose(1, 2)).mean(dim=2)
+    low, high = relevance.amin(1, keepdim=True), relevance.amax(1, keepdim=True)
+    relevance = (relevance - low + 1e-6) / (high - low).clamp(min=torch.finfo().tiny)
+    return torch.stack(
+        [
+            _greedy(own[:, None] * double_similarity(features) * own, budget)
+            for features, own in zip(images.features, relevance, strict=True)
+        ]
+    )
+
+
+def _greedy(kernel: Tensor, budget: int) -> Tensor:
+    """Select for the largest determinant of a kernel [N, N], greedily (arXiv 1709.05135)."""
+    import torch
+
+    gains = kernel.diagonal().clone()
+    floor = EXHAUSTED * float(gains.max())
+    taken = torch.zeros(len(gains), dtype=torch.bool, device=kernel.device)
+    factors = kernel.new_zeros(budget, len(gains))
+    order = []
+    for step in range(budget):
+        if float(gains.masked_fill(taken, -torch.inf).max()) <= floor:
+            break
+        token = int(gains.masked_fill(taken, -torch.inf).argmax())
+        row = kernel[token] - factors[:step, token] @ factors[:step]
+        factors[step] = row / gains[token].sqrt()
+        gains = gains - factors[step] ** 2
+        taken[token] = True
+        order.append(token)
+    order += (~taken).nonzero().flatten()[: budget - len(order)].tolist()
+    return torch.tensor(order, device=kernel.device)
