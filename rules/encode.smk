@@ -7,7 +7,8 @@ rule encode:
         weights=lambda wildcards: PATHS.weights(wildcards.model),
         images="results/datasets/{dataset}/images.parquet",
     output:
-        "results/{model}/{dataset}/features.safetensors",
+        features="results/{model}/{dataset}/features.safetensors",
+        signals=PATHS.signals("{model}", "{dataset}", DESIGN.signals),
     log:
         "logs/encode/{model}/{dataset}.log",
     benchmark:
@@ -36,4 +37,4 @@ rule encode:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.encode --manifest {input.manifest} {params.weights} "
         "--source {params.source:q} --settings {params.settings:q} --device {params.device} "
-        "--threads {params.threads} --images {input.images} --out {output} --log {log}"
+        "--threads {params.threads} --images {input.images} --out {output.features} --signals {output.signals} --log {log}"

@@ -19,6 +19,7 @@ for model, dataset in DESIGN.computed_pairs:
                 questions=PATHS.questions([dataset]),
                 features=f"{folder}/features.safetensors",
                 rankings=PATHS.rankings(model, dataset, cells),
+                signals=PATHS.cls_states(model, dataset, cells),
             output:
                 predictions=PATHS.predictions(model, dataset, cells),
                 provenance=PATHS.provenance(model, dataset, cells),

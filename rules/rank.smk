@@ -9,7 +9,8 @@ for plugin, labels in DESIGN.rank_jobs().items():
         name:
             f"rank_{plugin}"
         input:
-            f"{RESULTS}/{{model}}/{{dataset}}/features.safetensors",
+            features=f"{RESULTS}/{{model}}/{{dataset}}/features.safetensors",
+            signals=PATHS.signals("{model}", "{dataset}", DESIGN.reads(plugin)),
         output:
             [
                 f"{RESULTS}/{{model}}/{{dataset}}/{label}/ranking.safetensors"
@@ -28,6 +29,10 @@ for plugin, labels in DESIGN.rank_jobs().items():
             runtime=resources.growing(60),
         params:
             family=plugin,
+            # of strategies that keep other tokens at another budget
+            budgets=lambda wildcards, nested=DESIGN.is_nested(plugin): (
+                "" if nested else DESIGN.budgets(wildcards.model)
+            ),
             variants=lambda wildcards, labels=list(labels): json.dumps(
                 DESIGN.parameters(wildcards.model, labels)
             ),
@@ -37,4 +42,5 @@ for plugin, labels in DESIGN.rank_jobs().items():
         shell:
             "PRUNECAL_CODE={params.code:q} "
             "python -m prunecal.rank --family {params.family} --variants {params.variants:q} "
-            "--features {input} --threads {threads} --out {output} --log {log}"
+            "--features {input.features} --signals {input.signals} --budgets {params.budgets} "
+            "--threads {threads} --out {output} --log {log}"

@@ -197,6 +197,7 @@ def ranked(path, family):
     """Rank as the stage does, and return the orders as inference reads them."""
     outputs = [path.with_name(f"{number}.safetensors") for number in range(len(VARIANTS[family]))]
     given = {"variants": json.dumps(VARIANTS[family]), "features": path, "out": outputs}
+    given |= {"signals": [], "budgets": []}
     try:
         rank.main(argparse.Namespace(family=family, threads=1, **given))
     finally:
@@ -276,7 +277,7 @@ def test_any_ranking(tmp_path_factory, content, budget):
     found = result_or_sentence(lineage.ranking, path, budget)
     assert found is None or all(len(order) == budget for order in found.order)
     sources = Sources([path], [], [])
-    order = result_or_sentence(sources.order, path.parts[-4:-2], path.parts[-2], IDS)
+    order = result_or_sentence(sources.order, path.parts[-4:-2], path.parts[-2], IDS, 4)
     assert order is None or len(order) == IMAGES
 
 

@@ -335,4 +335,5 @@ def _write_ranking(path, cell):
         "family": cell.family,
         "parameters": dict(cell.parameters),
     }
-    files.write_arrays(path, {"order": order}, json.loads(json.dumps(facts)))
+    coverage = np.ones(order.shape, np.float32)
+    files.write_arrays(path, {"order": order, "coverage": coverage}, json.loads(json.dumps(facts)))

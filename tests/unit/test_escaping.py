@@ -65,7 +65,7 @@ def write(folder, change):
         file = files.open_arrays(path)
         facts = file.facts
         facts["image_id"] = [*map(change, facts["image_id"])]
-        files.write_arrays(path, {"order": file.get_tensor("order")}, facts)
+        files.write_arrays(path, {n: file.get_tensor(n) for n in ("order", "coverage")}, facts)
     study = files.read_json(results / "study.json")
     study["title"] = change(study["title"])
     study["models"][0]["path"] = change(study["models"][0]["path"])

@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from helpers import synthetic_results
+from prunecal.caching import lineage
 from prunecal.calibration import aurc, expected_calibration_error
 from prunecal.calibration.maps import pooled
 from prunecal.core import plugins
@@ -227,7 +228,7 @@ def test_reliability_bands_know_that_an_images_answers_are_alike():
 
 def test_faded_picture_shows_exactly_the_kept_patches():
     picture = np.random.default_rng(0).integers(0, 200, (36, 36, 3), dtype=np.uint8)
-    shown = kept_tokens.fade(picture, np.array([0, 7, 35]), tokens=36)
+    shown = kept_tokens.fade(picture, np.isin(np.arange(36), [0, 7, 35]).astype(float))
     for token in range(36):
         row, column = divmod(token, 6)
         patch = np.s_[6 * row : 6 * row + 6, 6 * column : 6 * column + 6]
@@ -346,14 +347,14 @@ def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
     chosen = kept_tokens.columns(table)
     assert [name for _, name in chosen][:3] == ["Random seed 0", "Saliency", "SCOPE α = 0"]
     assert len(chosen) == 10  # one seed of random, saliency, eight of SCOPE
-    orders = [
-        dict(zip(fact["image_id"], file.get_tensor("order"), strict=True))
-        for fact, file in zip(facts, opened, strict=True)
-    ]
     pictures = kept_tokens.first_pictures(
         results / "datasets/toy-pope/images.parquet", "pad", [0.5] * 3, 2
     )
-    figure = kept_tokens.draw(chosen, orders, pictures, 8, "costs $5 & <b>more</b>")
+    kept = [
+        {image: lineage.ranking(path, 8).held(at, 36) for at, image in enumerate(pictures)}
+        for path in paths
+    ]
+    figure = kept_tokens.draw(chosen, kept, pictures, 8, "costs $5 & <b>more</b>")
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 2 * (len(chosen) + 1)
 

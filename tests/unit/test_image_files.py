@@ -163,7 +163,7 @@ def test_a_lack_of_memory_is_told_by_the_images():
 
     batch = {"a": Image.new("RGB", (9, 9)), "b": Image.new("RGB", (9, 9))}
     with pytest.raises(PrunecalError, match="2 images from 'a' on do not fit into memory"):
-        encode._encode("images.parquet", SimpleNamespace(encode=no_memory), batch)
+        encode._encode("images.parquet", SimpleNamespace(encode=no_memory), batch, [])
 
 
 def test_figures_show_an_image_as_it_is_encoded(tmp_path):

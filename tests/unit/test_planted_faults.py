@@ -136,7 +136,9 @@ def run_study(settings):
                 Path("results/datasets", dataset.name),
                 folder / "features.safetensors",
             )
-            stage(encode, family, **own, images=prepared / "images.parquet", out=features)
+            stage(
+                encode, family, **own, images=prepared / "images.parquet", out=features, signals=[]
+            )
             studied = cells(study, one)
             for cell in studied:
                 if cell.prunes == "before_llm":
@@ -146,6 +148,8 @@ def run_study(settings):
                         family=cell.family,
                         variants=json.dumps([dict(cell.parameters)]),
                         features=features,
+                        signals=[],
+                        budgets=[],
                         out=[folder / cell.strategy / "ranking.safetensors"],
                     )
             stage(

@@ -13,7 +13,7 @@ from prunecal.engine.coverage import (
     coverage_curve,
     coverage_of_sets,
 )
-from prunecal.strategies import declared, rank, rank_many, reduce
+from prunecal.strategies import rank, rank_many, reduce
 
 BEFORE = [
     name
@@ -57,7 +57,7 @@ def extras(strategy):
         "image_embeds": (IMAGES, TOKENS, 7),
         "text_embeds": (IMAGES, 7),
     }
-    reads = declared(plugins.load("strategies", strategy), "READS")
+    reads = plugins.declared("strategies", plugins.load("strategies", strategy), "READS")
     signals = {
         name: torch.rand(shapes[signal], generator=generator) for name, signal in reads.items()
     }
@@ -100,7 +100,7 @@ def test_exactly_the_budget_is_kept_and_nested_budgets_are_prefixes(strategy, in
     order = rank(strategy, *inputs, budget, **extras(strategy))
     assert order.shape == (IMAGES, budget)
     assert all(len(set(row)) == budget for row in order.tolist())
-    if declared(plugins.load("strategies", strategy), "NESTED"):
+    if plugins.declared("strategies", plugins.load("strategies", strategy), "NESTED"):
         every = rank(strategy, *inputs, TOKENS, **extras(strategy))
         assert torch.equal(order, every[:, :budget])
 

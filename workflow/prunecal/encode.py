@@ -3,7 +3,8 @@
 Writes `features` [I, N, D] in the model's dtype and `saliency` float32 [I, N], of a model with
 DeepStack also `deep/0`, ... [I, N, H]. Where images have different numbers of tokens, the first two
 axes are flattened, and `tokens` int32 [I] has each image's number; `layout` int32 [I, ...] says how
-the tokens of a model with varying N lie in the image.
+the tokens of a model with varying N lie in the image. Writes a file, too, for each further signal
+that a strategy of the study reads (see `engine.interfaces.Signal`), whose array is `signal`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from PIL.Image import Image
+    from torch import Tensor
 
-    from prunecal.engine.interfaces import Encoded, VisionEncoder
+    from prunecal.engine.interfaces import Encoded
 
 BATCH = 32  # images at a time; a tower's activations are small beside the language model's
 PIXELS = image_files.LONGEST_SIDE**2  # of the squares held at a time; photographs take fewer images
@@ -44,11 +46,20 @@ def main(arguments: argparse.Namespace) -> None:
     with weights.checked(source, described, arguments.weights) as folder:
         model = load_model(settings["family"], folder, settings, where, "vision")
     ids, layouts = [], []
+    signals: dict[str, list[Tensor]] = {path.stem: [] for path in arguments.signals}
+    if signals and not hasattr(model, "encode_signals"):
+        raise PrunecalError(
+            f"models of family {settings['family']!r} do not give {', '.join(signals)}, which a "
+            "strategy of the study reads; leave that strategy out"
+        )
     table = files.read_table(arguments.images, ["image_id", "bytes"])
     rows = cli.progress(table.to_pylist(), total=len(table), what="encode", unit="image")
     with torch.inference_mode(), Spool(arguments.out) as spool:
         for batch in _batches(arguments.images, rows):
-            for image_id, image in zip(batch, _encode(arguments.images, model, batch), strict=True):
+            encoded, more = _encode(arguments.images, model, batch, list(signals))
+            for name, values in more.items():
+                signals[name].append(values.cpu())
+            for image_id, image in zip(batch, encoded, strict=True):
                 _refuse_not_finite(image_id, image)
                 spool.add("features", image.features)
                 spool.add("saliency", image.saliency)
@@ -57,8 +68,11 @@ def main(arguments: argparse.Namespace) -> None:
                 ids.append(image_id)
                 layouts.append(image.layout)
         facts = {"image_id": ids, "model": described["digest"], **settings}
-        more = {"layout": torch.tensor(layouts, dtype=torch.int32)} if layouts[0] else {}
-        counts = spool.write(facts, [arguments.images], more)
+        layout = {"layout": torch.tensor(layouts, dtype=torch.int32)} if layouts[0] else {}
+        counts = spool.write(facts, [arguments.images], layout)
+    for path in arguments.signals:
+        arrays = {"signal": torch.cat(signals[path.stem])}
+        files.write_tensors(path, arrays, facts, [arguments.images])
     cli.log.info("encoded %d images into %s tokens", len(ids), _range(counts))
 
 
@@ -82,9 +96,14 @@ def _batches(where: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, 
         yield batch
 
 
-def _encode(where: Path, model: VisionEncoder, batch: Mapping[str, Image]) -> list[Encoded]:
+def _encode(
+    where: Path, model: Any, batch: Mapping[str, Image], signals: list[str]
+) -> tuple[list[Encoded], dict[str, Tensor]]:
+    """Return images as the model, a `VisionEncoder`, encodes them, and signals by their names."""
     try:
-        return model.encode(list(batch.values()))
+        if signals:
+            return model.encode_signals(list(batch.values()), signals)
+        return model.encode(list(batch.values())), {}
     except MemoryError as error:
         raise PrunecalError(
             f"{where}: {len(batch)} images from {next(iter(batch))!r} on do not fit into "
@@ -105,4 +124,7 @@ if __name__ == "__main__":
     add_model_arguments(parser)
     parser.add_argument("--images", type=Path, required=True, help="images.parquet")
     parser.add_argument("--out", type=Path, required=True, help="features.safetensors")
+    parser.add_argument(
+        "--signals", type=Path, nargs="*", default=[], help="a file for each, named after it"
+    )
     cli.run(main, parser.parse_args())

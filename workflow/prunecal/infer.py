@@ -29,6 +29,8 @@ from prunecal.storage.checksums import file_digest
 from prunecal.study import budgets
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import pandas as pd
 
     from prunecal.engine.session import Answers, Session
@@ -137,7 +139,7 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         "seed": cell["parameters"].get("seed"),
         **job.shared_facts,
     }
-    order = coverage = None
+    kept, cls = None, None
     made_from = {
         **job.inputs,
         lineage.WEIGHTS: job.manifest["digest"],
@@ -147,7 +149,9 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"
         kept = lineage.ranking(ranking, budget)
         made_from[lineage.RANKING] = kept.digest
-        order, coverage = kept
+        cls = cls_file(arguments.features, strategy)
+        if cls and kept.places is not None:
+            made_from[lineage.CLS] = file_digest(cls)
     # sums of several threads are rounded otherwise than those of one
     key = cell_key({"facts": facts, "threads": arguments.threads, **made_from})
     cells = CellStore(arguments.store)
@@ -155,7 +159,7 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         # the model is loaded before the clock starts
         session, params = job.session, strategy.Params(**cell["parameters"])
         start = time.perf_counter()
-        answers = session.run(strategy, params, budget, order, coverage)
+        answers = _run(session, strategy, params, budget, kept, cls)
         seconds = time.perf_counter() - start
         facts |= {
             "tokens_per_layer": answers.tokens_per_layer,
@@ -165,6 +169,32 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         known = {KEY_IN_PROVENANCE: key, lineage.MADE_FROM: made_from, "seconds": round(seconds, 3)}
         _write(cells.folder(key), job, facts, answers, known)
     cells.hand_out(key, destination)
+
+
+def cls_file(features: Path, strategy: ModuleType) -> Path | None:
+    """Return the file of the states of CLS beside the features, for a strategy that reads them."""
+    reads = plugins.declared("strategies", strategy, "READS")
+    return features.parent / lineage.CLS if "cls" in reads.values() else None
+
+
+def _run(
+    session: Session,
+    strategy: ModuleType,
+    params: Any,
+    budget: int | str,
+    kept: lineage.Ranking | None,
+    cls: Path | None,
+) -> Answers:
+    """Run a cell, with the tokens that are left before the language model if it prunes there."""
+    from prunecal.engine.merged import Merged
+
+    if kept is None:
+        return session.run(strategy, params, budget, None, None)
+    if kept.places is None or kept.weight is None:
+        return session.run(strategy, params, budget, kept.order, kept.coverage)
+    states = files.open_arrays(cls, framework="pt").get_tensor("signal") if cls else None
+    tokens = Merged(kept.places, kept.weight, int(budget), states)
+    return session.run(strategy, params, budget, tokens, kept.coverage)
 
 
 def _write(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MADE_FROM = "made_from"  # a key of provenance.json
+CLS = "signals/cls.safetensors"  # in it, for cells whose tokens hold CLS
 RANKING = "ranking"  # keys of MADE_FROM, beside the names of the files that the cells share
 CODE = "code"
 WEIGHTS = "weights"  # the digest that the model's files matched when they were loaded
@@ -59,20 +60,56 @@ def strategy_module(family: str) -> str:
 
 
 class Ranking(NamedTuple):
-    """The part of a ranking that a budget uses: of each image int16 [K], and float32 [I]."""
+    """The part of a ranking that a budget uses.
+
+    Attributes:
+        order: of each image int16 [K], tokens in order of selection; none if tokens are merged.
+        coverage: float32 [I], evidence coverage.
+        places: int64, flat places of weights in [I, K, N + 1], ascending; None if none are merged.
+        weight: float32, those weights of CLS and patches in merged tokens; None likewise.
+        merged: K, merged tokens of an image.
+    """
 
     order: list[np.ndarray]
     coverage: np.ndarray
+    places: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    merged: int = 0
+
+    def held(self, image: int, tokens: int) -> np.ndarray:
+        """Return how an image's patches are kept, float [N].
+
+        1 as they are, 0.5 within merged tokens, 0 not at all.
+
+        Args:
+            image: its index.
+            tokens: its patches, N.
+        """
+        import numpy as np
+
+        held = np.zeros(tokens)
+        if self.places is None or self.weight is None:
+            held[self.order[image]] = 1
+            return held
+        size = (tokens + 1) * self.merged
+        start, end = np.searchsorted(self.places, [image * size, (image + 1) * size])
+        patch = (self.places[start:end] - image * size) % (tokens + 1) - 1
+        values = np.where(self.weight[start:end] >= 1, 1.0, 0.5)
+        np.maximum.at(held, patch[patch >= 0], values[patch >= 0])
+        return held
 
     @property
     def digest(self) -> str:
         """Fingerprint it."""
-        kept = b"".join(order.tobytes() for order in self.order)
-        return hashlib.sha256(kept + self.coverage.tobytes()).hexdigest()
+        more = [array for array in (self.places, self.weight) if array is not None]
+        kept = b"".join(array.tobytes() for array in (*self.order, self.coverage, *more))
+        return hashlib.sha256(kept).hexdigest()
 
 
 def ranking(path: Path, budget: Budget) -> Ranking:
     """Return the tokens that a budget keeps, in order of selection, and their coverage.
+
+    A strategy whose budgets are nested has one order in its file; others have arrays per budget.
 
     Raises:
         PrunecalError: the file is missing or damaged, or ranks fewer tokens than the budget.
@@ -80,6 +117,12 @@ def ranking(path: Path, budget: Budget) -> Ranking:
     import numpy as np
 
     file = files.open_arrays(path)
+    if f"covered/{budget}" in file.keys():  # noqa: SIM118
+        covered = file.get_tensor(f"covered/{budget}")
+        if f"kept/{budget}" in file.keys():  # noqa: SIM118
+            return Ranking(list(file.get_tensor(f"kept/{budget}")), covered)
+        places, weight = (file.get_tensor(f"{name}/{budget}") for name in ("places", "weight"))
+        return Ranking([], covered, places, weight, int(budget))
     file.get_tensor("order")  # checks that no token is missing
     orders, prefixes = PerImage(file, "order"), PerImage(file, "coverage")
     counts = orders.counts
@@ -224,6 +267,9 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     known = RANKING in made_from and ranked.is_file()
     if known and made_from[RANKING] != ranking(ranked, cell["budget"]).digest:
         yield "from another ranking.safetensors"
+    cls = features.parent / CLS
+    if CLS in made_from and cls.is_file() and made_from[CLS] != files.recorded(cls):
+        yield f"from another {CLS}"
 
 
 def _weights(results: Path, model: str, damaged: Collection[Path]) -> str | None:

@@ -77,6 +77,12 @@ def load(folder: str, name: str) -> ModuleType:
     return plugin
 
 
+def declared(folder: str, plugin: ModuleType, name: str) -> Any:
+    """Return what a plugin declares under a name, or the default that its protocol gives."""
+    protocol = importlib.import_module(f"prunecal.{folder}").protocol
+    return getattr(plugin, name, getattr(protocol(plugin), name))
+
+
 @functools.cache
 def _check(folder: str, name: str, plugin: ModuleType) -> None:
     protocol = importlib.import_module(f"prunecal.{folder}").protocol

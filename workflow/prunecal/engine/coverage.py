@@ -123,21 +123,19 @@ def _mean_of_best(similarity_of_kept: Tensor) -> Tensor:
     return similarity_of_kept.amax(dim=0).float().mean()
 
 
-def coverage_of_merged(features: Tensor, merged: Tensor, image: Tensor, kept: Tensor) -> Tensor:
-    """Return the coverage float32 [Q] of sets in which some tokens are sums of patches.
+def coverage_of_tokens(features: Tensor, tokens: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the coverage of sets of tokens that need not be patches, float32 [B].
 
     Args:
-        features: [B, N, D].
-        merged: float [Q, M, N], the weights of the patches in each merged token.
-        image: int64 [Q], the image that each set belongs to.
-        kept: int64 [Q, K], patches that were kept as they are; none if K is 0.
+        features: [B, N, D], the patches.
+        tokens: [B, K, D], for example sums of patches; a list may differ in K.
     """
     import torch
 
-    values = []
-    unit = [directions(tokens.float()) for tokens in features]
-    for weights, index, patches in zip(merged, image.tolist(), kept, strict=True):
-        tokens = directions(weights.float() @ features[index].float())
-        outputs = torch.cat((unit[index][patches], tokens))
-        values.append(_mean_of_best(outputs @ unit[index].T))
-    return torch.stack(values)
+    pairs = zip(features, tokens, strict=True)
+    return torch.stack(
+        [
+            _mean_of_best(directions(token.float()) @ directions(patches.float()).T)
+            for patches, token in pairs
+        ]
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunecal.engine.interfaces import VisionLanguageModel
+    from prunecal.engine.merged import Merged
     from prunecal.storage.schemas import Arrays
 
 
@@ -146,6 +147,22 @@ class Images:
             end=end,
             deep=tuple(rows[image][kept] for rows in self.deep),
         )
+
+    def merged(self, image: int, merged: Merged) -> Part:
+        """Return what an image adds to a prompt in which merged tokens stand for it.
+
+        Their positions are those of as many tokens without gaps.
+
+        Raises:
+            PrunecalError: the model reads more of each visual token than its features.
+        """
+        if self._block(image).glue or self.deep:
+            raise PrunecalError(
+                "this model has tokens between the visual ones, or gives its decoder's layers "
+                "more of each, so that its tokens cannot be merged; use a strategy that keeps them"
+            )
+        part = self.part(image, torch.arange(merged.budget), compact=True)
+        return replace(part, features=merged.tokens(image, self.features[image]))
 
     def refuse_other_ranking(self, order: Sequence[np.ndarray], kept: Sequence[int]) -> None:
         """Refuse rankings, int [K] of each image, of other images or tokens than these.

@@ -14,6 +14,7 @@ from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import batch as batches
 from prunecal.engine import stages
 from prunecal.engine.images import Images
+from prunecal.engine.merged import Merged
 from prunecal.engine.options import Columns, OptionTokens, summed
 from prunecal.engine.planner import halves, plan
 from prunecal.storage import files
@@ -116,7 +117,7 @@ class Session:
         strategy: ModuleType,
         params: Any,
         budget: Budget,
-        order: Sequence[np.ndarray] | None,
+        order: Sequence[np.ndarray] | Merged | None,
         coverage: np.ndarray | None,
     ) -> Answers:
         """Run one cell.
@@ -125,8 +126,8 @@ class Session:
             strategy: the strategy's module.
             params: its settings.
             budget: visual tokens to keep of each image, K.
-            order: of each image int16 [K], the ranking: tokens to keep in order of selection; None
-                for a strategy that prunes inside the decoder.
+            order: of each image int16 [K], the ranking: tokens to keep in order of selection; or
+                merged tokens; None for a strategy that prunes inside the decoder.
             coverage: float32 [I], evidence coverage of those tokens; None in the same case.
 
         Raises:
@@ -139,7 +140,8 @@ class Session:
             run_batch = partial(self._decoder_batch, strategy, params, budget)
             sizes, apart = counts, counts  # FastV's arrays hold equally many tokens of each image
         else:
-            self.visual.refuse_other_ranking(order, kept_counts.tolist())
+            if not isinstance(order, Merged):
+                self.visual.refuse_other_ranking(order, kept_counts.tolist())
             run_batch = partial(self._vision_batch, params, order, coverage)
             sizes, apart = kept_counts.tolist(), [0] * len(counts)
         glue = self.visual.glue_counts
@@ -206,13 +208,21 @@ class Session:
         )
 
     def _vision_batch(
-        self, params: Any, order: Sequence[np.ndarray], coverage: np.ndarray, rows: list[Row]
+        self,
+        params: Any,
+        order: Sequence[np.ndarray] | Merged,
+        coverage: np.ndarray,
+        rows: list[Row],
     ) -> tuple[Tensor, Tensor]:
-        """Answer rows whose visual tokens were dropped before the decoder."""
+        """Answer rows whose visual tokens were dropped or merged before the decoder."""
         images = [row.image for row in rows]
-        kept = [torch.from_numpy(order[image]).long().sort().values for image in images]
-        compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
-        prompt, _ = self._assemble(rows, kept, compact=compact)
+        if isinstance(order, Merged):
+            parts = [self.visual.merged(image, order) for image in images]
+            prompt, _ = batches.assemble(rows, parts, self.model, len(self.system))
+        else:
+            kept = [torch.from_numpy(order[image]).long().sort().values for image in images]
+            compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
+            prompt, _ = self._assemble(rows, kept, compact=compact)
         states = batches.answer_states(self.model.decoder, prompt, self.past)
         questions = [len(row.questions) for row in rows]
         return states, torch.from_numpy(np.repeat(coverage[images], questions))

@@ -13,7 +13,7 @@ import torch
 
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.batch import Batch
-from prunecal.engine.coverage import cosine_similarity, coverage_of_merged, coverage_of_sets
+from prunecal.engine.coverage import cosine_similarity, coverage_of_sets, coverage_of_tokens
 from prunecal.engine.decoder import Rows
 
 if TYPE_CHECKING:
@@ -100,12 +100,13 @@ class Held:
         """
         if not self.merged.shape[1]:
             return coverage_of_sets(cosine_similarity(features), self.patch, row)
-        parts = []
-        for at, patch in enumerate(self.patch):
-            merged = self.merged[at][-1 - patch[patch < 0]]
-            kept = patch[patch >= 0]
-            parts.append(coverage_of_merged(features, merged[None], row[at : at + 1], kept[None]))
-        return torch.cat(parts)
+        values = []
+        for patch, merged, index in zip(self.patch, self.merged, row.tolist(), strict=True):
+            patches = features[index].float()
+            sums = merged[-1 - patch[patch < 0]] @ patches
+            tokens = torch.cat((patches[patch[patch >= 0]], sums))
+            values.append(coverage_of_tokens(patches[None], tokens[None]))
+        return torch.cat(values)
 
 
 @dataclass

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunecal.caching import lineage
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import naming, style
@@ -16,7 +16,7 @@ from prunecal.models.llava import pad_to_square
 from prunecal.sources.image_files import decoded
 from prunecal.storage import files
 from prunecal.storage.per_image import PerImage
-from prunecal.study.budgets import Budget, fewest_first, kept_tokens
+from prunecal.study.budgets import Budget, fewest_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,29 +36,37 @@ def main(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     style.use()
-    rows, orders = [], []
+    rows, kept, grids = [], [], {}
+    given = [int(budget) if budget.isdigit() else budget for budget in arguments.budgets]
+    budget = middle(given)
     for path in arguments.rankings:
         file = files.open_arrays(path)
         facts = file.facts
         rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
-        of_image = zip(facts["image_id"], PerImage(file, "order"), strict=True)
-        orders.append(dict(itertools.islice(of_image, IMAGES)))
-        grids = {
-            image: grid_of(file, number, len(order))
-            for number, (image, order) in enumerate(orders[-1].items())
-        }
+        kept.append({})
+        if facts["family"] == style.REFERENCE or not budget:
+            continue
+        ranking, counts = lineage.ranking(path, budget), token_counts(file)
+        for number, image in enumerate(facts["image_id"][:IMAGES]):
+            kept[-1][image] = ranking.held(number, counts[number])
+            grids[image] = grid_of(file, number, counts[number])
     table = pd.DataFrame(rows)
     mean = files.read_object(arguments.manifest)["image_mean"]
     pictures = first_pictures(arguments.images, arguments.image_mode, mean)
-    given = [int(budget) if budget.isdigit() else budget for budget in arguments.budgets]
-    budget = middle(given)
     title = f"{arguments.dataset}, {arguments.model}"
     if None in grids.values():
         figure = style.nothing("The tokens of this model are of several tiles, not of one grid.")
     else:
-        figure = draw(columns(table), orders, pictures, budget, title, grids)
+        figure = draw(columns(table), kept, pictures, budget, title, grids)
     name = f"kept_tokens_{arguments.model}_{arguments.dataset}"
     style.save(figure, arguments.folder, name)
+
+
+def token_counts(file: Arrays) -> list[int]:
+    """Return the patches of each image of a ranking file."""
+    if "order" in file.keys():  # noqa: SIM118  not a mapping
+        return PerImage(file, "order").counts
+    return [file.facts["visual_tokens"]] * len(file.facts["image_id"])
 
 
 def middle(budgets: list[Budget]) -> Budget:
@@ -143,33 +151,28 @@ def grid_side(tokens: int) -> int:
     return side
 
 
-def fade(
-    picture: NDArray, kept: NDArray, tokens: int, grid: tuple[int, int] | None = None
-) -> NDArray:
-    """Fade the patches that were dropped.
+def fade(picture: NDArray, held: NDArray, grid: tuple[int, int] | None = None) -> NDArray:
+    """Fade the patches that were dropped, and half as much those that are held within others.
 
     Args:
         picture: uint8 [P, P, 3].
-        kept: int [K], raster indices of the kept patches.
-        tokens: patches of the image.
+        held: float [N], how much of each patch is kept, as `Ranking.held` returns it.
         grid: their rows and columns, a square if not given.
 
     Returns:
         uint8 [P, P, 3].
     """
-    rows, columns = grid or (grid_side(tokens), grid_side(tokens))
-    mask = np.zeros(tokens, dtype=bool)
-    mask[kept] = True
+    rows, columns = grid or (grid_side(len(held)), grid_side(len(held)))
     place = np.arange(len(picture))
-    bright = mask.reshape(rows, columns)[place * rows // len(picture)]
+    bright = held.reshape(rows, columns)[place * rows // len(picture)]
     bright = bright[:, place * columns // len(picture), None]
-    faded = picture + (255 - picture.astype(float)) * FADED
-    return np.where(bright, picture, faded).round().astype(np.uint8)
+    faded = picture + (255 - picture.astype(float)) * FADED * (1 - bright)
+    return faded.round().astype(np.uint8)
 
 
 def draw(
     strategies: list[tuple[int, str]],
-    orders: list[dict[str, NDArray]],
+    kept: list[dict[str, NDArray]],
     pictures: dict[str, NDArray],
     budget: Budget,
     title: str,
@@ -179,7 +182,7 @@ def draw(
 
     Args:
         strategies: from `columns`.
-        orders: by ranking, each image's order int16 [N].
+        kept: by ranking, how each image's patches are held, float [N], as in `fade`.
         pictures: from `first_pictures`.
         budget: tokens kept, or the share of them.
         title: what the figure shows.
@@ -190,7 +193,7 @@ def draw(
     if not strategies:
         return style.nothing("The study has no strategy that ranks an image's own tokens.")
     lines: list[tuple[str, Any]] = [("Whole image", None)]
-    lines += [(name, orders[number]) for number, name in strategies]
+    lines += [(name, kept[number]) for number, name in strategies]
     across = -(-len(lines) // 2)  # two blocks side by side, or the figure is a tower
     figure, grid = plt.subplots(
         across,
@@ -201,16 +204,13 @@ def draw(
     )
     for axes in grid.flat:
         axes.set_axis_off()
-    for number, (name, order) in enumerate(lines):
+    for number, (name, held) in enumerate(lines):
         block, row = divmod(number, across)
         start = block * (len(pictures) + 1)
         for axes, (image_id, picture) in zip(grid[row][start:], pictures.items(), strict=False):
-            whole = order is None
             shown = picture
-            if not whole:
-                tokens = len(order[image_id])
-                kept = order[image_id][: kept_tokens(budget, tokens)]
-                shown = fade(picture, kept, tokens, (grids or {}).get(image_id))
+            if held is not None:
+                shown = fade(picture, held[image_id], (grids or {}).get(image_id))
             axes.imshow(shown, interpolation="nearest", aspect="equal")
         grid[row][start].text(
             -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
@@ -218,7 +218,7 @@ def draw(
         )  # fmt: skip
     figure.suptitle(
         f"Which {budget}{' of the' if isinstance(budget, str) else ''} patches each strategy keeps "
-        f"(faded: dropped): {style.plain(title)}"
+        f"(faded: dropped, half: merged): {style.plain(title)}"
     )
     return figure
 

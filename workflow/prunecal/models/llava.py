@@ -10,6 +10,7 @@ from pydantic import Field
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
+from prunecal.models import _clip_signals as clip_signals
 from prunecal.models._checkpoint import load_weights, readable
 from prunecal.models._llama_ids import refuse_other_ids
 from prunecal.models._prompting import Prompting
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlavaConfig
 
-    from prunecal.engine.interfaces import Part
+    from prunecal.engine.interfaces import Part, Signal
 
 LABEL = "LLaVA-1.5"
 MODEL_TYPES = ("llava",)
@@ -109,18 +110,61 @@ class Llava(Prompting):
         features, saliency = self.encode_pixels(self.pixels(images))
         return [Encoded(*image) for image in zip(features, saliency, strict=True)]
 
+    def encode_signals(
+        self, images: Sequence[Image], reads: Sequence[Signal]
+    ) -> tuple[list[Encoded], dict[str, Tensor]]:
+        """Return what `encode` returns, and further signals of the tower.
+
+        Args:
+            images: B images of any size.
+            reads: names of signals.
+
+        Returns:
+            The visual tokens, and by name: `cls` [B, 1, D], the state of CLS beside the features;
+            `keys` [B, N + 1, d], the keys of the feature layer, mean over heads, CLS first;
+            `attention` and `early_attention` float32 [B, N], the attention that each patch
+            receives in the feature layer and in the layer at three eighths of the depth, mean over
+            heads and queries; `last_keys` [B, N + 1, D] and `last_cls_query` [B, 1, D], keys and
+            CLS's query of the last layer, not parted into heads.
+        """
+        features, saliency, signals = self.signals_of_pixels(self.pixels(images), reads)
+        return [Encoded(*image) for image in zip(features, saliency, strict=True)], signals
+
     def encode_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, N, D] and saliency float32 [B, N] from pixels [B, 3, side, side]."""
+        features, saliency, _ = self.signals_of_pixels(pixels, ())
+        return features, saliency
+
+    def signals_of_pixels(
+        self, pixels: Tensor, reads: Sequence[Signal]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return features, saliency and signals, from pixels [B, 3, side, side]."""
         tower = self.model.model.vision_tower
         tower = getattr(tower, "vision_model", tower)  # transformers before 5.20 nests it
         layers = tower.encoder.layers
         last = self.model.config.vision_feature_layer % (len(layers) + 1)
         states = tower.pre_layrnorm(tower.embeddings(pixels))
-        for layer in layers[: last - 1]:
+        signals = {}
+        early = clip_signals.early_layer(len(layers))
+        for number, layer in enumerate(layers[: last - 1]):
+            if number == early and "early_attention" in reads:
+                signals["early_attention"] = clip_signals.received_attention(layer, states)
             states = layer(states, None)
         saliency = cls_attention(layers[last - 1], states)
+        if "attention" in reads:
+            signals["attention"] = clip_signals.received_attention(layers[last - 1], states)
+        if "keys" in reads:
+            signals["keys"] = clip_signals.mean_keys(layers[last - 1], states)
         states = layers[last - 1](states, None)
-        return states[:, 1:], saliency
+        if "cls" in reads:
+            signals["cls"] = states[:, :1].contiguous()
+        if {"last_keys", "last_cls_query"} & set(reads):
+            final = states
+            for layer in layers[last:-1]:
+                final = layer(final, None)
+            given = clip_signals.undivided(layers[-1], final)
+            signals |= {name: values for name, values in given.items() if name in reads}
+        return states[:, 1:], saliency, signals
 
     def project(self, features: Tensor) -> Tensor:
         """Return visual tokens [..., H] in the language model's space from features [..., D]."""

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecal.caching import lineage
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import cell_selection, naming, style
-from prunecal.figures.kept_tokens import grid_of, grid_side, square
+from prunecal.figures.kept_tokens import grid_of, grid_side, square, token_counts
 from prunecal.report import html
 from prunecal.sources.image_files import decoded
 from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
-from prunecal.storage.per_image import PerImage
-from prunecal.study.budgets import kept_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
+
+    from prunecal.study.budgets import Budget
 
 COUNT = 50
 
@@ -116,6 +117,7 @@ class Task:
         self.cells = cells.to_dict("records")
         self.questions = questions.to_dict("records")
         self.rankings = rankings
+        self._read: dict[tuple[Path, Budget], lineage.Ranking] = {}
         self.answers = [read_answers(cell["path"]) for cell in self.cells]
         first = self.cells[0]
         for cell, answered in zip(self.cells, self.answers, strict=True):
@@ -179,12 +181,15 @@ class Task:
             return None
         file = files.open_arrays(path)
         index = file.facts["image_id"].index(image)
-        order = PerImage(file, "order")[index]
-        grid = grid_of(file, index, len(order))
+        tokens = token_counts(file)[index]
+        grid = grid_of(file, index, tokens)
         if grid is None:
             return None
-        kept = kept_tokens(files.read_facts(cell["path"])["cell"]["budget"], len(order))
-        return *grid, dropped_path(order[:kept], len(order), grid)
+        budget = files.read_facts(cell["path"])["cell"]["budget"]
+        if (path, budget) not in self._read:
+            self._read[path, budget] = lineage.ranking(path, budget)
+        held = self._read[path, budget].held(index, tokens)
+        return *grid, dropped_path(np.flatnonzero(held), tokens, grid)
 
 
 def read_tasks(arguments: argparse.Namespace) -> list[Task]:

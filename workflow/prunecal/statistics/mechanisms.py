@@ -240,16 +240,20 @@ class Sources:
         return _read(self._features[task], "saliency", images)
 
     def order(
-        self, task: tuple[str, str], strategy: str, images: list[str]
+        self, task: tuple[str, str], strategy: str, images: list[str], budget: Budget
     ) -> PerImageArray | None:
         """Return the images' tokens in order of selection, int16 [images, N], if they are ranked.
+
+        Of a strategy whose budgets are not nested int16 [images, K]; None if it merges tokens.
 
         A list of arrays where the images differ in N.
         """
         path = self._rankings.get((*task, strategy))
         if path is None:
             return None
-        return _read(path, "order", images)
+        names = files.open_arrays(path).keys()
+        name = "order" if "order" in names else f"kept/{budget}"
+        return _read(path, name, images) if name in names else None
 
 
 def _read(path: Path, name: str, images: list[str]) -> PerImageArray:
@@ -284,8 +288,11 @@ def measure(scores: Scores, sources: Sources) -> tuple[dict[str, NDArray], BinSu
     ids = images.tolist()
     saliency = sources.saliency(task, ids)
     if saliency is not None:
-        orders = [sources.order(task, found["strategy"], ids) for found in scores.cells]
         budgets = [found["setting"] for found in scores.cells]
+        orders = [
+            sources.order(task, found["strategy"], ids, budget)
+            for found, budget in zip(scores.cells, budgets, strict=True)
+        ]
         asked = weights * np.bincount(image)[:, None]
         tables |= saliency_tables(orders, budgets, saliency, asked)
     rows = cell.confidence, cell.correct, image

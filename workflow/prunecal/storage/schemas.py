@@ -48,6 +48,8 @@ ARRAYS = {  # the part of a name before any "/": dimensions and types
     "saliency": (2, FLOATS),
     "order": (2, ("I16", "I32", "I64")),
     "coverage": (2, FLOATS),
+    "kept": (2, ("I16",)),
+    "covered": (1, FLOATS),
     "value": (2, FLOATS),
     "draws": (3, ("F32",)),
     "bins_filled": (2, ("I64",)),
@@ -303,6 +305,8 @@ class Arrays:
         values = self._of("get_tensor", name)
         if name == "order":
             _check_orders(self.path, values, self._counts)
+        if _stem(name) == "kept":
+            _check_kept(self.path, values)
         return values
 
     def get_slice(self, name: str) -> Any:
@@ -360,3 +364,12 @@ def _check_orders(path: Path | str, values: Any, counts: list[int] | None) -> No
         whole = all((np.sort(order) == np.arange(len(order))).all() for order in images)
     if not whole:
         raise PrunecalError(f"{path} has a ranking that lacks a token of its image; {RERUN}")
+
+
+def _check_kept(path: Path | str, values: Any) -> None:
+    """Refuse kept tokens, int [I, K], of which an image has one twice."""
+    import numpy as np
+
+    rows = np.sort(np.asarray(values), axis=1)
+    if (rows[:, 0] < 0).any() or (np.diff(rows, axis=1) == 0).any():
+        raise PrunecalError(f"{path} has a ranking that keeps a token twice; {RERUN}")

@@ -109,11 +109,6 @@ def protocol(plugin: ModuleType) -> type:
     return Strategy
 
 
-def declared(plugin: ModuleType, name: str) -> Any:
-    """Return what a strategy declares under a name, for example NESTED, or the default of that."""
-    return getattr(plugin, name, getattr(protocol(plugin), name))
-
-
 def rank(
     strategy: str, features: Tensor, saliency: Tensor, budget: int, **params: object
 ) -> Tensor:
@@ -320,7 +315,7 @@ def merge_many(
 def _taken(strategy: str, params: dict[str, Any]) -> dict[str, Any]:
     """Take what a strategy READS out of its keyword arguments."""
     module = plugins.load("strategies", strategy)
-    reads = declared(module, "READS") if module.PRUNES == "before_llm" else {}
+    reads = plugins.declared("strategies", module, "READS") if module.PRUNES == "before_llm" else {}
     return {name: params.pop(name) for name in reads if name in params}
 
 
@@ -338,7 +333,9 @@ def _images(
         PrunecalError: a signal is missing or not finite.
     """
     given = {name: values.float() for name, values in (signals or {}).items()}
-    missing = [name for name in declared(module, "READS") if name not in given]
+    missing = [
+        name for name in plugins.declared("strategies", module, "READS") if name not in given
+    ]
     if missing:
         raise PrunecalError(f"{strategy}: {missing[0]} is missing; pass it by that name")
     for name, values in given.items():

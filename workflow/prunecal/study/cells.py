@@ -135,6 +135,8 @@ def cells(study: Study, model: Model) -> list[Cell]:
         raise PrunecalError(
             "config: strategies: add `full`, the unpruned model that all others are compared with"
         )
+    for _, family, _ in strategies:
+        _refuse_unfit(family, model)
     budgets = [_budget(budget, model) for budget in study.budgets]
     _refuse_repeats(f"budgets of {model.name}", budgets)
     listed = [
@@ -143,6 +145,23 @@ def cells(study: Study, model: Model) -> list[Cell]:
         for budget in ([model.visual_tokens or ALL] if family == "full" else budgets)
     ]
     return sorted(listed, key=lambda cell: cell.family != "full")
+
+
+def _refuse_unfit(family: str, model: Model) -> None:
+    """Refuse a strategy that reads what no stage computes, or needs images of equal N."""
+    strategy = plugins.load("strategies", family)
+    if strategy.PRUNES == "inside_llm":
+        return
+    if plugins.declared("strategies", strategy, "PER") == "question":
+        raise PrunecalError(
+            f"config: strategies: {family} reads embeddings of each question's text, which no "
+            "stage computes; leave it out, or call prunecal.strategies.rank or reduce"
+        )
+    if model.visual_tokens is None and not plugins.declared("strategies", strategy, "NESTED"):
+        raise PrunecalError(
+            f"config: strategies: {family} needs images with equally many visual tokens, which "
+            f"those of model {model.name!r} have not; leave it out"
+        )
 
 
 def _refuse_bombs(settings: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 from prunecal.core import plugins
@@ -82,6 +83,19 @@ class Design:
             name for name in self.plugins if plugins.load("strategies", name).PRUNES == "before_llm"
         }
 
+    @cached_property
+    def signals(self) -> list[str]:
+        """What strategies read of the vision tower beside features and saliency."""
+        return sorted({name for plugin in self.before_llm for name in self.reads(plugin)})
+
+    def reads(self, plugin: str) -> list[str]:
+        """List the signals that a plugin reads which ranks before the LLM."""
+        return sorted(plugins.declared("strategies", _load(plugin), "READS").values())
+
+    def is_nested(self, plugin: str) -> bool:
+        """Tell whether one order of a plugin serves all budgets."""
+        return plugins.declared("strategies", _load(plugin), "NESTED")
+
     def budgets(self, model: str) -> list[Budget]:
         """List the budgets of a model's pruned cells, in ascending order."""
         budgets = {cell.budget for cell in self.cells[model] if cell.family != "full"}
@@ -142,3 +156,7 @@ class Design:
                 if isinstance(value, int | float) and not isinstance(value, bool) and key != "seed":
                     numeric.add((cell.family, key))
         return sorted({key for family, key in numeric if len(values[family, key]) > 1})
+
+
+def _load(plugin: str) -> ModuleType:
+    return plugins.load("strategies", plugin)

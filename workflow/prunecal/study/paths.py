@@ -68,6 +68,16 @@ class Paths:
         needed = {cell.strategy: None for cell in listed if cell.family in self.design.before_llm}
         return [f"{RESULTS}/{model}/{dataset}/{label}/ranking.safetensors" for label in needed]
 
+    def signals(self, model: str, dataset: str, names: Iterable[str]) -> list[str]:
+        """List the files of some signals of the vision tower."""
+        return [f"{RESULTS}/{model}/{dataset}/signals/{name}.safetensors" for name in names]
+
+    def cls_states(self, model: str, dataset: str, cells: Iterable[Cell]) -> list[str]:
+        """List the states of CLS, if one of the cells needs them."""
+        families = {cell.family for cell in cells} & self.design.before_llm
+        needed = any("cls" in self.design.reads(family) for family in families)
+        return self.signals(model, dataset, ["cls"] if needed else [])
+
     def predictions(
         self, model: str, dataset: str, cells: Iterable[Cell] | None = None
     ) -> list[str]:

@@ -1,0 +1,56 @@
+"""Visual tokens that are sums of an image's CLS and patches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from prunecal.core.errors import PrunecalError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Merged:
+    """The merged tokens of all images of a data set, from their weights.
+
+    Args:
+        places: int64, flat places of weights in [I, K, N + 1], ascending; source 0 is CLS.
+        weight: float32, the weights there.
+        budget: tokens of an image, K.
+        cls: [I, 1, D], the state of CLS; None if it has no weight.
+    """
+
+    def __init__(
+        self, places: np.ndarray, weight: np.ndarray, budget: int, cls: Tensor | None
+    ) -> None:
+        self.budget, self.cls = budget, cls
+        self._places, self._weight = places, weight
+
+    def tokens(self, image: int, features: Tensor) -> Tensor:
+        """Return the tokens [K, D] of an image, summed in float32.
+
+        Args:
+            image: its index.
+            features: [N, D], its patches.
+
+        Raises:
+            PrunecalError: the weights are of other images or patches.
+        """
+        size = self.budget * (len(features) + 1)
+        start, end = np.searchsorted(self._places, [image * size, (image + 1) * size])
+        weights = torch.zeros(size)
+        weights[torch.from_numpy(self._places[start:end] - image * size)] = torch.from_numpy(
+            self._weight[start:end]
+        )
+        weights = weights.view(self.budget, -1)
+        if not bool((weights != 0).any(dim=1).all()):
+            raise PrunecalError(
+                "the ranking is of other images or tokens than the features; delete the "
+                "strategy's ranking.safetensors and run snakemake again"
+            )
+        cls = torch.zeros_like(features[:1]) if self.cls is None else self.cls[image]
+        states = torch.cat((cls.to(features.dtype), features)).float()
+        return (weights @ states).to(features.dtype)
