@@ -154,7 +154,8 @@ def trust(measured, compared):
     strategies = cells.sort_values("budget").drop_duplicates(["dataset", "strategy"])
     strategies = strategies.assign(
         smallest_budget=strategies["budget"].where(strategies["verdict"] == "no worse"),
-        smallest_budget_recalibrated=strategies["budget"], at_smallest=strategies["verdict"],
+        smallest_budget_recalibrated=strategies["budget"], next_budget=4,
+        at_next=strategies["verdict"],
         accuracy_margin=0.1, ece_margin=0.1, n_images=IMAGES,
     )  # fmt: skip
     thresholds = measured[(measured["subset"] == "all") & (measured["metric"] == "accuracy")]

@@ -42,6 +42,7 @@ def environment() -> Environment:
         "entry": entry,
         "prose": prose,
         "body": body,
+        "unbroken": unbroken,
         "svg_uri": svg_uri,
     }
     return made
@@ -68,6 +69,13 @@ def entry(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {entry(part)}" for key, part in value.items())
     return "" if value is None else str(value)
+
+
+def unbroken(text: str) -> str:
+    """Return a sentence in which no line breaks within "α = 0.5" or "5 %"."""
+    for plain in (" = ", " %", "p < "):
+        text = text.replace(plain, plain.replace(" ", "\u00a0"))
+    return text
 
 
 def svg_uri(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,18 +75,18 @@ def strategy_rows(task: Trust) -> list[dict[str, Any]]:
     return [
         {
             "name": row["series"],
-            "smallest": budget_words(row["smallest_budget"], row["at_smallest"]),
-            "recalibrated": budget_words(row["smallest_budget_recalibrated"], ""),
+            "smallest": budget_words(row["smallest_budget"]),
+            "next": row["at_next"] if row["next_budget"] == row["next_budget"] else "",
+            "next_budget": budget_words(row["next_budget"]).replace("none", ""),
+            "recalibrated": budget_words(row["smallest_budget_recalibrated"]),
         }
         for row in task.strategies.to_dict("records")
     ]
 
 
-def budget_words(budget: float, otherwise: str) -> str:
-    """Return a smallest budget, or why there is none."""
-    if budget == budget:
-        return f"{budget:.0f}"
-    return f"none ({otherwise} at the smallest)" if otherwise else "none"
+def budget_words(budget: float) -> str:
+    """Return a budget, or that there is none."""
+    return f"{budget:.0f}" if budget == budget else "none"
 
 
 def signed(value: float, low: float | None = None, high: float | None = None) -> str:
@@ -132,7 +133,8 @@ def threshold_rows(task: Trust) -> list[dict[str, Any]]:
                 "guaranteed_risk": percent(row["guaranteed_risk"]),
                 "guaranteed_coverage": percent(row["guaranteed_coverage"]),
                 "own_coverage": percent(row["own_coverage"]),
-                "own_guaranteed_coverage": percent(row["own_guaranteed_coverage"]),
+                "own_guaranteed_coverage": percent(row["own_guaranteed_coverage"] or math.nan)
+                or "none",
             }
         )
     return shown

@@ -49,8 +49,8 @@ NO_WORSE, WORSE, UNKNOWN = "no worse", "worse", "cannot be told"
 CELL = ("model", "dataset", "strategy", "family", "budget")
 COLUMNS = {  # of the tables
     "trust": (
-        "model", "dataset", "strategy", "family", "seeds", "smallest_budget", "at_smallest",
-        "smallest_budget_recalibrated", "accuracy_margin", "ece_margin", "n_images",
+        "model", "dataset", "strategy", "family", "seeds", "smallest_budget", "next_budget",
+        "at_next", "smallest_budget_recalibrated", "accuracy_margin", "ece_margin", "n_images",
     ),
     "trust_cells": (
         *CELL, "seeds", "accuracy_delta", "accuracy_delta_low", "accuracy_delta_high",
@@ -235,12 +235,22 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
         own = [cell for cell, one in zip(cells, task.series, strict=True) if one.name == name]
         rows.append(
             {key: own[0][key] for key in ("model", "dataset", "strategy", "family", "seeds")}
-            | {"smallest_budget": _smallest(own, "verdict"), "at_smallest": own[-1]["verdict"]}
+            | _reached(own)
             | {"smallest_budget_recalibrated": _smallest(own, "verdict_recalibrated")}
             | {"accuracy_margin": margins["accuracy"], "ece_margin": margins["ece"]}
             | {"n_images": count}
         )
     return rows, cells
+
+
+def _reached(cells: Rows) -> dict[str, Any]:
+    """Return how far down a strategy is no worse, and the next budget with its verdict."""
+    rest = [cell for cell in cells if cell["verdict"] != NO_WORSE]
+    return {
+        "smallest_budget": _smallest(cells, "verdict"),
+        "next_budget": rest[0]["budget"] if rest else None,
+        "at_next": rest[0]["verdict"] if rest else None,
+    }
 
 
 def _smallest(cells: Rows, verdict: str) -> int | None:

@@ -99,12 +99,13 @@ def rank_many(images: Images, budget: int, variants: Sequence[Params]) -> list[T
 def select_greedily(similarity: Tensor, weights: Tensor, budget: int, gap_power: float) -> Tensor:
     """Select tokens greedily by weighted coverage gain.
 
-    Start with c_i = 0. Each step takes the token j with the largest gain
-    (sum_i max(0, S_ij - c_i)^p) * weight_j, the lowest index on a tie, and raises each c_i to
-    S_ij where that is larger.
+    With S the cosine similarities of an image's tokens and c_i = 0 at first, each step takes the
+    token j with the largest gain weight_j · Σ_i max(0, S_ij − c_i)^p, the lowest index on a tie,
+    and raises each c_i to S_ij where that is larger; weight_j is the token's saliency to the power
+    alpha, p the gap power.
 
     Ties are structural at p = 1 under equal weights: once two tokens gain from each other alone,
-    both gain 1 + S_jk - c_j - c_k. In fixed point these sums are exact, so that the lowest index
+    both gain 1 + S_jk − c_j − c_k. In fixed point these sums are exact, so that the lowest index
     wins wherever the ranking is computed.
 
     Since c only grows, gains only shrink: a gain computed in an earlier step is an upper bound. So
