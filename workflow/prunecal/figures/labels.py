@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.figures import naming
+from prunecal.figures.pooling import HEADLINE_SUBSET
 from prunecal.figures.style import styles
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ def for_readers(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if "selection" in frame:
+        return frame.assign(strategy=frame["strategy"].map(names.joined))
     keys: dict[str, pd.Series] = {
-        column: frame[column].map({name: i for i, name in enumerate(frame[column].unique())})
+        column: frame[column].map(_places(frame[column]))
         for column in ("model", "dataset", "subset")
         if column in frame
     }
@@ -83,6 +86,12 @@ def for_readers(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
         return frame
     order = pd.DataFrame(keys).sort_values([*keys], kind="stable").index
     return frame.loc[order].reset_index(drop=True)
+
+
+def _places(column: pd.Series) -> dict[str, int]:
+    """Return the place of each value: all questions before subsets, else as the table has them."""
+    values = sorted(column.unique(), key=lambda value: value != HEADLINE_SUBSET)
+    return {value: place for place, value in enumerate(values)}
 
 
 def metric_place(metric: str) -> int:
