@@ -29,6 +29,7 @@ from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
 from prunecal.study.paths import BENCHMARK, CELL_STORE, RESULTS, Paths, study_folder
 
+import gpu
 import job_environment
 import run_lock
 import slurm_polling
@@ -163,9 +164,23 @@ def lock_results():
         ) from None
 
 
+def refuse_without_gpu():
+    """Stop before the first download if jobs on this machine want a GPU and there is none."""
+    stages = {job.rule.name.partition("_")[0] for job in workflow.dag.needrun_jobs()}
+    here = workflow.local_exec and not workflow.touch and not IN_CONTAINER
+    if here and stages & {"encode", "infer"} and STUDY.inference.job_device == "cuda":
+        if reason := gpu.why_none(str(CODE)):
+            raise WorkflowError(
+                f"the study asks for a GPU (inference.device or gpus_per_job), but {reason}, or "
+                "set `inference: {device: cpu}`"
+            )
+
+
 onstart:
     if workflow.execution_settings.lock:  # not with --nolock
         lock_results()
+    if workflow.is_main_process:
+        refuse_without_gpu()
 
 
 onsuccess:

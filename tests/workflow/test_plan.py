@@ -89,6 +89,23 @@ def test_a_dry_run_of_the_papers_study_needs_no_flag_more_and_writes_no_results(
     assert sorted(path.name for path in checkout.iterdir()) == sorted([*PARTS, ".snakemake"])
 
 
+@pytest.mark.slow
+def test_the_papers_study_downloads_nothing_where_there_is_no_gpu(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    study = ("--cores", "1", "--configfile", checkout / PAPER, "--directory", tmp_path)
+    done = snakemake(checkout, *study)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "the study asks for a GPU (inference.device or gpus_per_job), but " in said
+    assert "Traceback" not in said
+    assert "Obtain the model" not in said
+    done = snakemake(checkout, *study, "prefetch")  # for a cluster's nodes
+    assert "not in the Hub's cache" in done.stdout + done.stderr
+    assert "asks for a GPU" not in done.stdout + done.stderr
+
+
 def test_the_embedded_study_is_planned_from_training_to_the_report(checkout):
     made = plan(checkout)
     assert predictions(made) == {
