@@ -8,7 +8,7 @@ from helpers.markup import Elements
 from helpers.stages import write_first_page
 from prunecal.figures import pooling
 from prunecal.figures.style import styles
-from prunecal.report import first_page_tables, first_page_text
+from prunecal.report import first_page_tables, first_page_text, trust_tables, trust_text
 from prunecal.storage import files
 
 
@@ -172,3 +172,13 @@ def test_page_opens_with_published_values(tmp_path):
     words = "toy-sqa, toy-llava: unpruned accuracy 0.7"
     assert page.index("<h1>") < page.index(words) < page.index('class="question"')
     assert "published 0.100: differs (tolerance 0.01; A &amp; B)" in page
+
+
+def test_few_images_cannot_tell_whether_a_model_is_trusted():
+    frames = synthetic_results.trust(*synthetic_results.metrics(synthetic_results.study()))
+    few = frames | {"trust": frames["trust"].assign(n_images=1)}
+    task = trust_tables.Trust(*few.values())
+    assert trust_text.answer(task) == [
+        "It cannot be told: a test needs at least 20 images, and there is 1."
+    ]
+    assert trust_text.thresholds(task) == []

@@ -39,8 +39,8 @@ def answer(task: Trust) -> list[str]:
     first = rows.iloc[0]
     if first["n_images"] < FEWEST_IMAGES:
         return [
-            f"It cannot be told: {first['n_images']} images are too few for a test, which needs "
-            f"at least {FEWEST_IMAGES}."
+            f"It cannot be told: a test needs at least {FEWEST_IMAGES} images, and there "
+            f"{'is' if first['n_images'] == 1 else 'are'} {first['n_images']}."
         ]
     kept = rows[rows["smallest_budget"].notna()]
     sentences = _kept(task, kept) if len(kept) else _none(task)
@@ -165,6 +165,8 @@ def _recalibrated(rows: pd.DataFrame) -> list[str]:
 
 def thresholds(task: Trust) -> list[str]:
     """Say what the unpruned model's threshold lets through after pruning."""
+    if (task.strategies["n_images"] < FEWEST_IMAGES).any():
+        return []
     full = pooling.reference(task.thresholds).iloc[0]
     if full["threshold"] != full["threshold"]:
         return [
