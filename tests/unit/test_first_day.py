@@ -137,7 +137,8 @@ class Run:
         params = json.dumps(settings.params())
         data.main(Namespace(dataset=name, loader=settings.loader, params=params, **paths))
         features = folder / "features.safetensors"
-        encode.main(Namespace(**self.common(), images=paths["images"], out=features))
+        encoded = {"images": paths["images"], "out": features, "signals": []}
+        encode.main(Namespace(**self.common(), **encoded))
         cells = [cell for cell in self.design.cells[NAME] if (cell.strategy, cell.budget) in CELLS]
         assert len(cells) == len(CELLS)
         for cell in cells:
@@ -145,6 +146,7 @@ class Run:
                 variants = json.dumps([dict(cell.parameters)])
                 out = [folder / cell.strategy / "ranking.safetensors"]
                 ranked = {"family": cell.family, "variants": variants, "threads": 1}
+                ranked |= {"signals": [], "budgets": []}
                 rank.main(Namespace(**ranked, features=features, out=out))
         infer.main(
             Namespace(

@@ -56,7 +56,7 @@ class Study:
 
     def encode(self):
         images, out = self.root / "images.parquet", self.root / "features.safetensors"
-        encode.main(SimpleNamespace(**self.common(), images=images, out=out))
+        encode.main(SimpleNamespace(**self.common(), images=images, out=out, signals=[]))
 
     def describe_and_encode(self):
         self.describe()
