@@ -1,6 +1,8 @@
 """What figures compute agrees with a slow direct computation; what they draw repeats exactly."""
 
+import base64
 import itertools
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from PIL import Image
 
 from helpers import synthetic_results
 from prunecal.caching import lineage
-from prunecal.calibration import aurc, expected_calibration_error
+from prunecal.calibration import aurc, catalogue, expected_calibration_error
 from prunecal.calibration.maps import pooled
 from prunecal.core import plugins
 from prunecal.figures import (
@@ -401,5 +403,11 @@ def test_table_of_claims_holds_each_comparison_once(results):
 
 
 def test_page_of_cells_has_a_row_per_cell_and_subset(measured):
-    rows = tables.every_cell(measured)["rows"]
-    assert len(rows) == len(measured.drop_duplicates([*tables.KEYS, "subset"]))
+    page = tables.every_cell(measured)
+    text = zlib.decompress(base64.b64decode(page["packed"])).decode()
+    rows = [line.split("\t") for line in text.split("\n")]
+    assert page["count"] == len(rows) == len(measured.drop_duplicates([*tables.KEYS, "subset"]))
+    assert {len(row) for row in rows} == {2 * len(page["heads"]) - page["names"]}
+    first = measured.iloc[0]
+    place = page["heads"].index(catalogue.metric_name(first["metric"]))
+    assert rows[0][2 * place - page["names"]] == f"{first['value']:.4f}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,23 +146,45 @@ def latex(table: pd.DataFrame) -> str:
     return latex_tables.table(columns, "headline.csv", star)
 
 
-def every_cell(metrics: pd.DataFrame) -> dict[str, list]:
-    """Return the headings and rows of the page of all cells.
+def every_cell(metrics: pd.DataFrame) -> dict[str, Any]:
+    """Return what the page of all cells shows.
 
     Returns:
-        heads: of the columns; rows: per cell and subset its names, and per metric a number and its
-        interval, empty where there is none.
+        heads of the columns; names, how many of them name a cell; count of the rows; and packed:
+        the rows as lines of tab-separated text, deflated, in base64. A row is the cell's names,
+        then per metric a number and its interval, empty where there is none.
     """
     keys = ["model", "dataset", "subset", "strategy", "budget"]
     metrics = labels.for_readers(metrics, labels.names_of(metrics))
     measured = sorted(dict.fromkeys(metrics["metric"]), key=labels.metric_place)
-    rows = []
-    for names, group in metrics.groupby(keys, sort=False):
-        by_metric = group.set_index("metric")[["value", "ci_low", "ci_high"]]
-        by_metric = by_metric.reindex(measured).itertuples(index=False, name=None)
-        rows.append((names, [_with_interval(*numbers) for numbers in by_metric]))
     heads = [*map(naming.heading, keys), *map(catalogue.metric_name, measured)]
-    return {"heads": heads, "rows": rows}
+    return packed(heads, len(keys), cell_rows(metrics, keys, measured))
+
+
+def packed(heads: list[str], names: int, rows: list[list[str]]) -> dict[str, Any]:
+    """Return rows as the page's script unpacks them, see `every_cell`."""
+    text = "\n".join("\t".join(" ".join(part.split()) for part in row) for row in rows)
+    deflated = zlib.compress(text.encode(), 6)
+    return {
+        "heads": heads,
+        "names": names,
+        "count": len(rows),
+        "packed": base64.encodebytes(deflated).decode(),
+    }
+
+
+def cell_rows(metrics: pd.DataFrame, keys: list[str], measured: list[str]) -> list[list[str]]:
+    """Return a row per cell and subset, in the table's order, see `every_cell`."""
+    rows: dict[tuple, list[str]] = {}
+    places = {metric: len(keys) + 2 * number for number, metric in enumerate(measured)}
+    columns = (metrics[key] for key in (*keys, "metric", "value", "ci_low", "ci_high"))
+    for *names, metric, value, low, high in zip(*columns, strict=True):
+        key = tuple(names)
+        if key not in rows:
+            rows[key] = [*map(str, names), *[""] * (2 * len(measured))]
+        at = places[metric]
+        rows[key][at : at + 2] = _with_interval(value, low, high)
+    return list(rows.values())
 
 
 def _with_interval(value: float, low: float, high: float) -> tuple[str, str]:
