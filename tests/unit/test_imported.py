@@ -14,6 +14,7 @@ import prunecal
 from helpers import synthetic_results
 from helpers.stages import run
 from prunecal import claims, compare, imported, score
+from prunecal.caching import lineage, outdated
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import mechanisms
 from prunecal.imports import __main__ as imports
@@ -162,6 +163,49 @@ def test_each_form_of_scores_gives_its_softmax(tmp_path, form, values):
     weight = numbers if form == "probabilities" else np.exp(numbers)
     np.testing.assert_allclose(np.exp(read.log_probability[0]), weight / weight.sum(), atol=1e-6)
     assert origin["scores"] == {"logprobs": "log_probabilities"}.get(form, form)
+
+
+def test_numbers_of_imported_cells_are_those_of_other_libraries(tmp_path):
+    netcal = pytest.importorskip("netcal.metrics")
+    sklearn = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet([1, 1, 1], 90)
+    label = generator.integers(0, 3, 90)
+    rows = [
+        {"question_id": f"q{i}", "image_id": f"i{i // 2}", "options": list("ABC"),
+         "label": int(label[i]), "probabilities": probabilities[i].tolist()}
+        for i in range(90)
+    ]  # fmt: skip
+    settings = study_of(tmp_path, lines(tmp_path, rows), model="m", dataset="d", budget=9)
+    import_all(settings, tmp_path / "results")
+    evaluate(tmp_path / "results")
+    metrics = pd.read_csv(tmp_path / "results" / "metrics.csv").query("subset == 'all'")
+    value = metrics.set_index("metric")["value"]
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == label
+    assert value["accuracy"] == correct.mean()
+    assert value["ece"] == pytest.approx(netcal.ECE(15).measure(probabilities, label), abs=1e-6)
+    assert value["nll"] == pytest.approx(sklearn.log_loss(label, probabilities), abs=1e-6)
+    assert value["auroc"] == pytest.approx(sklearn.roc_auc_score(correct, confidence), abs=1e-9)
+    assert value["brier"] == pytest.approx(sklearn.brier_score_loss(correct, confidence), abs=1e-6)
+
+
+def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):
+    rows = [*answers(), *({**row, "strategy": "mine", "budget": 3} for row in answers())]
+    settings, results = study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results"
+    import_all(settings, results)
+    study = load_study(settings)
+    assert lineage.foreign_files(results) == []
+    assert lineage.version_remarks(results) == []
+    assert lineage.cells_of_other_versions(results) == []
+    assert list(outdated.of_other_settings(results, study, settings)) == []
+    changed = {**settings, "imported": [one | {"visual_tokens": 9} for one in settings["imported"]]}
+    foreign = outdated.of_other_settings(results, load_study(changed), changed)
+    assert {one.reason for one in foreign} == {"with visual_tokens None instead of 9"}
+    questions = results / "datasets" / "d" / "questions.parquet"
+    facts, table = files.read_facts(questions), files.read_table(questions)
+    files.write_table(questions, table, {**facts, "revision": "other"})
+    reasons = {one.reason for one in lineage.foreign_files(results)}
+    assert reasons == {"from another questions.parquet"}
 
 
 def test_options_in_columns_of_their_own_need_no_list(tmp_path):
