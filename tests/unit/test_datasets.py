@@ -825,3 +825,21 @@ def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
 def test_questions_that_no_stage_could_use_are_named(questions, message):
     with pytest.raises(PrunecalError, match=f"^mine: .*{message}"):
         check("mine", questions)
+
+
+@pytest.mark.parametrize("original", [False, True], ids=["Hub's layout", "authors' files"])
+def test_pope_of_the_first_image_alone_has_its_questions_and_no_others(
+    pope_folder, tmp_path_factory, original
+):
+    source = {"path": pope_folder}
+    if original:
+        folder = tmp_path_factory.mktemp("original")
+        write_original(folder)
+        source = {"questions": folder, "images": folder}
+    whole = pope.load(pope.Params(**source)).questions
+    part = pope.load(pope.Params(**source, first_images=1))
+    kept = whole["image_id"] == whole["image_id"][0]
+    expected = whole[kept].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part.questions.reset_index(drop=True), expected)
+    assert [name for name, _ in part.images] == [whole["image_id"][0]]
+    assert 0 < len(expected) < len(whole)

@@ -42,6 +42,9 @@ class Params(Source):
         "of those of one source",
     )
     images: LocalPath | None = Field(None, description="folder of the images that they name")
+    first_images: int | None = Field(
+        None, ge=1, le=10**6, description="read the questions about so many images, the first ones"
+    )
 
     @model_validator(mode="after")
     def _questions_have_images(self) -> Params:
@@ -76,7 +79,18 @@ def load(params: Params) -> Dataset:
         for number, row in enumerate(rows(files, dict.fromkeys(names, TEXT)))
     ]
     ids = _name_images(records)
-    return Dataset(_frame(records), _parquet_images(files, ids), revision, edition(records))
+    release = edition(records)
+    records, ids = _first(records, ids, params.first_images)
+    return Dataset(_frame(records), _parquet_images(files, ids), revision, release)
+
+
+def _first(
+    records: list[dict[str, Any]], ids: dict[str, str], count: int | None
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the records about the first images and these images' ids by name; None: of all."""
+    kept = set(list(dict.fromkeys(record["image_id"] for record in records))[:count])
+    records = [record for record in records if record["image_id"] in kept]
+    return records, {name: image for name, image in ids.items() if image in kept}
 
 
 def edition(records: list[dict[str, Any]], source: str = "coco") -> str:
@@ -151,6 +165,8 @@ def _parquet_images(files: list[Path], ids: dict[str, str]) -> Iterator[tuple[st
     columns = {"image_source": TEXT, "image": IMAGE}
     first: dict[str, tuple[int, bytes]] = {}  # the row and a digest of its bytes
     for number, row in enumerate(rows(files, columns)):
+        if row["image_source"] not in ids:
+            continue
         image_id, content = ids[row["image_source"]], row["image"] or b""
         digest = hashlib.sha256(content).digest()
         if image_id not in first:
@@ -200,10 +216,11 @@ def _from_json_lines(params: Params) -> Dataset:
             "images that the questions name cannot be used)",
         )
     ids = _name_images(records)
-    by_id = {ids[name]: path for name, path in images.items()}
-    revision = content_digest([*files, *by_id.values()])
     source, separator, _ = files[0].stem.partition("_pope_")
     named = edition(records, source if separator else "coco")
+    records, ids = _first(records, ids, params.first_images)
+    by_id = {ids[name]: path for name, path in images.items() if name in ids}
+    revision = content_digest([*files, *by_id.values()])
     return Dataset(_frame(records), _file_images(by_id), revision, named)
 
 

@@ -28,6 +28,19 @@ REQUIRED = {
 # of transformers' CLIPImageProcessor, where a configuration is silent
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 INDEX = "model.safetensors.index.json"
+RECURRENT = (
+    "its recurrent layers keep a state that questions about one image cannot share by a mask"
+)
+REFUSED = {  # model types of transformers, and what stands against each
+    "paligemma": "image and question attend to each other both ways, so that what is computed for "
+    "an image depends on the question",
+    "mllama": "its images are keys of cross-attention layers, not tokens among those of the text",
+    "qwen3_5": RECURRENT,
+    "qwen3_5_moe": RECURRENT,
+    "gemma3n": "its layers have inputs of their own and share keys and values",
+    "gemma4": "its layers have inputs of their own and share keys and values",
+    "qwen3_vl_moe": "its experts are no part of the engine's loop",
+}
 
 
 def describe(
@@ -148,6 +161,11 @@ def _check_config(folder: Path, family: str) -> None:
             )
     model_type = config.get("model_type") if isinstance(config, dict) else None
     supported = {name: plugins.load("models", name).MODEL_TYPES for name in plugins.names("models")}
+    if model_type in REFUSED:
+        raise PrunecalError(
+            f"{folder / 'config.json'} has the model_type {brief(model_type)}, which no family can "
+            f"run: {REFUSED[model_type]}; use another model"
+        )
     if model_type not in supported.get(family, ()):
         every = ", ".join(f"{name} ({', '.join(types)})" for name, types in supported.items())
         raise PrunecalError(

@@ -1,0 +1,214 @@
+"""Images with different numbers of visual tokens, through all stages from images to tables."""
+
+import argparse
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from helpers import tiny_families
+from helpers.tiny_llava import TEXTS, picture, png
+from prunecal import compare, encode, infer, rank, score
+from prunecal.caching import lineage
+from prunecal.core.errors import PrunecalError
+from prunecal.sources import model_folder
+from prunecal.statistics.results import Results
+from prunecal.storage import files
+from prunecal.storage.per_image import PerImage, together
+from prunecal.storage.spooled import Spool
+from prunecal.study.budgets import folder, kept_tokens, share_text
+from prunecal.study.cells import load_study
+
+STUDY = {
+    "title": "Two sizes of pictures",
+    "models": [
+        {
+            "name": "tiny",
+            "family": "qwen2-5-vl",
+            "template": "qwen_vl-lmms",
+            "min_pixels": 64,
+            "max_pixels": 12_800,
+            "path": "tiny",
+        }
+    ],
+    "datasets": [{"name": "polls", "loader": "digits-pope", "images": 4, "seed": 1}],
+    "strategies": ["full", "saliency", {"strategy": "fastv", "layer": 1}],
+    "budgets": ["50%", "25.0%", 2],
+}
+
+
+@pytest.mark.slow
+def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
+    tiny_families.qwen(tmp_path / "tiny")
+    study = load_study(
+        {**STUDY, "models": [{**STUDY["models"][0], "path": str(tmp_path / "tiny")}]}
+    )
+    (model,) = study.models
+    results = tmp_path / "results"
+    task, manifest = results / "tiny" / "polls", results / "models" / "tiny" / "manifest.json"
+    files.write_json(manifest, model_folder.describe(tmp_path / "tiny", model.family, {}))
+    names = [f"image{number}" for number in range(4)]
+    pictures = [png(picture(number, (40, 24) if number % 2 else (16, 32))) for number in range(4)]
+    data = results / "datasets" / "polls"
+    images = pa.table({"image_id": names, "bytes": pictures})
+    files.write_table(data / "images.parquet", images, {})
+    rows = [
+        {
+            "question_id": f"{name}-{number}",
+            "image_id": name,
+            "subset": "polls",
+            "text": TEXTS[number],
+            "options": ["Yes", "No"],
+            "label": number % 2,
+        }
+        for name in names
+        for number in range(3)
+    ]
+    questions = pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False)
+    files.write_table(data / "questions.parquet", questions, {"revision": None})
+    run = {
+        "manifest": manifest,
+        "weights": None,
+        "source": json.dumps(model.source()),
+        "settings": json.dumps(model.run_settings()),
+        "device": "cpu",
+        "threads": 1,
+    }
+    features = task / "features.safetensors"
+    encode.main(argparse.Namespace(**run, images=data / "images.parquet", signals=[], out=features))
+    counts = PerImage(files.open_arrays(features), "saliency").counts
+    assert counts == [8, 15, 8, 15]  # pixels / 64
+    from prunecal.study.cells import cells
+
+    listed = cells(study, model)
+    for name in ("full", "saliency"):
+        parameters = next(dict(cell.parameters) for cell in listed if cell.family == name)
+        assert parameters.get("positions", "original") == "original"  # all that Qwen knows
+        out = [task / name / "ranking.safetensors"]
+        variants = json.dumps([parameters])
+        rank.main(
+            argparse.Namespace(
+                family=name,
+                variants=variants,
+                signals=[],
+                budgets=[],
+                features=features,
+                threads=1,
+                out=out,
+            )
+        )
+    infer.main(
+        argparse.Namespace(
+            **run,
+            model="tiny",
+            dataset="polls",
+            cells=json.dumps([cell.settings() for cell in listed]),
+            questions=data / "questions.parquet",
+            features=features,
+            folder=task,
+            store=results / ".cells",
+            batch_tokens=256,
+        )
+    )
+    predictions = sorted(task.glob("*/*/predictions.parquet"))
+    assert {path.parent.name for path in predictions} == {"all", "50pct", "25pct", "2"}
+    for path in predictions:
+        cell = files.read_facts(path)["cell"]
+        kept = files.read_table(path)["n_visual"].to_pylist()
+        assert kept == [kept_tokens(cell["budget"], count) for count in counts for _ in range(3)]
+    scores = results / "scores" / "tiny" / "polls.safetensors"
+    score.main(
+        score.arguments_of(
+            ["--predictions", *map(str, predictions), "--output", str(scores), "--resamples", "100"]
+        )
+    )
+    compare.main(
+        compare.arguments_of(["--scores", str(scores), "--folder", str(results), "--level", "0.95"])
+    )
+    files.write_json(results / "study.json", STUDY)
+    metrics = Results(results).metrics
+    assert set(metrics["budget"]) == {12, 6, 3, 2}  # means over images, rounded
+    shares = metrics.drop_duplicates(["strategy", "budget"]).set_index(["strategy", "budget"])
+    assert shares.loc[("full", 12), "share"] == 1
+    frame = Results(results).predictions("tiny", "polls", "saliency", 6)
+    assert sorted(set(frame["n_visual"])) == [4, 8]
+
+
+def test_equal_numbers_are_stored_as_before_and_others_flat(tmp_path):
+    random = np.random.default_rng(0)
+    same = [random.standard_normal((4, 3)).astype(np.float32) for _ in range(3)]
+    other = [random.standard_normal((count, 3)).astype(np.float32) for count in (4, 2, 7)]
+    assert together(same).values.shape == (3, 4, 3)
+    flat = together(other)
+    assert flat.tokens.tolist() == [4, 2, 7]
+    facts = {"image_id": ["a", "b", "é"], "model": "m"}
+    for name, parts in (("same", same), ("other", other)):
+        with Spool(tmp_path / name) as spool:
+            for part in parts:
+                spool.add("features", torch.from_numpy(part).bfloat16())
+                spool.add("saliency", torch.from_numpy(part[:, 0].copy()))
+            spool.write(facts, [], {})
+        read = PerImage(files.open_arrays(tmp_path / name), "saliency")
+        for part, values in zip(parts, read, strict=True):
+            np.testing.assert_array_equal(values, part[:, 0])
+    stacked = torch.from_numpy(np.stack(same))
+    arrays = {"features": stacked.bfloat16(), "saliency": stacked[..., 0].contiguous()}
+    files.write_tensors(tmp_path / "reference", arrays, facts)
+    assert (tmp_path / "same").read_bytes() == (tmp_path / "reference").read_bytes()
+
+
+def test_a_ranking_of_images_that_differ_is_cut_image_by_image(tmp_path):
+    path = tmp_path / "saliency" / "ranking.safetensors"
+    orders = [np.array(order, np.int16) for order in ([2, 0, 1], [1, 0], [4, 3, 2, 1, 0])]
+    coverages = [np.linspace(0.5, 1, len(order), dtype=np.float32) for order in orders]
+    arrays = {"order": together(orders).values, "coverage": together(coverages).values}
+    arrays |= {"tokens": together(orders).tokens, "layout": np.ones((3, 2), np.int32)}
+    files.write_arrays(path, arrays, {"image_id": ["a", "b", "c"]})
+    kept = lineage.ranking(path, "40%")
+    assert [order.tolist() for order in kept.order] == [[2], [1], [4, 3]]
+    assert [order.tolist() for order in lineage.ranking(path, 4).order][1] == [1, 0]
+    arrays["order"][0] = 1  # the first image has a token twice
+    files.write_arrays(path, arrays, {"image_id": ["a", "b", "c"]})
+    with pytest.raises(PrunecalError, match="lacks a token of its image"):
+        lineage.ranking(path, "40%")
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens", "kept"),
+    [("25%", 391, 98), ("1%", 4, 1), ("100%", 7, 7), ("all", 7, 7), (64, 30, 30), (64, 65, 64)],
+)
+def test_kept_tokens(budget, tokens, kept):
+    assert kept_tokens(budget, tokens) == kept
+
+
+def test_shares_have_one_form_and_a_folder():
+    assert [share_text(text) for text in ("25 %", "11.10%", "025%", "0.50%")] == [
+        "25%",
+        "11.1%",
+        "25%",
+        "0.5%",
+    ]
+    assert [folder(budget) for budget in (64, "11.1%", "all")] == ["64", "11.1pct", "all"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"visual_tokens": 16}, "visual_tokens of the model 'tiny' depend on the image; remove"),
+        ({"square": 28}, "visual_tokens is missing; add it"),
+        ({"min_pixels": 10**9}, "min_pixels is above max_pixels"),
+        ({"image": "pad"}, "'image' is unknown"),
+    ],
+)
+def test_settings_that_do_not_fit_the_family_are_named(change, message):
+    with pytest.raises(PrunecalError, match=message):
+        load_study({**STUDY, "models": [STUDY["models"][0] | change]})
+
+
+def test_positions_that_a_family_does_not_know_are_refused():
+    strategies = ["full", {"strategy": "saliency", "positions": "compact"}]
+    with pytest.raises(PrunecalError, match="compact is not known for models of the family qwen2"):
+        load_study({**STUDY, "strategies": strategies})
