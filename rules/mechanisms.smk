@@ -111,7 +111,7 @@ rule examples:
         "--output {output} --log {log}"
 
 
-# Its text is made of docstrings. `code` leaves them out on purpose: no edit of a docstring sets off
+# Much of its text is made of docstrings. `code` leaves them out on purpose: no edit of a docstring sets off
 # a job, so a page of older words stays until something else changes or --forcerun methods.
 rule methods:
     input:
