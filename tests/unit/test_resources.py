@@ -95,17 +95,18 @@ def test_a_job_that_runs_a_model_requests_what_it_needs_and_more_at_each_attempt
     assert set(requested) == {"gpu", "mem_mb", "runtime"}
 
 
-def test_a_job_on_a_gpu_needs_main_memory_for_features_but_not_for_the_weights(manifest, tmp_path):
-    requested = resources.model_job(Inference(gpus_per_job=2), lambda factor, _: 10**6 * factor)
+def test_a_job_on_a_gpu_needs_main_memory_for_its_files_but_not_for_the_weights(manifest, tmp_path):
+    requested = resources.model_job(Inference(gpus_per_job=2), lambda *_: 1)
     assert requested["gpu"] == 2
-    encode = SimpleNamespace(manifest=manifest(LARGE))
-    small, large = (requested["mem_mb"](factor, encode, attempt=1) for factor in (1, 2))
-    assert 6_000 < small < large < 16_000  # 1,000,000 visual tokens are more than ScienceQA has
-    (tmp_path / "features").write_bytes(bytes(3 * 2**20))
-    infer = SimpleNamespace(manifest=encode.manifest, features=str(tmp_path / "features"))
-    assert requested["mem_mb"](1, infer, attempt=2) == 2 * (resources.GPU_START_MB + 3)
+    for name in ("images", "features"):
+        (tmp_path / name).write_bytes(bytes(3 * 2**20))
+        job = SimpleNamespace(**{"manifest": manifest(LARGE), name: str(tmp_path / name)})
+        assert requested["mem_mb"](1, job, attempt=2) == 2 * (resources.GPU_START_MB + 3)
+    assert resources.memory_mb(job.manifest) / 4 > resources.GPU_START_MB + 3
     on_the_cpu = resources.model_job(Inference(gpus_per_job=1, device="cpu"), lambda *_: 1)
-    assert on_the_cpu["mem_mb"](1, infer, attempt=1) == resources.memory_mb(encode.manifest)
+    assert on_the_cpu["mem_mb"](1, job, attempt=1) == resources.memory_mb(job.manifest)
+    with pytest.raises(FileNotFoundError):  # by which Snakemake knows that it comes later
+        requested["mem_mb"](1, SimpleNamespace(images=str(tmp_path / "later")), attempt=1)
 
 
 def test_what_a_study_sets_for_its_jobs_replaces_the_guess():

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,8 +58,14 @@ def main(arguments: argparse.Namespace) -> None:
         PrunecalError: something is missing; names all that is.
     """
     study = load_study(json.loads(arguments.settings))
-    models = {model.name: _found(partial(_model, model)) for model in study.models}
-    sets = {dataset.name: _found(partial(_dataset, dataset)) for dataset in study.datasets}
+    searches = [
+        *(partial(_model, model) for model in study.models),
+        *(partial(_dataset, dataset) for dataset in study.datasets),
+    ]
+    with ThreadPoolExecutor() as pool:  # without a network each waits for its time-out
+        sources = list(pool.map(_found, searches))
+    models = {model.name: sources.pop(0) for model in study.models}
+    sets = {dataset.name: sources.pop(0) for dataset in study.datasets}
     needs = [
         *(_need(f"model {name}", source) for name, source in models.items()),
         *(_need(f"data set {name}", source) for name, source in sets.items()),

@@ -17,7 +17,6 @@ MEGABYTE = 2**20
 START_MB = 2500  # Python, torch, a micro-batch on the CPU
 PER_WEIGHT_BYTE = 2.2  # bytes of main memory; float32 is twice as wide as the file
 GPU_START_MB = 6000  # the same with CUDA's libraries, and a tensor of the weights on its way
-PER_IMAGE_TOKEN = 4096  # bytes of features as they are collected: 1,024 numbers of 16 bits, twice
 WITH_ACTIVATIONS = 1.25  # of the weights on a GPU; at 7B, activations and the head take 3 GB more
 START_MINUTES = 15  # imports and a load of weights from a slow file system
 BYTES_PER_PARAMETER = 2  # of wider ones the time is overestimated
@@ -47,10 +46,9 @@ def model_job(run: Inference, tokens: Callable[[Any, Any], float]) -> dict[str, 
             needed = run.mem_mb
         elif run.job_device != "cuda":
             needed = memory_mb(input.manifest)
-        elif features := getattr(input, "features", None):  # weights go straight to the GPU
-            needed = GPU_START_MB + ceil(Path(features).stat().st_size / MEGABYTE)
-        else:
-            needed = GPU_START_MB + ceil(PER_IMAGE_TOKEN * tokens(wildcards, input) / MEGABYTE)
+        else:  # weights go straight to the GPU; images and features stay here
+            held = Path(getattr(input, "features", None) or input.images)
+            needed = GPU_START_MB + ceil(held.stat().st_size / MEGABYTE)
         return attempt * needed
 
     def time(wildcards: Any, input: Any, attempt: int) -> int:  # noqa: A002
