@@ -387,6 +387,7 @@ def test_table_of_data_sets_counts_questions(results):
         "first_question": synthetic_results.HOSTILE,
         "options": "Yes / No",
         "answer": "Yes",
+        **{"chance": 0.5, "constant": 0.0, "constant_answer": "Yes"},  # every answer is Yes
     }
     assert (second["dataset"], second["options"]) == ("toy-sqa", "A / B / C")
 
