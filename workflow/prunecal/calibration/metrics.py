@@ -19,7 +19,6 @@ from prunecal.calibration.debiased import (
     debiased_ace,
     debiased_ece,
     ece_if_calibrated,
-    unbiased_miscalibration,
 )
 from prunecal.calibration.equal_mass import adaptive_calibration_errors
 from prunecal.calibration.ranked import RANKED
@@ -79,13 +78,9 @@ def _brier_temperature(sample: Sample) -> NDArray | None:
     return replace(sample, columns={"error": error}).means["error"]
 
 
-def _miscalibration(sample: Sample) -> NDArray:
-    return unbiased_miscalibration(sample.bin_tables, sample.weights)
-
-
 def _discrimination(sample: Sample) -> NDArray:
     uncertainty = sample.bin_sums.brier_uncertainty()
-    return _miscalibration(sample) + uncertainty - sample.means["brier"]
+    return sample.miscalibration + uncertainty - sample.means["brier"]
 
 
 def _corp_miscalibration(sample: Sample) -> NDArray | None:
@@ -138,7 +133,7 @@ METRICS: dict[str, Compute] = {  # all that are not means over rows, see `Sample
     **{key: partial(_ranked, key=key) for key in RANKED},
     "cox_intercept": lambda sample: sample.cox[0],
     "cox_slope": lambda sample: sample.cox[1],
-    "brier_miscalibration": _miscalibration,
+    "brier_miscalibration": lambda sample: sample.miscalibration,
     "brier_discrimination": _discrimination,
     "corp_miscalibration": _corp_miscalibration,
     "corp_discrimination": _corp_discrimination,

@@ -18,7 +18,7 @@ from prunecal.calibration._checks import checked, checked_bins
 from prunecal.calibration.bins import BinSums, bin_index, bin_sums, gap_ece
 from prunecal.calibration.cox import cox_calibration
 from prunecal.calibration.crossfit import Splits, cross_fitted_ece, temperatures
-from prunecal.calibration.debiased import BinTables, debiased_ece
+from prunecal.calibration.debiased import BinTables, debiased_ece, unbiased_miscalibration
 from prunecal.calibration.ranked import Order, ranked_metrics
 from prunecal.calibration.yes_no import YesNo
 
@@ -88,6 +88,11 @@ class Sample:
     def bin_tables(self) -> BinTables:
         """Sums over the rows of each bin of confidence and cluster."""
         return BinTables.of(*self.rows, len(self.weights), self.bins)
+
+    @cached_property
+    def miscalibration(self) -> NDArray:
+        """The unbiased miscalibration of the bins, float64 [R]."""
+        return unbiased_miscalibration(self.bin_tables, self.weights)
 
     @cached_property
     def cox(self) -> tuple[NDArray, NDArray]:
