@@ -48,7 +48,9 @@ class Measured:
 
     def doubt(self, cells: Iterable[int]) -> str:
         """Say which of some cells stopped answering; empty if none did."""
-        return "; ".join(self._silent[cell] for cell in cells if cell in self._silent)
+        silent = [self._silent[cell] for cell in cells if cell in self._silent]
+        more = f"; {len(silent) - 1} more like it" if len(silent) > 1 else ""
+        return f"{silent[0]}{more}" if silent else ""
 
     def select(self, selector: Selector) -> list[int]:
         """Return the cells that a selector names."""
