@@ -17,7 +17,9 @@ from prunecal.statistics.tables import write_csv
 
 def main(arguments: argparse.Namespace) -> None:
     """Write interactions.csv, the same as LaTeX, the figure and the page."""
-    from prunecal.figures import interaction, style
+    import pandas as pd
+
+    from prunecal.figures import interaction, labels, style
     from prunecal.report import html, latex
 
     if len(arguments.studies) != 2:
@@ -32,7 +34,10 @@ def main(arguments: argparse.Namespace) -> None:
         for row in interactions(a, b, arguments.level, strategy_name)
     ]
     write_csv(arguments.folder / "interactions.csv", rows, COLUMNS)
-    latex.convert(arguments.folder / "interactions.csv", arguments.folder)
+    cells = [cell for side in (*first, *second) for cell in side.scores.cells]
+    known = {cell["strategy"]: cell | cell["parameters"] for cell in cells}
+    names = labels.names_of(pd.DataFrame(known.values()).drop(columns="parameters"))
+    latex.convert(arguments.folder / "interactions.csv", arguments.folder, names)
     style.use()
     style.save(interaction.draw(rows), arguments.folder, "interactions")
     words = findings(rows)
