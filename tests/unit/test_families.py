@@ -365,3 +365,56 @@ def test_saliency_of_towers_is_what_eager_attention_gives(case):
         weights = weights[:, :, 0, 1:].sum(1) if of_cls else weights.sum(1).mean(1)
         expected = weights.view(-1, 3, 2, 3, 2).mean((2, 4)).flatten()
     torch.testing.assert_close(one.saliency, expected, atol=1e-6, rtol=0)
+
+
+def plain_fastv(case, row, layer):
+    """FastV on one prompt through transformers' own layers, eager; logits and kept tokens."""
+    model, image = case.model, int(row["image_id"][-1])
+    ids, visual = whole_prompt(case, row)
+    _, positions = case.entry.inputs(model, case.images[image], ids)
+    one, text = case.encoded[image], model.decoder.backbone
+    marks, ids = torch.tensor(visual), torch.tensor(ids)
+    states = model.decoder.embed(ids.clamp(max=text.config.vocab_size - 1)).clone()
+    states[marks >= 0] = model.project(one.features)
+    glued = (marks < 0) & (ids == model.image_token)
+    states[glued] = model.embed_glue(torch.full((int(glued.sum()),), -1)) if glued.any() else 0.0
+    states, config = states[None], text.config
+    config._attn_implementation = "eager"
+    for number, block in enumerate(text.layers):
+        if number == layer:
+            scores = attention[0].mean(0)[-1]  # noqa: F821  assigned in the layer before
+            columns = torch.nonzero(marks >= 0).flatten()
+            budget = kept_tokens(SHARE, len(columns))
+            best = scores[columns].argsort(descending=True, stable=True)[:budget]
+            stay = marks < 0
+            stay[columns[best]] = True
+            states, positions, marks = states[:, stay], positions[:, stay], marks[stay]
+        at = positions[:, None] if len(positions) == 3 else positions
+        rotary, length = text.rotary_emb(states, at), states.shape[1]
+        mask = torch.full((1, 1, length, length), -torch.inf).triu(1)
+        _, attention = block.self_attn(
+            hidden_states=block.input_layernorm(states),
+            position_embeddings=rotary,
+            attention_mask=mask,
+            position_ids=None,
+        )
+        states = block(
+            states, attention_mask=mask, position_embeddings=rotary, position_ids=None
+        ).clone()
+        if number < len(one.deep):
+            states[0, marks >= 0] += one.deep[number][marks[marks >= 0]]
+    config._attn_implementation = "sdpa"
+    logits = model.model.lm_head(text.norm(states))[0, -1]
+    return logits[model.option_tokens(row["text"], row["options"])].numpy()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [1, 2])
+def test_fastv_equals_a_prompt_at_a_time_through_the_models_own_layers(case, layer):
+    if case.entry.family == "gemma3":
+        pytest.skip("masks of windows and groups are not rebuilt here")
+    answers = run(case, "fastv", SHARE, layer=layer)
+    with torch.inference_mode():
+        for at, row in case.asked.iterrows():
+            expected = plain_fastv(case, row, layer)
+            np.testing.assert_allclose(answers.logits[at], expected, atol=3e-5)
