@@ -51,13 +51,13 @@ def _in_order(scores: Scores, paths: list[Path]) -> list[Cell]:
         PrunecalError: those of a cell are not among the paths.
     """
     read = {(cell.facts["strategy"], cell.facts["budget"]): cell for cell in read_cells(paths)}
-    missing = [one for one in scores.cells if (one["strategy"], one["budget"]) not in read]
+    missing = [one for one in scores.cells if (one["strategy"], one["setting"]) not in read]
     for cell in missing:
         raise PrunecalError(
             f"{scores.path} holds {cell['strategy']} at {cell['budget']} tokens, whose predictions "
             f"were not given; {RERUN}"
         )
-    return [read[cell["strategy"], cell["budget"]] for cell in scores.cells]
+    return [read[cell["strategy"], cell["setting"]] for cell in scores.cells]
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
