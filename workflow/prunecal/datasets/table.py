@@ -147,7 +147,7 @@ def load(params: Params) -> Dataset:
     images = in_turn(_images(files, params, folder), ids)
     if params.repo is None:
         revision = identities.pinned(revision)
-    return Dataset(pd.DataFrame(kept), images, revision, identities.places)
+    return Dataset(pd.DataFrame(kept), images, revision, places=identities.places)
 
 
 def refuse_faults(records: list[dict[str, Any]], answered: list[Answered]) -> None:

@@ -95,7 +95,7 @@ def load(params: Params) -> Dataset:
     refuse_faults(kept, answered)
     images = in_turn(_images(params, image), [record["image_id"] for record in kept])
     revision = identities.pinned(content_digest([path]))
-    return Dataset(pd.DataFrame(kept), images, revision, identities.places)
+    return Dataset(pd.DataFrame(kept), images, revision, places=identities.places)
 
 
 def _refuse_suffix(path: Path) -> list[str]:
