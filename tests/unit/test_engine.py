@@ -8,11 +8,12 @@ from helpers.tiny_llava import encoded, picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import decoder
+from prunecal.engine.merged import Merged
 from prunecal.engine.options import OptionTokens
 from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.storage import files
-from prunecal.strategies import rank
+from prunecal.strategies import rank, reduce
 from prunecal.study.prompts import conversation
 
 N = 16
@@ -145,6 +146,32 @@ def test_vision_side_strategies_equal_the_plain_forward(llava, features, asked, 
             row["text"],
             row["options"],
             compact=compact,
+        )
+        np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["pool", "visionzip", "prumerge"])
+def test_merging_strategies_equal_the_plain_forward(llava, features, asked, family):
+    images = [picture(seed) for seed in range(3)]
+    reads = plugins.declared("strategies", plugins.load("strategies", family), "READS")
+    with torch.inference_mode():
+        encoded, signals = llava.encode_signals(images, list(reads.values()))
+    given = {name: signals[signal] for name, signal in reads.items()}
+    tokens = torch.stack([image.features for image in encoded])
+    saliency = torch.stack([image.saliency for image in encoded])
+    merged, weights = reduce(family, tokens, saliency, 5, **given)
+    sparse = weights.flatten()
+    places = sparse.nonzero().flatten()
+    cls = signals.get("cls")
+    order = Merged(places.numpy(), sparse[places].numpy(), 5, cls)
+    session = Session(llava, asked, features, batch_tokens=512)
+    strategy = plugins.load("strategies", family)
+    answers = session.run(strategy, strategy.Params(), 5, order, np.zeros(3, np.float32))
+    for at, row in asked.iterrows():
+        image = int(row["image_id"][-1])
+        everything = torch.arange(5)
+        plain = plain_logits(
+            llava, merged[image], everything, row["text"], row["options"], compact=True
         )
         np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
 
