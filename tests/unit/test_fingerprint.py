@@ -296,6 +296,7 @@ def test_what_may_change_a_number_changes_the_digest(package, file, old, new):
     assert stage_digest("pack.strategies.one") != before
 
 
+MAIN = "if __name__ == '__main__':\n    C()\n"
 FIRST, SECOND = (f"def f():\n    return {number}\n\n" for number in (1, 2))
 CHECKING = "def f():\n    if TYPE_CHECKING:\n        x = 1\n    else:\n        x = {}\n    return x"
 FIELDS = "@dataclass\nclass C:\n    {}\n    x: {}"
@@ -350,6 +351,10 @@ def test_what_python_takes_differently_has_another_digest(package, one, other):
         "from pack.helper import half\n\nclass C:\n    def __call__(self):\n        half(1)\nC()()",
         "from pack.helper import half\n\nclass C:\n    def m(self):\n        half(1)\nC().m()",
         "from pack.helper import half\n\nclass C(list):\n    def hook(self):\n        half(1)\nC()",
+        "from pack.helper import half\n\nclass A:\n    def run(self):\n        self.m()\n\n"
+        "class C(A):\n    def m(self):\n        half(1)\nC().run()",
+        "from pack.sub import Hooked, helper\n\nclass C(Hooked):\n    def hook(self):\n"
+        "        helper(1)\nC()",
         "from pack.helper import half\n\n@print\ndef registered():\n    half(1)",
         "import sys\nimport subprocess\nsubprocess.run([sys.executable, '-m', 'pack.helper'])",
         "from pack import helper\nfor name in vars(helper):\n    print(name)",
@@ -358,7 +363,9 @@ def test_what_python_takes_differently_has_another_digest(package, one, other):
 )
 def test_whatever_way_a_function_is_reached_it_counts(package, code):
     (package / "sub").mkdir()
-    (package / "sub" / "__init__.py").write_text("from ..helper import half as helper\n")
+    (package / "sub" / "__init__.py").write_text(
+        "from ..helper import half as helper\n\n\nclass Hooked(list):\n    pass\n"
+    )
     (package / "sub" / "inner.py").write_text("from . import helper as h\n")
     (package / "lazily").mkdir()
     (package / "lazily" / "__init__.py").write_text(LAZILY)
@@ -367,6 +374,22 @@ def test_whatever_way_a_function_is_reached_it_counts(package, code):
     before = stage_digest()
     change(package / "helper.py", "/ TWO", "// TWO")
     assert stage_digest() != before
+
+
+def test_a_method_that_nothing_calls_does_not_count_unless_a_library_may_call_it(package):
+    (package / "base.py").write_text(
+        "class Own:\n    def run(self):\n        return 1\n\n\nclass Hooked(list):\n    pass\n"
+    )
+    same = {}
+    for base in ("Own", "base.Own", "Hooked", "list"):
+        imports = "from pack import base\nfrom pack.base import Hooked, Own\n"
+        code = f"{imports}\n\nclass C({base}):\n    def hook(self):\n        return 1\n\n\n{MAIN}"
+        digests = set()
+        for text in (code, code.replace("return 1", "return 2")):
+            (package / "stage.py").write_text(text)
+            digests.add(stage_digest())
+        same[base] = len(digests) == 1
+    assert same == {"Own": True, "base.Own": True, "Hooked": False, "list": False}
 
 
 def test_all_plugins_of_a_folder_count_unless_some_are_named(package):

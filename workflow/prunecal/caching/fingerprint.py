@@ -105,7 +105,8 @@ class _Walk:
         self._values: set[str] = set()  # modules of which any attribute may be used
         self._attributes: set[str] = set()  # names of attributes of unknown values
         self._unclear = False  # whether attributes are used whose names are not known
-        self._classes: set[tuple[str, str]] = set()
+        # the methods of the classes reached, by their own names
+        self._methods: dict[str, list[tuple[str, str]]] = {}
         self._seen: set[tuple[str, str]] = set()
         self._pending: list[tuple[str, str]] = []
         for root in self._roots:
@@ -206,9 +207,7 @@ class _Walk:
             self._attributes.add(name)
             for module in list(self._values):
                 self._name(module, name)
-            for module, kind in self._classes:
-                if (method := f"{kind}.{name}") in _read_module(module).nodes:
-                    self._pending.append((module, method))
+            self._pending += self._methods.get(name, ())
 
     def _take(self, module: str, name: str) -> None:
         """Count a piece of code and reach what it names."""
@@ -219,9 +218,10 @@ class _Walk:
             return
         self._seen.add((module, name))
         if any(isinstance(node, ast.ClassDef) for node in code.nodes[name]):
-            self._classes.add((module, name))
-            methods = (f"{name}.{one}" for one in self._attributes)
-            self._pending += [(module, method) for method in methods if method in code.nodes]
+            for method in code.methods(name):
+                self._methods.setdefault(method, []).append((module, f"{name}.{method}"))
+                if method in self._attributes:
+                    self._pending.append((module, f"{name}.{method}"))
         for position, unit in enumerate(code.units(name)):  # the last of several counts
             texts = unit.texts if self._texts else ""
             place = f"{position} " if position else ""
@@ -267,8 +267,25 @@ def _read_module(module: str) -> Module:
         path = _path(module)
         if path is None:
             raise ModuleNotFoundError(f"no module named {module!r}")
-        _modules[module] = Module(module, path)
+        code = _modules[module] = Module(module, path)
+        for name in code.bases:
+            if _is_plain(f"{module}.{name}"):
+                code.part(name)
     return _modules[module]
+
+
+def _is_plain(dotted: str | None) -> bool:
+    """Tell whether a class and all that it extends are the project's: no library calls it."""
+    parts = (dotted or "").split(".")
+    if not (ROOT / parts[0]).exists() or len(parts) == 1:
+        return False
+    depth = next(d for d in range(len(parts), 0, -1) if _path(".".join(parts[:d])) or d == 1)
+    if depth != len(parts) - 1:
+        return False
+    code, name = _read_module(".".join(parts[:depth])), parts[-1]
+    if name in code.bases:
+        return all(map(_is_plain, code.bases[name]))
+    return name not in code.nodes and _is_plain(code.bindings.get(name))
 
 
 @functools.cache

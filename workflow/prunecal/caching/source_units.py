@@ -59,10 +59,13 @@ class Module:
         always: names of what runs when it is imported.
         main: names of what runs when it is started.
         constants: names to which a plain assignment gives a value.
+        bases: for each class, the full dotted names of its base classes; None for one that is
+            no plain name.
     """
 
     def __init__(self, name: str, path: Path) -> None:
         self.folder = path.parent
+        self._name = name
         self._package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         self.nodes: dict[str, list[ast.AST]] = {}
         self.bindings: dict[str, str] = {}
@@ -70,6 +73,7 @@ class Module:
         self.always: list[str] = []
         self.main: list[str] = []
         self.constants: list[str] = []
+        self.bases: dict[str, list[str | None]] = {}
         self._units: dict[str, list[Unit]] = {}
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             self._add(node)
@@ -81,6 +85,10 @@ class Module:
             self._units[name] = [self._unit(node) for node in self.nodes[name]]
         return self._units[name]
 
+    def methods(self, name: str) -> list[str]:
+        """List the methods that were taken out of a class."""
+        return [one.partition(".")[2] for one in self.nodes if one.startswith(f"{name}.")]
+
     def _add(self, node: ast.AST) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             self.bindings |= self._imported(node)
@@ -91,8 +99,8 @@ class Module:
             self.nodes.setdefault(node.name, []).append(node)
             if unknown_decorators(node):
                 self.always.append(node.name)
-            elif isinstance(node, ast.ClassDef) and not node.bases:
-                self._part(node)
+            elif isinstance(node, ast.ClassDef) and not node.keywords:
+                self.bases[node.name] = [self._full_name(base) for base in node.bases]
         elif names := _assigned(node):
             self.constants += names
             for name in names:
@@ -101,8 +109,26 @@ class Module:
         elif not isinstance(getattr(node, "value", None), ast.Constant):  # a docstring
             self._add_statement(node)
 
+    def _full_name(self, base: ast.expr) -> str | None:
+        """Return what a base class is, as a dotted name that begins with a package's."""
+        if isinstance(base, ast.Attribute):
+            value = self._full_name(base.value)
+            return value and f"{value}.{base.attr}"
+        if not isinstance(base, ast.Name):
+            return None
+        return (
+            self.bindings.get(base.id)
+            or (base.id in self.nodes and f"{self._name}.{base.id}")
+            or None
+        )
+
+    def part(self, name: str) -> None:
+        """Take the methods out of a class of which no library calls them unseen."""
+        for node in self.nodes[name]:
+            if isinstance(node, ast.ClassDef):
+                self._part(node)
+
     def _part(self, node: ast.ClassDef) -> None:
-        """Take the methods out of a class without a base class: no library calls them unseen."""
         for one in list(node.body):
             if not isinstance(one, FUNCTIONS) or one.name.startswith("__"):
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError
-from prunecal.study.prompts import IMAGE, conversation, pope_text
+from prunecal.study.prompts import IMAGE, conversation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def refuse_other_ids(folder: Path, tokenizer: Any, template: str) -> None:
     """
     if any(tokenizer.convert_tokens_to_ids(piece) != number for piece, number in PIECES.items()):
         return
-    prompt = conversation(template, pope_text("Is there a cat in the image?"))
+    prompt = conversation(template, "Is there a cat in the image?")
     ids = tokenizer(prompt)["input_ids"]
     at = ids.index(tokenizer.convert_tokens_to_ids(IMAGE))
     found = [ids[0], ids.count(BEGIN), ids[at - 1], *ids[at + 1 : at + 3]]
