@@ -127,7 +127,7 @@ def test_f_equal_rankings_that_are_there_before_a_run_set_off_nothing(project):
 
 def test_f_a_helper_that_changes_one_ranking_repeats_that_strategys_cells(project):
     before = project.runs_of_cells()
-    project.edit("rank.py", "append(order.to", "append(_another(arguments, order).to")
+    project.edit("rank.py", "zip(order.to(", "zip(_another(arguments, order).to(")
     project.edit("rank.py", "def main(", FLIPPED + "def main(")
     assert len(starting(project.plan(), "Rank")) == 3
     project.run(*project.cells())
