@@ -21,6 +21,10 @@ LABELS = [
     "fastv-layer2",
     "fastv-two-pass-layer2",
 ]
+OTHERS = (
+    *("dart-layer2", "divprune", "hiprune", "pdrop"),
+    *("prumerge", "sparsevlm", "visionzip", "vispruner"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +58,9 @@ def plan(checkout, *options):
     return {line[0]: line[2] for line in lines}
 
 
-def cells(model, dataset, full, budgets):
+def cells(model, dataset, full, budgets, labels=LABELS):
     folder = f"results/{model}/{dataset}"
-    named = [("full", full), *((label, budget) for label in LABELS for budget in budgets)]
+    named = [("full", full), *((label, budget) for label in labels for budget in budgets)]
     return {f"{folder}/{label}/{budget}/predictions.parquet" for label, budget in named}
 
 
@@ -111,7 +115,7 @@ def test_the_embedded_study_is_planned_from_training_to_the_report(checkout):
     assert predictions(made) == {
         path
         for dataset in ("digits-pope", "digits-sqa")
-        for path in cells("digits-llava", dataset, 100, (40, 20, 10, 5))
+        for path in cells("digits-llava", dataset, 100, (40, 20, 10, 5), [*LABELS, *OTHERS])
     }
     assert made["results/models/digits-llava/manifest.json"] == "train"
     assert {"results/metrics.parquet", "results/comparisons.parquet", "results/claims.json"} <= set(

@@ -106,6 +106,11 @@ class RandomLlava(Llava):
         del text
         return list(map(self._id, options))
 
+    def option_spellings(self, text: str, options: Sequence[str]) -> list[list[int]]:
+        """Return no further token of any option: made-up words have one spelling."""
+        del text
+        return [[] for _ in options]
+
     def _id(self, word: str) -> int:
         digest = hashlib.sha256(word.encode()).digest()
         return 100 + int.from_bytes(digest[:4], "big") % (self.model.lm_head.out_features - 200)
