@@ -412,3 +412,15 @@ def test_page_of_cells_has_a_row_per_cell_and_subset(measured):
     first = measured.iloc[0]
     place = page["heads"].index(catalogue.metric_name(first["metric"]))
     assert rows[0][2 * place - page["names"]] == f"{first['value']:.4f}"
+
+
+@pytest.mark.parametrize("entries", [3, 40])
+def test_a_legend_lies_within_its_figure_however_many_strategies_it_names(entries):
+    figure, axes = pyplot.subplots(figsize=(6, 3))
+    lines = [axes.plot([0, 1], [0, one], label=f"Strategy {one}")[0] for one in range(entries)]
+    style.legend_beside(figure, lines)
+    figure.draw_without_rendering()
+    box, page = figure.legends[0].get_window_extent(), figure.bbox
+    pyplot.close(figure)
+    assert page.y0 <= box.y0 < box.y1 <= page.y1
+    assert (figure.get_figheight() == 3) == (entries == 3)

@@ -65,7 +65,7 @@ def draw(
         for look in style.legend_entries(looks)
         if look.name in names
     ]
-    figure.legend(handles=lines, loc="outside right center")
+    style.legend_beside(figure, lines)
     style.note(figure, "Band: the unpruned model's interval over resampled images")
     figure.suptitle(
         f"ECE against the number of bins; ρ: does the order at 5 and 50 bins follow that at {bins}?"

@@ -76,7 +76,7 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         axes.set_xlabel("Visual tokens kept (budget)")
         axes.set_ylabel(catalogue.catalogued(metric).axis_label)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    style.legend_beside(figure, handles, labels)
     style.note(figure, f"Bars and band: {style.INTERVALS}")
     figure.suptitle(f"{catalogue.metric_name(metric)} against the budget of visual tokens")
     return figure

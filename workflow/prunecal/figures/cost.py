@@ -95,7 +95,7 @@ def draw(
         if task[0] in operations:
             _add_operations(top, operations[task[0]])
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    style.legend_beside(figure, handles, labels)
     style.note(figure, f"Bars and band: {style.INTERVALS}. Above: GFLOP per prompt")
     figure.suptitle("Accuracy and ECE against what the decoder computes")
     return figure

@@ -55,7 +55,7 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         Line2D([], [], **dot, label=f"off it (adjusted p < {pooling.LEVEL:g})"),
         Line2D([], [], **dot, markerfacecolor="white", label="not significant"),
     ]
-    figure.legend(handles=marks, loc="outside right center")
+    style.legend_beside(figure, marks)
     style.note(
         figure, "Thin lines: interval, over resampled images, of the distance from the dashed line"
     )

@@ -143,7 +143,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         )
         for look in style.legend_entries(looks)
     ]
-    figure.legend(handles=entries, loc="outside right center")
+    style.legend_beside(figure, entries)
     figure.suptitle(
         "Accuracy and ECE of every cell over its properties; larger marks keep more tokens"
     )

@@ -85,7 +85,7 @@ def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         axes.set_title(pooling.task_title(task, tasks))
         axes.set_xlabel(catalogue.catalogued(GAIN).axis_label)
         axes.set_ylabel(catalogue.catalogued(COST).axis_label)
-    figure.legend(handles=_legend(looks, sizes), loc="outside right center")
+    style.legend_beside(figure, _legend(looks, sizes))
     style.note(figure, f"Bars: {style.INTERVALS}. Black edge: no cell is better in both")
     figure.suptitle("Accuracy against ECE: right and down is better")
     return figure

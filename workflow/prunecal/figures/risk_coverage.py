@@ -109,7 +109,7 @@ def draw(
     for axes in grid[-1]:
         axes.set_xlabel("Coverage: answered, most confident first")
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    style.legend_beside(figure, handles, labels)
     figure.suptitle("Risk against coverage: lower is better")
     return figure
 

@@ -13,9 +13,11 @@ from prunecal.figures import naming
 from prunecal.storage import files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which the colour blind can tell apart: (usual, varied) hue by family, in
@@ -153,6 +155,14 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 def plain(text: str) -> str:
     """Keep matplotlib from reading dollar signs in a data set's text as mathematics."""
     return text.replace("$", r"\$")
+
+
+def legend_beside(figure: Figure, handles: Sequence[Artist], labels: Sequence[str] = ()) -> None:
+    """Put a legend to the right of the panels, and make the figure as high as it needs."""
+    names = labels or [str(handle.get_label()) for handle in handles]
+    legend = figure.legend(handles, names, loc="outside right center")
+    height = legend.get_window_extent().height / figure.dpi
+    figure.set_figheight(max(figure.get_figheight(), height + 0.3))
 
 
 def note(figure: Figure, text: str) -> None:

@@ -80,7 +80,7 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    style.legend_beside(figure, handles, labels)
     style.note(figure, "Bands: intervals over resampled images")
     figure.suptitle(f"{_who(cells, parameter)}: what {symbol} changes")
     return figure
