@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers import synthetic_results
+from prunecal.study.report_items import TRUST_TABLES
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,7 @@ def commands(results, out):
         "budget": [*here["metrics"], "--draw", "ece"],
         "sweep": [*here["metrics"], "--parameter", "alpha"],
         "pareto": here["metrics"],
+        "cost": [*here["metrics"], "--provenance", out / "provenance.csv"],
         "forest": [*here["comparisons"], "--metric", "ece"],
         "reliability": ["--predictions", *predictions],
         "risk_coverage": ["--predictions", *predictions],
@@ -87,8 +89,6 @@ def commands(results, out):
         "--features", *sorted(results.glob("*/*/features.safetensors")),
         "--rankings", *rankings, "--folder", out,
     ]  # fmt: skip
-    for name, words in drawn.items():
-        yield f"prunecal.figures.{name}", [*words, "--folder", out]
     yield "prunecal.report.tables", [
         *here["metrics"], *here["comparisons"], *here["claims"], "--questions", *questions,
         "--csv", out / "headline.csv", "--latex", out / "headline.tex",
@@ -103,13 +103,24 @@ def commands(results, out):
         "--page", out / "methods.html", "--provenance", out / "provenance.html",
         "--table", out / "provenance.csv",
     ]  # fmt: skip
+    for name, words in drawn.items():
+        yield f"prunecal.figures.{name}", [*words, "--folder", out]
     yield "prunecal.report.single_questions", [
         "--predictions", *predictions, "--rankings", *rankings, "--questions", *questions,
         "--images", *images, "--manifests", *manifests, "--output", out / "examples.html",
     ]  # fmt: skip
+    scores = sorted(results.glob("scores/*/*.safetensors"))
+    yield "prunecal.trust", [
+        "--scores", *scores, "--predictions", *predictions, "--folder", out,
+    ]  # fmt: skip
+    trust = [out / f"{name}.csv" for name in TRUST_TABLES]
+    yield "prunecal.report.trust", [
+        *here["study"], *here["metrics"], "--page", out / "trust.html", "--figures", out,
+        "--tables", *trust,
+    ]  # fmt: skip
     yield "prunecal.report.first_page", [
         *here["study"], *here["metrics"], *here["comparisons"], "--matched", out / "matched.csv",
-        *here["detectable"], *here["claims"], "--datasets", out / "datasets.csv",
+        *here["detectable"], *here["claims"], "--trust", *trust, "--datasets", out / "datasets.csv",
         "--provenance", out / "provenance.csv", "--figure", out / "budget_ece.svg",
         "--out", out / "summary.html",
     ]  # fmt: skip
@@ -136,7 +147,7 @@ def test_the_installed_package_draws_every_figure_and_page(installed, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert Path(done.stdout.splitlines()[-1]).is_relative_to(installed)
     assert len([*out.rglob("*.svg")]) >= 15
-    assert len([*out.rglob("*.html")]) == 6
+    assert len([*out.rglob("*.html")]) == 7
     assert [*elsewhere.iterdir()] == []
 
 
