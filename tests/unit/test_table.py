@@ -2,38 +2,29 @@
 
 import base64
 import csv
-import io
 import json
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from pydantic import ValidationError
 
+from helpers import benchmarks
+from helpers.benchmarks import png, text
 from prunecal.core.errors import PrunecalError
-from prunecal.datasets import check, table
+from prunecal.datasets import table
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 WORD = "\nAnswer the question using a single word or phrase."
 SHAPES = {"question": "Which shape?", "choices": ["disc", "square", "star"]}
-
-
-def png(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+load = partial(benchmarks.load, table)
+refusal = partial(benchmarks.refusal, table)
 
 
 def struct(seed: int) -> dict:
     return {"bytes": png(seed), "path": f"{seed}.png"}
-
-
-def text(seed: int) -> str:
-    return base64.b64encode(png(seed)).decode()
 
 
 def parquet(path: Path, rows: list[dict]) -> Path:
@@ -55,18 +46,6 @@ def delimited(path: Path, rows: list[dict]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
-
-
-def load(path: Path, **settings) -> tuple[list[dict], list[tuple[str, bytes]]]:
-    dataset = table.load(table.Params(path=path, **settings))
-    check("test", dataset.questions)
-    return dataset.questions.to_dict("records"), list(dataset.images)
-
-
-def refusal(path: Path, **settings) -> str:
-    with pytest.raises(PrunecalError) as caught:
-        load(path, **settings)
-    return str(caught.value)
 
 
 # -- the layouts of benchmarks, from their published schemas ---------------------------------------

@@ -1,31 +1,20 @@
 """VLMEvalKit's TSV files load as that project reads them, or are refused by file and line."""
 
-import base64
 import csv
-import io
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
-from prunecal.core.errors import PrunecalError
-from prunecal.datasets import check, vlmevalkit
+from helpers import benchmarks
+from helpers.benchmarks import png, text
+from prunecal.datasets import vlmevalkit
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 WORD = "\nAnswer the question using a single word or phrase."
-
-
-def png(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def text(seed: int) -> str:
-    return base64.b64encode(png(seed)).decode()
+load = partial(benchmarks.load, vlmevalkit)
+refusal = partial(benchmarks.refusal, vlmevalkit)
 
 
 def tsv(folder: Path, rows: list[dict], name: str = "MMBench_DEV_EN.tsv") -> Path:
@@ -33,19 +22,6 @@ def tsv(folder: Path, rows: list[dict], name: str = "MMBench_DEV_EN.tsv") -> Pat
     path = folder / name
     pd.DataFrame(rows).to_csv(path, sep="\t", index=False, encoding="utf-8")
     return path
-
-
-def load(path: Path, **settings) -> tuple[list[dict], list[tuple[str, bytes]]]:
-    dataset = vlmevalkit.load(vlmevalkit.Params(path=path, **settings))
-    check("test", dataset.questions)
-    return dataset.questions.to_dict("records"), list(dataset.images)
-
-
-def refusal(path: Path, **settings) -> str:
-    with pytest.raises(PrunecalError) as caught:
-        load(path, **settings)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def mmbench() -> list[dict]:

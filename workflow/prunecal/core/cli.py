@@ -16,6 +16,7 @@ from prunecal.core.redaction import hidden
 ONE: dict[str, Any] = {"type": Path, "required": True}
 SEVERAL = ONE | {"nargs": "+"}
 COMMON = {  # arguments that several stages take
+    "--study": ONE | {"help": "study.json"},
     "--metrics": ONE | {"help": "metrics.parquet"},
     "--comparisons": ONE | {"help": "comparisons.parquet"},
     "--predictions": SEVERAL | {"help": "predictions.parquet of all cells"},

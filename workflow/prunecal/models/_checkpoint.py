@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # of torch and of safetensors
+OWN = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs its code
 BUFFERS = (".position_ids", ".rotary_emb.inv_freq")  # in older exports; the model computes them
 FAULTS = {  # of transformers' loading info
     "missing_keys": "lacks the tensor",
@@ -154,6 +155,21 @@ def _read(stored: Stored, name: str, device: torch.device, dtype: torch.dtype) -
 
     with readable(stored.path, "tensors"), safe_open(stored.path, framework="pt") as file:
         return file.get_tensor(name).to(device, dtype, copy=True)
+
+
+def read_processors(folder: Path) -> tuple[Any, Any]:
+    """Return a model's tokenizer and image processor.
+
+    Raises:
+        PrunecalError: one of them cannot be read.
+    """
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    with readable(folder, "tokenizer's files"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **OWN)
+    with readable(folder, "image processor's files"):
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **OWN)
+    return tokenizer, processor
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.models._checkpoint import load_weights, readable
+from prunecal.models._checkpoint import OWN, load_weights, read_processors, readable
 from prunecal.models._prompting import Prompting
 
 if TYPE_CHECKING:
@@ -56,15 +56,9 @@ class HubModel(Prompting):
 
         from prunecal.engine.decoder import Decoder
 
-        own = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs it
         with readable(folder, "configuration"):
-            config = transformers.AutoConfig.from_pretrained(folder, **own)
-        with readable(folder, "tokenizer's files"):
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **own)
-        with readable(folder, "image processor's files"):
-            self.processor = transformers.AutoImageProcessor.from_pretrained(
-                folder, backend="pil", **own
-            )
+            config = transformers.AutoConfig.from_pretrained(folder, **OWN)
+        self.tokenizer, self.processor = read_processors(folder)
         self.settings, self.device, self.folder = settings, device, folder
         self.check(config)
         kind = getattr(transformers, self.KINDS[config.model_type])

@@ -11,7 +11,7 @@ from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
 from prunecal.models import _clip_signals as clip_signals
-from prunecal.models._checkpoint import load_weights, readable
+from prunecal.models._checkpoint import load_weights, read_processors, readable
 from prunecal.models._llama_ids import refuse_other_ids
 from prunecal.models._prompting import Prompting
 from prunecal.study.prompts import IMAGE
@@ -180,16 +180,12 @@ def check(folder: Path, settings: Mapping[str, Any]) -> tuple[LlavaConfig, Any, 
     Raises:
         PrunecalError: they do not (see `Llava`); weights are not looked at and need not be there.
     """
-    from transformers import AutoImageProcessor, AutoTokenizer, LlavaConfig
+    from transformers import LlavaConfig
 
-    own = {"local_files_only": True, "trust_remote_code": False}  # never asks, never runs it
     with readable(folder, "configuration"):
         config = LlavaConfig.from_pretrained(folder, local_files_only=True)
     _check_config(folder, config, settings["visual_tokens"])
-    with readable(folder, "tokenizer's files"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **own)
-    with readable(folder, "image processor's files"):
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **own)
+    tokenizer, processor = read_processors(folder)
     _check_tokenizer(folder, tokenizer, config)
     refuse_other_ids(folder, tokenizer, settings["template"])
     _check_processor(folder, processor, config.vision_config.image_size)

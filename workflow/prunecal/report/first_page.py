@@ -70,14 +70,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__, "--metrics", "--comparisons")
-    parser.add_argument("--study", type=Path, required=True, help="study.json")
+    parser = cli.parser(__doc__, "--study", "--metrics", "--comparisons")
     parser.add_argument("--matched", type=Path, required=True, help="matched.csv")
     parser.add_argument("--detectable", type=Path, required=True, help="detectable.csv")
-    parser.add_argument(
-        "--trust", type=Path, nargs=len(trust_tables.FILES), required=True,
-        help=", ".join(f"{name}.csv" for name in trust_tables.FILES),
-    )  # fmt: skip
+    trust_tables.add_argument(parser, "--trust")
     parser.add_argument("--claims", type=Path, required=True, help="claims.json")
     parser.add_argument("--datasets", type=Path, required=True, help="datasets.csv")
     parser.add_argument("--provenance", type=Path, required=True, help="provenance.csv")

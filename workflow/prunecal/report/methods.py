@@ -136,8 +136,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__, "--metrics", "--manifests", "--predictions")
-    parser.add_argument("--study", type=Path, required=True, help="study.json")
+    parser = cli.parser(__doc__, "--study", "--metrics", "--manifests", "--predictions")
     parser.add_argument("--page", type=Path, required=True, help="HTML to write")
     parser.add_argument("--provenance", type=Path, required=True, help="HTML to write")
     parser.add_argument("--table", type=Path, required=True, help="the same to write as CSV")

@@ -49,12 +49,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
-    parser = cli.parser(__doc__, "--metrics")
-    parser.add_argument("--study", type=Path, required=True, help="study.json")
-    parser.add_argument(
-        "--tables", type=Path, nargs=len(trust_tables.FILES), required=True,
-        help=", ".join(f"{name}.csv" for name in trust_tables.FILES),
-    )  # fmt: skip
+    parser = cli.parser(__doc__, "--study", "--metrics")
+    trust_tables.add_argument(parser, "--tables")
     parser.add_argument("--page", type=Path, required=True, help="HTML to write")
     parser.add_argument("--figures", type=Path, required=True, help="folder of the figure to write")
     return parser.parse_args(command)

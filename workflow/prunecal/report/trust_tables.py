@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecal.figures import pooling
 from prunecal.study.report_items import TRUST_TABLES
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import argparse
 
     import pandas as pd
 
     from prunecal.figures.style import Style
 
 FILES = tuple(TRUST_TABLES)
+
+
+def add_argument(parser: argparse.ArgumentParser, name: str) -> None:
+    """Let a page take the tables' files under a name, in the order of `FILES`."""
+    files = ", ".join(f"{table}.csv" for table in FILES)
+    parser.add_argument(name, type=Path, nargs=len(FILES), required=True, help=files)
 
 
 @dataclass(frozen=True)
