@@ -289,3 +289,6 @@ def test_labels_in_a_claims_words_become_names():
     assert labels.in_text(text, NAMES) == (
         "ECE of SCOPE α = 0 at 5 tokens minus Unpruned; SCOPE α = 0.25, SCOPE α = 0, p = 2."
     )
+    assert labels.in_text("slope of ECE over alpha at 5 tokens", NAMES) == (
+        "slope of ECE over α at 5 tokens"
+    )

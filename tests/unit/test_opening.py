@@ -1,6 +1,7 @@
 """A study whose unpruned model is at chance, or whose pruned model is silent, says so first."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -8,15 +9,18 @@ from helpers import synthetic_results
 from helpers.stages import run
 from helpers.synthetic_results import MODEL
 from prunecal import compare, score
-from prunecal.figures import pooling
-from prunecal.report import opening, readouts
+from prunecal.figures import budget, pooling, style
+from prunecal.report import opening, readouts, trust_text
 from prunecal.report.tables import datasets_table
+from prunecal.report.trust_tables import Trust
 from prunecal.statistics.baselines import Baselines, at_chance, baselines
 from prunecal.statistics.claim_grammar import Claim
 from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.predictions import read_cells
 from prunecal.statistics.scores import Scores
-from prunecal.statistics.trust import Task, selected_rows, trust_rows
+from prunecal.statistics.selection import selected_rows
+from prunecal.statistics.task import Task
+from prunecal.statistics.trust import trust_rows
 from prunecal.storage import files
 from prunecal.study.cells import load_study
 
@@ -90,6 +94,27 @@ def test_nothing_is_claimed_of_a_model_at_chance(finished):
     assert found["verdict"] == "not tested"
     assert "the unpruned model is at chance: accuracy 0." in found["evidence"]["words"][0]
     assert judged(finished, "seen", "saliency")["verdict"] != "not tested"
+
+
+def test_a_model_at_chance_is_not_asked_whether_it_can_be_trusted_when_pruned(finished):
+    cells = read_cells(sorted((finished / MODEL / "blind").glob("*/*/predictions.parquet")))
+    scores = Scores(finished / "scores" / MODEL / "blind.safetensors")
+    strategies, rows = trust_rows(Task(scores, cells, {"accuracy": 0.9, "ece": 0.9}), 0.95)
+    assert {row["verdict"] for row in rows} == {"cannot be told"}
+    told = trust_text.answer(Trust(*map(pd.DataFrame, (strategies, rows, [], []))))
+    assert told == ["It cannot be told what pruning does to a model that is at chance unpruned."]
+
+
+def test_option_mass_and_answer_rate_are_drawn_against_the_budget(finished):
+    metrics = pooling.read(finished / "metrics.parquet")
+    looks = style.styles(metrics)
+    for metric, least in (("option_mass", 0.03), ("answer_rate", 0.0)):
+        curves = pooling.pool_seeds(pooling.headline(metrics, [metric]), looks)
+        panel = budget.draw(curves, looks, metric).axes[0]
+        (line,) = (line for line in panel.lines if line.get_label() == "FastV")
+        np.testing.assert_allclose(line.get_ydata(), [least, 0.99 if least else 1.0], atol=1e-5)
+    (words,) = budget.draw(curves[:0], looks, "option_mass").axes[0].texts
+    assert words.get_text() == "Option mass: no cell of this study recorded it."
 
 
 def test_the_page_opens_with_the_model_at_chance_alone(finished):

@@ -15,11 +15,37 @@ from pathlib import Path
 
 from prunecal.core import cli
 from prunecal.core.errors import RERUN, PrunecalError
+from prunecal.statistics.kept_thresholds import threshold_rows
 from prunecal.statistics.predictions import Cell, read_cells
 from prunecal.statistics.scores import Scores, read_scores
+from prunecal.statistics.selection import selected_rows
 from prunecal.statistics.tables import Rows, write_csv
-from prunecal.statistics.trust import COLUMNS, Task, selected_rows, threshold_rows, trust_rows
+from prunecal.statistics.task import Task
+from prunecal.statistics.trust import trust_rows
 from prunecal.storage import files
+
+CELL = ("model", "dataset", "strategy", "family", "budget")
+COLUMNS = {  # of the tables
+    "trust": (
+        "model", "dataset", "strategy", "family", "seeds", "smallest_budget", "next_budget",
+        "at_next", "smallest_budget_recalibrated", "accuracy_margin", "ece_margin", "n_images",
+    ),
+    "trust_cells": (
+        *CELL, "seeds", "accuracy_delta", "accuracy_delta_low", "accuracy_delta_high",
+        "p_accuracy", "ece_delta", "ece_delta_low", "ece_delta_high", "p_ece", "verdict",
+        "ece_recalibrated_delta", "p_recalibrated", "verdict_recalibrated", "overconfidence",
+        "ece_debiased", "ece_temperature", "accuracy_provable", "ece_provable",
+    ),
+    "thresholds": (
+        *CELL, "threshold", "coverage", "risk", "risk_low", "risk_high", "p", "p_adjusted",
+        "guaranteed_threshold", "guaranteed_coverage", "guaranteed_risk", "own_threshold",
+        "own_coverage", "own_guaranteed_threshold", "own_guaranteed_coverage",
+    ),
+    "selected": (
+        "model", "dataset", "selection", "metric", "strategy", "family", "budget", "seeds",
+        "value", "ci_low", "ci_high", "among",
+    ),
+}  # fmt: skip
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -56,6 +56,9 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     """
     from matplotlib import pyplot as plt
 
+    curves = curves[curves["value"].notna()]
+    if curves.empty:
+        return style.nothing(f"{catalogue.metric_name(metric)}: no cell of this study recorded it.")
     tasks = pooling.tasks(curves)
     budgets = pooling.budgets(curves)
     if not budgets:

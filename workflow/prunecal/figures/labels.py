@@ -49,10 +49,13 @@ def names_of(metrics: pd.DataFrame) -> Names:
 
 
 def in_text(text: str, names: Names) -> str:
-    """Return a text in which labels of strategies are replaced by names."""
+    """Return a text with names of strategies and symbols of parameters for what files call them."""
     labels = sorted(names.single, key=len, reverse=True)
     pattern = "|".join(rf"(?<![\w.-]){re.escape(label)}(?![\w-]|\.\d)" for label in labels)
-    return re.sub(pattern, lambda label: names.single[label[0]], text) if labels else text
+    if labels:
+        text = re.sub(pattern, lambda label: names.single[label[0]], text)
+    swept = rf"(?<=\bover )({'|'.join(naming.SYMBOLS)})(?= at \d)"
+    return re.sub(swept, lambda key: naming.SYMBOLS[key[0]], text)
 
 
 def for_readers(frame: pd.DataFrame, names: Names) -> pd.DataFrame:

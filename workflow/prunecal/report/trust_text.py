@@ -42,6 +42,8 @@ def answer(task: Trust) -> list[str]:
             f"It cannot be told: a test needs at least {FEWEST_IMAGES} images, and there "
             f"{'is' if first['n_images'] == 1 else 'are'} {first['n_images']}."
         ]
+    if task.cells["p_accuracy"].isna().all():
+        return ["It cannot be told what pruning does to a model that is at chance unpruned."]
     kept = rows[rows["smallest_budget"].notna()]
     sentences = _kept(task, kept) if len(kept) else _none(task)
     return [*sentences, *_others(task, kept), *_recalibrated(rows)]

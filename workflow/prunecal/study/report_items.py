@@ -19,6 +19,8 @@ BUDGET_FIGURES = {  # metric: category
     "accuracy": HEADLINE,
     "ece_debiased": HEADLINE,
     "brier": CALIBRATION,
+    "option_mass": CALIBRATION,
+    "answer_rate": CALIBRATION,
     "aurc": SELECTIVE,
 }
 EXPLANATIONS = {  # figure: category and label
