@@ -3,104 +3,32 @@
 import io
 import json
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
-import yaml
 from PIL import Image
 
-from helpers.hub_llava import hub_llava, shapes, shards, true_bytes
-from helpers.loopback_hub import Hub, Hubs, serve, use
-from helpers.tiny_llava import picture, png
+from helpers import hub_study
+from helpers.hub_llava import shapes, shards, true_bytes
+from helpers.hub_study import DATASETS, NAME
+from helpers.loopback_hub import serve, use
 from prunecal import data, encode, infer, model, rank
 from prunecal.core.errors import PrunecalError
 from prunecal.report.tables import datasets_table
 from prunecal.sources import hub
 from prunecal.storage import digest_cache, files
-from prunecal.study.cells import load_study
-from prunecal.study.design import Design
 
-ROOT = Path(__file__).parents[2]
-NAME, DATASETS = "llava-1.5-7b", ("pope", "scienceqa-img")
 CELLS = {("full", 576), ("scope-alpha0", 64), ("saliency", 192), ("fastv-layer2", 64)}
 
 
 @pytest.fixture(scope="module")
 def design():
-    settings = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    settings |= yaml.safe_load((ROOT / "studies/llava-1.5-7b.yaml").read_text(encoding="utf-8"))
-    return Design(load_study(settings))
-
-
-def parquet(rows, **types):
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    fields = {**{name: pa.string() for name in rows[0]}, **types, "image": image}
-    table = pa.Table.from_pylist(rows, pa.schema(list(fields.items())))
-    out = io.BytesIO()
-    pq.write_table(table, out)
-    return out.getvalue()
-
-
-def pope_files():
-    """Two photographs with six questions per subset, in the three parts of the Hub's copy."""
-    photographs = [png(picture(seed, size)) for seed, size in enumerate([(640, 427), (375, 500)])]
-    things = ["dog", "red car", "umbrella"]
-    rows = [
-        {
-            "id": f"{photo}{number}",
-            "question_id": f"{photo}{number}",
-            "question": f"Is there a {thing} in the image?",
-            "answer": answer,
-            "image_source": f"COCO_val2014_{photo:012}",
-            "image": {"bytes": photographs[photo], "path": None},
-            "category": subset,
-        }
-        for subset in ("adversarial", "popular", "random")
-        for photo in range(2)
-        for number, (thing, answer) in enumerate(zip(things, ("yes", "no", "no"), strict=True))
-    ]
-    return {
-        f"data/test-{part:05}-of-00003.parquet": parquet(rows[6 * part : 6 * part + 6])
-        for part in range(3)
-    }
-
-
-def scienceqa_files():
-    """Questions with two to five choices, of which one has no image."""
-    rows = [
-        {
-            "image": {"bytes": png(picture(9 + count, (200, 120))), "path": None}
-            if count
-            else None,
-            "question": f"Which is number {count}?",
-            "choices": [f"thing {at}" for at in range(max(count, 2))],
-            "answer": max(count, 2) - 1,
-            "hint": "Look closely." if count % 2 else "",
-            "subject": "natural science",
-        }
-        for count in (2, 0, 3, 4, 5)
-    ]
-    types = {"choices": pa.list_(pa.string()), "answer": pa.int8()}
-    return {"data/test-00000-of-00001-f0e719df791966ff.parquet": parquet(rows, **types)}
+    return hub_study.design()
 
 
 @pytest.fixture(scope="module")
-def hubs(design):
-    """The three repositories of the study at the revisions that it pins."""
-    llava = design.models[NAME]
-    sets = [design.datasets[name].params() for name in DATASETS]
-    contents = (pope_files(), scienceqa_files())
-    return Hubs(
-        Hub(llava.repo, "model", hub_llava(), llava.revision),
-        *(
-            Hub(one["repo"], "dataset", content, one["revision"])
-            for one, content in zip(sets, contents, strict=True)
-        ),
-    )
+def hubs():
+    return hub_study.hubs()
 
 
 @pytest.fixture
@@ -187,24 +115,10 @@ def test_the_shards_are_as_large_as_the_hubs():
     assert [round(size, 2) for size in by_shard] == [4.99, 4.96, 4.18]
 
 
-def padded(image):
-    """Centre an image on a square of CLIP's mean colour, by numpy alone."""
-    values = np.asarray(image.convert("RGB"))
-    height, width, _ = values.shape
-    side = max(height, width)
-    square = np.empty((side, side, 3), np.uint8)
-    square[:] = (122, 116, 104)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = values
-    return Image.fromarray(square)
-
-
 @pytest.mark.slow
 def test_the_papers_study_runs_from_the_hub_and_gives_the_logits_of_transformers(
     design, online, tmp_path, read
 ):
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
-
     run = Run(design, tmp_path / "results")
     run.model()
     folders = [run.dataset(name) for name in DATASETS]
@@ -216,12 +130,7 @@ def test_the_papers_study_runs_from_the_hub_and_gives_the_logits_of_transformers
     assert table["edition"].fillna("").tolist() == [edition, ""]
 
     llava = design.models[NAME]
-    local = hub.locate(llava.repo, llava.revision, "model")
-    reference = LlavaForConditionalGeneration.from_pretrained(local, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(local, backend="pil")
-    processor.patch_size, processor.vision_feature_select_strategy = 14, "default"
-    processor.num_additional_image_tokens = 1
-    token = {"Yes": 3869, "No": 1939, "A": 319, "B": 350, "C": 315, "D": 360, "E": 382}
+    answered = hub_study.reference(hub.locate(llava.repo, llava.revision, "model"))
     for folder in folders:
         questions = files.read_table(folder / "questions.parquet", ["text", "options"]).to_pylist()
         images = files.read_table(folder / "images.parquet", ["image_id", "bytes"]).to_pylist()
@@ -234,17 +143,8 @@ def test_the_papers_study_runs_from_the_hub_and_gives_the_logits_of_transformers
         }
         for at in range(0, len(questions), 2):
             answer, question = answers["full", 576][at], questions[at]
-            prompt = (
-                "A chat between a curious user and an artificial intelligence assistant. The "
-                "assistant gives helpful, detailed, and polite answers to the user's questions. "
-                f"USER: <image>\n{question['text']} ASSISTANT:"
-            )
-            inputs = processor(
-                text=prompt, images=padded(images[answer["image_id"]]), return_tensors="pt"
-            )
-            with torch.inference_mode():
-                logits = reference(**inputs).logits[0, -1]
-            expected = logits[[token[option] for option in question["options"]]].numpy()
+            image = images[answer["image_id"]]
+            expected = answered(image, question["text"], question["options"])
             np.testing.assert_allclose(answer["logits"], expected, atol=1e-5, rtol=0)
             for cell, rows in answers.items():  # pruning changes answers
                 assert (cell == ("full", 576)) == np.allclose(
