@@ -12,7 +12,7 @@ CODE = Path(workflow.basedir, "workflow")
 sys.path[:0] = [str(CODE), str(Path(workflow.basedir, "rules"))]
 
 import prunecal
-from prunecal.caching.fingerprint import code_record
+from prunecal.caching.fingerprint import code_record, remember
 from prunecal.caching.lineage import strategy_module
 from prunecal.caching.records import missing_record, unrecorded
 from prunecal.calibration.catalogue import refuse_unknown
@@ -56,6 +56,7 @@ try:
 except (PrunecalError, ValueError) as error:
     raise WorkflowError(error) from None
 
+remember(Path(".snakemake", "code-digests.json"))
 DESIGN = Design(STUDY)
 PATHS = Paths(DESIGN)
 AGGREGATES, FIGURES, TABLES = PATHS.aggregates, PATHS.figures, PATHS.tables

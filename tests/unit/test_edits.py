@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prunecal.caching import fingerprint
+from prunecal.caching import fingerprint, reach
 
 LLAVA, FULL = "prunecal.models.llava", "prunecal.strategies.full"
 STAGES = {
@@ -31,15 +31,15 @@ PAGES = {
 }
 INFER = {"infer vision", "infer fastv"}
 RANK = {"rank scope", "rank random"}
-CACHED = (fingerprint._digest, fingerprint._path, fingerprint._beside, fingerprint._words)
+CACHED = (fingerprint._digest, reach._path, reach._beside, reach._words)
 
 
 def digests(*changed):
     """Return the digests of all stages as a fresh process would after changes of some modules."""
     for cached in CACHED:
         cached.cache_clear()
-    for module in changed or list(fingerprint._modules):
-        fingerprint._modules.pop(module, None)
+    for module in changed or list(reach._modules):
+        reach._modules.pop(module, None)
     return {name: fingerprint.source_digest(*modules) for name, modules in STAGES.items()} | {
         name: fingerprint.page_digest(*modules) for name, modules in PAGES.items()
     }
@@ -50,7 +50,7 @@ def copied(tmp_path_factory):
     root = tmp_path_factory.mktemp("workflow")
     shutil.copytree(Path(fingerprint.__file__).parents[1], root / "prunecal")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fingerprint, "ROOT", root)
+        patch.setattr(reach, "ROOT", root)
         yield root / "prunecal", digests()
     digests()
 
@@ -72,7 +72,7 @@ def edited(copied):
     yield edit
     for path, text in originals.items():
         path.write_text(text)
-        fingerprint._modules.pop(module_of(path.relative_to(package)), None)
+        reach._modules.pop(module_of(path.relative_to(package)), None)
 
 
 def module_of(name):

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from prunecal.caching import fingerprint
+from prunecal.caching import fingerprint, reach
+from prunecal.caching.reach import Reach
 from prunecal.storage.checksums import file_digest
 
 FILES = {
@@ -151,7 +152,7 @@ MODULES = {"half": "halves"}
 def __getattr__(name):
     return getattr(importlib.import_module(f"pack.lazily.{MODULES[name]}"), name)
 """
-CACHED = (fingerprint._digest, fingerprint._path, fingerprint._beside, fingerprint._words)
+CACHED = (fingerprint._digest, reach._path, reach._beside, reach._words)
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def package(tmp_path, monkeypatch):
         path = folder / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    monkeypatch.setattr(reach, "ROOT", tmp_path)
     yield folder
     forget()
 
@@ -170,7 +171,7 @@ def forget():
     """Forget what was read, as a fresh process would."""
     for cached in CACHED:
         cached.cache_clear()
-    fingerprint._modules.clear()
+    reach._modules.clear()
 
 
 def stage_digest(*plugins):
@@ -461,6 +462,55 @@ def test_a_record_tells_whether_its_code_has_changed(package, page):
     assert fingerprint.is_outdated(record)
 
 
+@pytest.fixture
+def derived(package, monkeypatch):
+    """Return a function that lists what is derived for a digest when a file keeps digests."""
+    monkeypatch.setattr(fingerprint, "ROOT", package.parent)
+    monkeypatch.setattr(fingerprint, "__name__", "pack.caching.fingerprint")
+
+    def walks():
+        forget()
+        calls = []
+        with monkeypatch.context() as patch:
+            patch.setattr(fingerprint, "_known", [])
+            patch.setattr(fingerprint, "Reach", lambda *a, **k: calls.append(a) or Reach(*a, **k))
+            fingerprint.remember(package.parent / "kept" / "digests.json")
+            digest = fingerprint.source_digest("pack.stage")
+        assert digest == stage_digest()
+        return calls
+
+    return walks
+
+
+def test_a_kept_digest_is_derived_again_when_a_byte_of_the_code_has_changed(derived, package):
+    assert derived()
+    assert not derived()
+    change(package / "deeper.py", "2", "4")
+    assert derived()
+    assert not derived()
+    (package / "table.csv").write_text("1")  # a file beside the code
+    assert derived()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', "\xff"])
+def test_kept_digests_that_cannot_be_read_are_derived_again(derived, package, text):
+    derived()
+    (package.parent / "kept" / "digests.json").write_text(text, encoding="latin-1")
+    assert derived()
+    assert not derived()
+
+
+def test_kept_digests_are_of_one_kind_of_digest_alone(package, monkeypatch):
+    monkeypatch.setattr(fingerprint, "_known", [])
+    monkeypatch.setattr(fingerprint, "ROOT", package.parent)
+    fingerprint.remember(package.parent / "digests.json")
+    names = ("pack.stage", "pack.strategies.one")
+    both = [fingerprint.source_digest(*names), fingerprint.page_digest(*names)]
+    forget()
+    assert both == [fingerprint.source_digest(*names), fingerprint.page_digest(*names)]
+    assert len(set(both)) == 2
+
+
 def test_a_files_digest_is_its_sha256(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 1000)
@@ -479,7 +529,7 @@ def test_a_digest_is_the_same_in_every_process():
     said = {
         subprocess.run(
             [sys.executable, "-c", code, *stages],
-            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(fingerprint.ROOT)},
+            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(reach.ROOT)},
             capture_output=True,
             text=True,
             check=True,

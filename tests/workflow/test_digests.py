@@ -3,7 +3,7 @@
 import json
 
 from helpers.small_project import Project
-from prunecal.caching import fingerprint
+from prunecal.caching import fingerprint, reach
 
 PROFILER = """
 import atexit, json, os, sys, threading
@@ -42,7 +42,7 @@ def test_every_function_that_a_stage_calls_counts_in_its_digest(tmp_path):
     for path in (project.folder / "calls").iterdir():
         record, calls = json.loads(path.read_text())
         kind, *modules = record.split()[1:]
-        walk = fingerprint._Walk(tuple(modules), texts=kind == fingerprint.PAGE)
+        walk = reach.Reach(tuple(modules), texts=kind == fingerprint.PAGE)
         stages.add(modules[0].removeprefix("prunecal."))
         missed = {call for call in map(tuple, calls) if not counts(walk, *call)}
         assert not missed, modules[0]
@@ -53,10 +53,10 @@ def counts(walk, file, name):
     """Tell whether a called function is in a walk, or computes nothing."""
     module = f"prunecal.{file.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
     outer, *inner = name.split(".")
-    if fingerprint._is_plumbing(module) or outer.startswith("<"):  # a module's own statements
+    if reach._is_plumbing(module) or outer.startswith("<"):  # a module's own statements
         return True
     if outer == "protocol" or (outer.lstrip("_")[0].isupper() and not inner):
         return True  # a plugin is checked, or a class defined: nothing is computed
     method = ".".join([outer, *inner[:1]])
-    key = method if method in fingerprint._read_module(module).nodes else outer
+    key = method if method in reach._read_module(module).nodes else outer
     return (module, key) in walk._seen

@@ -1,10 +1,10 @@
 """Fingerprints of code: a digest that changes when, and only when, a stage's numbers may.
 
-Followed from a stage's `__main__` are the functions, classes, methods and constants that it names,
-in this package and in the plugins that it loads, each reduced to what can change a number
-(`caching.normal_form`); and constants that nothing names, of which nobody can tell what reads them.
-Plumbing rooms are not followed. What no digest sees is covered by hand: a module-level `VERSION`
-counts for every stage that imports its module, `storage.VERSION` for all.
+Followed from a stage's `__main__` (`caching.reach`) are the functions, classes, methods and
+constants that it names, in this package and in the plugins that it loads, each reduced to what can
+change a number (`caching.normal_form`); and constants that nothing names, of which nobody can tell
+what reads them. Plumbing rooms are not followed. What no digest sees is covered by hand: a
+module-level `VERSION` counts for every stage that imports its module, `storage.VERSION` for all.
 docs/caching.md says what that means for an edit.
 
 Nothing heavy is imported: the Snakefile needs this on every start.
@@ -12,30 +12,26 @@ Nothing heavy is imported: the Snakefile needs this on every start.
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
-import importlib.util
-import re
 import sys
-from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecal.caching.normal_form import UNCLEAR
-from prunecal.caching.source_units import PLUGINS, VERSION, Module
-from prunecal.core import plugins
+from prunecal.caching.known_digests import KnownDigests
+from prunecal.caching.reach import ROOT, Reach, declared_plugins
+from prunecal.caching.source_units import PLUGINS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]  # the folder that is on the import path
-PLUMBING = ("core", "storage", "caching", "sources.hub", "sources.safe_paths")
 PAGE, NUMBERS = "page", "numbers"  # kinds of digests
-LABEL = "LABEL"  # a plugin's display name: shown by pages, never part of a number
-WORD = re.compile(r"[A-Za-z_]\w*")
-CONSTANT = re.compile(r"^([A-Za-z_]\w*)(?::[^=\n]+)? *=(?!=)", re.MULTILINE)
-_modules: dict[str, Module] = {}  # read so far
+_known: list[KnownDigests] = []  # at most one: of this process
+
+
+def remember(path: Path) -> None:
+    """Keep the digests that this process derives in a file, and take those that it holds."""
+    if not any(map(declared_plugins, PLUGINS)):  # their code lies elsewhere, and may change
+        _known[:] = [KnownDigests(path, ROOT / __name__.partition(".")[0])]
 
 
 def source_digest(*modules: str) -> str:
@@ -84,281 +80,15 @@ def is_outdated(record: str) -> bool:
 
 @functools.cache
 def _digest(modules: tuple[str, ...], *, texts: bool) -> str:
-    lines = sorted(_Walk(modules, texts=texts).lines)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    def derive() -> str:
+        lines = sorted(Reach(modules, texts=texts).lines)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
-
-class _Walk:
-    """What is reached from some modules.
-
-    Attributes:
-        lines: for each piece of code, its module, its name and the digest of its form; and what
-            each name stands for that it uses and its module imports.
-    """
-
-    def __init__(self, modules: tuple[str, ...], *, texts: bool) -> None:
-        self.lines: set[str] = set()
-        self._texts = texts
-        self._roots = {module.partition(".")[0] for module in modules}
-        self._plugins = [module for module in modules if _folder(module)]
-        self._opened: set[str] = set()
-        self._values: set[str] = set()  # modules of which any attribute may be used
-        self._attributes: set[str] = set()  # names of attributes of unknown values
-        self._unclear = False  # whether attributes are used whose names are not known
-        # the methods of the classes reached, by their own names
-        self._methods: dict[str, list[tuple[str, str]]] = {}
-        self._seen: set[tuple[str, str]] = set()
-        self._pending: list[tuple[str, str]] = []
-        for root in self._roots:
-            if _path(f"{root}.storage"):
-                self._pending.append((f"{root}.storage", VERSION))
-        for module in modules:
-            self._start(module)
-        self._take_pending()
-        self._pending += self._orphans()
-        self._take_pending()
-
-    def _take_pending(self) -> None:
-        while self._pending:
-            self._take(*self._pending.pop())
-
-    def _orphans(self) -> list[tuple[str, str]]:
-        """List the constants that no module names: what reads them cannot be told."""
-        return [
-            (module, name)
-            for module in self._opened
-            for name in _read_module(module).constants
-            if not _is_used(module.partition(".")[0], name) and not name.startswith("__")
-        ]
-
-    def _start(self, module: str) -> None:
-        """Take in a module that is run, or a plugin of which any part may be used."""
-        if _path(module) is None:
-            raise ModuleNotFoundError(f"{module} is not a module below {ROOT}")
-        self._open(module)
-        if _folder(module):
-            self._use(module)
-        else:
-            code = _read_module(module)
-            self._pending += [(module, name) for name in code.main or code.nodes]
-
-    def _open(self, module: str) -> None:
-        """Take in what runs when a module is imported."""
-        if module in self._opened or _is_plumbing(module) or _path(module) is None:
-            return  # None: a folder without __init__.py, which runs nothing
-        self._opened.add(module)
-        if "." in module:
-            self._open(module.rpartition(".")[0])
-        code = _read_module(module)
-        self._pending += [(module, name) for name in code.always]
-        for target in (*code.bindings.values(), *code.stars):
-            self._imports(target)
-
-    def _imports(self, target: str) -> list[str]:
-        """Take in the module that a dotted name begins with; return the names within it."""
-        parts = target.split(".")
-        if parts[0] not in self._roots:
-            return []
-        depth = next(d for d in range(len(parts), 0, -1) if _path(".".join(parts[:d])))
-        module = ".".join(parts[:depth])
-        self._open(module)
-        return [module, *parts[depth:]]
-
-    def _use(self, module: str) -> None:
-        """Take in a module whose attributes are used through a variable."""
-        if module in self._values or _is_plumbing(module):
-            return
-        self._open(module)
-        self._values.add(module)
-        if self._unclear:
-            self._pending += [(module, one) for one in _read_module(module).nodes]
-        for name in list(self._attributes):
-            self._name(module, name)
-
-    def _name(self, module: str, name: str) -> None:
-        """Reach a name of a module, wherever that has it from."""
-        code = _read_module(module)
-        if name in code.nodes:
-            self._pending.append((module, name))
-        if name in code.bindings:
-            self._follow(code.bindings[name])
-        for star in code.stars:
-            self._follow(f"{star.removesuffix('.*')}.{name}")
-        if "__getattr__" in code.nodes and name not in code.nodes | code.bindings:
-            for path in sorted(code.folder.glob("[!_]*.py")):  # one of them defines it
-                if _path(part := f"{module}.{path.stem}"):
-                    self._open(part)
-                    self._name(part, name)
-
-    def _follow(self, dotted: str) -> None:
-        """Reach what a full dotted name refers to."""
-        if not (parts := self._imports(dotted)) or _is_plumbing(parts[0]):
-            return
-        module, *names = parts
-        if names:
-            self._name(module, names[0])
-            self._mention(names[1:])
-        else:
-            self._use(module)
-
-    def _mention(self, attributes: Iterable[str]) -> None:
-        """Reach all that may be meant by attributes of an unknown value."""
-        for name in set(attributes) - self._attributes:
-            self._attributes.add(name)
-            for module in list(self._values):
-                self._name(module, name)
-            self._pending += self._methods.get(name, ())
-
-    def _take(self, module: str, name: str) -> None:
-        """Count a piece of code and reach what it names."""
-        code = _read_module(module)
-        if (module, name) in self._seen or name not in code.nodes:
-            return
-        if name == LABEL and not self._texts:
-            return
-        self._seen.add((module, name))
-        if any(isinstance(node, ast.ClassDef) for node in code.nodes[name]):
-            for method in code.methods(name):
-                self._methods.setdefault(method, []).append((module, f"{name}.{method}"))
-                if method in self._attributes:
-                    self._pending.append((module, f"{name}.{method}"))
-        for position, unit in enumerate(code.units(name)):  # the last of several counts
-            texts = unit.texts if self._texts else ""
-            place = f"{position} " if position else ""
-            self.lines.add(f"{module} {name} {place}{unit.digest} {texts}")
-            for target in unit.bindings.values():
-                self._imports(target)
-            for dotted in unit.names:
-                root, *rest = dotted.split(".")
-                stands_for = code.bindings.get(root, "")
-                if stands_for and not _is_plumbing(stands_for):  # else an import could be swapped
-                    self.lines.add(f"{module} {name} {root} {stands_for}")
-                if root in unit.bindings:
-                    self._follow(".".join([unit.bindings[root], *rest]))
-                elif root in code.bindings:
-                    self._follow(".".join([stands_for, *rest]))
-                if root not in unit.bindings | code.bindings or root in code.nodes:
-                    self._name(module, root)
-                    self._mention(rest)
-            self._mention(unit.attributes | set(filter(WORD.fullmatch, unit.strings)))
-            if unit.names & UNCLEAR and not self._unclear:
-                self._unclear = True
-                for value in self._values:
-                    self._pending += [(value, one) for one in _read_module(value).nodes]
-            for folder in unit.plugins:
-                mine = [plugin for plugin in self._plugins if _folder(plugin) == folder]
-                for plugin in mine or _every_plugin(module.partition(".")[0], folder):
-                    self._use(plugin)
-            for text in unit.strings:
-                self._take_text(module, text)
-
-    def _take_text(self, module: str, text: str) -> None:
-        """Take in a module or a file beside the code, if a text is the name of one."""
-        if text.partition(".")[0] in self._roots and "." in text and _path(text):
-            self._start(text)
-            self._use(text)
-        for path in _beside(_read_module(module).folder).get(text, ()):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            self.lines.add(f"{module} {text}/{path.name} {digest}")
-
-
-def _read_module(module: str) -> Module:
-    if module not in _modules:
-        path = _path(module)
-        if path is None:
-            raise ModuleNotFoundError(f"no module named {module!r}")
-        code = _modules[module] = Module(module, path)
-        for name in code.bases:
-            if _is_plain(f"{module}.{name}"):
-                code.part(name)
-    return _modules[module]
-
-
-def _is_plain(dotted: str | None) -> bool:
-    """Tell whether a class and all that it extends are the project's: no library calls it."""
-    parts = (dotted or "").split(".")
-    if not (ROOT / parts[0]).exists() or len(parts) == 1:
-        return False
-    depth = next(d for d in range(len(parts), 0, -1) if _path(".".join(parts[:d])) or d == 1)
-    if depth != len(parts) - 1:
-        return False
-    code, name = _read_module(".".join(parts[:depth])), parts[-1]
-    if name in code.bases:
-        return all(map(_is_plain, code.bases[name]))
-    return name not in code.nodes and _is_plain(code.bindings.get(name))
-
-
-@functools.cache
-def _path(module: str) -> Path | None:
-    """Return a module's file: of this project or of a plugin's distribution."""
-    base = ROOT.joinpath(*module.split("."))
-    candidates = (base.with_suffix(".py"), base / "__init__.py")
-    here = next((path for path in candidates if path.is_file()), None)
-    if here or (ROOT / module.partition(".")[0]).exists():
-        return here
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.has_location and spec.origin else None
-
-
-def _is_used(root: str, name: str) -> bool:
-    """Tell whether a constant's name stands anywhere but where constants of that name are set."""
-    words, definitions = _words(root)
-    return words[name] > definitions[name]
-
-
-@functools.cache
-def _words(root: str) -> tuple[Counter[str], Counter[str]]:
-    """Count the words in all code of this project, and the names to which constants are set."""
-    words, definitions = Counter[str](), Counter[str]()
-    for path in (ROOT / root).rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        words.update(WORD.findall(text))
-        definitions.update(CONSTANT.findall(text))
-    return words, definitions
-
-
-def _is_plumbing(module: str) -> bool:
-    inside = module.partition(".")[2]
-    return any(f"{inside}.".startswith(f"{room}.") for room in PLUMBING)
-
-
-def _folder(module: str) -> str | None:
-    """Return the folder of which a module is a plugin, even one of another distribution."""
-    parts = module.split(".")
-    if (ROOT / parts[0]).exists():
-        return parts[1] if len(parts) == 3 and parts[1] in PLUGINS else None
-    return next((folder for folder in PLUGINS if module in _declared_plugins(folder)), None)
-
-
-def _every_plugin(root: str, folder: str) -> list[str]:
-    paths = (ROOT / root / folder).glob("[!_]*")
-    names = {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").exists()}
-    return [*(f"{root}.{folder}.{name}" for name in sorted(names)), *_declared_plugins(folder)]
-
-
-@functools.cache
-def _declared_plugins(folder: str) -> list[str]:
-    """List the modules of the plugins that other distributions declare."""
-    modules = [plugins.module_name(folder, name) for name in plugins.names(folder)]
-    return [module for module in modules if not module.startswith(f"prunecal.{folder}.")]
-
-
-@functools.cache
-def _beside(folder: Path) -> dict[str, list[Path]]:
-    """Return the files beside the code, by their own name and by that of their folder."""
-    found: dict[str, list[Path]] = {}
-    for path in folder.iterdir():
-        if path.is_file() and path.suffix not in (".py", ".pyc"):
-            found[path.name] = [path]
-        elif path.is_dir() and not (path / "__init__.py").exists():
-            found[path.name] = [one for one in sorted(path.rglob("*")) if one.is_file()]
-    return found
+    kind = PAGE if texts else NUMBERS
+    return _known[0].digest(" ".join([kind, *modules]), derive) if _known else derive()
 
 
 if __name__ == "__main__":
-    reached = _Walk(tuple(sys.argv[1:]), texts=False).lines
+    reached = Reach(tuple(sys.argv[1:]), texts=False).lines
     for piece in sorted({line.rsplit(" ", 2)[0] for line in reached}):
         print(piece)  # noqa: T201
