@@ -13,11 +13,11 @@ sys.path[:0] = [str(CODE), str(Path(workflow.basedir, "rules"))]
 
 import prunecal
 from prunecal.caching.fingerprint import code_record, remember
-from prunecal.caching.lineage import strategy_module
+from prunecal.caching.lineage import strategy_module, template_entry
 from prunecal.caching.records import missing_record, unrecorded
 from prunecal.calibration.catalogue import refuse_unknown
 from prunecal.core.errors import PrunecalError
-from prunecal.core.plugins import module_name
+from prunecal.core.plugins import load as load_plugin, module_name
 from prunecal.core.redaction import expanded
 from prunecal.sources import model_folder
 from prunecal.storage.checksums import file_digest
@@ -105,17 +105,30 @@ def family_module(name):
     return module_name("models", DESIGN.models[name].family)
 
 
+def code_of_model(stage, name, *modules):
+    """Fingerprint the code by which a stage uses a model."""
+    template = template_entry(DESIGN.models[name].template)
+    return code_record(stage, family_module(name), template, *modules)
+
+
 def model_code(name):
     """Fingerprint the code that obtains a model."""
     recipe = (DESIGN.models[name].train or {}).get("recipe")
-    modules = [module_name("recipes", recipe)] if recipe else []
-    return code_record("prunecal.model", *modules)
+    if recipe is None:
+        return code_of_model("prunecal.model", name)
+    templates = getattr(load_plugin("recipes", recipe), "TEMPLATES", None)
+    if templates is None:  # it may use any
+        return code_record(
+            "prunecal.model", family_module(name), module_name("recipes", recipe)
+        )
+    used = map(template_entry, templates)
+    return code_of_model("prunecal.model", name, module_name("recipes", recipe), *used)
 
 
 def infer_code(model, cells):
     """Fingerprint the code that infers these cells."""
     strategies = sorted({strategy_module(cell.family) for cell in cells})
-    return code_record("prunecal.infer", family_module(model), *strategies)
+    return code_of_model("prunecal.infer", model, *strategies)
 
 
 def model_files(name):

@@ -28,9 +28,7 @@ rule encode:
         weights=lambda wildcards: PATHS.weights_option(wildcards.model),
         device=STUDY.inference.job_device,
         threads=STUDY.inference.threads,  # counts: it changes the rounding
-        code=lambda wildcards: code_record(
-            "prunecal.encode", family_module(wildcards.model)
-        ),
+        code=lambda wildcards: code_of_model("prunecal.encode", wildcards.model),
     message:
         "Encode the images of {wildcards.dataset} with {wildcards.model}"
     shell:

@@ -8,14 +8,15 @@ import pytest
 from prunecal.caching import fingerprint, reach
 
 LLAVA, FULL = "prunecal.models.llava", "prunecal.strategies.full"
+TEMPLATE = "prunecal.study.prompts.TEMPLATES[vicuna_v1]"
 STAGES = {
     "data": ("prunecal.data", "prunecal.datasets.pope"),
-    "train": ("prunecal.model", "prunecal.recipes.digits"),
-    "encode": ("prunecal.encode", LLAVA),
+    "train": ("prunecal.model", "prunecal.recipes.digits", LLAVA, TEMPLATE),
+    "encode": ("prunecal.encode", LLAVA, TEMPLATE),
     "rank scope": ("prunecal.rank", "prunecal.strategies.scope"),
     "rank random": ("prunecal.rank", "prunecal.strategies.random"),
-    "infer vision": ("prunecal.infer", LLAVA, FULL, "prunecal.strategies.scope"),
-    "infer fastv": ("prunecal.infer", LLAVA, "prunecal.strategies.fastv"),
+    "infer vision": ("prunecal.infer", LLAVA, TEMPLATE, FULL, "prunecal.strategies.scope"),
+    "infer fastv": ("prunecal.infer", LLAVA, TEMPLATE, "prunecal.strategies.fastv"),
     "score": ("prunecal.score",),
     "compare": ("prunecal.compare",),
     "mechanisms": ("prunecal.mechanisms",),
@@ -176,6 +177,10 @@ def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, ol
         ),
         ("datasets/pope.py", 'OPTIONS = ["Yes"', 'OPTIONS = ["yes"', {"data"}),
         ("study/prompts.py", "Answer the question using", "Reply using", {"data", "train"}),
+        ("study/prompts.py", "a curious user", "an able user", {"train", "encode", *INFER}),
+        ("study/prompts.py", '"gemma3-hf": f"<', '"gemma4": "", "gemma3-hf": f"', set()),
+        ("study/prompts.py", "HELPFUL = ", "HELPFUL = 2 * ", set()),
+        ("models/gemma3.py", "both_ways = True", "both_ways = False", set()),
         ("digits/canvas.py", "GRID = ", "GRID = 1 + ", {"train"}),
         ("recipes/digits/two_threads.py", "WARM_UP = ", "WARM_UP = 1 + ", {"train"}),
         ("calibration/equal_mass.py", "BLOCK = ", "BLOCK = 1 + ", {"score"}),

@@ -400,6 +400,21 @@ def test_all_plugins_of_a_folder_count_unless_some_are_named(package):
     assert stage_digest("pack.strategies.one") == one
 
 
+def test_all_entries_of_a_mapping_count_unless_some_are_named(package):
+    entries = "ONE = 1\nTWO = 2\nTABLE = {'one': ONE, 'two': TWO}\n"
+    (package / "entries.py").write_text(entries)
+    (package / "stage.py").write_text("from pack.entries import TABLE\nTABLE['one']")
+    named = [f"pack.entries.TABLE[{name}]" for name in ("one", "two")]
+    before = [stage_digest(), *map(stage_digest, named)]
+    for old, new, same in (("= 2", "= 3", 1), ("'two'", "'three'", 1), ("= 1", "= 5", 2)):
+        change(package / "entries.py", old, new)
+        after = [stage_digest(), *map(stage_digest, named)]
+        assert [one == other for one, other in zip(before, after, strict=True)] == [
+            at == same for at in range(3)
+        ]
+        (package / "entries.py").write_text(entries)
+
+
 def test_labels_and_descriptions_count_for_pages_alone(package):
     def digests():
         forget()

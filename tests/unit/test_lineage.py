@@ -17,7 +17,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 
-SETTINGS = {"family": "llava"}
+SETTINGS = {"family": "llava", "template": "vicuna_v1"}
 CELL = {"strategy": "saliency", "family": "saliency", "parameters": {}, "budget": 2}
 INSIDE = {"strategy": "fastv-layer2", "family": "fastv", "parameters": {}, "budget": 2}
 OTHER = "f" * 64
@@ -46,7 +46,7 @@ def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
     inputs = (results / "datasets" / "d" / "questions.parquet", task / "features.safetensors")
     made_from = {path.name: file_digest(path) for path in inputs}
     made_from[lineage.WEIGHTS] = weights
-    made_from[lineage.CODE] = code or lineage.cell_code("llava", cell)
+    made_from[lineage.CODE] = code or lineage.cell_code(SETTINGS, cell)
     ranking = task / cell["strategy"] / "ranking.safetensors"
     if ranking.exists():
         made_from[lineage.RANKING] = lineage.ranking(ranking, cell["budget"]).digest
@@ -91,9 +91,9 @@ def test_a_changed_strategy_changes_the_code_of_its_own_cells_alone(monkeypatch,
         return " ".join(modules)
 
     monkeypatch.setattr(lineage, "source_digest", digest)
-    codes = [lineage.cell_code("llava", cell) for cell in (CELL, INSIDE)]
-    start = "prunecal.infer prunecal.models.llava prunecal.strategies"
-    assert codes == [f"{start}.full", f"{start}.fastv"]
+    codes = [lineage.cell_code(SETTINGS, cell) for cell in (CELL, INSIDE)]
+    start = "prunecal.infer prunecal.models.llava prunecal.study.prompts.TEMPLATES[vicuna_v1]"
+    assert codes == [f"{start} prunecal.strategies.{name}" for name in ("full", "fastv")]
 
 
 def test_features_and_cells_of_other_weights_are_named(results):

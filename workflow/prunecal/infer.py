@@ -143,7 +143,7 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
     made_from = {
         **job.inputs,
         lineage.WEIGHTS: job.manifest["digest"],
-        lineage.CODE: lineage.cell_code(job.settings["family"], cell),
+        lineage.CODE: lineage.cell_code(job.settings, cell),
     }
     if strategy.PRUNES == "before_llm":
         ranking = arguments.folder / cell["strategy"] / "ranking.safetensors"

@@ -39,7 +39,8 @@ def source_digest(*modules: str) -> str:
 
     Args:
         *modules: dotted names: the stage, and the plugins that this run of it loads. Of a folder of
-            plugins of which none is named, all count.
+            plugins of which none is named, all count; of a mapping of which entries are named, such
+            as "prunecal.study.prompts.TEMPLATES[qwen_vl-hf]", these alone.
 
     Returns:
         16 hexadecimal digits.

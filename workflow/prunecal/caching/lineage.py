@@ -43,10 +43,22 @@ class Foreign(NamedTuple):
     reason: str
 
 
-def cell_code(model_family: str, cell: Mapping[str, Any]) -> str:
-    """Fingerprint the code that infers a cell, given its strategy's `family`."""
-    model = plugins.module_name("models", model_family)
-    return source_digest(CELLS, model, strategy_module(cell["family"]))
+def cell_code(model: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """Fingerprint the code that infers a cell.
+
+    Args:
+        model: how its model is run: `family` and `template`.
+        cell: its strategy's `family`.
+    """
+    family = plugins.module_name("models", model["family"])
+    return source_digest(
+        CELLS, family, template_entry(model["template"]), strategy_module(cell["family"])
+    )
+
+
+def template_entry(template: str) -> str:
+    """Return the template for a digest, in which no other template counts."""
+    return f"prunecal.study.prompts.TEMPLATES[{template}]"
 
 
 def strategy_module(family: str) -> str:
@@ -256,7 +268,7 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
         if questions.is_file() and made_from.get(questions.name) != files.recorded(questions):
             yield f"from another {questions.name}"
         return
-    if made_from.get(CODE) != cell_code(facts["family"], cell):
+    if made_from.get(CODE) != cell_code(facts, cell):
         yield OTHER_CODE
     if made_from.get(WEIGHTS) != facts.get("model_digest"):
         yield "from weights that were not checked when they were loaded"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]  # the folder that is on the import path
 PLUMBING = ("core", "storage", "caching", "sources.hub", "sources.safe_paths")
 LABEL = "LABEL"  # a plugin's display name: shown by pages, never part of a number
+ENTRY = re.compile(r"(.+)\.(\w+)\[(.+)\]")  # of a mapping
 WORD = re.compile(r"[A-Za-z_]\w*")
 CONSTANT = re.compile(r"^([A-Za-z_]\w*)(?::[^=\n]+)? *=(?!=)", re.MULTILINE)
 _modules: dict[str, Module] = {}  # read so far
@@ -40,6 +41,10 @@ class Reach:
     def __init__(self, modules: tuple[str, ...], *, texts: bool) -> None:
         self.lines: set[str] = set()
         self._texts = texts
+        self._entries: dict[tuple[str, ...], set[str]] = {}
+        for entry in filter(None, map(ENTRY.fullmatch, modules)):
+            self._entries.setdefault(entry.group(1, 2), set()).add(entry[3])
+        modules = tuple(module for module in modules if not ENTRY.fullmatch(module))
         self._roots = {module.partition(".")[0] for module in modules}
         self._plugins = [module for module in modules if _folder(module)]
         self._opened: set[str] = set()
@@ -163,7 +168,8 @@ class Reach:
                 self._methods.setdefault(method, []).append((module, f"{name}.{method}"))
                 if method in self._attributes:
                     self._pending.append((module, f"{name}.{method}"))
-        for position, unit in enumerate(code.units(name)):  # the last of several counts
+        units = code.units(name, self._entries.get((module, name)))
+        for position, unit in enumerate(units):  # the last of several counts
             texts = unit.texts if self._texts else ""
             place = f"{position} " if position else ""
             self.lines.add(f"{module} {name} {place}{unit.digest} {texts}")

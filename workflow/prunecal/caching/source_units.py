@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import importlib.util
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from prunecal.caching.normal_form import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 PLUGINS = ("strategies", "models", "datasets", "recipes")  # folders of plugins
@@ -79,8 +80,15 @@ class Module:
             self._add(node)
         self.stars |= {self.bindings.pop("*")} if "*" in self.bindings else set()
 
-    def units(self, name: str) -> list[Unit]:
-        """Return the units that a name refers to: several if it is defined more than once."""
+    def units(self, name: str, entries: Collection[str] | None = None) -> list[Unit]:
+        """Return the units that a name refers to: several if it is defined more than once.
+
+        Args:
+            name: of a piece of code.
+            entries: keys of a mapping, which alone count of it; all if None.
+        """
+        if entries is not None:
+            return [self._unit(_with_entries(node, entries)) for node in self.nodes[name]]
         if name not in self._units:
             self._units[name] = [self._unit(node) for node in self.nodes[name]]
         return self._units[name]
@@ -186,6 +194,21 @@ class Module:
         _describe(node, form, unit, local)
         unit.digest = hashlib.sha256(" ".join(form).encode()).hexdigest()
         return unit
+
+
+def _with_entries(node: ast.AST, entries: Collection[str]) -> ast.AST:
+    """Return an assignment of a mapping less the entries with other keys; other code as it is."""
+    mapping = getattr(node, "value", None)
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(mapping, ast.Dict):
+        return node
+    pairs = [
+        (key, value)
+        for key, value in zip(mapping.keys, mapping.values, strict=True)
+        if not isinstance(key, ast.Constant) or key.value in entries
+    ]
+    part = copy.copy(node)
+    part.value = ast.Dict([key for key, _ in pairs], [value for _, value in pairs])
+    return part
 
 
 def _assigned(node: ast.AST) -> list[str]:

@@ -49,9 +49,9 @@ def protocol(_: ModuleType) -> type:
 
 
 def check_model(family: str, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse what a family's `check` can tell of a folder before it has weights.
+    """Refuse what a family's `check(folder, settings)` can tell of a folder before it has weights.
 
-    A family that has no such function finds the same faults when it loads the model.
+    A family from elsewhere may lack it; it then finds the same faults when it loads the model.
 
     Raises:
         PrunecalError: the folder's configuration, tokenizer or image processor does not fit.

@@ -229,6 +229,29 @@ def _stored_tensors(folder: Path, config: PretrainedConfig) -> dict[str, Stored]
     return stored
 
 
+def refuse_unknown_decoder(
+    kind: type[PreTrainedModel], folder: Path, config: PretrainedConfig, text: str
+) -> None:
+    """Refuse a language model that the engine would not compute exactly, by its configuration.
+
+    Args:
+        kind: the model's class in transformers.
+        folder: the model's, for messages.
+        config: the folder's configuration.
+        text: name of the text model within the model.
+
+    Raises:
+        PrunecalError: names the part or setting that the engine does not know.
+    """
+    import torch
+
+    from prunecal.engine import stacks
+
+    with readable(folder, "configuration"), torch.device("meta"):
+        model = kind(config)
+    stacks.refuse_unknown(model.get_submodule(text), model.lm_head)
+
+
 def _refuse_far_larger(kind: type[PreTrainedModel], folder: Path, config: PretrainedConfig) -> None:
     """Refuse a config of a much larger model, which would fill the memory before it is compared.
 

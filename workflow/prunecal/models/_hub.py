@@ -7,7 +7,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.models._checkpoint import OWN, load_weights, read_processors, readable
+from prunecal.models._checkpoint import (
+    OWN,
+    load_weights,
+    read_processors,
+    readable,
+    refuse_unknown_decoder,
+)
 from prunecal.models._prompting import Prompting
 
 if TYPE_CHECKING:
@@ -52,21 +58,45 @@ class HubModel(Prompting):
         device: torch.device,
         part: Part = "whole",
     ) -> None:
-        import transformers
-
         from prunecal.engine.decoder import Decoder
 
-        with readable(folder, "configuration"):
-            config = transformers.AutoConfig.from_pretrained(folder, **OWN)
-        self.tokenizer, self.processor = read_processors(folder)
-        self.settings, self.device, self.folder = settings, device, folder
-        self.check(config)
-        kind = getattr(transformers, self.KINDS[config.model_type])
+        config = self._read(folder, settings)
+        self.device = device
         left_out = {"vision": self.LANGUAGE, "language": self.VISION}.get(part, ())
+        kind = self._kind(config)
         self.model = load_weights(kind, folder, config, settings["dtype"], device, left_out)
         if part != "vision":
             text = self.model.get_submodule(self.TEXT)
             self.decoder = Decoder(text, self.model.lm_head)
+
+    @classmethod
+    def check_folder(cls, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Refuse what loading would refuse, as far as it can be told without weights.
+
+        Raises:
+            PrunecalError: as the class.
+        """
+        model = cls.__new__(cls)
+        config = model._read(folder, settings)  # noqa: SLF001  its own
+        refuse_unknown_decoder(cls._kind(config), folder, config, cls.TEXT)
+
+    def _read(self, folder: Path, settings: Mapping[str, Any]) -> Any:
+        """Read all but the weights; return the configuration."""
+        import transformers
+
+        with readable(folder, "configuration"):
+            config = transformers.AutoConfig.from_pretrained(folder, **OWN)
+        self.tokenizer, self.processor = read_processors(folder)
+        self.settings, self.folder = settings, folder
+        self.check(config)
+        return config
+
+    @classmethod
+    def _kind(cls, config: Any) -> Any:
+        """Return the class of transformers."""
+        import transformers
+
+        return getattr(transformers, cls.KINDS[config.model_type])
 
     def check(self, config: Any) -> None:
         """Refuse a configuration, tokenizer or processor that the family cannot run.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["POSITIONS", "Params", "load"]
+__all__ = ["POSITIONS", "Params", "check", "load"]
 
 LABEL = "Gemma 3"
 MODEL_TYPES = ("gemma3",)
@@ -70,3 +70,4 @@ class Gemma3(HubModel):
 
 
 load = Gemma3
+check = Gemma3.check_folder

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["POSITIONS", "Params", "load", "most_tokens"]
+__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "Idefics3"
 MODEL_TYPES = ("idefics3", "smolvlm")
@@ -133,3 +133,4 @@ class Idefics3(HubModel):
 
 
 load = Idefics3
+check = Idefics3.check_folder

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["POSITIONS", "Params", "load", "most_tokens"]
+__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "InternVL3"
 MODEL_TYPES = ("internvl",)
@@ -96,3 +96,4 @@ class InternVL(HubModel):
 
 
 load = InternVL
+check = InternVL.check_folder

@@ -11,7 +11,12 @@ from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
 from prunecal.models import _clip_signals as clip_signals
-from prunecal.models._checkpoint import load_weights, read_processors, readable
+from prunecal.models._checkpoint import (
+    load_weights,
+    read_processors,
+    readable,
+    refuse_unknown_decoder,
+)
 from prunecal.models._llama_ids import refuse_other_ids
 from prunecal.models._prompting import Prompting
 from prunecal.study.prompts import IMAGE
@@ -79,7 +84,7 @@ class Llava(Prompting):
 
         from prunecal.engine.decoder import Decoder
 
-        config, self.tokenizer, self.processor = check(folder, settings)
+        config, self.tokenizer, self.processor = _read(folder, settings)
         self.settings, self.device = settings, device
         kind, dtype = LlavaForConditionalGeneration, settings["dtype"]
         self.model = load_weights(kind, folder, config, dtype, device, LEFT_OUT[part])
@@ -174,7 +179,19 @@ class Llava(Prompting):
 load = Llava
 
 
-def check(folder: Path, settings: Mapping[str, Any]) -> tuple[LlavaConfig, Any, Any]:
+def check(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse what loading would refuse, as far as it can be told without weights.
+
+    Raises:
+        PrunecalError: as `Llava`.
+    """
+    from transformers import LlavaForConditionalGeneration as Model
+
+    config, _, _ = _read(folder, settings)
+    refuse_unknown_decoder(Model, folder, config, "model.language_model")
+
+
+def _read(folder: Path, settings: Mapping[str, Any]) -> tuple[LlavaConfig, Any, Any]:
     """Return a model's configuration, tokenizer and image processor, which fit the settings.
 
     Raises:

@@ -146,3 +146,4 @@ class LlavaNext(HubModel):
 
 
 load = LlavaNext
+check = LlavaNext.check_folder

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["POSITIONS", "Params", "load", "most_tokens"]
+__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "LLaVA-OneVision"
 MODEL_TYPES = ("llava_onevision",)
@@ -101,3 +101,4 @@ def _received(layer: torch.nn.Module, states: Tensor) -> Tensor:
 
 
 load = LlavaOnevision
+check = LlavaOnevision.check_folder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from prunecal.models._qwen import POSITIONS, QwenParams, QwenVision
 
-__all__ = ["POSITIONS", "Params", "load", "most_tokens"]
+__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "Qwen2.5-VL"
 MODEL_TYPES = ("qwen2_5_vl", "qwen2_vl")
@@ -34,3 +34,4 @@ class Qwen25VL(QwenVision):
 
 
 load = Qwen25VL
+check = Qwen25VL.check_folder

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from prunecal.models._qwen import POSITIONS, QwenParams, QwenVision
 
-__all__ = ["POSITIONS", "Params", "load", "most_tokens"]
+__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "Qwen3-VL"
 MODEL_TYPES = ("qwen3_vl",)
@@ -36,3 +36,4 @@ class Qwen3VL(QwenVision):
 
 
 load = Qwen3VL
+check = Qwen3VL.check_folder

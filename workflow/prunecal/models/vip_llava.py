@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["POSITIONS", "Params", "load", "most_tokens"]
+__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "ViP-LLaVA"
 MODEL_TYPES = ("vipllava",)
@@ -73,3 +73,4 @@ class VipLlava(HubModel):
 
 
 load = VipLlava
+check = VipLlava.check_folder

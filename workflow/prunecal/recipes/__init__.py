@@ -1,6 +1,7 @@
 """Recipes: how models are trained from scratch, one file each (see prunecal.core.plugins).
 
-A recipe is a module that follows `Recipe`.
+A recipe is a module that follows `Recipe`. It may also have `TEMPLATES`, the names of the
+conversation templates that it trains with: else a change of any one trains its models again.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LABEL = "Digits LLaVA"
+TEMPLATE = "vicuna_v1"
+TEMPLATES = (TEMPLATE,)
 
 
 class Params(Parameters):

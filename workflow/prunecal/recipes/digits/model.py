@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from prunecal.digits.canvas import BACKGROUND, GRID, NAMES, PATCH, SIDE
 from prunecal.digits.choices import COUNTS, HINT, QUESTIONS
 from prunecal.digits.polls import OPTIONS
+from prunecal.recipes.digits import TEMPLATE
 from prunecal.study.prompts import IMAGE, LETTERS, conversation, pope_text, scienceqa_text
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 
-TEMPLATE = "vicuna_v1"
 WIDTH = 128
 LAYERS = 4  # of the tower and of the decoder
 HEADS = 4

@@ -19,7 +19,7 @@ from torch import Tensor
 from prunecal.digits.canvas import Canvas
 from prunecal.digits.choices import QUESTIONS, ask
 from prunecal.digits.polls import OPTIONS, sample
-from prunecal.recipes.digits.model import TEMPLATE
+from prunecal.recipes.digits import TEMPLATE
 from prunecal.study.prompts import IMAGE, conversation
 
 if TYPE_CHECKING:
