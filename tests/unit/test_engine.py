@@ -198,6 +198,17 @@ def test_budget_of_all_tokens_equals_no_pruning(llava, features, asked, family):
         np.testing.assert_allclose(mine, whole, atol=1e-4)
 
 
+def test_a_matched_budget_is_that_of_the_tokens_that_cost_as_much(llava, features, asked):
+    session = Session(llava, asked, features, batch_tokens=512)
+    strategy = plugins.load("strategies", "fastv")
+    matched = session.run(strategy, strategy.Params(), 10, None, None, "mean_tokens")
+    kept = run(session, "fastv", 4)  # two layers of four see all 16: 2 * 16 + 2 * 4 = 4 * 10
+    assert matched.tokens_per_layer == 10
+    assert set(matched.n_visual) == {4}
+    for mine, theirs in zip(matched.logits, kept.logits, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 @pytest.mark.parametrize("family", ["saliency", *INSIDE])
 def test_batch_size_changes_nothing(llava, features, asked, family):
     answers = [

@@ -40,6 +40,13 @@ STUDY = {
 }
 
 
+MATCHED = {
+    "models": [{**STUDY["models"][0], "layers": tiny_families.TEXT["num_hidden_layers"]}],
+    "strategies": ["full", {"strategy": "fastv", "layer": 1}],
+    "budgets": {"tokens": ["50%"], "match": "mean_tokens"},
+}
+
+
 @pytest.mark.slow
 def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     tiny_families.qwen(tmp_path / "tiny")
@@ -83,7 +90,8 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     assert counts == [8, 15, 8, 15]  # pixels / 64
     from prunecal.study.cells import cells
 
-    listed = cells(study, model)
+    matched = load_study({**STUDY, **MATCHED})
+    listed = [*cells(study, model), *cells(matched, matched.models[0])[1:]]
     for name in ("full", "saliency"):
         parameters = next(dict(cell.parameters) for cell in listed if cell.family == name)
         assert parameters.get("positions", "original") == "original"  # all that Qwen knows
@@ -118,6 +126,9 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     for path in predictions:
         cell = files.read_facts(path)["cell"]
         kept = files.read_table(path)["n_visual"].to_pylist()
+        if "match" in cell["parameters"]:  # one of four layers sees all: 8 + 3 * 3, 15 + 3 * 6
+            assert kept == ([3] * 3 + [6] * 3) * 2
+            continue
         assert kept == [kept_tokens(cell["budget"], count) for count in counts for _ in range(3)]
     scores = results / "scores" / "tiny" / "polls.safetensors"
     score.main(
@@ -133,6 +144,12 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     assert set(metrics["budget"]) == {12, 6, 3, 2}  # means over images, rounded
     shares = metrics.drop_duplicates(["strategy", "budget"]).set_index(["strategy", "budget"])
     assert shares.loc[("full", 12), "share"] == 1
+    means = metrics.query("metric == 'tokens_per_layer' and subset == 'all'")
+    means = means.set_index(["strategy", "budget"])
+    assert means.loc[("fastv-layer1-matchmean_tokens", 6), "value"] == pytest.approx(6.25)
+    assert shares.loc[("fastv-layer1-matchmean_tokens", 6), "share"] == pytest.approx(
+        shares.loc[("saliency", 6), "share"]
+    )
     frame = Results(results).predictions("tiny", "polls", "saliency", 6)
     assert sorted(set(frame["n_visual"])) == [4, 8]
 

@@ -27,6 +27,7 @@ from prunecal.sources import weights
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.study import budgets
+from prunecal.study.schedules import KEPT, MATCH
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -157,10 +158,14 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
     cells = CellStore(arguments.store)
     if not cells.has(key):
         # the model is loaded before the clock starts
-        session, params = job.session, strategy.Params(**cell["parameters"])
+        settings = dict(cell["parameters"])
+        match = settings.pop(MATCH, KEPT)
+        session, params = job.session, strategy.Params(**settings)
         start = time.perf_counter()
-        answers = _run(session, strategy, params, budget, kept, cls)
+        answers = _run(session, strategy, params, budget, kept, cls, match)
         seconds = time.perf_counter() - start
+        if answers.budget_tokens is not None:
+            facts[budgets.NOMINAL] = answers.budget_tokens
         facts |= {
             "tokens_per_layer": answers.tokens_per_layer,
             "option_tokens": session.option_tokens.first,
@@ -184,12 +189,13 @@ def _run(
     budget: int | str,
     kept: lineage.Ranking | None,
     cls: Path | None,
+    match: str,
 ) -> Answers:
     """Run a cell, with the tokens that are left before the language model if it prunes there."""
     from prunecal.engine.merged import Merged
 
     if kept is None:
-        return session.run(strategy, params, budget, None, None)
+        return session.run(strategy, params, budget, None, None, match)
     if kept.places is None or kept.weight is None:
         return session.run(strategy, params, budget, kept.order, kept.coverage)
     states = files.open_arrays(cls, framework="pt").get_tensor("signal") if cls else None

@@ -152,12 +152,13 @@ class PrunesInside(Protocol):
 
     LOOKS: Literal["attention", "keys"] = "attention"  # what it reads of a layer
 
-    def stages(self, visual_tokens: int, budget: int, depth: int, params: Any) -> list[Stage]:
+    def stages(self, visual_tokens: int, budget: float, depth: int, params: Any) -> list[Stage]:
         """Return where tokens are dropped, from the first layer on.
 
         Args:
             visual_tokens: tokens of an image before pruning, N.
-            budget: tokens that enter the layers after the last stage.
+            budget: tokens that enter the layers after the last stage; where budgets are matched
+                (`study.schedules`), a number that need not be whole, by which earlier stages go.
             depth: layers of the decoder.
             params: the strategy's settings.
         """

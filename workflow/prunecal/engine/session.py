@@ -18,17 +18,18 @@ from prunecal.engine.merged import Merged
 from prunecal.engine.options import Columns, OptionTokens, summed
 from prunecal.engine.planner import halves, plan
 from prunecal.storage import files
+from prunecal.study import schedules
 from prunecal.study.budgets import Budget, kept_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import ModuleType
 
     import pandas as pd
     from torch import Tensor
 
-    from prunecal.engine.interfaces import VisionLanguageModel
+    from prunecal.engine.interfaces import Stage, VisionLanguageModel
     from prunecal.engine.planner import Row
 
 
@@ -45,6 +46,8 @@ class Answers:
         letter_logits: of A to D, float32 [rows, 4]; None where options are not letters.
         n_visual: number of visual tokens kept, int32 [rows].
         coverage: evidence coverage of the kept tokens, float32 [rows].
+        budget_tokens: what a share of images' tokens means, a mean over images, rounded, where
+            another number is kept; else None.
         tokens_per_layer: mean number of visual tokens per decoder layer.
         distinct: number of distinct pairs of image and question, which were computed once.
     """
@@ -56,6 +59,7 @@ class Answers:
     letter_logits: np.ndarray | None
     n_visual: np.ndarray
     coverage: np.ndarray
+    budget_tokens: int | None
     tokens_per_layer: float
     distinct: int
 
@@ -119,6 +123,7 @@ class Session:
         budget: Budget,
         order: Sequence[np.ndarray] | Merged | None,
         coverage: np.ndarray | None,
+        match: str = schedules.KEPT,
     ) -> Answers:
         """Run one cell.
 
@@ -129,15 +134,22 @@ class Session:
             order: of each image int16 [K], the ranking: tokens to keep in order of selection; or
                 merged tokens; None for a strategy that prunes inside the decoder.
             coverage: float32 [I], evidence coverage of those tokens; None in the same case.
+            match: what the budget is matched by, of a strategy that prunes inside the decoder.
 
         Raises:
-            PrunecalError: a ranking of other images or tokens, NaN or infinite logits (names the
-                question), or not enough memory for a single question.
+            PrunecalError: a ranking of other images or tokens, a budget that cannot be matched, NaN
+                or infinite logits (names the question), or not enough memory for a single question.
         """
         counts = self.visual.counts
-        kept_counts = np.array([kept_tokens(budget, count) for count in counts])
+        kept_counts = nominal = np.array([kept_tokens(budget, count) for count in counts])
+        schedule: dict[int, list[Stage]] = {}  # by an image's visual tokens
         if order is None or coverage is None:
-            run_batch = partial(self._decoder_batch, strategy, params, budget)
+            schedule = {
+                count: self._stages(strategy, params, match, kept_tokens(budget, count), count)
+                for count in set(counts)
+            }
+            kept_counts = np.array([schedule[count][-1].entering for count in counts])
+            run_batch = partial(self._decoder_batch, strategy, params, schedule)
             sizes, apart = counts, counts  # FastV's arrays hold equally many tokens of each image
         else:
             if not isinstance(order, Merged):
@@ -203,7 +215,8 @@ class Session:
             letter_logits=table[:, self.columns.of(letters)][repeat] if letters else None,
             n_visual=kept_counts[self.images][repeat].astype(np.int32),
             coverage=coverages[repeat].astype(np.float32),
-            tokens_per_layer=self._tokens_per_layer(strategy, params, kept_counts),
+            budget_tokens=self._budget_tokens(budget, nominal, kept_counts),
+            tokens_per_layer=self._tokens_per_layer(schedule, kept_counts),
             distinct=len(mine),
         )
 
@@ -228,14 +241,16 @@ class Session:
         return states, torch.from_numpy(np.repeat(coverage[images], questions))
 
     def _decoder_batch(
-        self, strategy: ModuleType, params: Any, budget: Budget, rows: list[Row]
+        self,
+        strategy: ModuleType,
+        params: Any,
+        schedule: Mapping[int, list[Stage]],
+        rows: list[Row],
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens the strategy drops inside the decoder."""
         prompt, features = self._assemble(rows, [None] * len(rows), compact=False)
-        decoder, visual = self.model.decoder, prompt.visual  # all rows have equally many
-        keep = kept_tokens(budget, visual)
-        listed = strategy.stages(visual, keep, len(decoder.layers), params)
-        pruned = stages.run(decoder, prompt, self.past, listed, strategy, params)
+        listed = schedule[prompt.visual]  # all rows have equally many
+        pruned = stages.run(self.model.decoder, prompt, self.past, listed, strategy, params)
         return pruned.states, pruned.held.coverage(features, prompt.question_row)
 
     def _assemble(
@@ -284,16 +299,33 @@ class Session:
                 f"{len(self.question_ids)} questions are too long; shorten them or leave them out"
             )
 
-    def _tokens_per_layer(self, strategy: ModuleType, params: Any, kept: np.ndarray) -> float:
+    def _stages(
+        self, strategy: ModuleType, params: Any, match: str, budget: int, visual: int
+    ) -> list[Stage]:
+        """Return where a strategy drops an image's tokens so that the budget is met."""
+        depth = len(self.model.decoder.layers)
+        if match == schedules.KEPT:
+            return strategy.stages(visual, budget, depth, params)
+        shape = schedules.Shape.of(self.model.decoder.backbone.config)
+        return schedules.matched(
+            lambda left: strategy.stages(visual, left, depth, params), match, budget, visual, shape
+        )
+
+    def _budget_tokens(self, budget: Budget, nominal: np.ndarray, kept: np.ndarray) -> int | None:
+        """Return what a share means in tokens, if other numbers of tokens are kept."""
+        asked = np.unique(self.images)
+        if isinstance(budget, int) or (nominal[asked] == kept[asked]).all():
+            return None
+        return round(float(nominal[asked].mean()))
+
+    def _tokens_per_layer(self, schedule: Mapping[int, list[Stage]], kept: np.ndarray) -> float:
         """Return the mean over questions of the visual tokens that a decoder layer computes on."""
         asked = self.images[self.row_to_distinct]
         depth = len(self.model.decoder.layers)
         pairs = [(self.visual.counts[image], int(kept[image])) for image in asked.tolist()]
         means = {
-            (tokens, number): stages.tokens_per_layer(
-                strategy.stages(tokens, number, depth, params), tokens, depth
-            )
-            if strategy.PRUNES == "inside_llm"
+            (tokens, number): schedules.tokens_per_layer(schedule[tokens], tokens, depth)
+            if schedule
             else number
             for tokens, number in set(pairs)
         }

@@ -192,17 +192,6 @@ def check(stages: Sequence[Stage], visual: int, depth: int) -> None:
         at, visual = stage.cut, stage.entering
 
 
-def tokens_per_layer(stages: Sequence[Stage], visual: int, depth: int) -> float:
-    """Return the mean number of visual tokens that enter a decoder layer.
-
-    All stages count from their cut on; what a first pass costs that only looks does not.
-    """
-    entering = [visual] * depth
-    for stage in stages:
-        entering[stage.cut :] = [stage.entering] * (depth - stage.cut)
-    return sum(entering) / depth
-
-
 def best(scores: Tensor, count: int) -> Tensor:
     """Return the columns of the largest scores [Q, V] in raster order, the lowest of a tie."""
     order = scores.argsort(dim=-1, descending=True, stable=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from prunecal.figures import naming, pooling, style
-from prunecal.statistics.predictions import mean_kept, read_cell
+from prunecal.statistics.predictions import budget_in_tokens, read_cell
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -44,10 +44,7 @@ def catalogue(paths: list[Path]) -> pd.DataFrame:
         cell = files.read_facts(path)["cell"]
         rows.append({"path": path, **{k: v for k, v in cell.items() if k != "parameters"}})
         rows[-1] |= cell["parameters"]
-        if isinstance(cell["budget"], str):
-            kept = files.read_table(path, ["image_id", "n_visual"])
-            images = kept["image_id"].to_pylist()
-            rows[-1]["budget"] = mean_kept(kept["n_visual"].to_numpy(), images)
+        rows[-1]["budget"] = budget_in_tokens(path)
     return pd.DataFrame(rows)
 
 

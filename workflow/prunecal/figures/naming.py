@@ -124,7 +124,7 @@ def strategy_name(
         differs = len({str(other.get(key)) for other in siblings or []}) > 1
         if key not in keys and _named(family, key) and differs:
             keys.append(key)
-    ordered = [key for key in _fields(family) or parameters if key in keys]
+    ordered = [key for key in {**_fields(family), **parameters} if key in keys]
     parts = [f"{_symbol(key)}{_text(parameters[key])}" for key in ordered]
     label = plugins.load("strategies", family).LABEL if _is_known(family) else family
     return " ".join([label, ", ".join(parts)]).strip()

@@ -31,7 +31,7 @@ from prunecal.statistics import (
 )
 from prunecal.statistics.scores import REFERENCE
 from prunecal.storage import files
-from prunecal.study import cells, prompts
+from prunecal.study import cells, prompts, schedules
 from prunecal.study.design import Design
 from prunecal.study.settings import Study
 
@@ -49,6 +49,8 @@ def page_values(study: Study, metrics: list[str]) -> dict[str, Any]:
         "model_families": _model_families(study),
         "prompts": prompts,
         "strategies": _strategies(study),
+        "matched": schedules if any(_matches(study)) else None,
+        "flops": schedules.Shape.flops,
         "readings": readouts.readings,
         "metrics": [metric for key, metric in CATALOGUE.items() if key in metrics],
         "splits": scoring.SPLITS,
@@ -72,6 +74,12 @@ def _model_families(study: Study) -> list[Any]:
         kinds = {kind for kind in _own(module) if hasattr(kind, "encode")}
         things += [module, *(one.encode for one in sorted(kinds, key=lambda one: one.__name__))]
     return things
+
+
+def _matches(study: Study) -> list[str]:
+    """List what budgets of cells are matched by, if by anything but the tokens kept."""
+    listed = [cell for one in Design(study).pair_cells.values() for cell in one]
+    return [match for cell in listed if (match := dict(cell.parameters).get(schedules.MATCH))]
 
 
 def _strategies(study: Study) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics import readouts
 from prunecal.statistics.readouts import OPTIONAL, Recorded, lengths, padded, recorded_in
 from prunecal.storage import files
-from prunecal.study.budgets import ALL
+from prunecal.study.budgets import ALL, NOMINAL, kept_tokens
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -195,6 +195,7 @@ def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> 
             "parameters": cell["parameters"],
             "visual_tokens": facts.get("visual_tokens"),
             "tokens_per_layer": facts.get("tokens_per_layer"),
+            **{key: facts[key] for key in (NOMINAL,) if key in facts},
         },
         rows=rows,
         table=table,
@@ -255,9 +256,15 @@ def tokens_kept(cell: dict[str, Any]) -> int:
     return cell.get("tokens", cell["budget"])
 
 
-def mean_kept(n_visual: NDArray, image_ids: list[str]) -> int:
-    """Return the mean number of kept tokens over images, rounded, given those of each row."""
-    return round(float(n_visual[_first_rows(image_ids)].mean()))
+def budget_in_tokens(path: Path | str) -> int:
+    """Return a cell's budget in visual tokens: of a share, the mean over images, rounded."""
+    facts = files.read_facts(path)
+    budget = facts.get(NOMINAL, facts["cell"]["budget"])
+    if isinstance(budget, str):
+        kept = files.read_table(path, ["image_id", "n_visual"])
+        rows = _first_rows(kept["image_id"].to_pylist())
+        budget = round(float(kept["n_visual"].to_numpy()[rows].mean()))
+    return budget
 
 
 def _first_rows(image_ids: list[str]) -> list[int]:
@@ -276,8 +283,11 @@ def _add_shares(cells: list[Cell]) -> None:
     whole = next((cell for cell in cells if cell.facts["budget"] == ALL), None)
     rows = _first_rows(cells[0].rows["image_id"])
     for cell in cells:
-        kept = cell.n_visual[rows]
-        cell.facts["tokens"] = round(float(kept.mean()))
+        kept, nominal = cell.n_visual[rows], cell.facts.pop(NOMINAL, None)
+        if nominal is not None and whole is not None:
+            budget = cell.facts["budget"]
+            kept = np.array([kept_tokens(budget, int(n)) for n in whole.n_visual[rows]])
+        cell.facts["tokens"] = nominal or round(float(kept.mean()))
         if whole is not None:
             cell.facts["share"] = float((kept / whole.n_visual[rows]).mean())
 

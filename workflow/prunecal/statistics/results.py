@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from prunecal.core.errors import PrunecalError, brief, nearest
-from prunecal.statistics.predictions import mean_kept, read_cell
+from prunecal.statistics.predictions import budget_in_tokens, read_cell
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -171,16 +171,13 @@ class Results:
         )
 
     def _predictions(self, model: str, dataset: str, strategy: str, budget: int) -> Path:
-        """Return a cell's file; a share's folder is told by the mean number of tokens it keeps."""
+        """Return a cell's file; a share's folder is told by the mean number of tokens it means."""
         strategies = self._cells_folder / model / dataset / strategy
         path = strategies / str(budget) / PREDICTIONS
         if not path.is_file():
             for other in sorted(strategies.glob(f"*/{PREDICTIONS}")):
-                if not other.parent.name.isdigit():
-                    kept = files.read_table(other, ["image_id", "n_visual"])
-                    images = kept["image_id"].to_pylist()
-                    if mean_kept(kept["n_visual"].to_numpy(), images) == budget:
-                        return other
+                if not other.parent.name.isdigit() and budget_in_tokens(other) == budget:
+                    return other
         return path
 
     def _frame(self, name: str) -> pd.DataFrame:

@@ -57,7 +57,7 @@ class Explicit(Params):
     order: tuple[tuple[str, int], ...] | None = None
 
 
-def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[Stage]:
+def stages(visual_tokens: int, budget: float, depth: int, params: Params) -> list[Stage]:
     """Look at the layer before the cut.
 
     Raises:
@@ -66,7 +66,7 @@ def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[
     if depth < 2:  # noqa: PLR2004  one layer looks, one runs on fewer tokens
         raise PrunecalError("dart: the decoder has a single layer; use a strategy that ranks")
     layer = max(1, params.layer * depth // OFFICIAL_DEPTH)
-    return [Stage(layer - 1, layer, budget)]
+    return [Stage(layer - 1, layer, round(budget))]
 
 
 def select(seen: Seen, stage: Stage, params: Params) -> Reduction:

@@ -27,14 +27,14 @@ class Params(FastVParams):
     """FastV drops tokens in place: layers before `layer` have seen all of them."""
 
 
-def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[Stage]:
+def stages(visual_tokens: int, budget: float, depth: int, params: Params) -> list[Stage]:
     """Look at layer `layer` - 1, drop before layer `layer`.
 
     Raises:
         PrunecalError: the decoder has no layer after `layer`.
     """
     refuse_deep(params.layer, depth)
-    return [Stage(params.layer - 1, params.layer, budget)]
+    return [Stage(params.layer - 1, params.layer, round(budget))]
 
 
 def explicit(

@@ -31,14 +31,14 @@ class Params(FastVParams):
     )
 
 
-def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[Stage]:
+def stages(visual_tokens: int, budget: float, depth: int, params: Params) -> list[Stage]:
     """Look at layer `layer` - 1, drop before layer 0.
 
     Raises:
         PrunecalError: the decoder has no layer after `layer`.
     """
     refuse_deep(params.layer, depth)
-    return [Stage(params.layer - 1, 0, budget)]
+    return [Stage(params.layer - 1, 0, round(budget))]
 
 
 def explicit(

@@ -60,7 +60,7 @@ class Params(Parameters):
         return "original" if self.plus else "compact"
 
 
-def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[Stage]:
+def stages(visual_tokens: int, budget: float, depth: int, params: Params) -> list[Stage]:
     """Cut after the layers that are looked at; the last stage leaves exactly the budget.
 
     Raises:
@@ -74,18 +74,19 @@ def stages(visual_tokens: int, budget: int, depth: int, params: Params) -> list[
         cuts.append(min(max(after, cut * depth // OFFICIAL_DEPTH), depth - len(CUTS) + number))
     first, second = _interpolated(PLUS if params.plus else COUNTS, budget, visual_tokens)
     result, entering = [], visual_tokens
+    left = round(budget)  # where budgets are matched, earlier stages follow a share of a token
     for cut, count in zip(cuts, (first, second, None), strict=True):
         if count is None:
-            stage = _leaving(cut, budget, entering, params)
+            stage = _leaving(cut, left, entering, params)
         else:
-            stage = _keeping(cut, min(max(count, budget), entering), entering, params)
+            stage = _keeping(cut, min(max(count, left), entering), entering, params)
         result.append(stage)
         entering = stage.entering
     return result
 
 
 def _interpolated(
-    table: dict[int, tuple[int, int]], budget: int, visual_tokens: int
+    table: dict[int, tuple[int, int]], budget: float, visual_tokens: int
 ) -> tuple[int, int]:
     """Return the counts of the first two stages, linear between the official settings."""
     wanted = budget * OFFICIAL_TOKENS / visual_tokens

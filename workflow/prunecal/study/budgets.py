@@ -9,7 +9,16 @@ a number keeps all of them.
 import re
 
 Budget = int | str
+
+
+class Budgets(list[Budget]):
+    """The budgets of a study, and what is equal between strategies at each (see `schedules`)."""
+
+    match: str = "kept"
+
+
 ALL = "all"
+NOMINAL = "budget_tokens"  # in the metadata of cells of shares that keep other numbers of tokens
 SHARE = re.compile(r"(\d{1,9}(?:\.\d{1,99})?)\s*%")
 
 

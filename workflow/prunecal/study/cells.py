@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from prunecal.core import plugins
-from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.errors import PrunecalError, brief, nearest
 from prunecal.core.parameters import Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
-from prunecal.study.budgets import ALL, Budget, share, share_text
+from prunecal.study import schedules
+from prunecal.study.budgets import ALL, Budget, Budgets, kept_tokens, share, share_text
+from prunecal.study.schedules import MATCH
 from prunecal.study.settings import Imported, Model, Study, plugin_settings, refuse_repeats
 
 MOST_VALUES = 200_000  # of the settings; more than any study that a person can read the results of
@@ -127,8 +129,9 @@ def cells(study: Study, model: Model) -> list[Cell]:
     Raises:
         PrunecalError: an unknown strategy or parameter, a budget out of range, or two equal cells.
     """
+    match = study.budgets.match if isinstance(study.budgets, Budgets) else schedules.KEPT
     strategies = [
-        strategy for entry in study.strategies for strategy in _strategy(entry, model.family)
+        strategy for entry in study.strategies for strategy in _strategy(entry, model.family, match)
     ]
     _refuse_repeats("strategies", [label for label, _, _ in strategies])
     if not any(family == "full" for _, family, _ in strategies):
@@ -144,7 +147,37 @@ def cells(study: Study, model: Model) -> list[Cell]:
         for strategy, family, parameters in strategies
         for budget in ([model.visual_tokens or ALL] if family == "full" else budgets)
     ]
+    for cell in listed:
+        _refuse_unmatched(cell, model)
     return sorted(listed, key=lambda cell: cell.family != "full")
+
+
+def _refuse_unmatched(cell: Cell, model: Model) -> None:
+    """Refuse a budget whose cost a strategy inside the decoder exceeds whatever it drops.
+
+    By tokens per layer: what exceeds these exceeds the operations, too, which are the same at least
+    for the same mean.
+    """
+    settings = dict(cell.parameters)
+    if settings.pop(MATCH, schedules.KEPT) == schedules.KEPT:
+        return
+    if model.layers is None:
+        raise PrunecalError(
+            f"config: models: {model.name} lacks `layers:`, the number of its decoder's layers, "
+            "from which the cost of a budget is computed; add it, or set `match: kept`"
+        )
+    strategy, visual = plugins.load("strategies", cell.family), model.most_tokens()
+    params, shape = strategy.Params(**settings), schedules.Shape(model.layers)
+    try:
+        schedules.refuse_unmet(
+            lambda left: strategy.stages(visual, left, shape.layers, params),
+            schedules.MEAN_TOKENS,
+            kept_tokens(cell.budget, visual),
+            visual,
+            shape,
+        )
+    except PrunecalError as error:
+        raise PrunecalError(f"config: strategies: {cell.strategy}: {error}") from error
 
 
 def _refuse_unfit(family: str, model: Model) -> None:
@@ -182,7 +215,7 @@ def _refuse_bombs(settings: Mapping[str, Any]) -> None:
 
 
 def _strategy(
-    entry: str | dict[str, Any], model_family: str
+    entry: str | dict[str, Any], model_family: str, match: str
 ) -> list[tuple[str, str, dict[str, Any]]]:
     """Expand one entry of `strategies` into (label, family, parameters) for a model family."""
     settings = {"strategy": entry} if isinstance(entry, str) else dict(entry)
@@ -202,16 +235,40 @@ def _strategy(
         values = [
             value + 0.0 if isinstance(value, float) else value for value in product
         ]  # no -0.0
+        given = dict(zip(swept, values, strict=True))
+        own_match = given.pop(MATCH, None)
         try:
-            params = plugin_settings(
-                "strategies", "strategy", family, dict(zip(swept, values, strict=True))
-            )
+            params = plugin_settings("strategies", "strategy", family, given)
         except ValueError as error:
             raise PrunecalError(f"config: strategies: {error}") from error
-        label = _label(family, params)
-        fitted = _fit_positions(family, params, model_family)
-        strategies.append((label, family, fitted.model_dump(mode="json")))
+        label, matched = _label(family, params), _match(family, own_match, match)
+        fitted = _fit_positions(family, params, model_family).model_dump(mode="json")
+        if matched != schedules.KEPT:
+            label, fitted = f"{label}-{MATCH}{matched}", fitted | {MATCH: matched}
+        strategies.append((label, family, fitted))
     return strategies
+
+
+def _match(family: str, own: Any, of_study: str) -> str:
+    """Return what a strategy's budgets are matched by: its own setting, else the study's.
+
+    Raises:
+        PrunecalError: an unknown one, or one of a strategy that has a single cost per budget.
+    """
+    if own is not None and own not in schedules.MATCHES:
+        raise PrunecalError(
+            f"config: strategies: {family}: match: {brief(own)} is unknown"
+            f"{nearest(str(own), list(schedules.MATCHES))}; known are "
+            f"{', '.join(schedules.MATCHES)}"
+        )
+    if plugins.load("strategies", family).PRUNES == "inside_llm":
+        return own or of_study
+    if own is not None:
+        raise PrunecalError(
+            f"config: strategies: {family}: match: {own} is of strategies inside the decoder; "
+            "before it as many tokens enter every layer as are kept: leave it out"
+        )
+    return schedules.KEPT
 
 
 def _fit_positions(family: str, params: Parameters, model_family: str) -> Parameters:

@@ -11,7 +11,8 @@ from typing import Any
 
 from prunecal.core import cli, plugins
 from prunecal.study.prompts import TEMPLATES
-from prunecal.study.settings import Dataset, Model, Study, params_of
+from prunecal.study.schedules import MATCH
+from prunecal.study.settings import Dataset, MatchedBudgets, Model, Study, params_of
 
 FILE = Path(__file__).with_name("config.schema.json")
 
@@ -33,7 +34,12 @@ def json_schema() -> dict[str, Any]:
         ]
     }
     budget = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$"}
-    schema["properties"]["budgets"]["items"]["anyOf"] = [{"type": "integer", "minimum": 1}, budget]
+    budgets = schema["properties"]["budgets"]
+    listed = {"type": budgets.pop("type"), "items": budgets.pop("items")}
+    listed["items"]["anyOf"] = [{"type": "integer", "minimum": 1}, budget]
+    matched = MatchedBudgets.model_json_schema()
+    matched["properties"]["tokens"] |= listed
+    budgets["anyOf"] = [listed, matched]
     model = blocks["Model"]["properties"]
     one = {key: model["dtype"].pop(key) for key in ("enum", "type")}
     model["dtype"]["anyOf"] = [one, {"type": "array", "minItems": 1, "items": one}]
@@ -73,6 +79,8 @@ def _plugin(
     if folder == "datasets":
         settings = {setting: _given(value) for setting, value in settings.items()}
     if sweep:
+        if plugins.load(folder, name).PRUNES == "inside_llm":
+            settings[MATCH] = MatchedBudgets.model_json_schema()["properties"][MATCH]
         settings = {setting: _swept(value) for setting, value in settings.items()}
     head = {key: {"const": name, "description": f"a file of workflow/prunecal/{folder}"}}
     return {

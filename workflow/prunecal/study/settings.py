@@ -17,6 +17,8 @@ from pydantic import (
     FiniteFloat,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -25,8 +27,9 @@ from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief, nearest
 from prunecal.core.parameters import Commit, LocalPath, Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
-from prunecal.study.budgets import SHARE
+from prunecal.study.budgets import SHARE, Budgets
 from prunecal.study.prompts import TEMPLATES
+from prunecal.study.schedules import Match
 
 # folders of results/ and results/{study}/ that hold other things
 RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "benchmark", "results")
@@ -93,6 +96,19 @@ def _budget_form(budget: Any) -> Any:
     raise ValueError(f"{brief(budget)} is neither a whole number of tokens nor a share like '25%'")
 
 
+def _budgets_form(given: Any, check: ValidatorFunctionWrapHandler) -> Budgets:
+    """Take a list of budgets, or a mapping with the list and what is matched."""
+    if not isinstance(given, dict):
+        return Budgets(check(given))
+    try:
+        block = MatchedBudgets.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(sentence(error, MatchedBudgets)) from error
+    budgets = Budgets(check(block.tokens))
+    budgets.match = block.match
+    return budgets
+
+
 def _strategy_form(entry: Any) -> Any:
     if not isinstance(entry, str | dict):
         raise ValueError(  # noqa: TRY004  pydantic takes ValueError alone
@@ -115,6 +131,17 @@ def _known_plugin(folder: str) -> AfterValidator:
 Name = Annotated[str, AfterValidator(_path_safe)]
 
 
+class MatchedBudgets(Parameters):
+    """Budgets of a study, and what is equal between its strategies at each of them."""
+
+    tokens: list[Any] = Field(description="the budgets, as in a plain list")
+    match: Match = Field(
+        "kept",
+        description="tokens that are kept in the end, or, of strategies inside the decoder, the "
+        "cost of as many in every layer: mean_tokens per layer, or flops",
+    )
+
+
 class Model(Parameters):
     """A model: a family that knows how to run it, and one source of weights.
 
@@ -133,6 +160,12 @@ class Model(Parameters):
         le=MOST_TOKENS,
         description="visual tokens per image without pruning (N); not of a family whose images "
         "have different numbers",
+    )
+    layers: int | None = Field(
+        None,
+        ge=2,
+        le=10_000,
+        description="layers of the decoder; only for budgets that are matched by cost",
     )
     template: Annotated[str, AfterValidator(_known_template)] = Field(
         "vicuna_v1", description="conversation template around each question"
@@ -397,9 +430,9 @@ class Study(Parameters):
     strategies: list[Annotated[str | dict[str, Any], BeforeValidator(_strategy_form)]] = Field(
         description="names, or mappings with `strategy:` and its parameters; a list is a sweep",
     )
-    budgets: list[Annotated[int | str, BeforeValidator(_budget_form)]] = Field(
-        description="visual tokens kept per image: a number, or '25%' of the model's"
-    )
+    budgets: Annotated[
+        list[Annotated[int | str, BeforeValidator(_budget_form)]], WrapValidator(_budgets_form)
+    ] = Field(description="visual tokens kept per image: a number, or '25%' of the model's")
     imported: list[Imported] = Field(
         [], description="cells whose answers come from elsewhere; alone, the four lists are empty"
     )
