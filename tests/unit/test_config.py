@@ -104,8 +104,8 @@ REFUSED = {  # settings: the whole message
     "an unknown key of a model": (
         model(visual_token=3),
         "config: models, entry 1: 'visual_token' is unknown (did you mean 'visual_tokens'?); known "
-        "are name, family, visual_tokens, layers, template, dtype, repo, revision, path, train, "
-        "image",
+        "are name, family, visual_tokens, layers, template, dtype, quantization, group_size, repo, "
+        "revision, path, train, image",
     ),
     "an unknown setting of a recipe": (
         model(train={"recipe": "digits", "seeds": 1}),

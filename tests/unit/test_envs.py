@@ -35,7 +35,8 @@ def lines_of(extra):
 
 def test_every_dependency_is_pinned_to_a_version_that_it_allows():
     run, test, docs = (pinned(f"requirements{kind}.txt") for kind in ("", "-test", "-docs"))
-    needs = [(map(Requirement, PROJECT["dependencies"]), run), (lines_of("slurm"), run)]
+    needs = [(map(Requirement, PROJECT["dependencies"]), run)]
+    needs += [(lines_of(extra), run) for extra in ("quantization", "slurm")]
     needs += [(lines_of(extra), run | test) for extra in ("test", "dev")]
     needs += [(lines_of("docs"), run | test | docs)]
     for lines, pins in needs:

@@ -19,6 +19,7 @@ from prunecal.caching import lineage
 from prunecal.caching.cell_store import KEY_IN_PROVENANCE, CellStore, cell_key
 from prunecal.core import cli, disk_errors, plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.core.versions import installed
 from prunecal.datasets import COLUMNS
 from prunecal.engine import device
 from prunecal.engine.arguments import add_model_arguments
@@ -91,14 +92,17 @@ class Job:
 
     @cached_property
     def _session(self) -> Session | PrunecalError:
+        from prunecal.engine import quantization
         from prunecal.engine.session import Session
 
         arguments = self.arguments
         where = device.pick(arguments.device, arguments.threads)
         source, family = json.loads(arguments.source), self.settings["family"]
         try:
+            quantization.refuse_unavailable(self.settings, where)
             with weights.checked(source, self.manifest, arguments.weights) as folder:
                 model = load_model(family, folder, self.settings, where, "language")
+            quantization.quantize(model.decoder.layers, self.settings)
             return Session(model, self.questions, arguments.features, arguments.batch_tokens)
         except PrunecalError as error:
             return error
@@ -208,6 +212,8 @@ def _write(
 ) -> None:
     import pyarrow as pa
 
+    from prunecal.engine.quantization import library
+
     questions = job.questions
     further = {  # readings that not every family and data set has
         "spelling_logits": answers.spelling_logits,
@@ -240,6 +246,8 @@ def _write(
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         peak_gpu_memory_mb=device.peak_memory_mb(job.session.device),
     )
+    if by := library(job.settings):
+        provenance["versions"][by] = installed(by)
     known[lineage.PREDICTIONS] = file_digest(path)
     files.write_json(folder / "provenance.json", known | provenance)
 

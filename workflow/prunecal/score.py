@@ -5,7 +5,7 @@ Output: safetensors. `value/<metric>` float64 [cells, subsets], and `draws/<metr
 where it is undefined. `bins_filled` int64 and `largest_bin_share` float64 [cells, subsets]: how
 many bins of confidence hold a question, and the share of the fullest one. Metadata: model, dataset,
 cells, subsets, baselines (per subset), metrics,
-resamples, bins, seed, and dtype and model_digest of the model if the predictions name them.
+resamples, bins, seed, and FACTS of the model as far as the predictions name them.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
 from prunecal.storage import files
+
+FACTS = ("dtype", "quantization", "group_size", "model_digest")  # of a model, if they are known
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -51,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
             "baselines": without_looking,
             "bins": arguments.bins,
             "seed": arguments.seed,
-            **{key: run[key] for key in ("dtype", "model_digest") if run.get(key)},
+            **{key: run[key] for key in FACTS if run.get(key)},
         },
         [*arguments.predictions, *questions],
     )

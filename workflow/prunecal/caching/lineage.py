@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunecal.caching.cell_store import PREDICTIONS
@@ -32,6 +33,7 @@ IMPORTED = "imported"  # key of the metadata and the provenance of imported cell
 OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
 LIBRARIES = ("torch", "transformers")  # whose versions may change a cell's logits
+QUANTIZERS = ("torchao", "bitsandbytes")  # likewise, of cells of quantized models alone
 CELLS_BELOW = "[!.]*/*/*/*/provenance.json"  # results
 STORED_BELOW = ".cells/*/*/provenance.json"
 
@@ -150,14 +152,18 @@ def ranking(path: Path, budget: Budget) -> Ranking:
 
 
 def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
-    """Say for each of LIBRARIES which versions made cells that are compared, if there are several.
+    """Say for each library which versions made cells that are compared, if there are several.
 
     Args:
         cells: of each cell, the version of each library that made it.
     """
     cells, remarks = list(cells), []
-    for library in LIBRARIES:
-        counts = Counter(made.get(library, "unknown") for made in cells)
+    for library in (*LIBRARIES, *QUANTIZERS):
+        counts = Counter(
+            made.get(library, "unknown")
+            for made in cells
+            if library in LIBRARIES or library in made
+        )
         if len(counts) > 1:
             numbers = ", ".join(f"{number} ({n} cells)" for number, n in sorted(counts.items()))
             remarks.append(
@@ -179,13 +185,18 @@ def version_remarks(results: Path) -> list[str]:
 
 
 def cells_of_other_versions(results: Path, pattern: str = CELLS_BELOW) -> list[Path]:
-    """List the folders of cells that others than the installed versions of LIBRARIES made."""
+    """List the folders of cells that others than the installed versions of libraries made."""
     here = {library: versions.installed(library) for library in LIBRARIES}
+    here |= {library: versions.installed(library) for library in QUANTIZERS if find_spec(library)}
     return [
         path.parent
         for path in sorted(results.glob(pattern))
         if (made := _versions(path)) is not None
-        and any(made.get(library) != version for library, version in here.items())
+        and any(
+            made.get(library) != here.get(library)
+            for library in (*LIBRARIES, *QUANTIZERS)
+            if library in LIBRARIES or library in made
+        )
     ]
 
 

@@ -17,7 +17,8 @@ GROUP = ["model", "dataset", "subset", "metric", "budget", "series"]
 TEXTS = (  # columns of CSV tables
     "model", "dataset", "subset", "strategy", "family", "metric", "with", "load", "a", "b",
     "effect", "claim", "statement", "claim_verdict", "quantity", "expect", "verdict", "subsets",
-    "first_question", "options", "answer", "constant_answer", "device", "dtype", "model_digest",
+    "first_question", "options", "answer", "constant_answer", "device", "dtype", "quantization",
+    "model_digest",
     "model_revision", "dataset_revision", "evidence", "predictions_sha256", "versions", "platform",
     "answers_file", "scores", "stated_confidence",
 )  # fmt: skip

@@ -21,6 +21,7 @@ IMPORTED_COLUMNS = {  # of provenance.csv, where a study has imported cells
     "rows_with_missing": "rows_with_missing",
     "unseen_probability": "unseen",
 }
+QUANTIZED = ("quantization", "group_size")  # columns, where a study has quantized models
 STATED_KINDS = {
     "verbalised": "what the model put into words",
     "sampled": "the share of sampled answers that agree",
@@ -90,6 +91,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
     """
     rows: list[dict[str, Any]] = []
     imported: list[dict[str, Any]] = []
+    quantized: list[dict[str, Any]] = []
     for path in paths:
         metadata = files.read_facts(path)
         accompanying = path.with_name("provenance.json")
@@ -101,6 +103,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
             flops = decoder_flops(shape, layer_tokens) / 1e9
         versions = record.get("versions", {})
         origin = metadata.get(lineage.IMPORTED)
+        quantized.append({key: metadata.get(key) for key in QUANTIZED})
         imported.append({} if origin is None else origin | record.get(lineage.IMPORTED, {}))
         rows.append(
             {key: cell[key] for key in CELL}
@@ -124,6 +127,8 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
                 "platform": record.get("platform"),
             }
         )
+    if any(one["quantization"] for one in quantized):
+        rows = [row | one for row, one in zip(rows, quantized, strict=True)]
     if any(imported):
         for row, origin in zip(rows, imported, strict=True):
             row |= {column: origin.get(key) for column, key in IMPORTED_COLUMNS.items()}

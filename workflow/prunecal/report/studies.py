@@ -43,7 +43,7 @@ def _sides(a: str, b: str, cases: Rows) -> str:
 
 
 def _precision(cases: Rows, name: str) -> str:
-    """Say by how much the values of one model differ between two dtypes."""
+    """Say by how much the values of one model differ between two precisions."""
     sure = [row for row in cases if row["p_adjusted"] < LEVEL]
     largest = max(cases, key=lambda row: abs(row["interaction"]))
     numbers = [largest[key] for key in ("in_a", "in_b", "interaction", "ci_low", "ci_high")]

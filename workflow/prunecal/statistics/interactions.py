@@ -1,15 +1,15 @@
 """Interactions: does pruning, or a strategy's parameter, act differently in two studies?
 
-What is set side by side, A and B: the same data set under two models (or one model in two dtypes),
-else the same model on two data sets, else, where each study has one model and one data set, those.
-Cells agree in strategy and in the share of visual tokens that they keep.
+What is set side by side, A and B: the same data set under two models (or one model in two
+precisions), else the same model on two data sets, else, where each study has one model and one data
+set, those. Cells agree in strategy and in the share of visual tokens that they keep.
 
 An interaction is effect in A minus effect in B. Effects are a strategy's change from the unpruned
 model at each budget, and the slope of a metric over each parameter that both studies sweep. Where
 both were asked of the same images (same ids, same bytes) and scored with the same resamples, the
 interval pairs them resample by resample; else the resamples are independent and B's are shuffled.
-Where A and B are the same weights in two dtypes, the values of every cell, the unpruned model too,
-are also set side by side: what precision alone does.
+Where A and B are the same weights in two precisions, dtypes or quantizations, the values of every
+cell, the unpruned model too, are also set side by side: what precision alone does.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from prunecal.study.budgets import ALL
 from prunecal.study.budgets import share as share_of
 
 PRUNING = "pruning"  # the effect of a strategy at a budget
-PRECISION = "precision"  # the values themselves of one model in two dtypes
+PRECISION = "precision"  # the values themselves of one model in two precisions
 METRICS = ("accuracy", "ece_debiased", "brier", "aurc")
 COLUMNS = [
     "a", "b", "metric", "effect", "strategy", "share", "in_a", "in_b", "interaction", "ci_low",
@@ -64,9 +64,10 @@ class Side(NamedTuple):
         return f"{facts['dataset']}, {facts['model']} ({self.folder.name})"
 
     @property
-    def dtype(self) -> str | None:
-        """Type of the model's weights and activations, if the score file knows it."""
-        return self.scores.facts.get("dtype")
+    def precision(self) -> tuple[Any, ...]:
+        """Dtype of the model and quantization of its weights, as far as the score file knows."""
+        facts = self.scores.facts
+        return tuple(facts.get(key) for key in ("dtype", "quantization", "group_size"))
 
     @property
     def results(self) -> Path:
@@ -192,11 +193,11 @@ def shared(a: Side, b: Side) -> list[Key]:
     return sorted(key for key in both if families[key[0]] != REFERENCE)
 
 
-def is_one_model_in_two_dtypes(a: Side, b: Side) -> bool:
-    """Tell whether both ran the same weights on one data set, each in a dtype of its own."""
+def is_one_model_in_two_precisions(a: Side, b: Side) -> bool:
+    """Tell whether both ran the same weights on one data set, each in its own precision."""
     weights = {side.scores.facts.get("model_digest") for side in (a, b)}
     same = a.scores.facts["dataset"] == b.scores.facts["dataset"] and len(weights) == 1
-    return same and None not in weights and a.dtype != b.dtype
+    return same and None not in weights and a.precision != b.precision
 
 
 def interactions(a: Side, b: Side, level: float, name_of: Name) -> Rows:
@@ -225,7 +226,7 @@ def interactions(a: Side, b: Side, level: float, name_of: Name) -> Rows:
         rows += _rows(a, b, metric, PRUNING, keys, *pruning, paired=paired, level=level)
         swept = [slopes(side, metric, keys, name_of) for side in (a, b)]
         both = sorted(set(swept[0]) & set(swept[1]))
-        if is_one_model_in_two_dtypes(a, b):
+        if is_one_model_in_two_precisions(a, b):
             every = sorted(set(a.cells()) & set(b.cells()))
             values = [side.table(metric)[[side.cells()[key] for key in every]] for side in (a, b)]
             rows += _rows(a, b, metric, PRECISION, every, *values, paired=paired, level=level)

@@ -150,6 +150,8 @@ class Scores(_Known):
     resamples: dict[str, Annotated[int, Field(ge=1)]] = ABSENT
     bins: Annotated[int, Field(ge=2, lt=2**31)] = ABSENT
     dtype: str | None = ABSENT
+    quantization: str = ABSENT
+    group_size: Annotated[int, Field(ge=1)] = ABSENT
     model_digest: str | None = ABSENT
     seed: Annotated[int, Field(ge=0)] | None = ABSENT
 

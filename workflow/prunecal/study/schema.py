@@ -12,7 +12,14 @@ from typing import Any
 from prunecal.core import cli, plugins
 from prunecal.study.prompts import TEMPLATES
 from prunecal.study.schedules import MATCH
-from prunecal.study.settings import Dataset, MatchedBudgets, Model, Study, params_of
+from prunecal.study.settings import (
+    PRECISION,
+    Dataset,
+    MatchedBudgets,
+    Model,
+    Study,
+    params_of,
+)
 
 FILE = Path(__file__).with_name("config.schema.json")
 
@@ -41,8 +48,9 @@ def json_schema() -> dict[str, Any]:
     matched["properties"]["tokens"] |= listed
     budgets["anyOf"] = [listed, matched]
     model = blocks["Model"]["properties"]
-    one = {key: model["dtype"].pop(key) for key in ("enum", "type")}
-    model["dtype"]["anyOf"] = [one, {"type": "array", "minItems": 1, "items": one}]
+    for key in PRECISION:
+        one = {part: model[key].pop(part) for part in ("enum", "type")}
+        model[key]["anyOf"] = [one, {"type": "array", "minItems": 1, "items": one}]
     model["template"]["enum"] = list(TEMPLATES)
     model["train"] = {
         "description": model["train"]["description"],

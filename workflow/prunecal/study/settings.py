@@ -36,6 +36,8 @@ RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "ben
 FILE_SUFFIXES = (".parquet", ".safetensors", ".csv", ".json", ".html")  # of files beside folders
 BETWEEN_STUDIES = "-vs-"  # results/studies/{a}-vs-{b}
 SLURM_KEYS = ("slurm_partition", "gpu_model", "slurm_extra")  # keys of `inference:` for SLURM alone
+PRECISION = ("dtype", "quantization")  # keys of a model of which a list makes several models
+PLAIN = "none"  # not quantized
 OPTION = r"--[a-z][a-z-]*(=[\w.,:@%+/-]+)?"  # of sbatch
 
 
@@ -173,6 +175,14 @@ class Model(Parameters):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="type of weights and activations; logits are float32 always"
     )
+    quantization: Literal["none", "int8", "int4", "bitsandbytes-int8", "bitsandbytes-nf4"] = Field(
+        "none",
+        description="the weights of the decoder's layers, once loaded: int8 or int4 by torchao, or "
+        "those of bitsandbytes, on a GPU alone",
+    )
+    group_size: Literal[32, 64, 128, 256] | None = Field(
+        None, description="weights that share a scale in int4; 128 if not given"
+    )
     repo: str | None = Field(None, description="source: a repository on the Hugging Face Hub")
     revision: Commit | None = Field(None, description="commit of that repository")
     path: Annotated[str, AfterValidator(_home_known)] | None = Field(
@@ -195,6 +205,12 @@ class Model(Parameters):
             settings = dict(self.train)
             recipe = settings.pop("recipe", None)
             plugin_settings("recipes", "recipe", recipe, settings)
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_of_int4(self) -> "Model":
+        if self.group_size is not None and self.quantization != "int4":
+            raise ValueError("group_size belongs to `quantization: int4`; remove it")
         return self
 
     @model_validator(mode="after")
@@ -241,7 +257,12 @@ class Model(Parameters):
     def run_settings(self) -> dict[str, Any]:
         """Return the settings that decide how these weights are run."""
         wanted = ("family", "visual_tokens", "template", "dtype")
-        return {key: getattr(self, key) for key in wanted} | self.params()
+        settings = {key: getattr(self, key) for key in wanted} | self.params()
+        if self.quantization != PLAIN:
+            settings["quantization"] = self.quantization
+        if self.quantization == "int4":
+            settings["group_size"] = self.group_size or 128
+        return settings
 
 
 class Dataset(BaseModel):
@@ -444,20 +465,25 @@ class Study(Parameters):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_model_per_dtype(cls, settings: Any) -> Any:
-        """Make a model of each of several dtypes; its name ends with the dtype."""
+    def _one_model_per_precision(cls, settings: Any) -> Any:
+        """Make a model of each of several dtypes or quantizations; its name ends with them."""
         if not isinstance(settings, dict) or not isinstance(settings.get("models"), list):
             return settings
         names: dict[Any, list[str]] = {}
         models: list[Any] = []
         for entry in settings["models"]:
-            dtypes = entry.get("dtype") if isinstance(entry, dict) else None
-            if not isinstance(dtypes, list) or not isinstance(entry.get("name"), str):
+            known = isinstance(entry, dict) and isinstance(entry.get("name"), str)
+            swept = [key for key in PRECISION if known and isinstance(entry.get(key), list)]
+            if not swept:
                 models.append(entry)
                 continue
-            names[entry["name"]] = [f"{entry['name']}-{dtype}" for dtype in dtypes]
-            pairs = zip(names[entry["name"]], dtypes, strict=True)
-            models += [entry | {"name": name, "dtype": dtype} for name, dtype in pairs]
+            variants = [
+                dict(zip(swept, values, strict=True))
+                for values in itertools.product(*(entry[key] for key in swept))
+            ]
+            own = [_variant(entry | values, swept) for values in variants]
+            names[entry["name"]] = [one["name"] for one in own]
+            models += own
         settings, values = settings | {"models": models}, settings.get("expect")
         if isinstance(values, list) and all(isinstance(value, dict) for value in values):
             settings["expect"] = [
@@ -466,6 +492,16 @@ class Study(Parameters):
                 for name in names.get(str(value.get("model")), [value.get("model")])
             ]
         return settings
+
+    @model_validator(mode="after")
+    def _bitsandbytes_has_a_gpu(self) -> "Study":
+        for model in self.models:
+            if model.quantization.startswith("bitsandbytes") and self.inference.device == "cpu":
+                raise ValueError(
+                    f"quantization = {model.quantization} of model {model.name!r} runs on a GPU "
+                    "alone, but inference.device is cpu; use int8 or int4"
+                )
+        return self
 
     @model_validator(mode="after")
     def _has_cells(self) -> "Study":
@@ -502,6 +538,15 @@ class Study(Parameters):
                     f"under {other[0]!r} would have one name; rename a model or a data set"
                 )
         return self
+
+
+def _variant(entry: dict[str, Any], swept: list[str]) -> dict[str, Any]:
+    """Name a model by its precision; one that is not quantized has no groups."""
+    parts = [str(entry[key]) for key in swept if entry[key] != PLAIN]
+    named = entry | {"name": "-".join([entry["name"], *parts])}
+    if "quantization" in swept and entry["quantization"] != "int4":
+        named.pop("group_size", None)
+    return named
 
 
 def _further(names: list[str], known: list[str]) -> list[str]:
