@@ -430,6 +430,12 @@ def test_aliases_that_multiply_are_refused_within_a_second(form, key):
     assert time.perf_counter() - start < 1
 
 
+@pytest.mark.parametrize("settings", [{"title": "a\0"}, {"datasets": [{"name": {"\x1b": 1}}]}])
+def test_control_characters_are_refused_wherever_they_stand(settings):
+    with pytest.raises(PrunecalError, match="has the control character .*; remove it"):
+        load_study(small(**settings))
+
+
 def test_an_alias_of_itself_is_refused():
     with pytest.raises(PrunecalError, match="hold more than 200,000 values once YAML"):
         load_study(small(budgets=yaml.safe_load("&a [*a]")))

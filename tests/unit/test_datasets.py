@@ -820,6 +820,10 @@ def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
         (spoiled("label", 3, True), "row 3 .*label True, outside"),  # noqa: FBT003
         (spoiled("subset", 2, "All "), "row 2 .*is in the subset 'All '.*; rename the subset"),
         (spoiled("subset", 7, "random "), "the subsets 'random' and 'random ' look the same"),
+        (spoiled("subset", 7, "ran\u200bdom"), r"'ran\\u200bdom' look the same"),
+        (spoiled("image_id", 3, "a\0"), r"row 3 .*control character '\\x00' in its image_id"),
+        (spoiled("text", 3, "\x1b[2J?"), r"row 3 .*control character '\\x1b' in its text"),
+        (spoiled("options", 4, ["No", "\x7f"]), r"row 4 .*character '\\x7f' in its options"),
     ],
 )
 def test_questions_that_no_stage_could_use_are_named(questions, message):

@@ -22,6 +22,7 @@ from prunecal import claims, compare, data, encode, infer, model, rank, score, t
 from prunecal.caching.fingerprint import code_record
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.report import tables
 from prunecal.sources import model_folder
 from prunecal.storage import files
 from prunecal.study.cells import cells, load_study
@@ -181,6 +182,13 @@ def run_study(settings):
     os.environ[files.CODE_VARIABLE] = code_record("prunecal.claims", page=True)
     output = ["--claims", "claims.yaml", "--output", "results/claims.json"]
     claims.main(claims.arguments_of([*paths, *output]))
+    os.environ[files.CODE_VARIABLE] = code_record("prunecal.report.tables", page=True)
+    given = [f"--{name}=results/{name}.parquet" for name in ("metrics", "comparisons")]
+    given += [f"--{name}=results/tables/{name}.x" for name in ("csv", "latex", "page")]
+    given += [f"--{name}-csv=results/tables/{name}.csv" for name in ("claims", "datasets")]
+    asked = [f"results/datasets/{one.name}/questions.parquet" for one in study.datasets]
+    given += ["--claims=results/claims.json", "--questions", *asked]
+    tables.main(tables.arguments_of(given))
     files.write_json("results/study.json", settings)
     del os.environ[files.CODE_VARIABLE]
 
@@ -472,6 +480,25 @@ def table_deleted(results):
     return "results/detectable.csv"
 
 
+def cell_removed_whole(results):
+    shutil.rmtree(results / TINY / "saliency/4")
+    return f"{TINY}/saliency/4/predictions.parquet"
+
+
+def images_removed_with_their_record(results):
+    path = results / "results/datasets/polls/images.parquet"
+    path.unlink()
+    files.checksum_file(path).unlink()
+    return "results/datasets/polls/images.parquet"
+
+
+def page_of_older_tables(results):
+    path = results / "results/comparisons.parquet"
+    table = files.read_table(path)
+    files.write_table(path, table.slice(1), files.read_facts(path), files.sources_of(path))
+    return "results/tables/page.x", "results/tables/csv.x"
+
+
 FAULTS = [
     trained_weights,
     local_weights_swapped,
@@ -510,6 +537,9 @@ FAULTS = [
     cells_exchanged_beneath_the_tables,
     claims_of_other_tests,
     table_deleted,
+    cell_removed_whole,
+    images_removed_with_their_record,
+    page_of_older_tables,
 ]
 
 

@@ -13,6 +13,7 @@ from prunecal.figures.naming import strategy_name
 from prunecal.report.studies import findings
 from prunecal.statistics.interactions import COLUMNS, interactions, pairs, read_sides
 from prunecal.statistics.tables import write_csv
+from prunecal.storage import files
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -41,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
     style.use()
     style.save(interaction.draw(rows), arguments.folder, "interactions")
     words = findings(rows)
-    picture = (arguments.folder / "interactions.svg").read_bytes()
+    picture = files.read_bytes(arguments.folder / "interactions.svg")
     page = arguments.folder / "comparison.html"
     html.write(page, "studies", title="Two studies side by side", findings=words, figure=picture)
     for sides, sentences in words.items():

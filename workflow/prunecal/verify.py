@@ -44,7 +44,8 @@ WRITTEN = (  # where stages write what decides the numbers, below the folder of 
 
 def damaged_files(results: Path) -> list[Path]:
     """List results that are missing, differ from their checksum or have none, sorted."""
-    paths = sorted({*files.written_files(results), *_unchecked(results)})
+    gone = outdated.missing_sources(results)
+    paths = sorted({*files.written_files(results), *_unchecked(results), *gone})
     checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
     return [path for path in checked if not files.undamaged(path)]
 

@@ -37,9 +37,12 @@ def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[For
         damaged: files about which nothing can be said, with all that was made from them.
     """
     recorded = {path: files.sources_of(path) for path in _whole_files(results, damaged)}
+    every = {source for sources in recorded.values() for source in sources}
+    now = {source: _digest(source) for source in every}
     stale: dict[Path, str] = {}
     for path, sources in recorded.items():
-        changed = [source for source, digest in sources.items() if _differs(source, digest)]
+        # a missing source is not compared
+        changed = [one for one, digest in sources.items() if now[one] not in (digest, None)]
         if changed and changed[0] not in damaged:
             stale[path] = f"from another {_short(changed[0], results)}"
         elif not sources and _needs_sources(path, results):
@@ -71,9 +74,21 @@ def _needs_sources(path: Path, results: Path) -> bool:
     return is_score or (len(place) <= 2 and is_table)
 
 
-def _differs(source: Path, digest: str) -> bool:
-    """Return whether the content of a source differs; a missing source is not compared."""
-    return source.is_file() and (files.recorded(source) or file_digest(source)) != digest
+def _digest(source: Path) -> str | None:
+    """Return the SHA-256 of a source, None if it is missing."""
+    return (files.recorded(source) or file_digest(source)) if source.is_file() else None
+
+
+def missing_sources(results: Path) -> Iterator[Path]:
+    """Yield the results that are gone with their record, though others were made from them.
+
+    What two studies are compared from may be gone with one of them.
+    """
+    for path in files.written_files(results):
+        if path.is_file() and results / "studies" not in path.parents:
+            for source in files.sources_of(path):
+                if results in source.parents and not source.is_file():
+                    yield source
 
 
 def _short(path: Path, results: Path) -> str:

@@ -1,8 +1,10 @@
 """The one kind of error that a user is meant to see."""
 
+import re
 from typing import Any
 
 LONGEST = 200  # characters of a wrong value that a message shows
+CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # no white space
 RERUN = "delete it and run snakemake again"  # the remedy for a damaged result
 
 
@@ -25,6 +27,15 @@ def brief(value: Any) -> str:
 def cut(text: str) -> str:
     """Return a text for a message, without the rest of a very long one."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def control_character(text: str) -> str | None:
+    """Return the first control character of a text that is no white space, for a message.
+
+    NumPy drops NUL at the end of a text, terminals obey ESC, and no page or table shows either.
+    """
+    match = CONTROL.search(text)
+    return ascii(match[0]) if match else None
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.errors import PrunecalError, brief, control_character
 from prunecal.core.parameters import Parameters
 from prunecal.study.prompts import IMAGE
 
@@ -24,6 +24,7 @@ COLUMNS = ("question_id", "image_id", "subset", "text", "options", "label")
 LONGEST_ID = 1000  # characters; ids are compared as arrays that are as wide as the longest
 MOST_OPTIONS = 128  # a label is stored as int8
 RESERVED_SUBSETS = ("all", "unique")  # see statistics.predictions.subsets
+INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # no glyph, no width
 TEXT_COLUMNS = ("question_id", "image_id", "subset", "text")
 
 
@@ -72,10 +73,10 @@ def check(name: str, questions: pd.DataFrame) -> None:
         questions: a data set's questions, as in `Dataset`.
 
     Raises:
-        PrunecalError: a column is missing, there is no row, a text is empty or not text or holds an
-            image placeholder, a subset has a reserved name or looks like another, there are fewer
-            than two options, more than MOST_OPTIONS or two that look equal, a label is not the
-            index of one of its options, or two rows share a question_id.
+        PrunecalError: a column is missing, there is no row, a text is empty or not text or holds a
+            control character or an image placeholder, a subset has a reserved name or looks like
+            another, there are fewer than two options, more than MOST_OPTIONS or two that look
+            equal, a label is not the index of one of its options, or two rows share a question_id.
     """
     if questions.empty:
         raise PrunecalError(f"{name}: there are no questions; check its source and its filters")
@@ -116,7 +117,7 @@ def _refuse_subsets_that_look_alike(name: str, subsets: Iterable[str]) -> None:
 
 def _as_seen(text: str) -> str:
     """Return what two texts share that no reader can tell apart."""
-    return unicodedata.normalize("NFC", text).strip()
+    return unicodedata.normalize("NFC", text.translate(INVISIBLE)).strip()
 
 
 def question_fault(question: Any) -> str | None:
@@ -136,6 +137,8 @@ def question_fault(question: Any) -> str | None:
                 f"has an unpaired surrogate in its {column} ({brief(value)}), which is no "
                 "character; save the data as UTF-8"
             )
+        if code := control_character(value):
+            return f"has the control character {code} in its {column}; remove it"
     if _as_seen(question.subset).lower() in RESERVED_SUBSETS:
         return (
             f"is in the subset {question.subset!r}, a name that tables give to rows of the whole "
@@ -146,6 +149,8 @@ def question_fault(question: Any) -> str | None:
     options = list(question.options)
     if not all(isinstance(one, str) and one.strip() and encodable(one) for one in options):
         return f"has the options {brief(options)}; give each some text"
+    if code := control_character("".join(options)):
+        return f"has the control character {code} in its options; remove it"
     if len(options) < 2 or len(set(map(_as_seen, options))) < len(options):
         return f"has the options {brief(options)}; give at least two different ones"
     if len(options) > MOST_OPTIONS:

@@ -103,6 +103,7 @@ def first_pictures(
     import pyarrow.parquet as pq
 
     files.read_table(path, ["image_id"])  # says readably what is wrong with the file, if anything
+    files.note_read(path)
     batch = next(pq.ParquetFile(path).iter_batches(count, columns=["image_id", "bytes"]))
     return {
         image_id: square(decoded(path, image_id, content), mode, mean)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import style
+from prunecal.storage import files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ def main(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     style.use()
+    files.note_read(arguments.curve)
     curve = pd.read_csv(arguments.curve)
     missing = [name for name in COLUMNS if name not in curve.columns]
     if missing:

@@ -44,6 +44,7 @@ def read_csv(path: Path, **kinds: type) -> pd.DataFrame:
     import pandas as pd
 
     types = dict.fromkeys(TEXTS, str) | kinds
+    files.note_read(path)
     try:
         return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors

@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Draw the figure and write the table."""
     recorded = files.read_json(arguments.benchmark)
     rows = pd.DataFrame(recorded["rows"])
-    with files.atomic(arguments.table) as temporary:
+    with files.atomic(arguments.table, files.read_so_far()) as temporary:
         rows[TABLE].to_csv(temporary, index=False, float_format="%.4g")
     style.use()
     style.save(draw(rates(rows), recorded["about"]["device"]), arguments.folder, "speed")

@@ -147,7 +147,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout stays as found: once for both files is enough
     for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-        with files.atomic(folder / f"{name}.{kind}") as path:
+        with files.atomic(folder / f"{name}.{kind}", files.read_so_far()) as path:
             figure.savefig(path, format=kind, metadata=metadata)
     plt.close(figure)
 

@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
             for task in pooling.tasks(trust.thresholds)
         ],
         findings=findings(table[~table["silent"]], trust.selected),
-        figure=arguments.figure.read_bytes(),
+        figure=files.read_bytes(arguments.figure),
         cells=[cells_table(pooling.of_task(table, task), task) for task in pooling.tasks(table)],
         claims=claim_rows(claims, names),
         counts=counted([claim["verdict"] for claim in claims]),

@@ -56,7 +56,7 @@ def render(template: str, **values: Any) -> str:
 def write(path: Path, template: str, **values: Any) -> None:
     """Write a page."""
     text = render(template, **values)
-    with files.atomic(path) as temporary:
+    with files.atomic(path, files.read_so_far()) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -106,7 +106,7 @@ def convert(source: Path, folder: Path, names: labels.Names) -> None:
         PrunecalError: the file is missing, empty or no CSV.
     """
     frame = labels.for_readers(pooling.read_csv(source), names)
-    with files.atomic(folder / f"{source.stem}.tex") as path:
+    with files.atomic(folder / f"{source.stem}.tex", [source]) as path:
         path.write_text(table(frame, source.name), encoding="utf-8")
 
 

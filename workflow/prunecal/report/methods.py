@@ -138,7 +138,7 @@ def main(arguments: argparse.Namespace) -> None:
     named = labels.for_readers(pd.DataFrame(rows, dtype=object), names)
     values = provenance.page_values(named.to_dict("records"))
     html.write(arguments.provenance, "provenance", title="Provenance", **values)
-    with files.atomic(arguments.table) as temporary:
+    with files.atomic(arguments.table, files.read_so_far()) as temporary:
         pd.DataFrame(rows).convert_dtypes().to_csv(temporary, index=False)
 
 

@@ -36,9 +36,9 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.datasets_csv: datasets_table(arguments.questions),
     }
     for file, frame in written.items():
-        with files.atomic(file) as path:
+        with files.atomic(file, files.read_so_far()) as path:
             frame.to_csv(path, index=False)
-    with files.atomic(arguments.latex) as temporary:
+    with files.atomic(arguments.latex, files.read_so_far()) as temporary:
         temporary.write_text(latex(table), encoding="utf-8")
     html.write(arguments.page, "cells", title="All cells", **every_cell(metrics))
 

@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
         title="Can it be trusted?",
         margins=study.statistics.margins,
         level=f"{100 * study.statistics.level:g}",
-        figure=(arguments.figures / "trust.svg").read_bytes(),
+        figure=files.read_bytes(arguments.figures / "trust.svg"),
         tasks=[
             {
                 "title": f"{dataset}, {model}",

@@ -5,6 +5,7 @@ bytes; what merely accompanies a run (versions, device, wall time) goes to a pro
 """
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from prunecal.core import disk_errors, versions
 from prunecal.core.errors import RERUN, PrunecalError, cut
 from prunecal.storage import schemas
 from prunecal.storage.checksums import file_digest
+from prunecal.storage.digest_cache import Identity, identity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +30,32 @@ CODE_VARIABLE = "PRUNECAL_CODE"  # in which a rule names the code of its job
 CODE_LINE = "# code "  # of a checksum's file, a comment to `sha256sum`
 SOURCE_LINE = "# from "
 PART = ".part"  # ends the name of a file that is being written
+PROVENANCE = "provenance.json"
 VERSIONED = ("torch", "transformers", "datasets", "pillow", "numpy", "scipy", "pandas", "pyarrow")
+
+
+_read: dict[Path, None] = {}
+
+
+def note_read(path: Path | str) -> None:
+    """Note that this process reads a file; the readers of this module do so themselves."""
+    _read[Path(path)] = None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a result, such as a figure, and note that it was read."""
+    note_read(path)
+    return path.read_bytes()
+
+
+def read_so_far() -> list[Path]:
+    """List the results that this process has read, which are the sources of a page or figure.
+
+    Provenance is left out: where a cell is computed again it tells another time, but the page of
+    the same numbers remains right.
+    """
+    results = (path for path in _read if path.name != PROVENANCE)
+    return [path for path in results if path.is_file() and checksum_file(path).is_file()]
 
 
 def checksum_file(path: Path) -> Path:
@@ -89,11 +116,21 @@ def atomic(path: Path | str, sources: Iterable[Path] = ()) -> Iterator[Path]:
     """
     path = Path(path)
     lines = [
-        f"{SOURCE_LINE}{file_digest(source)}  {os.path.relpath(source, path.parent)}\n"
+        f"{SOURCE_LINE}{_digest_of(source)}  {os.path.relpath(source, path.parent)}\n"
         for source in sources
     ]
     with disk_errors.writing(path), _atomic(path, "".join(lines)) as temporary:
         yield temporary
+
+
+def _digest_of(path: Path) -> str:
+    return _known_digest(path, identity(path))
+
+
+@functools.cache
+def _known_digest(path: Path, _: Identity) -> str:
+    """Return a file's SHA-256; a stage that draws many figures asks for the same ones each time."""
+    return file_digest(path)
 
 
 @contextlib.contextmanager
@@ -160,6 +197,7 @@ def read_json(path: Path | str, remedy: str = RERUN) -> Any:
     Raises:
         PrunecalError: the file is missing or is not JSON.
     """
+    note_read(path)
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -205,6 +243,7 @@ def read_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    note_read(path)
     try:
         file = pq.ParquetFile(path)
         missing = [name for name in columns or [] if name not in file.schema_arrow.names]
@@ -230,6 +269,7 @@ def read_facts(path: Path | str) -> schemas.Facts:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    note_read(path)
     try:
         found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -274,6 +314,7 @@ def open_arrays(path: Path | str, framework: str = "numpy") -> schemas.Arrays:
     """
     from safetensors import SafetensorError, safe_open
 
+    note_read(path)
     try:
         return schemas.Arrays(path, safe_open(path, framework=framework))
     except (OSError, SafetensorError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prunecal.core import plugins
-from prunecal.core.errors import PrunecalError, brief, nearest
+from prunecal.core.errors import PrunecalError, brief, control_character, nearest
 from prunecal.core.parameters import Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study import schedules
@@ -61,7 +61,7 @@ def load_study(settings: Mapping[str, Any]) -> Study:
         raise PrunecalError(
             f"config: {brief(settings)} is not a study; give settings as `key: value`"
         )
-    _refuse_bombs(settings)
+    _refuse_values(settings)
     try:
         study = Study.model_validate(dict(settings))
     except ValidationError as error:
@@ -197,14 +197,19 @@ def _refuse_unfit(family: str, model: Model) -> None:
         )
 
 
-def _refuse_bombs(settings: Mapping[str, Any]) -> None:
-    """Refuse settings that YAML's aliases make large, before anything walks through them."""
-    pending, values = [settings], 0
+def _refuse_values(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that YAML's aliases make large, and control characters in any text."""
+    pending: list[Any] = [settings]
+    values = 0
     while pending:
         value = pending.pop()
         values += 1
+        if isinstance(value, str) and (code := control_character(value)):
+            raise PrunecalError(
+                f"config: the text {brief(value)} has the control character {code}; remove it"
+            )
         if isinstance(value, Mapping):
-            pending += value.values()
+            pending += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple):
             pending += value
         if max(values, len(pending)) > MOST_VALUES:

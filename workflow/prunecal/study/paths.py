@@ -132,6 +132,11 @@ class Paths:
             *self.questions(),
             *self.images(),
             *self.features(),
+            *(
+                path
+                for pair in self.design.computed_pairs
+                for path in self.signals(*pair, self.design.signals)
+            ),
             *self.every_ranking(),
             *self.every_prediction(),
             *(path for pair in self._pairs for path in self.provenance(*pair)),
