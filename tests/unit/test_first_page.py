@@ -8,7 +8,7 @@ from helpers.markup import Elements
 from helpers.stages import write_first_page
 from prunecal.figures import pooling
 from prunecal.figures.style import styles
-from prunecal.report import first_page_tables, first_page_text, trust_tables, trust_text
+from prunecal.report import first_page_tables, first_page_text, html, trust_tables, trust_text
 from prunecal.storage import files
 
 
@@ -20,7 +20,10 @@ def table():
 
 @pytest.fixture(scope="module")
 def selected():
-    measured, compared = synthetic_results.metrics(synthetic_results.study())
+    return selected_of(*synthetic_results.metrics(synthetic_results.study()))
+
+
+def selected_of(measured, compared):
     rows = synthetic_results.trust(measured, compared)["selected"]
     looks = styles(measured)
     return rows.assign(series=[looks[strategy].name for strategy in rows["strategy"]])
@@ -162,6 +165,28 @@ def test_a_selected_minimum_is_called_one_and_has_a_corrected_interval(table, se
     assert any("(selected as the best of 9), " in sentence for sentence in sentences)
     nothing = " ".join(first_page_text.findings(table, selected.iloc[:0])[0]["sentences"])
     assert "lowest ECE" not in nothing  # no pruned model answers
+
+
+def test_one_strategy_at_one_budget_is_no_selection_and_no_plural():
+    settings = synthetic_results.study(["full", "saliency"], [4])
+    measured, compared = synthetic_results.metrics(settings)
+    measured.loc[measured["metric"] == "ece_debiased", "value"] = -0.004
+    compared["p_adjusted"] = 0.01
+    matched = synthetic_results.matched(compared).assign(beyond=0.03, p_adjusted=0.01)
+    joined = first_page_text.join(measured, compared, matched)
+    finding = first_page_text.findings(joined, selected_of(measured, compared))[0]
+    words = " ".join(finding["sentences"])
+    assert finding["ece"] == 0  # what debiasing takes below 0 is shown as 0
+    assert "The one with higher ECE rises more than if accuracy alone had changed" in words
+    assert "lowest ECE" not in words
+    assert "At the smallest budget" not in words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.0004, "0.000"), (0.0, "0.000"), (-0.02, "−0.020"), (0.0006, "+0.001")]
+)
+def test_a_difference_that_rounds_to_0_has_no_sign(value, text):
+    assert html.signed(value) == text
 
 
 def test_page_opens_with_published_values(tmp_path):

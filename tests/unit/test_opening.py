@@ -149,7 +149,7 @@ def test_an_interval_that_reaches_a_baseline_is_at_chance(low, chance, constant,
 def test_no_verdict_rests_on_a_cell_that_stops_answering(finished):
     options = judged(finished, "seen", "fastv", "accuracy", "above -1")
     assert options["verdict"] == "inconclusive"
-    assert "answers 0% of the questions" in options["evidence"]["words"][0]
+    assert "answers 0 % of the questions" in options["evidence"]["words"][0]
     assert judged(finished, "seen", "saliency", "accuracy", "above -1")["verdict"] == "supported"
 
 
@@ -181,9 +181,9 @@ def test_the_page_says_how_option_mass_moves_and_who_stops_answering(finished):
     )
     first, _ = readouts.findings(metrics, changes, [])
     words = " ".join(first["sentences"])
-    assert "gives 99.0% of the probability to the options and answers 100.0%" in words
-    assert "at 4 tokens (least 3.0%, FastV)" in words
-    assert "stop answering with an option: FastV at 4 tokens (0%)" in words
+    assert "gives 99.0 % of the probability to the options and answers 100.0 %" in words
+    assert "at 4 tokens (least 3.0 %, FastV)" in words
+    assert "stop answering with an option: FastV at 4 tokens (0 %)" in words
     assert "Read over the vocabulary, the change of ECE is judged as over the options in" in words
     table = pooling.pool_seeds(pooling.headline(metrics, ["ece_debiased"]))
     marked = readouts.marked(table, metrics)

@@ -37,6 +37,8 @@ def join(metrics: pd.DataFrame, comparisons: pd.DataFrame, matched: pd.DataFrame
     looks = styles(metrics)
     keys = ["model", "dataset", "metric", "series", "budget"]
     values = pooling.pool_seeds(pooling.headline(metrics, TOLD), looks)
+    debiased = values["metric"] == "ece_debiased"  # what noise takes below 0
+    values["value"] = values["value"].mask(debiased, values["value"].clip(lower=0))
     deltas = pooling.pool_seeds(pooling.headline(comparisons, TOLD), looks, column="delta")
     rests = matched.assign(subset=pooling.HEADLINE_SUBSET, metric="ece_debiased")
     rests = pooling.pool_seeds(rests, looks, column="beyond")
@@ -100,6 +102,7 @@ def _lowest(ece: pd.DataFrame, selected: pd.DataFrame) -> list[str]:
         f"The lowest ECE of a pruned model is {row['value']:.3f}{words}, {_compared(row)}: "
         f"{row['series']} at {row['budget']} tokens."
         for row, words in _selected(ece, selected)
+        if len(ece) > 1
     ]
 
 
@@ -109,6 +112,7 @@ def _highest(accuracy: pd.DataFrame, selected: pd.DataFrame) -> list[str]:
         f"At the smallest budget, {row['budget']} tokens, {row['series']} keeps the highest "
         f"accuracy, {row['value']:.3f}{words}, {_compared(row)}."
         for row, words in _selected(accuracy, selected)
+        if accuracy["series"].nunique() > 1
     ]
 
 
@@ -139,11 +143,18 @@ def _explained(ece: pd.DataFrame) -> list[str]:
     for way, sign, verb in (("higher", 1, "rise"), ("lower", -1, "fall")):
         changed = differs & (sign * ece["delta"] > 0)
         more, less = ((changed & off & (side * ece["beyond"] > 0)).sum() for side in (sign, -sign))
-        if changed.any():
+        alone = "if accuracy alone had changed and every answer had kept its confidence"
+        rest = changed.sum() - more - less
+        if changed.sum() == 1:
+            sentences.append(
+                f"Whether the one with {way} ECE {verb}s more or less than {alone} cannot be told."
+                if rest
+                else f"The one with {way} ECE {verb}s {'more' if more else 'less'} than {alone}."
+            )
+        elif changed.any():
             sentences.append(
                 f"Of the {changed.sum()} with {way} ECE, {more} {verb} more and {less} less than "
-                "if accuracy alone had changed and every answer had kept its confidence; "
-                f"{changed.sum() - more - less} are not distinguishable from that."
+                f"{alone}; {rest} {'is' if rest == 1 else 'are'} not distinguishable from that."
             )
     return sentences
 
@@ -180,6 +191,6 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
         "images, all questions of an image together. They generalise to other images like these, "
         "not to other models, trainings or data sets.",
         f"ECE uses {statistics.bins} equal-width bins. Sampling noise adds to it, which is taken "
-        "off here (debiased); the plain ECE is in the tables, without an interval.",
+        "off here (debiased, not below 0); the plain ECE is in the tables, without an interval.",
         "Random is shown as the mean over its seeds with their range, which is not an interval.",
     ]

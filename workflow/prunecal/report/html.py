@@ -17,6 +17,7 @@ from prunecal.figures.naming import heading
 from prunecal.storage import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from jinja2 import Environment
@@ -39,9 +40,11 @@ def environment() -> Environment:
     )
     made.filters |= {
         "heading": heading,
+        "listed": listed,
         "entry": entry,
         "prose": prose,
         "body": body,
+        "signed": signed,
         "unbroken": unbroken,
         "svg_uri": svg_uri,
     }
@@ -69,6 +72,21 @@ def entry(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {entry(part)}" for key, part in value.items())
     return "" if value is None else str(value)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return a difference with its sign, none if it rounds to 0, and a minus as in print."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list in a sentence, with semicolons where a name holds a comma."""
+    *some, last = names
+    comma = "; " if any("," in name for name in (*some, last)) else ", "
+    return (
+        f"{comma.join(some)}{comma.rstrip() if len(some) > 1 else ''} and {last}" if some else last
+    )
 
 
 def unbroken(text: str) -> str:

@@ -87,18 +87,20 @@ def _mass(here: pd.DataFrame) -> list[str]:
         return []
     full = pooling.reference(mass)["value"].iloc[0]
     rates = pooling.reference(_rates(here))["value"]
-    answers = f" and answers {rates.iloc[0]:.1%} of the questions with one" if len(rates) else ""
+    answers = (
+        f" and answers {_percent(rates.iloc[0])} of the questions with one" if len(rates) else ""
+    )
     sentence = (
-        f"Among all words, the unpruned model gives {full:.1%} of the probability to the options"
-        f"{answers}."
+        f"Among all words, the unpruned model gives {_percent(full)} of the probability to the "
+        f"options{answers}."
     )
     parts = []
     for budget in pooling.budgets(mass):
         cells = pooling.pruned(mass)[pooling.pruned(mass)["budget"] == budget]
         low = cells.loc[cells["value"].idxmin()]
         parts.append(
-            f"{cells['value'].mean():.1%} at {budget} tokens (least {low['value']:.1%}, "
-            f"{low['series']})"
+            f"{_percent(cells['value'].mean())} at {budget} tokens "
+            f"(least {_percent(low['value'])}, {low['series']})"
         )
     over = f"Option mass of the pruned models, mean over strategies: {'; '.join(parts)}."
     return [sentence, over] if parts else [sentence]
@@ -109,13 +111,18 @@ def _silent(here: pd.DataFrame) -> list[str]:
     if stopped.empty:
         return []
     cells = ", ".join(
-        f"{row.series} at {row.budget} tokens ({row.value:.0%})" for row in stopped.itertuples()
+        f"{row.series} at {row.budget} tokens ({100 * row.value:.0f} %)"
+        for row in stopped.itertuples()
     )
     return [
         f"These stop answering with an option: {cells}. What their confidence over the options "
         "says is of answers that they would not give: the findings leave them out, and no verdict "
         "rests on them."
     ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _decisive(changed: pd.DataFrame) -> list[str]:
@@ -162,8 +169,11 @@ def _claims(claims: list[dict[str, Any]]) -> list[str]:
         if not read:
             continue
         differ = [f"{key} ({a}, then {b})" for key, (a, b) in read.items() if a != b]
-        sentences.append(
-            f"Read {readout.label}, {len(differ)} of {len(read)} claims have another verdict"
-            f"{': ' + ', '.join(differ) if differ else ''}."
-        )
+        if differ:
+            verb = "has" if len(differ) == 1 else "have"
+            words = f"{len(differ)} of {len(read)} claims {verb} another verdict"
+            words += f": {', '.join(differ)}"
+        else:
+            words = f"none of the claims has another verdict (judged: {len(read)})"
+        sentences.append(f"Read {readout.label}, {words}.")
     return sentences

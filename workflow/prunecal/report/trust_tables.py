@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecal.figures import pooling
+from prunecal.report import html
 from prunecal.study.report_items import TRUST_TABLES
 
 if TYPE_CHECKING:
@@ -96,14 +97,12 @@ def budget_words(budget: float) -> str:
     return f"{budget:.0f}" if budget == budget else "none"
 
 
-def signed(value: float, low: float | None = None, high: float | None = None) -> str:
-    """Return a difference with its interval, minus signs as in print."""
+def signed(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Return a difference with its interval."""
     if value != value:
         return ""
-    text = f"{value:+.3f}"
-    if low is not None and low == low:
-        text += f" [{low:+.3f}, {high:+.3f}]"
-    return text.replace("-", "−")
+    text = html.signed(value)
+    return text if low != low else f"{text} [{html.signed(low)}, {html.signed(high)}]"
 
 
 def cell_rows(task: Trust) -> list[dict[str, Any]]:

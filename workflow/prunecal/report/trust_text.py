@@ -5,26 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.figures import pooling
+from prunecal.report.html import listed
 from prunecal.report.trust_tables import signed
 from prunecal.statistics.significance import FEWEST_IMAGES
 from prunecal.statistics.thresholds import RISK
 from prunecal.statistics.trust import WORSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pandas as pd
 
     from prunecal.report.trust_tables import Trust
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names as a list in a sentence, with semicolons where a name holds a comma."""
-    *some, last = names
-    comma = "; " if any("," in name for name in (*some, last)) else ", "
-    return (
-        f"{comma.join(some)}{comma.rstrip() if len(some) > 1 else ''} and {last}" if some else last
-    )
 
 
 def answer(task: Trust) -> list[str]:
@@ -42,11 +32,16 @@ def answer(task: Trust) -> list[str]:
             f"It cannot be told: a test needs at least {FEWEST_IMAGES} images, and there "
             f"{'is' if first['n_images'] == 1 else 'are'} {first['n_images']}."
         ]
-    if task.cells["p_accuracy"].isna().all():
+    if _at_chance(task):
         return ["It cannot be told what pruning does to a model that is at chance unpruned."]
     kept = rows[rows["smallest_budget"].notna()]
     sentences = _kept(task, kept) if len(kept) else _none(task)
     return [*sentences, *_others(task, kept), *_recalibrated(rows)]
+
+
+def _at_chance(task: Trust) -> bool:
+    """Tell whether the unpruned model is at chance: no cell was tested although images suffice."""
+    return len(task.cells) > 0 and bool(task.cells["p_accuracy"].isna().all())
 
 
 def _kept(task: Trust, kept: pd.DataFrame) -> list[str]:
@@ -82,15 +77,16 @@ def _below(task: Trust, row: pd.Series) -> list[str]:
     cell = _next(task, row)
     if cell is None:
         return []
-    verdict = (
-        "is worse by more than a margin"
+    start = f"At {cell['budget']} tokens"
+    start += (
+        f" {row['series']} is worse by more than a margin"
         if cell["verdict"] == WORSE
-        else "is neither shown to be no worse nor to be worse"
+        else f", whether {row['series']} is worse by more than a margin cannot be told"
     )
     over = cell["overconfidence"]
     side = "overconfident" if over > 0 else "underconfident"
     text = (
-        f"At {cell['budget']} tokens {row['series']} {verdict}: accuracy changes by "
+        f"{start}: accuracy changes by "
         f"{_change(cell, 'accuracy')}, ECE by {_change(cell, 'ece')}, and it is {side} by "
         f"{abs(over):.3f}."
     )
@@ -118,17 +114,21 @@ def _none(task: Trust) -> list[str]:
     row = task.strategies.iloc[0]
     largest = task.cells[task.cells["budget"] == task.cells["budget"].max()]
     provable = largest["accuracy_provable"].median(), largest["ece_provable"].median()
+    margins = row["accuracy_margin"], row["ece_margin"]
     sentence = (
-        "No strategy is shown to keep accuracy and calibration at any budget, that is, accuracy "
-        f"lower by less than {row['accuracy_margin']:g} and ECE higher by less than "
-        f"{row['ece_margin']:g} than those of the unpruned model."
+        "No strategy is shown to keep accuracy and calibration at any budget, tested from the "
+        f"largest down: accuracy lower by less than {margins[0]:g} and ECE higher by less than "
+        f"{margins[1]:g} than those of the unpruned model."
     )
     if (task.cells["verdict"] != WORSE).any():
-        sentence += (
-            " Not shown does not mean worse: with these images, a model equal to the unpruned one "
-            f"is likely (80 %) to be shown within margins of {provable[0]:.3f} in accuracy and "
-            f"{provable[1]:.3f} in ECE, not within smaller ones."
-        )
+        equal = " Not shown does not mean worse: with these images, a model equal to the unpruned"
+        if any(least > margin for least, margin in zip(provable, margins, strict=True)):
+            sentence += (
+                f"{equal} one is shown to keep them with a chance of 80 % only by margins of at "
+                f"least {provable[0]:.3f} in accuracy and {provable[1]:.3f} in ECE."
+            )
+        else:
+            sentence += f"{equal} one is likely, but not certain, to be shown to keep them."
     return [sentence]
 
 
@@ -167,7 +167,7 @@ def _recalibrated(rows: pd.DataFrame) -> list[str]:
 
 def thresholds(task: Trust) -> list[str]:
     """Say what the unpruned model's threshold lets through after pruning."""
-    if (task.strategies["n_images"] < FEWEST_IMAGES).any():
+    if (task.strategies["n_images"] < FEWEST_IMAGES).any() or _at_chance(task):
         return []
     full = pooling.reference(task.thresholds).iloc[0]
     if full["threshold"] != full["threshold"]:
@@ -176,7 +176,7 @@ def thresholds(task: Trust) -> list[str]:
             "answers are wrong more often."
         ]
     sentences = [
-        f"The unpruned model can answer {100 * full['coverage']:.0f} % of these questions, those "
+        f"The unpruned model can answer {_share(full['coverage'])} of these questions, those "
         f"with a confidence of at least {full['threshold']:.3f}, with {100 * full['risk']:.1f} % "
         "of the answers wrong."
     ]
@@ -204,5 +204,9 @@ def _guarantee(full: pd.Series) -> str:
         return f"{start}No threshold can be guaranteed (90 %) to stay below it with these images."
     return (
         f"{start}A threshold that stays below it with a guarantee of 90 % is "
-        f"{full['guaranteed_threshold']:.3f}; it answers {100 * full['guaranteed_coverage']:.0f} %."
+        f"{full['guaranteed_threshold']:.3f}; it answers {_share(full['guaranteed_coverage'])}."
     )
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"

@@ -69,8 +69,8 @@ def silent_cells(scores: Scores, subset: int) -> dict[int, str]:
     rate = scores.value(known[0])[:, subset]
     before = rate[scores.reference]
     return {
-        at: f"{cell['strategy']} at {cell['budget']} tokens answers {rate[at]:.0%} of the "
-        f"questions with one of their options, the unpruned model {before:.0%}"
+        at: f"{cell['strategy']} at {cell['budget']} tokens answers {100 * rate[at]:.0f} % of the "
+        f"questions with one of their options, the unpruned model {100 * before:.0f} %"
         for at, cell in enumerate(scores.cells)
         if rate[at] < ANSWERING * before
     }
