@@ -9,8 +9,9 @@ import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
-from helpers import pages
+from helpers import hub_llava, pages
 from helpers.tiny_llava import png
+from prunecal.study import resources
 
 ROOT = pages.ROOT
 README = ROOT / "README.md"
@@ -103,3 +104,20 @@ def test_what_the_documentation_needs_is_pinned():
     pins = (ROOT / "envs" / "requirements-docs.txt").read_text()
     for requirement in extras["docs"]:
         assert re.match(r"[\w-]+", requirement)[0] + "==" in pins
+
+
+def test_what_the_papers_study_needs_is_what_the_code_requests_for_it():
+    """Weights of 14.1 GB; 500 and 2,017 images with 576 tokens of 1,024 values in 16 bits."""
+    weights = sum(map(hub_llava.true_bytes, hub_llava.shapes().values()))
+    features = [images * 576 * 1024 * 2 / 1e9 for images in (500, 2017)]
+    start = resources.GPU_START_MB * resources.MEGABYTE / 1e9
+    device = weights / 1e9 * resources.WITH_ACTIVATIONS
+    main = [start + size for size in features]
+    assert f"{weights / 1e9:.1f} GB of weights in 16 bits" in TEXT
+    assert f"{start:.0f} GB with CUDA's libraries" in TEXT
+    assert f"features, {features[1]:.1f} GB at most" in TEXT
+    assert f"{sum(features):.0f} GB of cached vision features" in TEXT
+    assert f"| `infer`, twice | {main[0]:.0f} and {main[1]:.0f} GB | {device:.0f} GB |" in TEXT
+    needs = {"GPU": device, "main memory": max(main)}
+    for what, needed in needs.items():
+        assert needed < int(re.search(rf"^\| {what} \| (\d+) GB", TEXT, re.MULTILINE)[1])
