@@ -22,7 +22,7 @@ from prunecal.study.design import Design
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "studies" / "llava-1.5-7b.yaml"
 NAME, DATASETS = "llava-1.5-7b", ("pope", "scienceqa-img")
-SIZES = ((640, 427), (375, 500), (336, 336), (1, 300))
+SIZES = ((640, 427), (375, 500), (336, 336), (2, 300))
 MODES = ("RGB", "RGB", "L", "RGBA", "P")
 THINGS = ("dog", "red car", "umbrella")
 TOKENS = {"Yes": 3869, "No": 1939, "A": 319, "B": 350, "C": 315, "D": 360, "E": 382}

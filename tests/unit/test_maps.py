@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+from helpers.known_truth import studies
+from prunecal.calibration.debiased import debiased_ece
 from prunecal.calibration.maps import cross_fitted, equal_mass_index, histogram, isotonic, pooled
+from prunecal.statistics.bootstrap import image_folds, image_weights
+from prunecal.statistics.significance import unadjusted_p
 
 
 def rows(n=300, seed=0, levels=None):
@@ -72,3 +76,26 @@ def test_a_half_is_recalibrated_by_the_other_halfs_answers_alone():
 def test_one_image_has_no_other_half():
     recalibrated = cross_fitted(*rows(9), np.zeros(9, dtype=int), np.zeros((1, 1), dtype=int), 5)
     assert all(np.isnan(table).all() for table in recalibrated.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["isotonic", "histogram"])
+def test_resamples_that_keep_the_fits_show_how_differences_vary_over_studies(name):
+    """Two models of one truth, each study with fits of its own: no difference but by chance."""
+    images, count = 80, 60
+    weights = np.hstack([np.ones((images, 1)), image_weights(images, 150, 1)])
+    folds = np.stack([image_folds(images, 0, split) for split in range(3)])
+    values = [
+        np.mean(
+            [
+                debiased_ece(mended, right, image, weights, 15)
+                for mended in cross_fitted(confidence, right, image, folds, 15)[name]
+            ],
+            axis=0,
+        )
+        for image, confidence, right in studies(np.random.default_rng(3), 2 * count, images, 1.6)
+    ]
+    difference = np.array(values[::2]) - np.array(values[1::2])
+    errors = difference[:, 1:].std(axis=1)
+    assert 0.8 < errors.mean() / difference[:, 0].std() < 1.3
+    assert (unadjusted_p(difference[:, 0], difference[:, 1:]) < 0.05).sum() <= 7  # 99 % at 5 %
