@@ -110,7 +110,9 @@ def test_what_the_machine_lacks_is_named(model_hub, machine, checked, lacking, m
 
 
 def test_a_gpu_that_is_too_small_for_the_weights_is_named(machine, checked, monkeypatch):
-    monkeypatch.setattr(hub, "sizes", lambda *_: {"model.safetensors": 14_126_854_144})
+    listed = dict.fromkeys(("config.json", "tokenizer.json", "preprocessor_config.json"), 0)
+    listed["model.safetensors"] = 14_126_854_144
+    monkeypatch.setattr(hub, "sizes", lambda *_: listed)
     machine(gpu=12 * GB)
     with pytest.raises(PrunecalError, match=r"needs a GPU with 18 GB, but .* has 12 of 80 GB free"):
         checked()
@@ -134,6 +136,12 @@ def test_a_study_that_may_run_on_the_cpu_is_told_why_it_will(model_hub, machine,
 def test_a_model_that_the_hub_does_not_give_is_named(model_hub, machine, checked, status, message):
     model_hub.status = status
     with pytest.raises(PrunecalError, match=message):
+        checked()
+
+
+def test_a_repository_without_a_tokenizer_is_named(model_hub, machine, checked):
+    del model_hub.files["tokenizer.json"]
+    with pytest.raises(PrunecalError, match=r"someone/llava at .* has no tokenizer \(tokenizer.js"):
         checked()
 
 

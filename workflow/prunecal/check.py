@@ -96,7 +96,8 @@ def _need(what: str, source: Source) -> Need:
 
 def _model(model: Model) -> Source:
     if model.repo is not None and model.revision is not None:
-        return _on_the_hub(model.repo, model.revision, "model", model_folder.PATTERNS)
+        parts = {"configuration": ("config.json",), **model_folder.REQUIRED}
+        return _on_the_hub(model.repo, model.revision, "model", model_folder.PATTERNS, parts)
     if model.path is None:
         return Source("trained by the workflow", 0, 0)
     folder = expanded(Path(model.path))
@@ -118,11 +119,24 @@ def _dataset(dataset: Dataset) -> Source:
     return Source(", ".join(map(str, paths)) or "made by the workflow", size, 0)
 
 
-def _on_the_hub(repo: str, revision: str, kind: Kind, patterns: list[str]) -> Source:
+def _on_the_hub(
+    repo: str,
+    revision: str,
+    kind: Kind,
+    patterns: list[str],
+    parts: Mapping[str, tuple[str, ...]] | None = None,
+) -> Source:
     """Look a repository up in the cache, and if it is not there whole, on the Hub.
 
+    Args:
+        repo: its name.
+        revision: a commit.
+        kind: model or data set.
+        patterns: of the files that are used.
+        parts: what it must have, each a file of one of some names.
+
     Raises:
-        PrunecalError: it is in neither.
+        PrunecalError: it is in neither, or the Hub's lacks a part.
     """
     try:
         sizes = hub.cached_sizes(repo, revision, kind, patterns)
@@ -134,6 +148,12 @@ def _on_the_hub(repo: str, revision: str, kind: Kind, patterns: list[str]) -> So
     sizes = hub.sizes(repo, revision, kind, patterns)
     if not sizes:
         raise PrunecalError(f"{repo} has no file that fits {patterns}; correct its settings")
+    for part, names in (parts or {}).items():
+        if not sizes.keys() & set(names):
+            raise PrunecalError(
+                f"{repo} at revision {revision} has no {part} ({' or '.join(names)}); correct "
+                "`repo:` and `revision:`"
+            )
     size = sum(sizes.values())
     return Source(f"on the Hub, in {len(sizes)} files", size, size)
 

@@ -48,9 +48,8 @@ ENTRIES = (
             f"ece_{name}",
             f"ECE after {words}",
             f"Debiased ECE when each half of the images gets the {words} fitted on the other half, "
-            "mean over several splits. Resamples keep the fits of the sample; in simulated studies, "
-            "which each have fits of their own, intervals of differences made so cover as they "
-            "should.",
+            "mean over several splits. Resamples keep the fits of the sample; in simulated "
+            "studies, each with fits of its own, intervals of differences cover all the same.",
             higher_is_better=False,
             source=source,
             **RECALIBRATED,
