@@ -1,6 +1,6 @@
 """Digests of code from earlier runs, kept for as long as every byte of the code stays the same.
 
-To derive the digests of all stages anew takes most of a second, and every run of Snakemake, each
+To derive the digests of all stages takes most of a second, and every run of Snakemake, each
 job on a cluster included, needs them.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class KnownDigests:
-    """Digests of one state of the code, in a JSON file; without it they are derived anew.
+    """Digests of one state of the code, in a JSON file; without it they are derived again.
 
     Args:
         path: the file; it is replaced when the code is another than the one that it is of.
