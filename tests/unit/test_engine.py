@@ -277,7 +277,7 @@ def test_the_vocabulary_is_read_in_parts_of_any_size(llava, words, monkeypatch):
     monkeypatch.setattr(decoder, "WORDS", words)
     states = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
     whole = llava.model.lm_head(llava.model.model.language_model.norm(states))
-    normaliser, top = llava.decoder.over_vocabulary(states)
+    normaliser, top, _ = llava.decoder.over_vocabulary(states)
     torch.testing.assert_close(normaliser, torch.logsumexp(whole, dim=-1), atol=1e-5, rtol=0)
     torch.testing.assert_close(top, whole.argmax(dim=-1))
 
@@ -288,7 +288,7 @@ def test_the_first_of_tied_tokens_is_the_top_one(llava, words, monkeypatch):
     weight = torch.zeros(9, 64)
     weight[[4, 5, 8], 0] = 1.0  # one product each, so that no order of summation tells them apart
     head = SimpleNamespace(weight=weight)
-    _, top = decoder.Decoder(llava.decoder.backbone, head).over_vocabulary(torch.ones(1, 64))
+    _, top, _ = decoder.Decoder(llava.decoder.backbone, head).over_vocabulary(torch.ones(1, 64))
     assert top.tolist() == [4]
 
 

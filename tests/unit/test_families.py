@@ -193,6 +193,30 @@ def plain(case, row):
     return logits[case.model.option_tokens(row["text"], row["options"])].numpy()
 
 
+def test_short_answers_equal_generate_from_pixels(case):
+    rows = case.asked.iloc[[0, 1, 4]]
+    path = case.model.folder / "features.safetensors"
+    case.model.end_tokens = lambda: [2]
+    session = Session(case.model, rows, path, batch_tokens=2048, max_new_tokens=3)
+    counts = session.visual.counts
+    every = [np.arange(count, dtype=np.int16) for count in counts]
+    full = plugins.load("strategies", "full")
+    short = session.run(full, full.Params(), "all", every, np.zeros(3, np.float32)).short
+    row = rows.iloc[1]  # of two on one image
+    ids, _ = whole_prompt(case, row)
+    inputs, _ = case.entry.inputs(case.model, case.images[0], ids)
+    with torch.inference_mode():
+        result = case.model.model.generate(
+            input_ids=torch.tensor([ids]), **inputs, max_new_tokens=3, do_sample=False,
+            eos_token_id=2, pad_token_id=0, output_scores=True, return_dict_in_generate=True,
+        )  # fmt: skip
+    tokens = result.sequences[0, len(ids) :].tolist()
+    steps = zip(result.scores, tokens, strict=True)
+    log_probability = sum(scores[0].log_softmax(-1)[token] for scores, token in steps)
+    assert short.texts[1] == case.model.text([token for token in tokens if token != 2])
+    assert short.confidence[1] == pytest.approx(log_probability.exp().item(), rel=1e-3)
+
+
 def pruned_plain(case, row, kept, positions):
     """Return option logits of a pruned prompt by the model with the kept visual tokens alone.
 

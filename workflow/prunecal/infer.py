@@ -172,8 +172,7 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
             facts[budgets.NOMINAL] = answers.budget_tokens
         facts |= {
             "tokens_per_layer": answers.tokens_per_layer,
-            "option_tokens": session.option_tokens.first,
-            "option_spellings": session.option_tokens.spellings,
+            **session.reader.facts(),
         }
         known = {KEY_IN_PROVENANCE: key, lineage.MADE_FROM: made_from, "seconds": round(seconds, 3)}
         _write(cells.folder(key), job, facts, answers, known)

@@ -102,6 +102,9 @@ def configure_logging(path: Path | None) -> None:
     logging.captureWarnings(capture=True)
     logging.getLogger("py.warnings").handlers = log.handlers
     warnings.simplefilter("default")
+    # transformers imports torchao if it is installed, which tells of kernels that no stage uses
+    for library in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def progress(items: Iterable[T], *, total: int, what: str, unit: str) -> Iterable[T]:

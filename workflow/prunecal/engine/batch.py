@@ -128,9 +128,16 @@ def assemble(
     return Batch(rows, width, question_row, question_answer, longest), features
 
 
-def answer_states(decoder: Decoder, batch: Batch, past: Past) -> Tensor:
-    """Return the final state [Q, H] from which each question's answer is read."""
-    return batch.per_question(decoder.run(batch.rows, past))
+def answer_states(decoder: Decoder, batch: Batch, past: Past, keep: Past | None = None) -> Tensor:
+    """Return the final state [Q, H] from which each question's answer is read.
+
+    Args:
+        decoder: the language model.
+        batch: the rows.
+        past: keys and values of the shared system text.
+        keep: list to which each layer's keys and values are appended, those of `past` first.
+    """
+    return batch.per_question(decoder.run(batch.rows, past, keep=keep))
 
 
 def _beside(states: Tensor, visual: Tensor) -> Tensor:

@@ -88,11 +88,12 @@ class Decoder:
 
         Args:
             rows: the input of layer `first`.
-            past: keys and values of a shared text before the rows, for every layer.
+            past: keys and values of a shared text before the rows, for every layer; then those of
+                `rows.before`.
             first: first layer.
             last: layer to stop before. If it is the number of layers, the last layer computes only
                 the states of the answers.
-            keep: list to which each layer's keys and values are appended.
+            keep: list to which each layer's keys and values are appended, those of `past` first.
 
         Returns:
             States [B, T, H] before layer `last`, or [B, A, H] of the answers after the last layer.
@@ -102,6 +103,7 @@ class Decoder:
         states = rows.states
         ropes = self._ropes(states, rows.positions)
         system = 0 if past is None else past[0][0].shape[2]
+        system -= 0 if rows.before is None else rows.before.blocks.shape[1]
         masks = self._masks(rows, system)
         for number in range(first, last):
             layer, kind = self.layers[number], self.kinds[number]
@@ -110,13 +112,13 @@ class Decoder:
             q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
             keys = _rotate(_heads(attention.k_proj(normed), attention, k_norm), cos, sin)
             values = _heads(attention.v_proj(normed), attention)
-            if keep is not None:
-                keep.append((keys, values))
             if past is not None:
                 keys = _prepend(past[number][0], keys)
                 values = _prepend(past[number][1], values)
+            if keep is not None:
+                keep.append((keys, values))
             seen, q_cos, q_sin = mask, cos, sin
-            if number == depth - 1 and keep is None:  # the last layer's other states are never read
+            if number == depth - 1:  # the last layer's other states are never read
                 states, normed = (_pick(part, rows.answers) for part in (states, normed))
                 seen, q_cos, q_sin = (_pick_heads(part, rows.answers) for part in (mask, cos, sin))
             queries = _rotate(_heads(attention.q_proj(normed), attention, q_norm), q_cos, q_sin)
@@ -168,15 +170,15 @@ class Decoder:
         weight = self.head.weight if tokens is None else self.head.weight[tokens]
         return self.backbone.norm(states).float() @ weight.float().T
 
-    def over_vocabulary(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def over_vocabulary(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read final states [..., H] over the whole vocabulary.
 
         Some thousand tokens at a time, since a float32 copy of a half-precision head would take
         twice the head's memory.
 
         Returns:
-            Log-sum-exp of all logits, float32 [...], and the token of the largest logit, int64
-            [...], the lowest id of a tie.
+            Log-sum-exp of all logits, float32 [...], the token of the largest logit, int64 [...],
+            the lowest id of a tie, and that logit, float32 [...].
         """
         normaliser = highest = states.new_full(states.shape[:-1], -torch.inf, dtype=torch.float32)
         top = torch.zeros_like(highest, dtype=torch.int64)
@@ -186,7 +188,7 @@ class Decoder:
             value, token = logits.max(dim=-1)  # the first of several
             top = torch.where(value > highest, token + start, top)
             highest = torch.maximum(highest, value)
-        return normaliser, top
+        return normaliser, top, highest
 
     def _ropes(self, states: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return cosines and sines [B, 1, T, d] of the rotary positions for each kind of layer."""

@@ -10,7 +10,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prunecal.engine.rows import Rows
+    from prunecal.engine.rows import Before, Rows
 
 
 def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | None) -> Tensor:
@@ -22,6 +22,8 @@ def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | Non
         dtype: of the mask.
         window: tokens that a query attends to, itself included, counted in its own prompt.
     """
+    if rows.before is not None:
+        return _after(rows.before, rows, system, dtype, window)
     blocks = rows.blocks
     length = blocks.shape[1]
     if rows.ordered:
@@ -46,6 +48,22 @@ def additive_mask(rows: Rows, system: int, dtype: torch.dtype, window: int | Non
     past_mask = torch.zeros(past_seen.shape, dtype=dtype, device=blocks.device)
     past_mask = past_mask.masked_fill_(~past_seen, -torch.inf)
     return torch.cat((past_mask, mask), dim=2)[:, None]
+
+
+def _after(
+    earlier: Before, rows: Rows, system: int, dtype: torch.dtype, window: int | None
+) -> Tensor:
+    """Return the mask [B, 1, T, S + E + T] of rows behind E columns."""
+    every = earlier.then(rows)
+    text = every.blocks.new_zeros(len(every.blocks), system)
+    blocks = torch.cat((text, every.blocks), dim=1)[:, None, :]
+    seen = (blocks == 0) | (blocks == rows.blocks[:, :, None])
+    if window is not None:
+        text = torch.arange(system, device=text.device).expand_as(text)
+        places = torch.cat((text, every.places), dim=1)
+        seen &= _places(rows)[:, :, None] - places[:, None, :] < window
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, -torch.inf)[:, None]
 
 
 def _places(rows: Rows) -> Tensor:

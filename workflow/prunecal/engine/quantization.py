@@ -7,7 +7,6 @@ that features and rankings are those of the plain model.
 
 from __future__ import annotations
 
-import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,6 @@ def quantize(layers: nn.Module, settings: Mapping[str, Any]) -> None:
 
 
 def _by_torchao(layers: nn.Module, scheme: str, group_size: int | None) -> None:
-    logging.getLogger("torchao").setLevel(logging.ERROR)  # kernels that it fails to load: not ours
     from torchao.quantization import IntxWeightOnlyConfig, PerAxis, PerGroup, quantize_
 
     if group_size is not None:

@@ -12,6 +12,25 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class Before:
+    """Columns in front of rows, whose keys and values are known.
+
+    Attributes:
+        blocks: int64 [B, T], as those of `Rows`.
+        places: int64 [B, T], likewise.
+    """
+
+    blocks: Tensor
+    places: Tensor
+
+    def then(self, rows: Rows) -> Before:
+        """Return these columns and those of rows behind them."""
+        assert rows.places is not None  # noqa: S101
+        blocks = torch.cat((self.blocks, rows.blocks), dim=1)
+        return Before(blocks, torch.cat((self.places, rows.places), dim=1))
+
+
+@dataclass
 class Rows:
     """A batch of packed rows.
 
@@ -29,6 +48,8 @@ class Rows:
         deep: [B, T, H] for each of the first layers, added to the states after it (DeepStack,
             arXiv 2406.04334); zero but at visual tokens.
         ordered: the columns of each prompt are in the order of its places.
+        before: what stands between the text before all rows and these, which are then one token
+            of each block; None if nothing does.
     """
 
     states: Tensor
@@ -39,6 +60,7 @@ class Rows:
     groups: Tensor | None = None
     deep: tuple[Tensor, ...] = ()
     ordered: bool = True
+    before: Before | None = None
 
     def packed_places(self, row: Tensor, columns: Tensor, real: Tensor) -> Tensor:
         """Return the places of some columns once the others are gone, int64 [Q, C].

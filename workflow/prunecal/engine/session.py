@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +13,28 @@ from prunecal.core.cli import log
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import batch as batches
 from prunecal.engine import stages
+from prunecal.engine.greedy import GreedyReader, ShortAnswers
 from prunecal.engine.images import Images
 from prunecal.engine.merged import Merged
-from prunecal.engine.options import Columns, OptionTokens, summed
+from prunecal.engine.options import OptionReader
 from prunecal.engine.planner import halves, plan
 from prunecal.storage import files
 from prunecal.study import schedules
 from prunecal.study.budgets import Budget, kept_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import ModuleType
 
     import pandas as pd
     from torch import Tensor
 
+    from prunecal.engine.decoder import Past
     from prunecal.engine.interfaces import Stage, VisionLanguageModel
     from prunecal.engine.planner import Row
+
+    Batched = Callable[[list[Row]], tuple[Any, ...]]
 
 
 @dataclass
@@ -38,30 +42,32 @@ class Answers:
     """Results of a cell, one entry per row of the data set.
 
     Attributes:
-        logits: float32 [options] for each row.
-        log_normaliser: log-sum-exp of the logits of the whole vocabulary, float32 [rows].
-        top_token: the vocabulary's token with the largest logit, int32 [rows].
-        spelling_logits: as `logits`, but the log-sum-exp over all spellings of an option; None
-            where the model family names none.
-        letter_logits: of A to D, float32 [rows, 4]; None where options are not letters.
         n_visual: number of visual tokens kept, int32 [rows].
         coverage: evidence coverage of the kept tokens, float32 [rows].
         budget_tokens: what a share of images' tokens means, a mean over images, rounded, where
             another number is kept; else None.
         tokens_per_layer: mean number of visual tokens per decoder layer.
         distinct: number of distinct pairs of image and question, which were computed once.
+        logits: float32 [options] for each row; none of short answers.
+        log_normaliser: log-sum-exp of the logits of the whole vocabulary, float32 [rows].
+        top_token: the vocabulary's token with the largest logit, int32 [rows].
+        spelling_logits: as `logits`, but the log-sum-exp over all spellings of an option; None
+            where the model family names none.
+        letter_logits: of A to D, float32 [rows, 4]; None where options are not letters.
+        short: the answers, where they are short texts.
     """
 
-    logits: list[np.ndarray]
-    log_normaliser: np.ndarray
-    top_token: np.ndarray
-    spelling_logits: list[np.ndarray] | None
-    letter_logits: np.ndarray | None
     n_visual: np.ndarray
     coverage: np.ndarray
     budget_tokens: int | None
     tokens_per_layer: float
     distinct: int
+    logits: list[np.ndarray] = field(default_factory=list)
+    log_normaliser: np.ndarray | None = None
+    top_token: np.ndarray | None = None
+    spelling_logits: list[np.ndarray] | None = None
+    letter_logits: np.ndarray | None = None
+    short: ShortAnswers | None = None
 
 
 class Session:
@@ -72,9 +78,11 @@ class Session:
         questions: columns question_id, image_id, text and options.
         features: the data set's features.safetensors.
         batch_tokens: tokens per micro-batch.
+        max_new_tokens: tokens of a short answer at most, its end included; None where answers are
+            options.
 
     Attributes:
-        option_tokens: the tokens that stand for the answer options.
+        reader: reads answers from final states.
 
     Raises:
         PrunecalError: the features do not fit the model, an image has no features, a prompt is
@@ -83,7 +91,12 @@ class Session:
     """
 
     def __init__(
-        self, model: VisionLanguageModel, questions: pd.DataFrame, features: Path, batch_tokens: int
+        self,
+        model: VisionLanguageModel,
+        questions: pd.DataFrame,
+        features: Path,
+        batch_tokens: int,
+        max_new_tokens: int | None = None,
     ) -> None:
         self.model, self.device, self.batch_tokens = model, model.device, batch_tokens
         file = files.open_arrays(features, framework="pt")
@@ -105,12 +118,12 @@ class Session:
         self.row_to_distinct = np.array([distinct[triple] for triple in triples])
         self.images = np.array([image_index[image] for image, _, _ in distinct])
         self.system, self.texts = self._tokenize([text for _, text, _ in distinct])
-        self._refuse_long_prompts()
+        self._refuse_long_prompts(max_new_tokens or 0)
         self.asked = [(text, options) for _, text, options in distinct]
-        self.option_tokens = OptionTokens.of(model, self.asked)
-        self.columns = Columns(self.option_tokens.first.values())
-        self.spellings = Columns(
-            token for tokens in self.option_tokens.spellings.values() for token in tokens
+        self.reader: OptionReader | GreedyReader = (
+            OptionReader(model, self.asked)
+            if max_new_tokens is None
+            else GreedyReader(model, max_new_tokens)
         )
         with torch.inference_mode():
             tokens = torch.tensor(self.system, device=self.device)
@@ -140,6 +153,11 @@ class Session:
             PrunecalError: a ranking of other images or tokens, a budget that cannot be matched, NaN
                 or infinite logits (names the question), or not enough memory for a single question.
         """
+        if self.is_short and order is None:
+            raise PrunecalError(
+                "short answers are not decoded by strategies that drop visual tokens inside the "
+                "decoder; leave the strategy out"
+            )
         counts = self.visual.counts
         kept_counts = nominal = np.array([kept_tokens(budget, count) for count in counts])
         schedule: dict[int, list[Stage]] = {}  # by an image's visual tokens
@@ -149,7 +167,7 @@ class Session:
                 for count in set(counts)
             }
             kept_counts = np.array([schedule[count][-1].entering for count in counts])
-            run_batch = partial(self._decoder_batch, strategy, params, schedule)
+            run_batch: Batched = partial(self._decoder_batch, strategy, params, schedule)
             sizes, apart = counts, counts  # FastV's arrays hold equally many tokens of each image
         else:
             if not isinstance(order, Merged):
@@ -165,59 +183,31 @@ class Session:
             apart,
         )[::-1]
         indices: list[int] = []
-        # one tensor per batch
-        logits, spelled, normalisers, tops, covered = [], [], [], [], []
-        of_options, of_spellings = (
-            torch.tensor(columns.tokens, device=self.device, dtype=torch.int64)
-            for columns in (self.columns, self.spellings)
-        )
-        decoder = self.model.decoder
+        read: list[tuple[Tensor, ...]] = []  # per batch, coverage last
         with torch.inference_mode():
             while pending:
                 rows = pending.pop()
                 try:
-                    states, part = run_batch(rows)
-                    read = [decoder.logits(states, some) for some in (of_options, of_spellings)]
-                    normaliser, top = decoder.over_vocabulary(states)
+                    states, coverages, *prompt = run_batch(rows)
+                    read.append((*self.reader.read(states, *prompt), coverages))
                 except (torch.OutOfMemoryError, RuntimeError) as error:
                     pending += self._smaller(rows, error)
                     continue
-                logits.append(read[0])
-                spelled.append(read[1])
-                normalisers.append(normaliser)
-                tops.append(top)
-                covered.append(part)
                 indices += [question for row in rows for question in row.questions]
         # the plan orders questions by length: restore the order of the data set
         back = np.argsort(indices)
-        table, of_spelling, log_normaliser, top_token, coverages = (
-            torch.cat(parts).cpu().numpy()[back]
-            for parts in (logits, spelled, normalisers, tops, covered)
+        *columns, covered = (
+            torch.cat(parts).cpu().numpy()[back] for parts in zip(*read, strict=True)
         )
-        self._refuse_not_finite(np.column_stack((table, log_normaliser)))
+        self._refuse_not_finite(self.reader.numbers(columns))
         repeat = self.row_to_distinct
-        first, spellings = self.option_tokens.first, self.option_tokens.spellings
-        letters = self.option_tokens.letters
-        mine = [
-            row[self.columns.of(first[option] for option in options)]
-            for row, (_, options) in zip(table, self.asked, strict=True)
-        ]
-        mine_spelled = [
-            summed(row, [self.spellings.of(spellings[option]) for option in options])
-            for row, (_, options) in zip(of_spelling, self.asked, strict=True)
-            if spellings
-        ]
         return Answers(
-            logits=[mine[at] for at in repeat],
-            log_normaliser=log_normaliser[repeat],
-            top_token=top_token[repeat].astype(np.int32),
-            spelling_logits=[mine_spelled[at] for at in repeat] if spellings else None,
-            letter_logits=table[:, self.columns.of(letters)][repeat] if letters else None,
             n_visual=kept_counts[self.images][repeat].astype(np.int32),
-            coverage=coverages[repeat].astype(np.float32),
+            coverage=covered[repeat].astype(np.float32),
             budget_tokens=self._budget_tokens(budget, nominal, kept_counts),
             tokens_per_layer=self._tokens_per_layer(schedule, kept_counts),
-            distinct=len(mine),
+            distinct=len(self.asked),
+            **self.reader.collect(columns, repeat),
         )
 
     def _vision_batch(
@@ -226,8 +216,12 @@ class Session:
         order: Sequence[np.ndarray] | Merged,
         coverage: np.ndarray,
         rows: list[Row],
-    ) -> tuple[Tensor, Tensor]:
-        """Answer rows whose visual tokens were dropped or merged before the decoder."""
+    ) -> tuple[Any, ...]:
+        """Answer rows whose visual tokens were dropped or merged before the decoder.
+
+        Returns:
+            States and coverages; of short answers also the prompt, and its keys and values.
+        """
         images = [row.image for row in rows]
         if isinstance(order, Merged):
             parts = [self.visual.merged(image, order) for image in images]
@@ -236,9 +230,11 @@ class Session:
             kept = [torch.from_numpy(order[image]).long().sort().values for image in images]
             compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
             prompt, _ = self._assemble(rows, kept, compact=compact)
-        states = batches.answer_states(self.model.decoder, prompt, self.past)
+        cache: Past | None = [] if self.is_short else None
+        states = batches.answer_states(self.model.decoder, prompt, self.past, cache)
         questions = [len(row.questions) for row in rows]
-        return states, torch.from_numpy(np.repeat(coverage[images], questions))
+        covered = torch.from_numpy(np.repeat(coverage[images], questions))
+        return (states, covered) if cache is None else (states, covered, prompt, cache)
 
     def _decoder_batch(
         self,
@@ -283,20 +279,26 @@ class Session:
         by_text = dict(zip(distinct, after, strict=True))
         return system, [by_text[text] for text in texts]
 
-    def _refuse_long_prompts(self) -> None:
+    @property
+    def is_short(self) -> bool:
+        """Whether answers are short texts."""
+        return isinstance(self.reader, GreedyReader)
+
+    def _refuse_long_prompts(self, answer: int) -> None:
         most = self.model.decoder.most_positions
         blocks = np.array(self.visual.counts) + np.array(self.visual.glue_counts)
         visual = blocks[self.images]
-        lengths = len(self.system) + visual + np.array([len(ids) for ids in self.texts])
+        texts = np.array([len(ids) for ids in self.texts])
+        lengths = len(self.system) + visual + texts + answer
         rows = np.flatnonzero(lengths[self.row_to_distinct] > (most or np.inf))
         if len(rows):
             at = self.row_to_distinct[rows[0]]
-            text = len(self.texts[at])
+            text, more = len(self.texts[at]), f", {answer} of its answer" if answer else ""
             raise PrunecalError(
                 f"question {self.question_ids[rows[0]]!r} makes a prompt of {lengths[at]} tokens "
                 f"({len(self.system)} of the system text, {visual[at]} visual, {text} of "
-                f"the question) but the model has {most} positions, and {len(rows) - 1} more of "
-                f"{len(self.question_ids)} questions are too long; shorten them or leave them out"
+                f"the question{more}) but the model has {most} positions, and {len(rows) - 1} more "
+                f"of {len(self.question_ids)} questions are too long; shorten or leave them out"
             )
 
     def _stages(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError
+from prunecal.models._checkpoint import readable
 from prunecal.study.prompts import IMAGE, answer_joint, conversation
 
 if TYPE_CHECKING:
@@ -104,6 +106,24 @@ class Prompting:
             whole = {ids[-1] for ids in rest if ids[:-1] == before}
             spellings.append(sorted(whole - {self.tokenizer.unk_token_id}))
         return spellings
+
+    def end_tokens(self) -> list[int]:
+        """Return the tokens that end an answer, as the model's generate() takes them."""
+        from transformers import GenerationConfig
+
+        folder = Path(self.model.name_or_path)
+        told: Any = self.model.config.get_text_config()
+        if (folder / "generation_config.json").is_file():
+            with readable(folder, "generation_config.json"):
+                told = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        ends = told.eos_token_id
+        if ends is None:
+            ends = self.tokenizer.eos_token_id
+        return [ends] if isinstance(ends, int) else sorted(ends or ())
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return the text of an answer's tokens."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
     def _ids(self, text: str, answer: str = "") -> list[int]:
         prompt = conversation(self.settings["template"], text).replace(IMAGE, self.placeholder)
