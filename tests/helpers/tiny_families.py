@@ -1,5 +1,10 @@
 """Small random models of every family in the Hub's layout, with their processors."""
 
+import contextlib
+import random
+import sys
+
+import pytest
 import torch
 
 from helpers.tiny_llava import tiny_tokenizer
@@ -22,7 +27,29 @@ CLIP = {
     "image_size": SIDE,
     "patch_size": PATCH,
 }
-MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+MROPE = {"rope_type": "default", "rope_theta": 1e4}
+
+
+@contextlib.contextmanager
+def drawn_shape(seed):
+    """Build models of other widths, depths and heads meanwhile."""
+    draw = random.Random(seed)  # noqa: S311  no secret
+    heads, key_heads = draw.choice([(4, 2), (4, 4), (4, 1), (8, 2), (2, 1), (6, 3)])
+    width = heads * draw.choice([8, 16, 24])
+    shape = {
+        "hidden_size": width,
+        "intermediate_size": draw.choice([48, 96, 130]),
+        "num_hidden_layers": draw.choice([4, 5, 6]),
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+    }
+    tower = {"num_attention_heads": draw.choice([2, 4]), "num_hidden_layers": draw.choice([3, 4])}
+    here = sys.modules[__name__]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(here, "WIDTH", width)
+        patch.setattr(here, "TEXT", TEXT | shape)
+        patch.setattr(here, "CLIP", CLIP | tower)
+        yield draw
 
 
 def tokenizer_with(*special):
@@ -65,7 +92,8 @@ def qwen(folder, kind="qwen2_5_vl", seed=0):
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
     }
-    rope, extra = MROPE, {}
+    half = TEXT["hidden_size"] // TEXT["num_attention_heads"] // 2
+    rope, extra = MROPE | {"mrope_section": [2, half // 2 - 1, half // 2 - 1]}, {}
     if kind == "qwen2_vl":
         vision |= {"depth": 3, "embed_dim": 32, "hidden_size": WIDTH, "mlp_ratio": 2}
     else:
@@ -74,10 +102,8 @@ def qwen(folder, kind="qwen2_5_vl", seed=0):
         vision |= {"window_size": 16, "fullatt_block_indexes": [1, 3]}
     if kind == "qwen3_vl":
         vision |= {"num_position_embeddings": 36, "deepstack_visual_indexes": [0, 1, 2]}
-        rope, extra = (
-            {**MROPE, "mrope_section": [4, 2, 2], "mrope_interleaved": True},
-            {"head_dim": 16},
-        )
+        rope = MROPE | {"mrope_section": [4, 2, 2], "mrope_interleaved": True}
+        extra = {"head_dim": 16}
     stem = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[kind]
     config = getattr(hf, f"{stem}Config")(
         text_config={**TEXT, **extra, "vocab_size": len(tokenizer), "rope_parameters": rope},
@@ -190,7 +216,8 @@ def gemma3(folder, window=1000, seed=0):
     special = ("<start_of_image>", "<end_of_image>", "<image_soft_token>", "<start_of_turn>")
     tokenizer = tokenizer_with(*special, "<end_of_turn>")
     ids = tokenizer.convert_tokens_to_ids(list(special))
-    kinds = ["sliding_attention", "full_attention"] * 2
+    depth = TEXT["num_hidden_layers"]
+    kinds = (["sliding_attention", "full_attention"] * depth)[:depth]
     config = hf.Gemma3Config(
         text_config={
             **TEXT,

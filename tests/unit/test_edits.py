@@ -160,7 +160,7 @@ def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, ol
         ("engine/decoder.py", "STRETCH = ", "STRETCH = 1 + ", INFER),
         ("engine/planner.py", "PADDING = ", "PADDING = 1 + ", INFER),
         ("engine/session.py", '"positions", "original"', '"positions", "compact"', INFER),
-        ("engine/merged.py", "view(self.budget, -1)", "view(self.budget, -1).abs()", INFER),
+        ("engine/merged.py", "view(-1, sources)", "view(-1, sources).abs()", INFER),
         ("strategies/scope.py", "CANDIDATES = 4", "CANDIDATES = 5", {"rank scope"}),
         ("strategies/scope.py", "gaps.clamp_(min=0)", "gaps.clamp_(min=1)", {"rank scope"}),
         (

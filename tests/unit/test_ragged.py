@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,11 @@ from helpers import tiny_families
 from helpers.tiny_llava import TEXTS, picture, png
 from prunecal import compare, encode, infer, rank, score
 from prunecal.caching import lineage
+from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.engine.merged import Merged
+from prunecal.engine.session import Session
+from prunecal.models import load_model
 from prunecal.sources import model_folder
 from prunecal.statistics.results import Results
 from prunecal.storage import files
@@ -35,7 +40,7 @@ STUDY = {
         }
     ],
     "datasets": [{"name": "polls", "loader": "digits-pope", "images": 4, "seed": 1}],
-    "strategies": ["full", "saliency", {"strategy": "fastv", "layer": 1}],
+    "strategies": ["full", "saliency", "uniform", "vispruner", {"strategy": "fastv", "layer": 1}],
     "budgets": ["50%", "25.0%", 2],
 }
 
@@ -92,7 +97,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
 
     matched = load_study({**STUDY, **MATCHED})
     listed = [*cells(study, model), *cells(matched, matched.models[0])[1:]]
-    for name in ("full", "saliency"):
+    for name in ("full", "saliency", "uniform", "vispruner"):
         parameters = next(dict(cell.parameters) for cell in listed if cell.family == name)
         assert parameters.get("positions", "original") == "original"  # all that Qwen knows
         out = [task / name / "ranking.safetensors"]
@@ -102,12 +107,15 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
                 family=name,
                 variants=variants,
                 signals=[],
-                budgets=[],
+                budgets=["50%", "25%", "2"] if name in ("uniform", "vispruner") else [],
                 features=features,
                 threads=1,
                 out=out,
             )
         )
+    order = lineage.ranking(task / "uniform" / "ranking.safetensors", "50%").order
+    middles = [[0, 1, 5, 7], [0, 1, 3, 4, 10, 11, 13, 14]]  # of 4 rows of 2, of 3 rows of 5
+    assert [row.tolist() for row in order[:2]] == middles
     infer.main(
         argparse.Namespace(
             **run,
@@ -152,6 +160,89 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     )
     frame = Results(results).predictions("tiny", "polls", "saliency", 6)
     assert sorted(set(frame["n_visual"])) == [4, 8]
+
+
+def ranked(folder, model, family, strategy, budgets=()):
+    """Encode three images, rank them by a strategy; return both files and what was encoded."""
+    settings = {"visual_tokens": None, "dtype": "float32", **model}
+    loaded = load_model(family, folder, settings, torch.device("cpu"))
+    pictures = [picture(number, size) for number, size in enumerate([(60, 44), (26, 26), (30, 70)])]
+    with torch.inference_mode():
+        encoded = loaded.encode(pictures)
+    features, out = folder / "features.safetensors", folder / "ranking.safetensors"
+    with Spool(features) as spool:
+        grids = []
+        for number, one in enumerate(encoded):
+            spool.add("features", one.features)
+            spool.add("saliency", one.saliency)
+            if one.tiles is not None:
+                spool.add("tiles", one.tiles)
+            grids += [(number, *sides) for sides in one.grids]
+        layout = torch.tensor([one.layout for one in encoded]).int()
+        facts = {"image_id": ["a", "b", "c"]}
+        spool.write(facts, [], {"layout": layout, "grids": torch.tensor(grids).int()})
+    rank.main(
+        argparse.Namespace(
+            family=strategy,
+            variants="[{}]",
+            signals=[],
+            budgets=budgets,
+            features=features,
+            threads=1,
+            out=[out],
+        )
+    )
+    return SimpleNamespace(model=loaded, encoded=encoded, features=features, out=out)
+
+
+@pytest.mark.slow
+def test_images_of_several_tiles_are_pooled_tile_by_tile(tmp_path):
+    tiny_families.internvl(tmp_path)
+    settings = {"min_tiles": 1, "max_tiles": 6, "template": "internvl-hf"}
+    made = ranked(tmp_path, settings, "internvl", "pool", ["100%", "11.1%"])
+    counts = [len(one.features) for one in made.encoded]
+    assert len(set(counts)) == 3
+    asked = pd.DataFrame(
+        [("q", image, TEXTS[0], ["Yes", "No"]) for image in "abc"],
+        columns=["question_id", "image_id", "text", "options"],
+    )
+    session = Session(made.model, asked, made.features, 4096)
+    pool, full = (plugins.load("strategies", name) for name in ("pool", "full"))
+    logits = {}
+    for budget in ("100%", "11.1%"):
+        kept = lineage.ranking(made.out, budget)
+        tokens = Merged(kept.places, kept.weight, kept.starts, None)
+        for number, one in enumerate(made.encoded):
+            tiles = one.features.view(-1, 9, one.features.shape[1])
+            pooled = tiles.mean(1) if budget == "11.1%" else one.features  # a token of each tile
+            merged = tokens.tokens(number, one.features)
+            torch.testing.assert_close(merged, pooled, atol=1e-6, rtol=0)
+        answers = session.run(pool, pool.Params(), budget, tokens, kept.coverage)
+        assert answers.n_visual.tolist() == [kept_tokens(budget, count) for count in counts]
+        logits[budget] = np.stack(answers.logits)
+    every = [np.arange(count, dtype=np.int16) for count in counts]
+    whole = session.run(full, full.Params(), "all", every, np.ones(3, np.float32))
+    np.testing.assert_allclose(logits["100%"], np.stack(whole.logits), atol=2e-5)
+    assert np.abs(logits["11.1%"] - logits["100%"]).max() > 0.01
+
+
+@pytest.mark.slow
+def test_tiles_ranked_apart_take_turns(tmp_path):
+    tiny_families.llava_next(tmp_path)
+    settings = {"unpad": True, "newline": "drop", "template": "llava_next-vicuna-hf"}
+    made = ranked(tmp_path, {**settings, "per": "tile"}, "llava-next", "saliency")
+    for one, order in zip(made.encoded, lineage.ranking(made.out, "100%").order, strict=True):
+        tiles, order = one.tiles.numpy(), order.astype(int)
+        assert set(tiles[: one.layout[0]]) == {0}  # the base image comes first
+        sizes = np.bincount(tiles)
+        for budget in (1, 7, 60, len(order)):
+            shares = np.bincount(tiles[order[:budget]], minlength=len(sizes))
+            left = sizes > shares
+            assert shares[left].max(initial=0) - shares[left].min(initial=budget) <= 1
+            assert shares.max() - shares[left].min(initial=budget) <= 1
+        for tile in range(len(sizes)):
+            saliency = one.saliency.numpy()[order[tiles[order] == tile]]
+            assert (np.diff(saliency) <= 0).all()
 
 
 def test_equal_numbers_are_stored_as_before_and_others_flat(tmp_path):
@@ -223,6 +314,32 @@ def test_shares_have_one_form_and_a_folder():
 def test_settings_that_do_not_fit_the_family_are_named(change, message):
     with pytest.raises(PrunecalError, match=message):
         load_study({**STUDY, "models": [STUDY["models"][0] | change]})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "change", "message"),
+    [
+        (
+            "hiprune",
+            {},
+            "hiprune reads attention and early_attention, which models of the",
+        ),
+        ("visionzip", {}, "visionzip merges visual tokens, but in models of the family qwen2-5-vl"),
+        ("pool", {}, "pool merges visual tokens"),
+        ("sparsevlm", {}, "sparsevlm merges visual tokens"),
+        ("prumerge", {"family": "internvl"}, "prumerge reads last_cls_query and last_keys"),
+        ("pool", {"family": "idefics3"}, "pool merges visual tokens"),
+        (
+            "vispruner",
+            {"family": "llava-next", "per": "tile"},
+            "tiles cannot be ranked apart; leave it out, or set `per: image` for tiny",
+        ),
+    ],
+)
+def test_strategies_that_a_family_has_nothing_for_are_refused_by_name(strategy, change, message):
+    model = {key: STUDY["models"][0][key] for key in ("name", "family", "template", "path")}
+    with pytest.raises(PrunecalError, match=message):
+        load_study({**STUDY, "models": [model | change], "strategies": ["full", strategy]})
 
 
 def test_positions_that_a_family_does_not_know_are_refused():

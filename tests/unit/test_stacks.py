@@ -55,6 +55,11 @@ UNKNOWN = {
     "a part of the channels rotated": ("stablelm", "StableLmModel", {}),
     "experts": ("qwen3_moe", "Qwen3MoeModel", {"num_experts": 2, "moe_intermediate_size": 8}),
     "layers without positions": ("smollm3", "SmolLM3Model", {}),
+    "halves side by side, ALiBi": ("falcon", "FalconModel", {"alibi": True}),
+    "recurrent layers": ("qwen3_5", "Qwen3_5TextModel", {}),
+    "convolutions": ("lfm2", "Lfm2Model", {}),
+    "cross-attention": ("mllama", "MllamaTextModel", {}),
+    "biases of attention": ("mpt", "MptModel", {}),
 }
 
 

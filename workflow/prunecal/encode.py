@@ -3,8 +3,10 @@
 Writes `features` [I, N, D] in the model's dtype and `saliency` float32 [I, N], of a model with
 DeepStack also `deep/0`, ... [I, N, H]. Where images have different numbers of tokens, the first two
 axes are flattened, and `tokens` int32 [I] has each image's number; `layout` int32 [I, ...] says how
-the tokens of a model with varying N lie in the image. Writes a file, too, for each further signal
-that a strategy of the study reads (see `engine.interfaces.Signal`), whose array is `signal`.
+the tokens of a model with varying N lie in the image, `grids` int32 [G, 3] has image, rows and
+columns of each grid of patches, and `tiles` int32 [I, N] the tile of each token, if tiles are
+ranked apart. Writes a file, too, for each further signal that a strategy of the study reads (see
+`engine.interfaces.Signal`), whose array is `signal`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from prunecal.engine.arguments import add_model_arguments
 from prunecal.models import load_model
 from prunecal.sources import image_files, weights
 from prunecal.storage import files
+from prunecal.storage.per_image import GRIDS, TILES
 from prunecal.storage.spooled import Spool
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     source = json.loads(arguments.source)
     with weights.checked(source, described, arguments.weights) as folder:
         model = load_model(settings["family"], folder, settings, where, "vision")
-    ids, layouts = [], []
+    ids, layouts, grids = [], [], []
     signals: dict[str, list[Tensor]] = {path.stem: [] for path in arguments.signals}
     if signals and not hasattr(model, "encode_signals"):
         raise PrunecalError(
@@ -65,11 +68,17 @@ def main(arguments: argparse.Namespace) -> None:
                 spool.add("saliency", image.saliency)
                 for layer, deep in enumerate(image.deep):
                     spool.add(f"deep/{layer}", deep)
+                if image.tiles is not None:
+                    spool.add(TILES, image.tiles)
+                grids += [(len(ids), *sides) for sides in image.grids]
                 ids.append(image_id)
                 layouts.append(image.layout)
         facts = {"image_id": ids, "model": described["digest"], **settings}
-        layout = {"layout": torch.tensor(layouts, dtype=torch.int32)} if layouts[0] else {}
-        counts = spool.write(facts, [arguments.images], layout)
+        listed = {"layout": layouts if layouts[0] else [], GRIDS: grids}
+        small = {
+            name: torch.tensor(rows, dtype=torch.int32) for name, rows in listed.items() if rows
+        }
+        counts = spool.write(facts, [arguments.images], small)
     for path in arguments.signals:
         arrays = {"signal": torch.cat(signals[path.stem])}
         files.write_tensors(path, arrays, facts, [arguments.images])

@@ -5,16 +5,17 @@ evidence coverage of the first 1 ... N tokens of that order. Every budget is a p
 have different numbers of tokens, both are flattened, and `tokens` and `layout` are those of the
 features.
 
-If budgets are not nested, there are instead for each budget K `kept/K` int16 [I, K] and
-`covered/K` float32 [I]; of a strategy that merges, instead of `kept`, the weights of CLS and the
-patches in each token: `places/K` int64, flat places in [I, K, N + 1], ascending, and `weight/K`
-float32.
+If budgets are not nested, there are instead for each budget K `kept/K` int16 [I, K], flattened as
+above, and `covered/K` float32 [I]; of a strategy that merges, instead of `kept`, the weights of CLS
+and the patches in each token: `places/K` int64, flat places in the arrays [K, N + 1] of all images,
+ascending, and `weight/K` float32.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,50 +29,79 @@ from prunecal.engine.coverage import (
     coverage_of_tokens,
 )
 from prunecal.storage import files
-from prunecal.storage.per_image import PerImage, together
-from prunecal.strategies import merge_many, rank_many
+from prunecal.storage.per_image import TILES, PerImage, grids_of, starts_of_weights, together
+from prunecal.strategies import Images, merge_many, rank_many
+from prunecal.study.budgets import kept_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 BATCH = 32  # images at a time
 ENTRIES = 2**25  # of the similarity matrices held at a time
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The images of a data set as `encode` wrote them, and what a strategy reads of them."""
+
+    ids: list[str]
+    features: PerImage
+    saliency: PerImage
+    signals: dict[str, Tensor]
+    grids: list[tuple[tuple[int, int], ...]]
+    tiles: PerImage | None
+
+    def some(self, batch: list[int]) -> Images:
+        """Return some images of equal numbers of tokens."""
+        import torch
+
+        return Images(
+            torch.stack([self.features[image] for image in batch]).float(),
+            torch.stack([self.saliency[image] for image in batch]),
+            [self.ids[image] for image in batch],
+            {name: values[batch].float() for name, values in self.signals.items()},
+            self.grids[batch[0]],
+        )
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Rank all images of a data set for all variants of a strategy."""
-    import torch
-
     device.pick("cpu", arguments.threads)
     variants = json.loads(arguments.variants)
     strategy = plugins.load("strategies", arguments.family)
     what = f"rank {strategy.LABEL}"
     file = files.open_arrays(arguments.features, framework="pt")
     ids = file.facts["image_id"]
-    features, saliency = PerImage(file, "features"), PerImage(file, "saliency")
-    counts = features.counts
-    signals = _signals(strategy, arguments.signals, ids)
+    encoded = Encoded(
+        ids,
+        PerImage(file, "features"),
+        PerImage(file, "saliency"),
+        _signals(strategy, arguments.signals, ids),
+        grids_of(file, len(ids)),
+        PerImage(file, TILES) if TILES in file.keys() else None,  # noqa: SIM118  not a mapping
+    )
+    layout = {"layout": file.get_tensor("layout").numpy()} if "layout" in file.keys() else {}  # noqa: SIM118
     if arguments.budgets:
-        _rank_budgets(arguments, strategy, variants, features, saliency, signals, ids)
+        _rank_budgets(arguments, strategy, variants, encoded, layout)
         return
     ranked: list[dict[int, tuple[Any, Any]]] = [{} for _ in variants]  # by image
-    batches = _batches(counts)
+    batches = _batches(encoded)
     for batch in cli.progress(batches, total=len(batches), what=what, unit="batch"):
-        tokens = torch.stack([features[image] for image in batch]).float()
-        attention = torch.stack([saliency[image] for image in batch])
-        similarity = cosine_similarity(tokens)
-        names = [ids[image] for image in batch]
-        budget = counts[batch[0]]
-        read = {name: values[batch] for name, values in signals.items()}
-        orders = rank_many(arguments.family, tokens, attention, budget, variants, names, read)
+        images = encoded.some(batch)
+        similarity = cosine_similarity(images.features)
+        if encoded.tiles is None:
+            orders = rank_many(*_given(arguments.family, images, None, variants))
+        else:
+            tiles = [encoded.tiles[image] for image in batch]
+            orders = _in_turn(arguments.family, images, tiles, variants)
         for variant, order in enumerate(orders):
             coverage = coverage_curve(similarity, order).numpy()
-            pairs = zip(order.to(torch.int16).numpy(), coverage, strict=True)
+            pairs = zip(order.numpy().astype("int16"), coverage, strict=True)
             ranked[variant] |= zip(batch, pairs, strict=True)
-    layout = {"layout": file.get_tensor("layout").numpy()} if "layout" in file.keys() else {}  # noqa: SIM118
     for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
         orders, coverages = zip(*(ranked[variant][at] for at in range(len(ids))), strict=True)
         flat = together(orders)
@@ -80,6 +110,45 @@ def main(arguments: argparse.Namespace) -> None:
             arrays["tokens"] = flat.tokens
         facts = {"image_id": ids, "family": arguments.family, "parameters": parameters}
         files.write_arrays(path, arrays, facts, [arguments.features, *arguments.signals])
+
+
+def _in_turn(
+    family: str, images: Images, tiles: Sequence[Tensor], variants: list[dict[str, Any]]
+) -> list[Tensor]:
+    """Return orders in which the tiles of an image, each ranked by itself, take turns.
+
+    Each budget then keeps equally many tokens of every tile, as long as it has some left.
+
+    Args:
+        family: the strategy's name.
+        images: whose tokens are ranked.
+        tiles: of each image int32 [N], the tile of each token.
+        variants: settings of the strategy.
+
+    Returns:
+        int64 [B, N] for each variant.
+    """
+    import torch
+
+    orders: list[list[Tensor]] = [[] for _ in variants]
+    for number, tile in enumerate(tiles):
+        members = [(tile == one).nonzero().flatten() for one in tile.unique()]
+        turns = torch.cat([torch.arange(len(own)) for own in members]).argsort(stable=True)
+        ranked = [
+            rank_many(
+                family,
+                images.features[number : number + 1, own],
+                images.saliency[number : number + 1, own],
+                len(own),
+                variants,
+                images.ids and [f"{images.ids[number]}, tile {at}"],
+            )
+            for at, own in enumerate(members)
+        ]
+        for variant, one in enumerate(orders):
+            pairs = zip(members, ranked, strict=True)
+            one.append(torch.cat([own[order[variant][0]] for own, order in pairs])[turns])
+    return [torch.stack(one) for one in orders]
 
 
 def _signals(strategy: ModuleType, paths: Sequence[Path], ids: list[str]) -> dict[str, Tensor]:
@@ -107,77 +176,91 @@ def _rank_budgets(
     arguments: argparse.Namespace,
     strategy: ModuleType,
     variants: list[dict[str, Any]],
-    features: PerImage,
-    saliency: PerImage,
-    signals: dict[str, Tensor],
-    ids: list[str],
+    encoded: Encoded,
+    layout: dict[str, Any],
 ) -> None:
-    """Write a file for each variant, with arrays for each budget; all images have N tokens."""
-    import torch
+    """Write a file for each variant, with arrays for each budget."""
+    import numpy as np
 
-    parts: list[dict[str, list[Tensor]]] = [{} for _ in variants]
-    for batch in _batches(features.counts):
-        tokens = torch.stack([features[image] for image in batch]).float()
-        attention = torch.stack([saliency[image] for image in batch])
-        read = {name: values[batch].float() for name, values in signals.items()}
-        given = (variants, [ids[image] for image in batch], read)
-        for budget in arguments.budgets:
-            listed = _of_budget(arguments.family, strategy, budget, tokens, attention, *given)
-            for variant, arrays in enumerate(listed):
+    counts = encoded.features.counts
+    parts: list[dict[str, list[Any]]] = [{} for _ in variants]  # by image
+    budgets = [int(text) if text.isdigit() else text for text in arguments.budgets]
+    for batch in _batches(encoded):
+        images = encoded.some(batch)
+        for budget in budgets:
+            kept = kept_tokens(budget, counts[batch[0]])
+            for variant, arrays in enumerate(
+                _of_budget(arguments.family, strategy, kept, images, variants)
+            ):
                 for name, values in arrays.items():
-                    parts[variant].setdefault(f"{name}/{budget}", []).append(values)
+                    of_images = parts[variant].setdefault(f"{name}/{budget}", [None] * len(counts))
+                    for image, one in zip(batch, values.numpy(), strict=True):
+                        of_images[image] = one
+    equal = len(set(counts)) == 1
     for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
-        facts = {
-            "image_id": ids,
-            "family": arguments.family,
-            "parameters": parameters,
-            "visual_tokens": features.counts[0],
-        }
-        arrays = {name: torch.cat(values) for name, values in parts[variant].items()}
-        for name in [name for name in arrays if name.startswith("weights/")]:
-            budget = name.partition("/")[2]
-            weights = arrays.pop(name).coalesce()
-            image, output, source = weights.indices()
-            places = (image * int(budget) + output) * (features.counts[0] + 1) + source
-            arrays |= {f"places/{budget}": places, f"weight/{budget}": weights.values()}
-        numbers = {name: values.numpy() for name, values in arrays.items()}
+        facts = {"image_id": encoded.ids, "family": arguments.family, "parameters": parameters}
+        numbers = dict(layout)
+        if equal:
+            facts["visual_tokens"] = counts[0]
+        else:
+            numbers["tokens"] = np.array(counts, np.int32)
+        for name, images in parts[variant].items():
+            kind, _, budget = name.partition("/")
+            if kind == "weights":
+                numbers |= _sparse(budget, images)
+            else:
+                joined = np.stack if equal or kind == "covered" else np.concatenate
+                numbers[name] = joined(images)
         files.write_arrays(path, numbers, facts, [arguments.features, *arguments.signals])
 
 
 def _of_budget(
-    family: str,
-    strategy: ModuleType,
-    budget: int,
-    features: Tensor,
-    saliency: Tensor,
-    variants: list[dict[str, Any]],
-    ids: list[str],
-    signals: dict[str, Tensor],
+    family: str, strategy: ModuleType, budget: int, images: Images, variants: list[dict[str, Any]]
 ) -> list[dict[str, Tensor]]:
-    """Return the arrays of each variant for some images at a budget; weights are sparse."""
+    """Return the arrays of each variant for some images at a budget."""
     import torch
 
-    given = (family, features, saliency, budget, variants, ids, signals)
+    given = _given(family, images, budget, variants)
     if not hasattr(strategy, "merge"):
         return [
-            {"kept": order.to(torch.int16), "covered": coverage(features, order)}
+            {"kept": order.to(torch.int16), "covered": coverage(images.features, order)}
             for order in rank_many(*given)
         ]
-    cls = signals.get("cls", torch.zeros_like(features[:, :1]))
-    sources = torch.cat((cls, features), dim=1)
+    cls = images.signals.get("cls", torch.zeros_like(images.features[:, :1]))
+    sources = torch.cat((cls, images.features), dim=1)
     return [
-        {"weights": one.to_sparse(), "covered": coverage_of_tokens(features, one @ sources)}
+        {"weights": one, "covered": coverage_of_tokens(images.features, one @ sources)}
         for one in merge_many(*given)
     ]
 
 
-def _batches(counts: list[int]) -> list[list[int]]:
-    """Group images of equal numbers of tokens, as many at a time as memory takes."""
-    by_count: dict[int, list[int]] = {}
-    for image, count in enumerate(counts):
-        by_count.setdefault(count, []).append(image)
+def _given(
+    family: str, images: Images, budget: int | None, variants: list[dict[str, Any]]
+) -> tuple[Any, ...]:
+    """Return the arguments of `rank_many`; the budget is all tokens if None."""
+    budget = images.features.shape[1] if budget is None else budget
+    of_images = (images.ids, images.signals, images.grids)
+    return family, images.features, images.saliency, budget, variants, *of_images
+
+
+def _sparse(budget: str, weights: Sequence[NDArray]) -> dict[str, NDArray]:
+    """Return weights [K, N + 1] of images as they are stored."""
+    import numpy as np
+
+    kept, tokens = zip(*((len(one), one.shape[1] - 1) for one in weights), strict=True)
+    starts = starts_of_weights(kept, tokens)[:-1]
+    places = [np.flatnonzero(one) + start for one, start in zip(weights, starts, strict=True)]
+    values = [one[one != 0] for one in weights]
+    return {f"places/{budget}": np.concatenate(places), f"weight/{budget}": np.concatenate(values)}
+
+
+def _batches(encoded: Encoded) -> list[list[int]]:
+    """Group images of equal numbers of tokens and grids, as many at a time as memory takes."""
+    alike: dict[Any, list[int]] = {}
+    for image, count in enumerate(encoded.features.counts):
+        alike.setdefault((count, encoded.grids[image]), []).append(image)
     batches = []
-    for count, images in by_count.items():
+    for (count, _), images in alike.items():
         size = max(1, min(BATCH, ENTRIES // count**2))
         batches += [images[start : start + size] for start in range(0, len(images), size)]
     return batches
@@ -190,7 +273,7 @@ if __name__ == "__main__":
     parser.add_argument("--features", type=Path, required=True, help="features.safetensors")
     parser.add_argument("--signals", type=Path, nargs="*", default=[], help="what else it reads")
     parser.add_argument(
-        "--budgets", type=int, nargs="*", default=[], help="of a strategy whose are not nested"
+        "--budgets", nargs="*", default=[], help="of a strategy whose are not nested"
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument(

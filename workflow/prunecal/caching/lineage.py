@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prunecal.caching.cell_store import PREDICTIONS
 from prunecal.caching.fingerprint import is_outdated, source_digest
 from prunecal.core import plugins, versions
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
-from prunecal.storage.per_image import PerImage
+from prunecal.storage.per_image import TOKENS, PerImage, starts_of_weights
+from prunecal.storage.schemas import check_kept
 from prunecal.study.budgets import Budget, kept_tokens
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+
+    from prunecal.storage.schemas import Arrays
 
 MADE_FROM = "made_from"  # a key of provenance.json
 CLS = "signals/cls.safetensors"  # in it, for cells whose tokens hold CLS
@@ -79,16 +82,17 @@ class Ranking(NamedTuple):
     Attributes:
         order: of each image int16 [K], tokens in order of selection; none if tokens are merged.
         coverage: float32 [I], evidence coverage.
-        places: int64, flat places of weights in [I, K, N + 1], ascending; None if none are merged.
+        places: int64, flat places of weights [K, N + 1] of all images, ascending; None if none are
+            merged.
         weight: float32, those weights of CLS and patches in merged tokens; None likewise.
-        merged: K, merged tokens of an image.
+        starts: where the weights of each image begin, and where the last ones end.
     """
 
     order: list[np.ndarray]
     coverage: np.ndarray
     places: np.ndarray | None = None
     weight: np.ndarray | None = None
-    merged: int = 0
+    starts: list[int] | None = None
 
     def held(self, image: int, tokens: int) -> np.ndarray:
         """Return how an image's patches are kept, float [N].
@@ -102,12 +106,11 @@ class Ranking(NamedTuple):
         import numpy as np
 
         held = np.zeros(tokens)
-        if self.places is None or self.weight is None:
+        if self.places is None or self.weight is None or self.starts is None:
             held[self.order[image]] = 1
             return held
-        size = (tokens + 1) * self.merged
-        start, end = np.searchsorted(self.places, [image * size, (image + 1) * size])
-        patch = (self.places[start:end] - image * size) % (tokens + 1) - 1
+        start, end = np.searchsorted(self.places, self.starts[image : image + 2])
+        patch = (self.places[start:end] - self.starts[image]) % (tokens + 1) - 1
         values = np.where(self.weight[start:end] >= 1, 1.0, 0.5)
         np.maximum.at(held, patch[patch >= 0], values[patch >= 0])
         return held
@@ -132,11 +135,12 @@ def ranking(path: Path, budget: Budget) -> Ranking:
 
     file = files.open_arrays(path)
     if f"covered/{budget}" in file.keys():  # noqa: SIM118
-        covered = file.get_tensor(f"covered/{budget}")
+        covered, counts = file.get_tensor(f"covered/{budget}"), token_counts(file)
+        numbers = [kept_tokens(budget, count) for count in counts]
         if f"kept/{budget}" in file.keys():  # noqa: SIM118
-            return Ranking(list(file.get_tensor(f"kept/{budget}")), covered)
+            return Ranking(_parted(path, file.get_tensor(f"kept/{budget}"), numbers), covered)
         places, weight = (file.get_tensor(f"{name}/{budget}") for name in ("places", "weight"))
-        return Ranking([], covered, places, weight, int(budget))
+        return Ranking([], covered, places, weight, starts_of_weights(numbers, counts))
     file.get_tensor("order")  # checks that no token is missing
     orders, prefixes = PerImage(file, "order"), PerImage(file, "coverage")
     counts = orders.counts
@@ -149,6 +153,32 @@ def ranking(path: Path, budget: Budget) -> Ranking:
     covered = [prefix[number - 1] for prefix, number in zip(prefixes, kept, strict=True)]
     order = [order[:number] for order, number in zip(orders, kept, strict=True)]
     return Ranking(order, np.array(covered, np.float32))
+
+
+def token_counts(file: Arrays) -> list[int]:
+    """Return the patches of each image of a ranking file."""
+    if "order" in file.keys():  # noqa: SIM118  not a mapping
+        return PerImage(file, "order").counts
+    if TOKENS in file.keys():  # noqa: SIM118
+        return file.get_tensor(TOKENS).tolist()
+    return [file.facts["visual_tokens"]] * len(file.facts["image_id"])
+
+
+def _parted(path: Path, kept: np.ndarray, numbers: list[int]) -> list[np.ndarray]:
+    """Return the kept tokens of each image, from [I, K] or of all images one after another.
+
+    Raises:
+        PrunecalError: they are not as many as the budget keeps, or an image has one twice.
+    """
+    import numpy as np
+
+    flat = kept.reshape(-1)
+    if len(flat) != sum(numbers):
+        raise PrunecalError(f"{path} keeps other numbers of tokens than its budget; {RERUN}")
+    orders = np.split(flat, np.cumsum(numbers)[:-1])
+    for order in orders if kept.ndim == 1 else ():
+        check_kept(path, order[None])
+    return orders
 
 
 def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:

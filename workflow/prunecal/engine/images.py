@@ -161,8 +161,8 @@ class Images:
                 "this model has tokens between the visual ones, or gives its decoder's layers "
                 "more of each, so that its tokens cannot be merged; use a strategy that keeps them"
             )
-        part = self.part(image, torch.arange(merged.budget), compact=True)
-        return replace(part, features=merged.tokens(image, self.features[image]))
+        tokens = merged.tokens(image, self.features[image])
+        return replace(self.part(image, torch.arange(len(tokens)), compact=True), features=tokens)
 
     def refuse_other_ranking(self, order: Sequence[np.ndarray], kept: Sequence[int]) -> None:
         """Refuse rankings, int [K] of each image, of other images or tokens than these.

@@ -43,12 +43,17 @@ class Encoded:
         layout: how the tokens lie in the image, as the model family counts it (rows and columns of
             the grid; tiles); the same number of values for all images, none if all are alike.
         deep: [N, H] for each decoder layer that has more visual input added to it (DeepStack).
+        grids: rows and columns of the grids of patches that the tokens are, one after another, each
+            in raster order; none if they are a single square.
+        tiles: int32 [N], the tile of each token, if tiles are to be ranked apart.
     """
 
     features: Tensor
     saliency: Tensor
     layout: tuple[int, ...] = ()
     deep: tuple[Tensor, ...] = ()
+    grids: tuple[tuple[int, int], ...] = ()
+    tiles: Tensor | None = None
 
 
 @dataclass(frozen=True)

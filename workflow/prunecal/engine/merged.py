@@ -10,6 +10,8 @@ import torch
 from prunecal.core.errors import PrunecalError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -17,17 +19,18 @@ class Merged:
     """The merged tokens of all images of a data set, from their weights.
 
     Args:
-        places: int64, flat places of weights in [I, K, N + 1], ascending; source 0 is CLS.
+        places: int64, flat places of the weights [K, N + 1] of all images, ascending; source 0 is
+            CLS.
         weight: float32, the weights there.
-        budget: tokens of an image, K.
+        starts: where the weights of each image begin, and where the last ones end.
         cls: [I, 1, D], the state of CLS; None if it has no weight.
     """
 
     def __init__(
-        self, places: np.ndarray, weight: np.ndarray, budget: int, cls: Tensor | None
+        self, places: np.ndarray, weight: np.ndarray, starts: Sequence[int], cls: Tensor | None
     ) -> None:
-        self.budget, self.cls = budget, cls
-        self._places, self._weight = places, weight
+        self.cls = cls
+        self._places, self._weight, self._starts = places, weight, starts
 
     def tokens(self, image: int, features: Tensor) -> Tensor:
         """Return the tokens [K, D] of an image, summed in float32.
@@ -39,14 +42,15 @@ class Merged:
         Raises:
             PrunecalError: the weights are of other images or patches.
         """
-        size = self.budget * (len(features) + 1)
-        start, end = np.searchsorted(self._places, [image * size, (image + 1) * size])
-        weights = torch.zeros(size)
-        weights[torch.from_numpy(self._places[start:end] - image * size)] = torch.from_numpy(
+        first, behind = self._starts[image], self._starts[image + 1]
+        start, end = np.searchsorted(self._places, [first, behind])
+        weights = torch.zeros(behind - first)
+        weights[torch.from_numpy(self._places[start:end] - first)] = torch.from_numpy(
             self._weight[start:end]
         )
-        weights = weights.view(self.budget, -1)
-        if not bool((weights != 0).any(dim=1).all()):
+        sources = len(features) + 1
+        weights = weights[: len(weights) // sources * sources].view(-1, sources)
+        if len(weights) * sources != behind - first or not bool((weights != 0).any(dim=1).all()):
             raise PrunecalError(
                 "the ranking is of other images or tokens than the features; delete the "
                 "strategy's ranking.safetensors and run snakemake again"

@@ -15,7 +15,6 @@ from prunecal.figures import naming, style
 from prunecal.models.llava import pad_to_square
 from prunecal.sources.image_files import decoded
 from prunecal.storage import files
-from prunecal.storage.per_image import PerImage
 from prunecal.study.budgets import Budget, fewest_first
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
         kept.append({})
         if facts["family"] == style.REFERENCE or not budget:
             continue
-        ranking, counts = lineage.ranking(path, budget), token_counts(file)
+        ranking, counts = lineage.ranking(path, budget), lineage.token_counts(file)
         for number, image in enumerate(facts["image_id"][:IMAGES]):
             kept[-1][image] = ranking.held(number, counts[number])
             grids[image] = grid_of(file, number, counts[number])
@@ -60,13 +59,6 @@ def main(arguments: argparse.Namespace) -> None:
         figure = draw(columns(table), kept, pictures, budget, title, grids)
     name = f"kept_tokens_{arguments.model}_{arguments.dataset}"
     style.save(figure, arguments.folder, name)
-
-
-def token_counts(file: Arrays) -> list[int]:
-    """Return the patches of each image of a ranking file."""
-    if "order" in file.keys():  # noqa: SIM118  not a mapping
-        return PerImage(file, "order").counts
-    return [file.facts["visual_tokens"]] * len(file.facts["image_id"])
 
 
 def middle(budgets: list[Budget]) -> Budget:

@@ -1,8 +1,11 @@
 """Model families: how models are run, one file each (see prunecal.core.plugins).
 
 A family is a module that follows `ModelFamily`. It may also have `Params`, its own settings;
-`POSITIONS`, those of kept tokens that it knows ("compact", "original"), the default one first; and
-`most_tokens(params)`, the most visual tokens that an image can have, None if all have equally many.
+`POSITIONS`, those of kept tokens that it knows ("compact", "original"), the default one first;
+`most_tokens(params)`, the most visual tokens that an image can have, None if all have equally many;
+`SIGNALS`, what its models' `encode_signals` gives; `MERGED_TOKENS`, false if sums of visual tokens
+cannot stand in their place; and `check(folder, settings)`, which refuses what loading would refuse,
+as far as it can be told without weights.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 POSITIONS = ("original",)
+MERGED_TOKENS = False  # a sum of tokens has no row and column
 
 
 class QwenParams(Parameters):
@@ -118,10 +119,11 @@ class QwenVision(HubModel):
         native = self.settings["square"] is None
         grid = (grids[:, 1:] // tower.spatial_merge_size).tolist()
         layouts = [tuple(sides) if native else () for sides in grid]
+        grids = [(layout,) if layout else () for layout in layouts]
         of_layers = [layer.split(counts) for layer in deep]
         deep_of = list(zip(*of_layers, strict=True)) or [()] * len(counts)
-        parts = zip(features.split(counts), saliency.split(counts), layouts, deep_of, strict=True)
-        return [Encoded(*part) for part in parts]
+        parts = (features.split(counts), saliency.split(counts), layouts, deep_of, grids)
+        return [Encoded(*part) for part in zip(*parts, strict=True)]
 
     def block(self, layout: Sequence[int], tokens: int) -> ImageBlock:
         """Return the tokens of an image, whose positions are time, row and column."""

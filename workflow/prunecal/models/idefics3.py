@@ -7,6 +7,7 @@ and averaged over the patches of a token.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
+__all__ = ["MERGED_TOKENS", "POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "Idefics3"
 MODEL_TYPES = ("idefics3", "smolvlm")
 POSITIONS = ("compact", "original")
+MERGED_TOKENS = False  # text stands between tiles
 FAKE = "<fake_token_around_image>"
 MOST = 64 * 169  # tokens of the most tiles that a checkpoint makes
 
@@ -106,7 +108,9 @@ class Idefics3(HubModel):
         saliency = received(queries, keys, attention.scale)
         merged = pooled(saliency, self.model.config.scale_factor).flatten()
         (features,) = output.pooler_output
-        return Encoded(features, merged, (*grid, len(states)))
+        side = math.isqrt(len(merged) // len(states))
+        layout = (*grid, len(states))
+        return Encoded(features, merged, layout, grids=((side, side),) * len(states))
 
     def block(self, layout: Sequence[int], tokens: int) -> ImageBlock:
         """Return the tokens of an image: tiles, each after its text, then the whole image."""

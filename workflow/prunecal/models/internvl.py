@@ -6,6 +6,7 @@ layer, summed over heads and averaged over the patches of a token.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -91,8 +92,10 @@ class InternVL(HubModel):
         saliency = logits.float().softmax(dim=-1)[:, :, 0, 1:].sum(dim=1)
         merge = round(1 / self.model.config.downsample_ratio)
         features = output.pooler_output
-        tiles = len(pixels)
-        return Encoded(features.flatten(0, 1), pooled(saliency, merge).flatten(), (tiles, 1, 1))
+        tiles, side = len(pixels), math.isqrt(features.shape[1])
+        merged = pooled(saliency, merge).flatten()
+        layout, grids = (tiles, 1, 1), ((side, side),) * tiles
+        return Encoded(features.flatten(0, 1), merged, layout, grids=grids)
 
 
 load = InternVL

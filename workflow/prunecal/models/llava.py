@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LABEL = "LLaVA-1.5"
 MODEL_TYPES = ("llava",)
+SIGNALS = ("attention", "cls", "early_attention", "keys", "last_cls_query", "last_keys")
 SIZES = {  # counts in config.json that nothing could be computed with if they were not positive
     "vision_config": ("image_size", "patch_size", "num_attention_heads", "num_hidden_layers"),
     "text_config": ("max_position_embeddings", "num_attention_heads", "num_key_value_heads"),

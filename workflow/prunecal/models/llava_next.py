@@ -4,11 +4,12 @@ The prompt has the base image in raster order, then the tiles as one grid, row b
 ended by a newline embedding, which is no visual token: it counts in no budget. Of the grid, rows or
 columns of padding are left out. Papers differ: VisPruner and CDPruner keep the padding and leave
 out newlines (`unpad: false`, `newline: drop`), SCOPE and VisionZip drop newlines when they prune
-and give every tile the same budget.
+and give every tile the same budget (`per: tile`).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 LABEL = "LLaVA-NeXT"
 MODEL_TYPES = ("llava_next",)
 POSITIONS = ("compact", "original")
+MERGED_TOKENS = False  # newlines stand between rows
 NEWLINE = -1  # stands for the newline embedding among token ids
 
 
@@ -44,6 +46,12 @@ class NextParams(Parameters):
 
 class Params(NextParams):
     """Which tokens of an image reach the language model."""
+
+    per: Literal["image", "tile"] = Field(
+        "image",
+        description="what tokens are ranked within: the image, or each tile, whose orders then "
+        "take turns, so that a budget keeps as many tokens of every tile",
+    )
 
 
 def most_tokens(params: Params) -> int:
@@ -100,8 +108,14 @@ class LlavaNext(HubModel):
         places = torch.arange(saliency.numel(), device=saliency.device).view(saliency.shape)
         grid = self._grid_of(places[1:, :, None], sizes[0].tolist())[0]
         order = torch.cat((places[0], grid.flatten()))
-        layout = (places.shape[1], *grid.shape)
-        return Encoded(features.flatten(0, 1)[order], saliency.flatten()[order], layout)
+        base, rows, columns = places.shape[1], *grid.shape
+        return Encoded(
+            features.flatten(0, 1)[order],
+            saliency.flatten()[order],
+            (base, rows, columns),
+            grids=((math.isqrt(base), math.isqrt(base)), (rows, columns)),
+            tiles=(order // base).int() if self.settings["per"] == "tile" else None,
+        )
 
     def project(self, features: Tensor) -> Tensor:
         """Return visual tokens [..., H] in the language model's space from features [..., D]."""

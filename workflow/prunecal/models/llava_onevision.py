@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.interfaces import Encoded
 from prunecal.models._hub import heads, received
-from prunecal.models.llava_next import POSITIONS, LlavaNext, NextParams
+from prunecal.models.llava_next import MERGED_TOKENS, POSITIONS, LlavaNext, NextParams
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
+__all__ = ["MERGED_TOKENS", "POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "LLaVA-OneVision"
 MODEL_TYPES = ("llava_onevision",)
@@ -68,9 +68,13 @@ class LlavaOnevision(LlavaNext):
         features = core.multi_modal_projector(layers[last - 1](states, None))
         grid = self._map(features[1:], sizes[0].tolist())
         marks = self._map(saliency[1:, :, None], sizes[0].tolist())
-        layout = (features.shape[1], *grid.shape[1:])
-        merged = torch.cat((saliency[0], marks.flatten()))
-        return Encoded(torch.cat((features[0], grid.flatten(1).T)), merged, layout)
+        base, rows, columns = features.shape[1], *grid.shape[1:]
+        return Encoded(
+            torch.cat((features[0], grid.flatten(1).T)),
+            torch.cat((saliency[0], marks.flatten())),
+            (base, rows, columns),
+            grids=((math.isqrt(base), math.isqrt(base)), (rows, columns)),
+        )
 
     def project(self, features: Tensor) -> Tensor:
         """Return the features, which are projected."""

@@ -6,9 +6,9 @@ HiPrune, HoloV, UniPruneBench); kept tokens keep their own rows and columns as p
 
 from __future__ import annotations
 
-from prunecal.models._qwen import POSITIONS, QwenParams, QwenVision
+from prunecal.models._qwen import MERGED_TOKENS, POSITIONS, QwenParams, QwenVision
 
-__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
+__all__ = ["MERGED_TOKENS", "POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "Qwen2.5-VL"
 MODEL_TYPES = ("qwen2_5_vl", "qwen2_vl")

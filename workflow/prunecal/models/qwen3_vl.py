@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from prunecal.models._qwen import POSITIONS, QwenParams, QwenVision
+from prunecal.models._qwen import MERGED_TOKENS, POSITIONS, QwenParams, QwenVision
 
-__all__ = ["POSITIONS", "Params", "check", "load", "most_tokens"]
+__all__ = ["MERGED_TOKENS", "POSITIONS", "Params", "check", "load", "most_tokens"]
 
 LABEL = "Qwen3-VL"
 MODEL_TYPES = ("qwen3_vl",)

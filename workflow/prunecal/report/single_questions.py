@@ -19,7 +19,7 @@ from prunecal.caching import lineage
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import cell_selection, naming, style
-from prunecal.figures.kept_tokens import grid_of, grid_side, square, token_counts
+from prunecal.figures.kept_tokens import grid_of, grid_side, square
 from prunecal.report import html
 from prunecal.sources.image_files import decoded
 from prunecal.statistics.predictions import read_cell
@@ -181,7 +181,7 @@ class Task:
             return None
         file = files.open_arrays(path)
         index = file.facts["image_id"].index(image)
-        tokens = token_counts(file)[index]
+        tokens = lineage.token_counts(file)[index]
         grid = grid_of(file, index, tokens)
         if grid is None:
             return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prunecal.storage.schemas import Arrays
 
-TOKENS = "tokens"
+TOKENS, GRIDS, TILES = "tokens", "grids", "tiles"
 
 
 class PerImage:
@@ -69,3 +69,23 @@ def together(parts: Sequence[Any]) -> Flat:
     if len(set(counts)) == 1:
         return Flat(np.stack(parts), None)
     return Flat(np.concatenate(parts), np.array(counts, np.int32))
+
+
+def grids_of(file: Arrays, images: int) -> list[tuple[tuple[int, int], ...]]:
+    """Return the rows and columns of each image's grids of patches; none if they are one square."""
+    grids: list[list[tuple[int, int]]] = [[] for _ in range(images)]
+    if GRIDS in file.keys():  # noqa: SIM118  not a mapping
+        for image, rows, columns in file.get_tensor(GRIDS).tolist():
+            grids[image].append((rows, columns))
+    return list(map(tuple, grids))
+
+
+def starts_of_weights(kept: Sequence[int], tokens: Sequence[int]) -> list[int]:
+    """Return where the weights [K, N + 1] of each image begin in those of all, and where they end.
+
+    Args:
+        kept: merged tokens of each image, K.
+        tokens: patches of each image, N; source 0 is CLS.
+    """
+    sizes = [number * (count + 1) for number, count in zip(kept, tokens, strict=True)]
+    return [0, *accumulate(sizes)]

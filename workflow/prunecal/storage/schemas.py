@@ -46,6 +46,7 @@ FLOATS = ("F32", "F64")
 ARRAYS = {  # the part of a name before any "/": dimensions and types
     "features": (3, ("F16", "BF16", *FLOATS)),
     "saliency": (2, FLOATS),
+    "tiles": (2, ("I32",)),
     "order": (2, ("I16", "I32", "I64")),
     "coverage": (2, FLOATS),
     "kept": (2, ("I16",)),
@@ -55,7 +56,7 @@ ARRAYS = {  # the part of a name before any "/": dimensions and types
     "bins_filled": (2, ("I64",)),
     "largest_bin_share": (2, FLOATS),
 }
-PER_IMAGE = {"features", "saliency", "order", "coverage"}  # [images, tokens, …]
+PER_IMAGE = {"features", "saliency", "tiles", "order", "coverage"}  # [images, tokens, …]
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
@@ -307,8 +308,8 @@ class Arrays:
         values = self._of("get_tensor", name)
         if name == "order":
             _check_orders(self.path, values, self._counts)
-        if _stem(name) == "kept":
-            _check_kept(self.path, values)
+        if _stem(name) == "kept" and self._counts is None:
+            check_kept(self.path, values)
         return values
 
     def get_slice(self, name: str) -> Any:
@@ -335,6 +336,8 @@ class Arrays:
         facts, rows = self.facts, shape[:1]
         if name.startswith(("value/", "draws/", "bins_filled", "largest_bin_share")):
             rows = (len(facts["cells"]), len(facts["subsets"]))
+        elif self._counts is not None and _stem(name) == "kept":
+            dimensions, rows = 1, ()  # how many of each image, the budget in the name tells
         elif self._counts is not None and _stem(name) in PER_IMAGE:
             dimensions, rows = dimensions - 1, (sum(self._counts),)
         elif "image_id" in facts:
@@ -368,7 +371,7 @@ def _check_orders(path: Path | str, values: Any, counts: list[int] | None) -> No
         raise PrunecalError(f"{path} has a ranking that lacks a token of its image; {RERUN}")
 
 
-def _check_kept(path: Path | str, values: Any) -> None:
+def check_kept(path: Path | str, values: Any) -> None:
     """Refuse kept tokens, int [I, K], of which an image has one twice."""
     import numpy as np
 

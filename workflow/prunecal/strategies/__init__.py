@@ -32,12 +32,15 @@ class Images:
         saliency: float32 [B, N], attention from CLS to each token.
         ids: the images' ids; None where the caller has none.
         signals: what else the strategy READS, by its own names.
+        grids: rows and columns of the grids of patches that the tokens of each image are, one after
+            another in raster order; none if they are one square.
     """
 
     features: Tensor
     saliency: Tensor
     ids: list[str] | None = None
     signals: Mapping[str, Tensor] = field(default_factory=dict)
+    grids: tuple[tuple[int, int], ...] = ()
 
 
 class Strategy(Protocol):
@@ -247,6 +250,7 @@ def rank_many(
     variants: Sequence[Mapping[str, object]],
     image_ids: Any = None,
     signals: Mapping[str, Tensor] | None = None,
+    grids: tuple[tuple[int, int], ...] = (),
 ) -> list[Tensor]:
     """Rank tokens by several settings of one strategy, which share what they can.
 
@@ -261,6 +265,7 @@ def rank_many(
         variants: sets of the strategy's own parameters.
         image_ids: as for `rank`.
         signals: what the strategy READS, by its own names.
+        grids: of the images, see `Images`.
 
     Returns:
         int64 [B, budget] for each variant, the same as `rank` returns.
@@ -277,7 +282,7 @@ def rank_many(
         raise PrunecalError(f"{strategy}: merges tokens, so that it ranks none; call `reduce`")
     settings = [_settings(strategy, module, variant) for variant in variants]
     budget = _check(strategy, features, saliency, budget, image_ids)
-    images = _images(strategy, module, features, saliency, image_ids, signals)
+    images = _images(strategy, module, features, saliency, image_ids, signals, grids)
     with torch.no_grad():
         if hasattr(module, "rank_many"):
             return module.rank_many(images, budget, settings)
@@ -292,6 +297,7 @@ def merge_many(
     variants: Sequence[Mapping[str, object]],
     image_ids: Any = None,
     signals: Mapping[str, Tensor] | None = None,
+    grids: tuple[tuple[int, int], ...] = (),
 ) -> list[Any]:
     """Return the weights [B, budget, N + 1] by which a strategy merges, for several settings.
 
@@ -305,7 +311,7 @@ def merge_many(
     module = plugins.load("strategies", strategy)
     settings = [_settings(strategy, module, variant) for variant in variants]
     checked = _check(strategy, features, saliency, 1 if budget is None else budget, image_ids)
-    images = _images(strategy, module, features, saliency, image_ids, signals)
+    images = _images(strategy, module, features, saliency, image_ids, signals, grids)
     with torch.no_grad():
         return [
             module.merge(images, None if budget is None else checked, params) for params in settings
@@ -326,6 +332,7 @@ def _images(
     saliency: Tensor,
     image_ids: Any,
     signals: Mapping[str, Tensor] | None,
+    grids: tuple[tuple[int, int], ...],
 ) -> Images:
     """Return the images with what the strategy reads of them, in float32.
 
@@ -341,7 +348,7 @@ def _images(
     for name, values in given.items():
         if not values.isfinite().all():
             raise PrunecalError(f"{strategy}: {name} has NaN or infinite values")
-    return Images(features.float(), saliency.float(), image_ids, given)
+    return Images(features.float(), saliency.float(), image_ids, given, grids)
 
 
 def _settings(strategy: str, module: ModuleType, params: Mapping[str, object]) -> Parameters:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.core.parameters import Parameters
-from prunecal.strategies._grid import cells, width
+from prunecal.strategies._grid import cells
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,14 +30,13 @@ def merge(images: Images, budget: int, params: Params) -> Tensor:
     import torch
 
     count, tokens, _ = images.features.shape
-    across = width(tokens)
-    weights = images.features.new_zeros(budget, tokens // across, across)
-    for number, (top, bottom, left, right) in enumerate(cells(tokens, budget)):
-        rows = _overlap(top, bottom, tokens // across)
-        columns = _overlap(left, right, across)
-        weights[number] = torch.outer(rows, columns).to(weights) / float(rows.sum() * columns.sum())
-    flat = torch.nn.functional.pad(weights.flatten(1), (1, 0))
-    return flat.expand(count, -1, -1).clone()
+    weights = images.features.new_zeros(budget, tokens)
+    for number, cell in enumerate(cells(images, budget)):
+        rows = _overlap(cell.top, cell.bottom, cell.rows)
+        columns = _overlap(cell.left, cell.right, cell.columns)
+        shares = torch.outer(rows, columns).to(weights) / float(rows.sum() * columns.sum())
+        weights[number, cell.first : cell.first + shares.numel()] = shares.flatten()
+    return torch.nn.functional.pad(weights, (1, 0)).expand(count, -1, -1).clone()
 
 
 def _overlap(start: float, end: float, patches: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.strategies._grid import cells, width
+from prunecal.strategies._grid import cells
 from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
     """Return the patch under the centre of each cell, the same for all images: [B, budget]."""
     import torch
 
-    tokens = images.features.shape[1]
-    across = width(tokens)
     kept = [
-        int((top + bottom) / 2) * across + int((left + right) / 2)
-        for top, bottom, left, right in cells(tokens, budget)
+        cell.first
+        + int((cell.top + cell.bottom) / 2) * cell.columns
+        + int((cell.left + cell.right) / 2)
+        for cell in cells(images, budget)
     ]
     return torch.tensor(kept, device=images.features.device).repeat(len(images.features), 1)

@@ -181,8 +181,12 @@ def _refuse_unmatched(cell: Cell, model: Model) -> None:
 
 
 def _refuse_unfit(family: str, model: Model) -> None:
-    """Refuse a strategy that reads what no stage computes, or needs images of equal N."""
-    strategy = plugins.load("strategies", family)
+    """Refuse a strategy that reads what no stage computes for models of the family.
+
+    Raises:
+        PrunecalError: names the strategy and what is missing.
+    """
+    strategy, runs = plugins.load("strategies", family), plugins.load("models", model.family)
     if strategy.PRUNES == "inside_llm":
         return
     if plugins.declared("strategies", strategy, "PER") == "question":
@@ -190,10 +194,18 @@ def _refuse_unfit(family: str, model: Model) -> None:
             f"config: strategies: {family} reads embeddings of each question's text, which no "
             "stage computes; leave it out, or call prunecal.strategies.rank or reduce"
         )
-    if model.visual_tokens is None and not plugins.declared("strategies", strategy, "NESTED"):
+    given = getattr(runs, "SIGNALS", ())
+    lacking = sorted(set(plugins.declared("strategies", strategy, "READS").values()) - set(given))
+    if lacking:
         raise PrunecalError(
-            f"config: strategies: {family} needs images with equally many visual tokens, which "
-            f"those of model {model.name!r} have not; leave it out"
+            f"config: strategies: {family} reads {' and '.join(lacking)}, which models of the "
+            f"family {model.family} do not give; leave it out"
+        )
+    by_tile = model.params().get("per") == "tile"
+    if by_tile and not plugins.declared("strategies", strategy, "NESTED"):
+        raise PrunecalError(
+            f"config: strategies: {family} selects other tokens at another budget, so that tiles "
+            f"cannot be ranked apart; leave it out, or set `per: image` for {model.name}"
         )
 
 
@@ -247,6 +259,7 @@ def _strategy(
         except ValueError as error:
             raise PrunecalError(f"config: strategies: {error}") from error
         label, matched = _label(family, params), _match(family, own_match, match)
+        _refuse_merging(family, params, model_family)
         fitted = _fit_positions(family, params, model_family).model_dump(mode="json")
         if matched != schedules.KEPT:
             label, fitted = f"{label}-{MATCH}{matched}", fitted | {MATCH: matched}
@@ -274,6 +287,22 @@ def _match(family: str, own: Any, of_study: str) -> str:
             "before it as many tokens enter every layer as are kept: leave it out"
         )
     return schedules.KEPT
+
+
+def _refuse_merging(family: str, params: Parameters, model_family: str) -> None:
+    """Refuse a strategy that merges tokens for models that have no place for a merged one.
+
+    Raises:
+        PrunecalError: names both.
+    """
+    strategy = plugins.load("strategies", family)
+    inside = getattr(strategy, "MERGES", False) and getattr(params, "positions", "") == "compact"
+    takes = getattr(plugins.load("models", model_family), "MERGED_TOKENS", True)
+    if (inside or hasattr(strategy, "merge")) and not takes:
+        raise PrunecalError(
+            f"config: strategies: {family} merges visual tokens, but in models of the family "
+            f"{model_family} each has its own row and column or text beside it; leave it out"
+        )
 
 
 def _fit_positions(family: str, params: Parameters, model_family: str) -> Parameters:
