@@ -322,6 +322,7 @@ def test_stated_confidences_are_scored_without_logits_and_named(tmp_path, kind):
     assert value["accuracy"] == 0.5
     assert value["brier"] == pytest.approx(np.mean([0.01, 0.01, 0.04, 0.04]))
     assert not {"nll", "ece_temperature", "margin"} & set(value.index)
+    assert "ece_cross_fitted" in value.index  # with which pruned cells are compared
     assert set(metrics["model"]) == {f"m-{kind}"}
 
 

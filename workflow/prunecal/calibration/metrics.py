@@ -96,9 +96,9 @@ def _corp_discrimination(sample: Sample) -> NDArray | None:
 
 
 def _cross_fitted(sample: Sample) -> NDArray | None:
-    if sample.splits is None:
+    if sample.folds is None:
         return None
-    return cross_fitted_signs(sample.bin_tables, sample.splits.folds, sample.weights)
+    return cross_fitted_signs(sample.bin_tables, sample.folds, sample.weights)
 
 
 def _if_calibrated(sample: Sample) -> NDArray | None:

@@ -39,7 +39,9 @@ class Sample:
             questions alone.
         subsets: the data set's own subsets, bool [n] each, where metrics that are means over
             subsets are asked for.
-        splits: logits and halves of the clusters, for temperature scaling; None without logits.
+        folds: int [splits, clusters], the halves of the clusters of each split, for metrics that
+            are cross-fitted.
+        splits: logits with these halves, for temperature scaling; None without logits.
         recalibrated: confidences after other maps, see `maps.cross_fitted`.
         signs: 1 or -1 per cluster, float64 [clusters, S], see `debiased.ece_if_calibrated`.
     """
@@ -52,6 +54,7 @@ class Sample:
     columns: Mapping[str, NDArray] = field(default_factory=dict)
     groups: Mapping[str, NDArray] = field(default_factory=dict)
     subsets: Mapping[str, NDArray] = field(default_factory=dict)
+    folds: NDArray | None = None
     splits: Splits | None = None
     recalibrated: Mapping[str, NDArray] = field(default_factory=dict)
     signs: NDArray | None = None

@@ -107,6 +107,7 @@ def score_cell(
             | brier_after(cell.correct[rows], recalibrated),
             groups=groups,
             subsets=own if name == POOLED else {},
+            folds=resamples.folds,
             splits=None
             if slope is None
             else Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
