@@ -119,7 +119,7 @@ def module_of(name):
         ("statistics/predictions.py", "has NaN or infinite logits", "has unbounded logits"),
         ("models/__init__.py", "the model of family", "a model of the family"),
         ("models/_checkpoint.py", "lacks the tensor", "has no tensor"),
-        ("models/_checkpoint.py", "tokenizer's files", "files of the tokenizer"),
+        ("models/_processors.py", "tokenizer's files", "files of the tokenizer"),
         ("infer.py", "not enough memory", "out of memory"),
         ("rank.py", "import argparse\nimport json", "import json\nimport argparse"),
         ("encode.py", "BATCH = 32", "BATCH: int = 32"),

@@ -290,6 +290,10 @@ def in_part(part, **changes):
     return edited("config.json", part, **changes)
 
 
+def image_setting(**changes):
+    return edited("processor_config.json", "image_processor", **changes)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -301,19 +305,24 @@ def in_part(part, **changes):
         (edited("config.json", image_token_index=3), "id of <image>, but config.json says 3"),
         (edited("config.json", text_config=None), "describes a model of 6,7.* parameters"),
         (
-            edited("processor_config.json", "image_processor", image_std="x"),
+            image_setting(image_std="x"),
             "image processor's settings cannot be read",
         ),
         (
-            edited("processor_config.json", "image_processor", resample=99),
+            image_setting(resample=99),
             "image processor's settings cannot be read",
         ),
         (
-            edited(
-                "processor_config.json", "image_processor", crop_size={"height": 28, "width": 28}
-            ),
-            "gives 28 x 28 pixels, but its vision tower takes 56 x 56",
+            image_setting(crop_size={"height": 28, "width": 28}),
+            r"\(sizes \['28', '56'\]\), but the tower takes 56 x 56 pixels of the whole",
         ),
+        (image_setting(size={"shortest_edge": 10**9}), "sizes .*'1000000000'.* 56 x 56 pixels"),
+        (image_setting(do_rescale=False), "image processor has the do_rescale False"),
+        (image_setting(rescale_factor=0), "image processor has the rescale_factor 0"),
+        (image_setting(image_std=[1, -1, 1]), r"image processor has the image_std \(1, -1, 1\)"),
+        (in_part("text_config", num_hidden_layers=10**9), "num_hidden_layers: 1000000000, more"),
+        (edited("tokenizer_config.json", bos_token="a"), "special token 'a', which is plain text"),
+        (edited("tokenizer_config.json", model_max_length="a"), "tokenizer's files cannot be read"),
     ],
 )
 def test_settings_that_do_not_fit_the_model_are_refused_before_an_image_is_read(
@@ -360,6 +369,18 @@ def test_buffers_that_older_exports_hold_are_passed_over(study):
     study.describe_and_encode()
     study.infer()
     assert len(study.cells()) == 2
+
+
+def test_a_checkpoints_own_head_is_used_whatever_its_config_ties(study, finished):
+    """Transformers compares the two before it ties them, but it sees stand-ins alone."""
+    study.edit_json("config.json", tie_word_embeddings=True)
+    study.describe_and_encode()
+    study.infer()
+    tied, right = (
+        files.read_table(one.root / "results/fastv/4/predictions.parquet").column("logits")
+        for one in (study, finished)
+    )
+    assert tied.equals(right)
 
 
 def test_a_checkpoint_whose_head_is_its_embedding_needs_no_tensor_for_the_head(study):

@@ -74,8 +74,8 @@ def load_weights(
     stored = _stored_tensors(folder, config)
     _refuse_far_larger(kind, folder, config)
     precision = getattr(torch, dtype)
-    stand_ins = {
-        name: torch.empty(1, dtype=precision).expand(tensor.shape)
+    stand_ins = {  # a head that differs from the embedding is never replaced by it
+        name: torch.full((1,), float("embed" in name), dtype=precision).expand(tensor.shape)
         for name, tensor in stored.items()
         if not name.endswith(BUFFERS)
     }
@@ -91,11 +91,12 @@ def load_weights(
             output_loading_info=True,
         )
     _refuse_unlike(folder, info)
+    origins = {tensor.data_ptr(): name for name, tensor in stand_ins.items()}
+    _refuse_unused(model, folder, origins)
     model.name_or_path = model.config.name_or_path = str(folder)
     for name in leave_out:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, None)
-    origins = {tensor.data_ptr(): name for name, tensor in stand_ins.items()}
     _fill(model, folder, stored, origins, device)
     return model.to(device).eval().requires_grad_(requires_grad=False)  # and computed buffers
 
@@ -110,6 +111,15 @@ def _refuse_unlike(folder: Path, info: Mapping[str, Any]) -> None:
                 f"{folder}: the checkpoint {fault} {cut(names[0])}{more}; download or convert it "
                 "again, with a config.json that fits its weights"
             )
+
+
+def _refuse_unused(model: PreTrainedModel, folder: Path, origins: Mapping[int, str]) -> None:
+    used = {origins.get(value.data_ptr()) for value in (*model.parameters(), *model.buffers())}
+    for name in sorted(set(origins.values()) - used):
+        raise PrunecalError(
+            f"{folder}: the model takes another tensor in place of {cut(name)}; give the weights "
+            "their own config.json"
+        )
 
 
 def _fill(
@@ -155,21 +165,6 @@ def _read(stored: Stored, name: str, device: torch.device, dtype: torch.dtype) -
 
     with readable(stored.path, "tensors"), safe_open(stored.path, framework="pt") as file:
         return file.get_tensor(name).to(device, dtype, copy=True)
-
-
-def read_processors(folder: Path) -> tuple[Any, Any]:
-    """Return a model's tokenizer and image processor.
-
-    Raises:
-        PrunecalError: one of them cannot be read.
-    """
-    from transformers import AutoImageProcessor, AutoTokenizer
-
-    with readable(folder, "tokenizer's files"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **OWN)
-    with readable(folder, "image processor's files"):
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **OWN)
-    return tokenizer, processor
 
 
 @contextlib.contextmanager

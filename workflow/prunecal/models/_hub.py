@@ -10,10 +10,10 @@ from prunecal.core.errors import PrunecalError, brief
 from prunecal.models._checkpoint import (
     OWN,
     load_weights,
-    read_processors,
     readable,
     refuse_unknown_decoder,
 )
+from prunecal.models._processors import read_processors
 from prunecal.models._prompting import Prompting
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from prunecal.engine.interfaces import Encoded
 from prunecal.models import _clip_signals as clip_signals
 from prunecal.models._checkpoint import (
     load_weights,
-    read_processors,
     readable,
     refuse_unknown_decoder,
 )
 from prunecal.models._llama_ids import refuse_other_ids
+from prunecal.models._processors import read_processors
 from prunecal.models._prompting import Prompting
 from prunecal.study.prompts import IMAGE
 
@@ -271,6 +271,14 @@ def _check_processor(folder: Path, processor: Any, side: int) -> None:
     """Refuse an image processor that cannot make the pixels that the tower takes."""
     from PIL import Image
 
+    sizes = [processor.size, *([processor.crop_size] if processor.do_center_crop else [])]
+    edges = {edge for size in sizes for edge in dict(size or {}).values() if edge is not None}
+    if not processor.do_resize or not edges <= {side}:
+        raise PrunecalError(
+            f"{folder}: its image processor shows the vision tower a part of an image or a larger "
+            f"one (sizes {brief(sorted(map(str, edges)))}), but the tower takes {side} x {side} "
+            "pixels of the whole; give the model's own image processor"
+        )
     with readable(folder, "image processor's settings"):
         pixels = processor(images=[Image.new("RGB", (8, 8))], return_tensors="pt")["pixel_values"]
     if pixels.shape[-2:] != (side, side):

@@ -27,6 +27,8 @@ REQUIRED = {
 }
 # of transformers' CLIPImageProcessor, where a configuration is silent
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+DEPTHS = ("num_hidden_layers", "depth")
+MOST_LAYERS = 1000  # in a model; each is made before its weights are compared
 INDEX = "model.safetensors.index.json"
 RECURRENT = (
     "its recurrent layers keep a state that questions about one image cannot share by a mask"
@@ -154,10 +156,16 @@ def _check_config(folder: Path, family: str) -> None:
     paths = _members(folder)
     config = _read_json(folder / "config.json")
     for path in (path for path in paths if path.name.endswith("config.json")):
-        if "auto_map" in _keys(_read_json(path)):
+        if "auto_map" in dict(_entries(_read_json(path))):
             raise PrunecalError(
                 f"{path} requires its own code (auto_map); such code is never run "
                 f"(no trust_remote_code): use a model that transformers knows itself"
+            )
+    for key, value in _entries(config):
+        if key in DEPTHS and isinstance(value, int) and value > MOST_LAYERS:
+            raise PrunecalError(
+                f"{folder / 'config.json'} has {key}: {value}, more than {MOST_LAYERS}; give the "
+                "model's own config.json"
             )
     model_type = config.get("model_type") if isinstance(config, dict) else None
     supported = {name: plugins.load("models", name).MODEL_TYPES for name in plugins.names("models")}
@@ -268,12 +276,12 @@ def _check_whole(path: Path) -> None:
         ) from error
 
 
-def _keys(value: Any) -> Iterator[str]:
-    """Yield the keys of all mappings within a JSON value."""
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of all mappings within a JSON value."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield key
-            yield from _keys(inner)
+            yield key, inner
+            yield from _entries(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _keys(inner)
+            yield from _entries(inner)

@@ -1,0 +1,67 @@
+"""Read a model's tokenizer and image processor, and refuse settings that no sound model has."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.models._checkpoint import OWN, readable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKENIZER = "tokenizer.json"
+
+
+def read_processors(folder: Path) -> tuple[Any, Any]:
+    """Return a model's tokenizer and image processor.
+
+    Raises:
+        PrunecalError: one of them cannot be read, a special token is plain text to the vocabulary,
+            or pixels are scaled or divided by a number that no image processor has.
+    """
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    with readable(folder, "tokenizer's files"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **OWN)
+        tokenizer("a")  # some settings are first used in a call
+        _refuse_plain_specials(folder, tokenizer)
+    with readable(folder, "image processor's files"):
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **OWN)
+    with readable(folder, "image processor's settings"):
+        _refuse_scale(folder, processor)
+    return tokenizer, processor
+
+
+def _refuse_plain_specials(folder: Path, tokenizer: Any) -> None:
+    """Refuse a special token that tokenizer.json does not cut out of text: others would be cut."""
+    if not (folder / TOKENIZER).is_file():
+        return
+    listed = json.loads((folder / TOKENIZER).read_text(encoding="utf-8")).get("added_tokens") or []
+    own = {one["content"] for one in listed}
+    plain = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    for token in tokenizer.all_special_tokens:
+        if token in plain and token not in own:
+            raise PrunecalError(
+                f"{folder}: tokenizer_config.json has the special token {brief(token)}, which is "
+                f"plain text in {TOKENIZER}; give the files of one tokenizer"
+            )
+
+
+def _refuse_scale(folder: Path, processor: Any) -> None:
+    factor, filter_, deviations, rescaled = (
+        getattr(processor, name, None)
+        for name in ("rescale_factor", "resample", "image_std", "do_rescale")
+    )
+    for name, value, fits in (
+        ("rescale_factor", factor, factor is None or 0 < factor <= 1),
+        ("resample", filter_, filter_ is None or isinstance(filter_, int)),
+        ("image_std", deviations, all(0 < one < 100 for one in deviations or [])),
+        ("do_rescale", rescaled, rescaled is not False),
+    ):
+        if not fits:
+            raise PrunecalError(
+                f"{folder}: its image processor has the {name} {cut(str(value))}; give the model's "
+                "own image processor"
+            )
