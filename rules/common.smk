@@ -33,6 +33,7 @@ import gpu
 import job_environment
 import run_lock
 import slurm_polling
+from long_arguments import printing, words
 
 if not Path(prunecal.__file__).is_relative_to(CODE):
     raise WorkflowError(
@@ -75,8 +76,8 @@ def one_of(names):
 
 
 def study_settings(wildcards):
-    """Return the study's settings as JSON; a function, so that braces in them stay as they are."""
-    return json.dumps(dict(config), sort_keys=True)
+    """Return the study's settings as a job's argument; a function, so that braces in them stay."""
+    return words([json.dumps(dict(config), sort_keys=True)])
 
 
 def same_study(wildcards):

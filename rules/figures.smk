@@ -166,6 +166,7 @@ rule draw_reliability:
     log:
         f"{LOGS}/figures/reliability.log",
     params:
+        predictions=lambda wildcards, input: words(input.predictions),
         code=code_record("prunecal.figures.reliability", page=True),
         look=STYLE,
         folder=subpath(output[0], parent=True),
@@ -173,7 +174,7 @@ rule draw_reliability:
         "Draw reliability diagrams"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.figures.reliability --predictions {input.predictions} "
+        "python -m prunecal.figures.reliability --predictions {params.predictions} "
         "--folder {params.folder} --log {log}"
 
 
@@ -191,6 +192,7 @@ rule draw_risk_coverage:
     log:
         f"{LOGS}/figures/risk_coverage.log",
     params:
+        predictions=lambda wildcards, input: words(input.predictions),
         code=code_record("prunecal.figures.risk_coverage", page=True),
         look=STYLE,
         folder=subpath(output[0], parent=True),
@@ -198,7 +200,7 @@ rule draw_risk_coverage:
         "Draw risk-coverage curves"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.figures.risk_coverage --predictions {input.predictions} "
+        "python -m prunecal.figures.risk_coverage --predictions {params.predictions} "
         "--folder {params.folder} --log {log}"
 
 
@@ -218,6 +220,7 @@ rule draw_kept_tokens:
     log:
         f"{LOGS}/figures/kept_tokens_{{model}}_{{dataset}}.log",
     params:
+        rankings=lambda wildcards, input: words(input.rankings),
         budgets=lambda wildcards: DESIGN.budgets(wildcards.model),
         image=lambda wildcards: DESIGN.models[wildcards.model].picture(),
         code=code_record("prunecal.figures.kept_tokens", page=True),
@@ -227,7 +230,7 @@ rule draw_kept_tokens:
         "Draw which tokens of {wildcards.dataset} each strategy keeps"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.figures.kept_tokens --rankings {input.rankings} "
+        "python -m prunecal.figures.kept_tokens --rankings {params.rankings} "
         "--budgets {params.budgets} --images {input.images} --image-mode {params.image} "
         "--manifest {input.manifest} "
         "--model {wildcards.model} --dataset {wildcards.dataset} --folder {params.folder} --log {log}"

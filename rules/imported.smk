@@ -8,8 +8,8 @@ def imported_files(entries):
 
 
 def imported_settings(entries):
-    """Return entries of `imported:` as JSON for a stage."""
-    return json.dumps([entry.model_dump(mode="json") for entry in entries])
+    """Return entries of `imported:` as a job's argument."""
+    return words([json.dumps([entry.model_dump(mode="json") for entry in entries])])
 
 
 for dataset, entry in DESIGN.imported_datasets.items():
@@ -35,7 +35,7 @@ for dataset, entry in DESIGN.imported_datasets.items():
             f"Import the questions of {dataset}"
         shell:
             "PRUNECAL_CODE={params.code:q} "
-            "python -m prunecal.imported --cells {params.entries:q} "
+            "python -m prunecal.imported --cells {params.entries} "
             "--make-questions {output.questions} --log {log}"
 
 
@@ -66,5 +66,5 @@ for (model, dataset), entries in DESIGN.imported.items():
             f"Import {len(cells)} cells of {model} on {dataset}"
         shell:
             "PRUNECAL_CODE={params.code:q} "
-            "python -m prunecal.imported --cells {params.entries:q} --folder {params.folder} "
+            "python -m prunecal.imported --cells {params.entries} --folder {params.folder} "
             "--questions {input.questions} --log {log}"

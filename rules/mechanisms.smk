@@ -28,6 +28,7 @@ rule mechanisms:
         f"{LOGS}/mechanisms.log",
     priority: FIRST
     params:
+        rankings=lambda wildcards, input: words(input.rankings),
         level=STUDY.statistics.level,
         code=code_record("prunecal.mechanisms"),
         folder=subpath(output[0], parent=True),
@@ -36,7 +37,7 @@ rule mechanisms:
     shell:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.mechanisms --scores {input.scores} --unpruned {input.unpruned} "
-        "--features {input.features} --rankings {input.rankings} --folder {params.folder} "
+        "--features {input.features} --rankings {params.rankings} --folder {params.folder} "
         "--level {params.level} --log {log}"
 
 
@@ -91,6 +92,8 @@ rule examples:
     log:
         f"{LOGS}/examples.log",
     params:
+        predictions=lambda wildcards, input: words(input.predictions),
+        rankings=lambda wildcards, input: words(input.rankings),
         crop=[
             name for name, model in DESIGN.models.items() if model.picture() == "crop"
         ],
@@ -105,8 +108,8 @@ rule examples:
         "Show the questions whose confidence changes most"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.report.single_questions --predictions {input.predictions} "
-        "--rankings {input.rankings} --questions {input.questions} --images {input.images} "
+        "python -m prunecal.report.single_questions --predictions {params.predictions} "
+        "--rankings {params.rankings} --questions {input.questions} --images {input.images} "
         "--manifests {input.manifests} --crop {params.crop} --stretch {params.stretch} "
         "--output {output} --log {log}"
 
@@ -141,6 +144,7 @@ rule methods:
     log:
         f"{LOGS}/methods.log",
     params:
+        predictions=lambda wildcards, input: words(input.predictions),
         look=PAGES,
         code=code_record("prunecal.report.methods", page=True),
     message:
@@ -148,6 +152,6 @@ rule methods:
     shell:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.methods --study {input.study} --metrics {input.metrics} "
-        "--manifests {input.manifests} --predictions {input.predictions} "
+        "--manifests {input.manifests} --predictions {params.predictions} "
         "--page {output.page} --provenance {output.provenance} --table {output.table} "
         "--log {log}"

@@ -14,6 +14,7 @@ rule tables:
         comparisons=f"{AGGREGATES}/comparisons.parquet",
         claims=f"{AGGREGATES}/claims.json",
         questions=PATHS.questions(),
+        provenance=f"{AGGREGATES}/provenance.csv",
     output:
         csv=report(
             f"{TABLES}/headline.csv",
@@ -42,8 +43,8 @@ rule tables:
         page=report(
             f"{TABLES}/cells.html",
             caption="../reports/captions/cells_table.rst",
-            category=items.TABLES,
-            labels={"table": "All cells, searchable"},
+            category=items.HEADLINE,
+            labels={"figure": "Explore all cells"},
         ),
     log:
         f"{LOGS}/tables.log",
@@ -56,7 +57,7 @@ rule tables:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.tables --metrics {input.metrics} "
         "--comparisons {input.comparisons} --claims {input.claims} "
-        "--questions {input.questions} --csv {output.csv} --latex {output.latex} "
+        "--questions {input.questions} --provenance {input.provenance} --csv {output.csv} --latex {output.latex} "
         "--claims-csv {output.claims} --datasets-csv {output.datasets} --page {output.page} "
         "--log {log}"
 

@@ -23,6 +23,7 @@ rule score:
     resources:
         mem_mb=resources.growing(3000),
     params:
+        predictions=lambda wildcards, input: words(input.predictions),
         resamples=STUDY.statistics.resamples,
         seed=STUDY.statistics.seed,
         bins=STUDY.statistics.bins,
@@ -31,7 +32,7 @@ rule score:
         "Score {wildcards.model} on {wildcards.dataset}"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.score --predictions {input.predictions} --questions {input.questions} "
+        "python -m prunecal.score --predictions {params.predictions} --questions {input.questions} "
         "--resamples {params.resamples} --seed {params.seed} --bins {params.bins} "
         "--threads {threads} --output {output} --log {log}"
 

@@ -21,13 +21,15 @@ rule study:
     log:
         f"{LOGS}/study.log",
     params:
-        settings=lambda wildcards: hidden(
-            json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
+        settings=lambda wildcards: printing(
+            hidden(
+                json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
+            )
         ),
     message:
         "Write down the study's settings"
     shell:
-        "printf '%s\\n' {params.settings:q} > {output} 2> {log} "
+        "{params.settings} > {output} 2> {log} "
         "&& python -m prunecal.verify {output} --record 2>> {log}"
 
 
@@ -42,7 +44,7 @@ rule check:
     message:
         "Compare what the study needs with what is here"
     shell:
-        "python -m prunecal.check --settings {params.settings:q} --results {params.results} "
+        "python -m prunecal.check --settings {params.settings} --results {params.results} "
         "--log {log}"
 
 
@@ -55,7 +57,7 @@ rule verify:
     message:
         "Check every result against its checksum, its sources and the study's settings"
     shell:
-        "python -m prunecal.verify results --settings {params.settings:q} "
+        "python -m prunecal.verify results --settings {params.settings} "
         "--command {params.command:q} --log {log}"
 
 
@@ -67,7 +69,7 @@ rule repair:
     message:
         "Remove damaged results; the next run computes them again"
     shell:
-        "python -m prunecal.verify results --settings {params.settings:q} --repair --log {log}"
+        "python -m prunecal.verify results --settings {params.settings} --repair --log {log}"
 
 
 rule repair_outdated:
@@ -78,7 +80,7 @@ rule repair_outdated:
     message:
         "Remove outdated results; the next run computes them again"
     shell:
-        "python -m prunecal.verify results --settings {params.settings:q} --outdated --log {log}"
+        "python -m prunecal.verify results --settings {params.settings} --outdated --log {log}"
 
 
 rule repair_versions:

@@ -24,6 +24,7 @@ rule trust:
         f"{LOGS}/trust.log",
     priority: FIRST
     params:
+        predictions=lambda wildcards, input: words(input.predictions),
         level=STUDY.statistics.level,
         accuracy=STUDY.statistics.margins.accuracy,
         ece=STUDY.statistics.margins.ece,
@@ -33,7 +34,7 @@ rule trust:
         "Ask whether confidence may be used as before"
     shell:
         "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.trust --scores {input.scores} --predictions {input.predictions} "
+        "python -m prunecal.trust --scores {input.scores} --predictions {params.predictions} "
         "--accuracy-margin {params.accuracy} --ece-margin {params.ece} "
         "--level {params.level} --folder {params.folder} --log {log}"
 

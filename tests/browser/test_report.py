@@ -16,7 +16,8 @@ import yaml
 
 from helpers import chromium, synthetic_results
 from helpers.programs import require
-from prunecal.report import html, tables
+from prunecal.calibration.catalogue import metric_name
+from prunecal.report import all_cells, html
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [
@@ -210,13 +211,13 @@ def test_methods_are_readable_on_a_phone(browser, folder):
 def test_cells_can_be_searched_and_sorted(browser, folder):
     browser.open(folder / "results" / "tables" / "cells.html", 1280)
     browser.run("ready")
-    rows = "[...document.querySelectorAll('tbody tr')]"
+    rows = "[...document.querySelectorAll('#cells tbody tr')]"
     everything = browser.run("rows.length")
     browser.run("search.value = 'toy-sqa saliency'; search.dispatchEvent(new Event('input')), null")
     found = browser.run(f"{rows}.map(row => row.innerText)")
     assert 0 < len(found) < everything
     assert all("toy-sqa" in row and "Saliency" in row for row in found)
-    column = "[...document.querySelectorAll('th')].findIndex(th => th.innerText === 'ECE')"
+    column = "[...document.querySelectorAll('#cells th')].findIndex(th => th.innerText === 'ECE')"
     for order in (1, -1):
         browser.run(f"document.querySelectorAll('th button')[{column}].click(), null")
         values = browser.run(f"{rows}.map(row => parseFloat(row.children[{column}].innerText))")
@@ -224,9 +225,40 @@ def test_cells_can_be_searched_and_sorted(browser, folder):
     assert browser.errors == []
 
 
+def test_the_explorer_draws_what_its_controls_select(browser, folder):
+    browser.open(folder / "results" / "tables" / "cells.html", 1280)
+    browser.run("explored.then(() => null)")
+    metrics = pd.read_parquet(folder / "results" / "metrics.parquet")
+
+    def drawn():
+        return browser.run(
+            "(([...tr]) => tr.map(one => [...one.cells].map(td => td.textContent)))"
+            "(document.querySelectorAll('#numbers tr'))"
+        )
+
+    def choose(**values):
+        for name, value in values.items():
+            browser.run(f"document.getElementById('{name}').value = '{value}', null")
+        browser.run("draw().then(() => null)")
+
+    labels = browser.run("[...metric.options].map(option => option.text)")
+    assert len(labels) == metrics["metric"].nunique()
+    browser.run("set(true).then(() => null)")
+    choose(dataset="toy-sqa", metric=labels.index(metric_name("brier")))
+    here = metrics.query("dataset == 'toy-sqa' and subset == 'all' and metric == 'brier'")
+    assert len(drawn()) == len(here)
+    assert sorted(row[3] for row in drawn()) == sorted(f"{v:.4f}" for v in here["value"])
+    assert browser.run("document.querySelectorAll('#chart .mark-symbol path').length") == len(here)
+    browser.run("document.getElementById('none').click(), null")
+    browser.until("document.querySelectorAll('#numbers tr').length === 0")
+    assert "select other" in browser.run("document.getElementById('drawn').innerText")
+    assert browser.errors == []
+
+
 def test_fifty_thousand_cells_open_and_sort_without_a_wait(browser, tmp_path):
     rows = 50_000
-    metrics = ["accuracy", "ece", "ece_debiased", "brier", "aurc", "nll"]
+    metrics = ["accuracy", "ece", "ece_debiased", "brier", "aurc", "nll", "tokens_per_layer"]
+    metrics = all_cells.in_order(metrics)
     value = np.random.default_rng(0).random((rows, len(metrics)))
     frame = pd.DataFrame(
         {
@@ -238,26 +270,40 @@ def test_fifty_thousand_cells_open_and_sort_without_a_wait(browser, tmp_path):
         }
     )
     texts = frame.assign(**{metric: value[:, at] for at, metric in enumerate(metrics)})
+    costs = ["decoder_gflop_per_prompt", "visual_tokens_per_layer"]
+    provenance = pd.DataFrame({"model": ["llava"], costs[0]: [5.0], costs[1]: [1.0]})
     names, packed = list(frame.columns), texts.to_numpy().tolist()
     listed = [
         [*map(str, row[:5]), *(part for one in row[5:] for part in (f"{one:.4f}", "[0.1, 0.2]"))]
         for row in packed
     ]
-    page = tables.packed([*names, *metrics], len(names), listed)
+    page = all_cells.packed([*names, *metrics], len(names), listed)
+    cells = frame.assign(family=frame["strategy"], metric=np.resize(metrics, rows))
+    page |= all_cells.explorer(cells, provenance) | {"bundle": all_cells.vega_scripts()}
     html.write(tmp_path / "cells.html", "cells", title="All cells", **page)
+    browser.errors.clear()
     start = time.perf_counter()
     browser.open(tmp_path / "cells.html", 1280)
-    browser.run("ready")
+    browser.run("explored.then(() => null)")
     opened = time.perf_counter() - start
     sorting = "start = performance.now(); document.querySelectorAll('th button')[6].click();"
     took = browser.run(f"let {sorting} performance.now() - start")
     assert opened < 3, f"opened in {opened:.1f} s"
     assert took < 1000, f"sorted in {took:.0f} ms"
     shown = browser.run(
-        "[...document.querySelectorAll('tbody tr')].map(r => r.children[6].innerText)"
+        "[...document.querySelectorAll('#cells tbody tr')].map(r => r.children[6].innerText)"
     )
     values = [float(text.split()[0]) for text in shown]
     assert values == sorted(values)
     assert values[0] == round(value[:, 1].min(), 4)
+    drawing = "let begin = performance.now(); draw().then(() => performance.now() - begin)"
+    assert browser.run(drawing) < 1000
+    browser.run("document.getElementById('against').value = 'operations', null")
+    browser.run("draw().then(() => null)")
+    costs = value[frame["dataset"] == "data-0", metrics.index("tokens_per_layer")]
+    told = "[...document.querySelectorAll('#numbers tr')].map(r => Number(r.cells[2].innerText))"
+    drawn = browser.run(f"document.querySelector('details').open = true, {told}")
+    assert set(drawn) <= {round(cost * 5, 3) for cost in costs}
+    assert len(drawn) > 100
     browser.run("more.click(), null")
-    assert browser.run("document.querySelectorAll('tbody tr').length") == 2 * len(values)
+    assert browser.run("document.querySelectorAll('#cells tbody tr').length") == 2 * len(values)

@@ -54,13 +54,17 @@ def define(results, folder):
 
 
 def tabulate(results, folder):
-    """Write the headline table, those of claims and data sets, and the page of all cells."""
+    """Write the headline table, those of claims and data sets, and the page of all cells.
+
+    `define` comes before it.
+    """
     run(
         tables,
         metrics=results / "metrics.parquet",
         comparisons=results / "comparisons.parquet",
         claims=results / "claims.json",
         questions=sorted(results.glob("datasets/*/questions.parquet")),
+        provenance=folder / "provenance.csv",
         csv=folder / "headline.csv",
         latex=folder / "headline.tex",
         claims_csv=folder / "claims.csv",

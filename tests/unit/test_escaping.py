@@ -6,13 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from helpers import synthetic_results
 from helpers.stages import define, run, write_first_page
 from prunecal.figures import pooling
-from prunecal.report import html, single_questions, tables
+from prunecal.report import all_cells, html, single_questions
 from prunecal.report.studies import findings
 from prunecal.storage import files
 
@@ -121,17 +122,32 @@ def test_a_page_has_the_same_elements_whatever_its_texts_hold(make, plain, evil,
     assert EVIL in found.text
 
 
+def rates_of(model):
+    """Return provenance.csv of a model of which operations per token are known."""
+    rows = {"model": [model], "decoder_gflop_per_prompt": [4.0], "visual_tokens_per_layer": [2.0]}
+    return pd.DataFrame(rows)
+
+
 @pytest.mark.parametrize("column", ["model", "dataset", "subset", "strategy"])
 def test_the_table_of_all_cells_has_the_same_elements(column, plain):
     metrics = pooling.read(plain / "metrics.parquet")
     changed = metrics.assign(**{column: metrics[column] + EVIL})
-    expected, found = map(tables.every_cell, (metrics, changed))
-    pages = [Page(html.render("cells", title="All cells", **shown)) for shown in (expected, found)]
+    shown = [
+        all_cells.every_cell(one) | all_cells.explorer(one, provenance) | {"bundle": "let vega;"}
+        for one, provenance in ((metrics, rates_of("toy-llava")), (changed, rates_of(EVIL)))
+    ]
+    texts = [html.render("cells", title="All cells", **values) for values in shown]
+    pages, found = [*map(Page, texts)], shown[1]
     assert pages[0].elements == pages[1].elements
     # what the script unpacks it writes as text; strategies are shown by name
     text = zlib.decompress(base64.b64decode(found["packed"])).decode()
     assert (EVIL in text.split("\n")[0]) == (column != "strategy")
-    assert "innerHTML" not in html.render("cells", title="All cells", **found)
+    assert "innerHTML" not in texts[1]
+    assert EVIL not in texts[1]  # but escaped within scripts
+    evil_name = f"{found['strategies'][0]['name']}{EVIL}"  # of the chart's legend
+    more = found | {"strategies": [found["strategies"][0] | {"name": evil_name}]}
+    page = Page(html.render("cells", title="All cells", **more))
+    assert page.elements == pages[0].elements
 
 
 def test_the_comparison_of_two_studies_has_the_same_elements():

@@ -30,7 +30,7 @@ from prunecal.figures import (
     sweep,
 )
 from prunecal.figures.cell_selection import Answers
-from prunecal.report import tables
+from prunecal.report import all_cells, tables
 from prunecal.storage import files
 
 SMALL = ["full", {"strategy": "random", "seed": [0, 1]}, {"strategy": "scope", "alpha": [0.0, 1.0]}]
@@ -404,7 +404,7 @@ def test_table_of_claims_holds_each_comparison_once(results):
 
 
 def test_page_of_cells_has_a_row_per_cell_and_subset(measured):
-    page = tables.every_cell(measured)
+    page = all_cells.every_cell(measured)
     text = zlib.decompress(base64.b64decode(page["packed"])).decode()
     rows = [line.split("\t") for line in text.split("\n")]
     assert page["count"] == len(rows) == len(measured.drop_duplicates([*tables.KEYS, "subset"]))

@@ -93,6 +93,45 @@ def test_a_study_exported_and_imported_again_gives_the_same_bytes(tmp_path):
         prunecal.load(results).export(tmp_path / "answers.xlsx")
 
 
+def test_shares_are_budgets_of_imported_cells_and_each_is_found_again(tmp_path):
+    kept = {"full": ("all", 100, 40), "a": ("25.0 %", 25, 10), "b": (60, 60, 40), "c": (50, 50, 40)}
+    rows = [
+        {**row, "strategy": "full" if name == "full" else "mine", "budget": budget,
+         "n_visual": count, "image_id": f"i{at}"}
+        for name, (budget, *counts) in kept.items()
+        for at, (row, count) in enumerate(zip(answers(), counts, strict=True))
+    ]  # fmt: skip
+    settings, results = study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results"
+    assert [one["budget"] for one in settings["imported"]] == ["all", "25%", 60, 50]
+    settings["study"] = ""
+    import_all(settings, results)
+    assert list(outdated.of_other_settings(results, load_study(settings), settings)) == []
+    evaluated = evaluate(results)
+    files.write_json(results / "study.json", settings)
+    study = prunecal.load(results)
+    assert study.metrics.groupby("budget")["share"].first().to_dict() == pytest.approx(
+        {18: 0.25, 45: 0.75, 50: 0.8, 70: 1.0}
+    )
+    for budget, strategy, counts in (
+        (70, "full", [100, 40]), (18, "mine", [25, 10]), (50, "mine", [60, 40]),
+        (45, "mine", [50, 40]),
+    ):  # fmt: skip
+        assert study.predictions("m", "d", strategy, budget)["n_visual"].tolist() == counts
+    study.export(tmp_path / "again.parquet")
+    again = {**study_of(tmp_path, tmp_path / "again.parquet"), "study": ""}
+    import_all(again, tmp_path / "again" / "results")
+    assert evaluate(tmp_path / "again" / "results") == evaluated
+
+
+def test_a_share_needs_to_know_of_how_many(tmp_path):
+    rows = [{**row, "budget": "50%"} for row in answers()]
+    assert "line 1 has no n_visual" in refusal(tmp_path, rows)
+    read, _ = cell(tmp_path, [{**row, "visual_tokens": 9} for row in rows])
+    assert (read.facts["budget"], read.n_visual.tolist()) == (4, [4, 4])
+    for budget in ("0%", "101%", "some"):
+        assert "budget" in refusal(tmp_path, [{**row, "budget": budget} for row in answers()])
+
+
 def answers(**changes) -> list[dict]:
     """Return two questions with three options, probabilities in columns."""
     row = {
@@ -409,7 +448,7 @@ def test_imported_cells_that_do_not_make_a_study_are_refused(tmp_path):
         ([entry, other, other], "mine at 3 tokens is defined twice"),
         ([entry, other, {**other, "budget": 2, "parameters": {"a": 1}}], "another family or other"),
         ([], "give at least one entry"),
-        ([{**entry, "budget": 0}], "give at least 1"),
+        ([{**entry, "budget": 0}], "budget: 0 is neither between 1 and 32767 tokens"),
         ([{**entry, "model": "M"}, entry], "differ in case alone"),
     ):
         with pytest.raises(PrunecalError) as caught:

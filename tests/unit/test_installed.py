@@ -89,19 +89,20 @@ def commands(results, out):
         "--features", *sorted(results.glob("*/*/features.safetensors")),
         "--rankings", *rankings, "--folder", out,
     ]  # fmt: skip
+    yield "prunecal.report.methods", [
+        *here["study"], *here["metrics"], "--manifests", *manifests, "--predictions", *predictions,
+        "--page", out / "methods.html", "--provenance", out / "provenance.html",
+        "--table", out / "provenance.csv",
+    ]  # fmt: skip
     yield "prunecal.report.tables", [
         *here["metrics"], *here["comparisons"], *here["claims"], "--questions", *questions,
+        "--provenance", out / "provenance.csv",
         "--csv", out / "headline.csv", "--latex", out / "headline.tex",
         "--claims-csv", out / "claims.csv", "--datasets-csv", out / "datasets.csv",
         "--page", out / "cells.html",
     ]  # fmt: skip
     yield "prunecal.report.latex", [
         *here["metrics"], "--tables", out / "claims.csv", "--folder", out,
-    ]  # fmt: skip
-    yield "prunecal.report.methods", [
-        *here["study"], *here["metrics"], "--manifests", *manifests, "--predictions", *predictions,
-        "--page", out / "methods.html", "--provenance", out / "provenance.html",
-        "--table", out / "provenance.csv",
     ]  # fmt: skip
     for name, words in drawn.items():
         yield f"prunecal.figures.{name}", [*words, "--folder", out]

@@ -1,13 +1,18 @@
 """The Python that rules run in Snakemake's own process."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import job_environment
+import long_arguments
 import pytest
 import run_lock
+
+from prunecal.core import cli
 
 
 def run(prefix, folder, environment):
@@ -64,3 +69,18 @@ def test_a_folder_is_locked_against_other_processes_until_its_holder_ends(tmp_pa
 def test_a_folder_that_cannot_be_made_is_left_to_the_jobs(tmp_path):
     (tmp_path / "file").touch()
     assert not run_lock.lock(tmp_path / "file" / "results")
+
+
+def test_arguments_too_long_for_a_command_reach_the_stage_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few, many = ["a b", "it's"], [f"results/ü/{number}/{'x' * 40}" for number in range(5000)]
+    for given in (few, many, [json.dumps(many)]):
+        words = long_arguments.words(given)
+        command = shlex.split(words)
+        assert len(words) < 131_072  # a word of a command on Linux
+        parsed = cli.parser("", "--predictions").parse_args(["--predictions", *command])
+        assert list(map(str, parsed.predictions)) == given
+    assert long_arguments.words(few) == "'a b' 'it'\"'\"'s'"
+    for text in ("{ 'a': 1 }\n%s", "x\n" * 70_000):
+        command = ["bash", "-c", long_arguments.printing(text)]
+        assert subprocess.run(command, capture_output=True, text=True).stdout == f"{text}\n"

@@ -22,6 +22,7 @@ from prunecal.imports.answers import OF_OPTIONS, Files, parameters_of
 from prunecal.statistics.predictions import IMPORTED, STATED
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
+from prunecal.study import budgets
 from prunecal.study.cells import imported_cell
 from prunecal.study.settings import Imported
 
@@ -75,7 +76,7 @@ def _write_cell(
 ) -> None:
     answers, cell = read.answers(entry), imported_cell(entry)
     stated = entry.confidence is not None
-    table, told = cells.table(answers, questions, entry.budget, stated=stated)
+    table, told = cells.table(answers, questions, cell.budget, stated=stated)
     origin: dict[str, Any] = {
         "scores": STATED if stated else answers.layout.form,
         STATED: entry.confidence,
@@ -106,7 +107,7 @@ def _write_cell(
     facts |= {
         name: parameters_of(first[name]) for name in OF_OPTIONS if not is_missing(first.get(name))
     }
-    folder = arguments.folder / cell.strategy / str(cell.budget)
+    folder = arguments.folder / cell.strategy / budgets.folder(cell.budget)
     path = folder / "predictions.parquet"
     files.write_table(path, table, facts)
     made_from = {

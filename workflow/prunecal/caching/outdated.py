@@ -178,8 +178,8 @@ def _of_pairs(results: Path, design: Design) -> Iterator[tuple[Path, dict[str, A
                 "visual_tokens": entry.visual_tokens,
                 "tokens_per_layer": entry.tokens_per_layer,
             }
-            folder = results / model / dataset / cell.strategy / str(cell.budget)
-            yield folder / "predictions.parquet", facts
+            folder = results / model / dataset / cell.strategy
+            yield folder / budgets.folder(cell.budget) / "predictions.parquet", facts
     statistics = design.study.statistics
     for (model, dataset), listed in design.pair_cells.items():
         scored = {

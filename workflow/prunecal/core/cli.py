@@ -31,8 +31,11 @@ log = logging.getLogger("prunecal")
 
 
 def parser(description: str | None, *common: str) -> argparse.ArgumentParser:
-    """Return a stage's argument parser: it takes `--log FILE` and those named of `COMMON`."""
-    parser = argparse.ArgumentParser(description=description)
+    """Return a stage's argument parser: it takes `--log FILE` and those named of `COMMON`.
+
+    An argument `@FILE` stands for the lines of that file: lists may be too long for a command.
+    """
+    parser = argparse.ArgumentParser(description=description, fromfile_prefix_chars="@")
     parser.add_argument("--log", type=Path, help="also write everything, tracebacks included, here")
     for name in common:
         parser.add_argument(name, **COMMON[name])

@@ -14,12 +14,10 @@ from typing import Any
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets._answers import is_missing
-from prunecal.imports.answers import DETAILS, NAMES, Files, parameters_of
+from prunecal.imports.answers import DETAILS, NAMES, Files, budget_of, parameters_of
 from prunecal.imports.option_scores import number_of
 from prunecal.storage import files
 from prunecal.study.cells import load_study
-
-WHOLE = ("budget", "visual_tokens")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -91,9 +89,9 @@ def _entry(
         entry |= {"model": f"{entry['model']}-{kind}", "confidence": kind}
     entry |= {name: cell[name] for name in DETAILS if not is_missing(cell.get(name))}
     where = str(path)
-    for name in WHOLE:
-        if name in entry:
-            entry[name] = int(number_of(where, name, entry[name]) or 0)
+    entry["budget"] = budget_of(where, entry["budget"])
+    if "visual_tokens" in entry:
+        entry["visual_tokens"] = int(number_of(where, "visual_tokens", entry["visual_tokens"]) or 0)
     if "tokens_per_layer" in entry:
         entry["tokens_per_layer"] = number_of(where, "tokens_per_layer", entry["tokens_per_layer"])
     if "parameters" in entry:
@@ -120,7 +118,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", help="where files have no column model")
     parser.add_argument("--dataset", help="where files have no column dataset")
     parser.add_argument("--strategy", default="full", help="where files have no column strategy")
-    parser.add_argument("--budget", type=int, help="where files have no column budget")
+    parser.add_argument("--budget", help="where files have no column budget: tokens or a share")
     parser.add_argument(
         "--confidence",
         choices=("verbalised", "sampled"),

@@ -11,6 +11,7 @@ from prunecal.core.redaction import expanded
 from prunecal.datasets._answers import is_missing, literal
 from prunecal.datasets._records import header, records
 from prunecal.imports.option_scores import FORMS, LOG_PROBABILITIES, PREFIX, number_of
+from prunecal.study.budgets import ALL, SHARE, Budget, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -166,14 +167,31 @@ def _key(where: str, row: Mapping[str, Any], names: list[str]) -> Iterator[str]:
     for name in names:
         value = row[name]
         if name == "budget":
-            number = number_of(where, name, value)
-            if number is None or not number.is_integer():
-                raise PrunecalError(f"{where} has the budget {brief(value)}; give a whole number")
-            yield str(int(number))
+            yield str(budget_of(where, value))
         elif is_missing(value) or not isinstance(value, str):
             raise PrunecalError(f"{where} has {brief(value)} as its {name}; give some text")
         else:
             yield value
+
+
+def budget_of(where: str, value: Any) -> Budget:
+    """Return a budget from a column: a number of tokens, a share of them, or all.
+
+    Raises:
+        PrunecalError: it is none of these.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if text == ALL:
+        return ALL
+    if SHARE.fullmatch(text):
+        return share_text(text)
+    number = number_of(where, "budget", value)
+    if number is None or not number.is_integer():
+        raise PrunecalError(
+            f"{where} has the budget {brief(value)}; give a whole number, a share such as '25%', "
+            f"or {ALL!r}"
+        )
+    return int(number)
 
 
 def parameters_of(value: Any) -> dict[str, Any]:

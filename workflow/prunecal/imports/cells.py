@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prunecal.imports.answers import Answers
+    from prunecal.study.budgets import Budget
 
     Row = tuple[str, dict[str, Any]]
 
@@ -107,7 +108,7 @@ def label(where: str, value: Any, options: Sequence[str]) -> int:
 
 
 def table(
-    answers: Answers, asked: pd.DataFrame, budget: int, *, stated: bool
+    answers: Answers, asked: pd.DataFrame, budget: Budget, *, stated: bool
 ) -> tuple[pa.Table, Told]:
     """Return a cell's predictions, in the order of the questions.
 
@@ -129,6 +130,12 @@ def table(
         visual, coverage, normaliser, token = (
             number_of(where, name, row.get(name)) for name in KEPT
         )
+        if visual is None and not isinstance(budget, int):
+            raise PrunecalError(
+                f"{where} has no n_visual, and the budget {budget} does not tell how many visual "
+                "tokens were kept; add that column, or give visual_tokens if all images have as "
+                "many"
+            )
         columns["n_visual"].append(budget if visual is None else int(visual))
         columns["coverage"].append(math.nan if coverage is None else coverage)
         columns["log_normaliser"].append(normaliser)

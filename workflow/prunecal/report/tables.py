@@ -1,17 +1,14 @@
-"""The tables of headline metrics, claims and data sets, and a page that searches all cells."""
+"""The tables of headline metrics, claims and data sets, and the page of all cells."""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal.calibration import catalogue
 from prunecal.core import cli
-from prunecal.figures import labels, naming, pooling
-from prunecal.report import html
+from prunecal.figures import pooling
+from prunecal.report import all_cells
 from prunecal.report import latex as latex_tables
 from prunecal.statistics.baselines import baselines
 from prunecal.storage import files
@@ -40,7 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
             frame.to_csv(path, index=False)
     with files.atomic(arguments.latex, files.read_so_far()) as temporary:
         temporary.write_text(latex(table), encoding="utf-8")
-    html.write(arguments.page, "cells", title="All cells", **every_cell(metrics))
+    all_cells.write(arguments.page, metrics, pooling.read_csv(arguments.provenance))
 
 
 def headline_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -146,59 +143,12 @@ def latex(table: pd.DataFrame) -> str:
     return latex_tables.table(columns, "headline.csv", star)
 
 
-def every_cell(metrics: pd.DataFrame) -> dict[str, Any]:
-    """Return what the page of all cells shows.
-
-    Returns:
-        heads of the columns; names, how many of them name a cell; count of the rows; and packed:
-        the rows as lines of tab-separated text, deflated, in base64. A row is the cell's names,
-        then per metric a number and its interval, empty where there is none.
-    """
-    keys = ["model", "dataset", "subset", "strategy", "budget"]
-    metrics = labels.for_readers(metrics, labels.names_of(metrics))
-    measured = sorted(dict.fromkeys(metrics["metric"]), key=labels.metric_place)
-    heads = [*map(naming.heading, keys), *map(catalogue.metric_name, measured)]
-    return packed(heads, len(keys), cell_rows(metrics, keys, measured))
-
-
-def packed(heads: list[str], names: int, rows: list[list[str]]) -> dict[str, Any]:
-    """Return rows as the page's script unpacks them, see `every_cell`."""
-    text = "\n".join("\t".join(" ".join(part.split()) for part in row) for row in rows)
-    deflated = zlib.compress(text.encode(), 6)
-    return {
-        "heads": heads,
-        "names": names,
-        "count": len(rows),
-        "packed": base64.encodebytes(deflated).decode(),
-    }
-
-
-def cell_rows(metrics: pd.DataFrame, keys: list[str], measured: list[str]) -> list[list[str]]:
-    """Return a row per cell and subset, in the table's order, see `every_cell`."""
-    rows: dict[tuple, list[str]] = {}
-    places = {metric: len(keys) + 2 * number for number, metric in enumerate(measured)}
-    columns = (metrics[key] for key in (*keys, "metric", "value", "ci_low", "ci_high"))
-    for *names, metric, value, low, high in zip(*columns, strict=True):
-        key = tuple(names)
-        if key not in rows:
-            rows[key] = [*map(str, names), *[""] * (2 * len(measured))]
-        at = places[metric]
-        rows[key][at : at + 2] = _with_interval(value, low, high)
-    return list(rows.values())
-
-
-def _with_interval(value: float, low: float, high: float) -> tuple[str, str]:
-    if value != value:
-        return "", ""
-    number = f"{value:g}" if value == int(value) else f"{value:.4f}"
-    return number, "" if low != low or low == high else f"[{low:.3f}, {high:.3f}]"
-
-
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
     parser = cli.parser(__doc__, "--metrics", "--comparisons")
     parser.add_argument("--claims", type=Path, required=True, help="claims.json")
     parser.add_argument("--questions", type=Path, nargs="+", required=True, help="of all data sets")
+    parser.add_argument("--provenance", type=Path, required=True, help="provenance.csv")
     parser.add_argument("--claims-csv", type=Path, required=True, help="table of claims to write")
     parser.add_argument("--datasets-csv", type=Path, required=True, help="their table to write")
     parser.add_argument("--csv", type=Path, required=True, help="headline table to write")

@@ -256,11 +256,18 @@ def tokens_kept(cell: dict[str, Any]) -> int:
     return cell.get("tokens", cell["budget"])
 
 
-def budget_in_tokens(path: Path | str) -> int:
-    """Return a cell's budget in visual tokens: of a share, the mean over images, rounded."""
+def budget_in_tokens(path: Path | str, *, ragged: bool = False) -> int:
+    """Return a cell's budget in visual tokens: of a share, the mean over images, rounded.
+
+    Args:
+        path: its predictions.
+        ragged: whether a number is one that images with fewer tokens do not reach; the mean, too.
+    """
     facts = files.read_facts(path)
-    budget = facts.get(NOMINAL, facts["cell"]["budget"])
-    if isinstance(budget, str):
+    if NOMINAL in facts:
+        return facts[NOMINAL]
+    budget = facts["cell"]["budget"]
+    if ragged or isinstance(budget, str):
         kept = files.read_table(path, ["image_id", "n_visual"])
         rows = _first_rows(kept["image_id"].to_pylist())
         budget = round(float(kept["n_visual"].to_numpy()[rows].mean()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,15 @@ import pandas as pd
 from prunecal.core.errors import PrunecalError, brief, nearest
 from prunecal.statistics.predictions import budget_in_tokens, read_cell
 from prunecal.storage import files
+from prunecal.study import budgets
+from prunecal.study.cells import load_study
+from prunecal.study.design import Design
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PREDICTIONS = "predictions.parquet"
+CELLS = f"*/*/*/*/{PREDICTIONS}"
 EXPORTED = (".parquet", ".jsonl", ".csv")
 LISTS = ("options", "logits", "spelling_logits", "letter_logits")  # JSON text where need be
 OF_OPTIONS = ("option_tokens", "option_spellings")  # of the metadata, as JSON text
@@ -133,6 +137,8 @@ class Results:
             raise PrunecalError(f"{path} ends in none of {', '.join(EXPORTED)}; rename it")
         frames = [self._exported(Path(cell)) for cell in self.cells["predictions"]]
         rows = pd.concat(frames, ignore_index=True)
+        if any(isinstance(budget, str) for budget in rows["budget"].unique()):
+            rows["budget"] = rows["budget"].astype(str)  # shares beside numbers
         if path.suffix == ".parquet":
             rows.to_parquet(path, index=False)
             return
@@ -171,14 +177,29 @@ class Results:
         )
 
     def _predictions(self, model: str, dataset: str, strategy: str, budget: int) -> Path:
-        """Return a cell's file; a share's folder is told by the mean number of tokens it means."""
-        strategies = self._cells_folder / model / dataset / strategy
-        path = strategies / str(budget) / PREDICTIONS
-        if not path.is_file():
-            for other in sorted(strategies.glob(f"*/{PREDICTIONS}")):
-                if not other.parent.name.isdigit() and budget_in_tokens(other) == budget:
-                    return other
-        return path
+        """Return a cell's file."""
+        path = self._cells_folder / model / dataset / strategy / str(budget) / PREDICTIONS
+        return self._ragged.get((model, dataset, strategy, budget), path)
+
+    @cached_property
+    def _ragged(self) -> dict[tuple[str, str, str, int], Path]:
+        """The files of models whose images have different numbers of tokens.
+
+        By model, data set, strategy and the budget in tables, the mean number of kept tokens.
+        """
+        paths: dict[tuple[str, str, str, int], Path] = {}
+        if all(path.parent.name.isdigit() for path in self._cells_folder.glob(CELLS)):
+            return paths
+        settings = self._read("study.json", files.read_object)
+        for (model, dataset), cells in Design(load_study(settings)).pair_cells.items():
+            if all(isinstance(cell.budget, int) for cell in cells):
+                continue
+            for cell in cells:
+                strategy = self._cells_folder / model / dataset / cell.strategy
+                path = strategy / budgets.folder(cell.budget) / PREDICTIONS
+                tokens = self._read(path, partial(budget_in_tokens, ragged=True))
+                paths[model, dataset, cell.strategy, tokens] = path
+        return paths
 
     def _frame(self, name: str) -> pd.DataFrame:
         return self._read(name, files.read_table).to_pandas()

@@ -20,7 +20,7 @@ from prunecal.study.budgets import ALL, Budget, Budgets, kept_tokens, share, sha
 from prunecal.study.schedules import MATCH
 from prunecal.study.settings import Imported, Model, Study, plugin_settings, refuse_repeats
 
-MOST_VALUES = 200_000  # of the settings; more than any study that a person can read the results of
+MOST_VALUES = 1_000_000  # of the settings; more than any study whose results can be read
 
 
 @dataclass(frozen=True, order=True)
@@ -72,9 +72,11 @@ def load_study(settings: Mapping[str, Any]) -> Study:
 
 
 def imported_cell(entry: Imported) -> Cell:
-    """Return the cell that an entry of `imported:` describes."""
-    parameters = tuple(sorted(entry.parameters.items()))
-    return Cell(entry.strategy, entry.family or entry.strategy, parameters, entry.budget)
+    """Return the cell that an entry of `imported:` describes; a share of known N is a number."""
+    parameters, budget = tuple(sorted(entry.parameters.items())), entry.budget
+    if isinstance(budget, str) and entry.visual_tokens is not None:
+        budget = kept_tokens(budget, entry.visual_tokens)
+    return Cell(entry.strategy, entry.family or entry.strategy, parameters, budget)
 
 
 def _check_imported(study: Study, computed: Mapping[str, list[Cell]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecal.core import cli, plugins
+from prunecal.study.budgets import ALL
 from prunecal.study.prompts import TEMPLATES
 from prunecal.study.schedules import MATCH
 from prunecal.study.settings import (
@@ -41,12 +42,14 @@ def json_schema() -> dict[str, Any]:
         ]
     }
     budget = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$"}
+    tokens = {"type": "integer", "minimum": 1}
     budgets = schema["properties"]["budgets"]
     listed = {"type": budgets.pop("type"), "items": budgets.pop("items")}
-    listed["items"]["anyOf"] = [{"type": "integer", "minimum": 1}, budget]
+    listed["items"]["anyOf"] = [tokens, budget]
     matched = MatchedBudgets.model_json_schema()
     matched["properties"]["tokens"] |= listed
     budgets["anyOf"] = [listed, matched]
+    blocks["Imported"]["properties"]["budget"]["anyOf"] = [tokens, budget, {"const": ALL}]
     model = blocks["Model"]["properties"]
     for key in PRECISION:
         one = {part: model[key].pop(part) for part in ("enum", "type")}

@@ -27,7 +27,7 @@ from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief, nearest
 from prunecal.core.parameters import Commit, LocalPath, Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
-from prunecal.study.budgets import SHARE, Budgets
+from prunecal.study.budgets import ALL, SHARE, Budget, Budgets, share, share_text
 from prunecal.study.prompts import TEMPLATES
 from prunecal.study.schedules import Match
 
@@ -109,6 +109,22 @@ def _budgets_form(given: Any, check: ValidatorFunctionWrapHandler) -> Budgets:
     budgets = Budgets(check(block.tokens))
     budgets.match = block.match
     return budgets
+
+
+def _imported_budget(budget: Any) -> Any:
+    if budget == ALL:
+        return budget
+    try:
+        budget = _budget_form(budget)
+    except ValueError as error:
+        raise ValueError(f"{error}, nor {ALL!r}") from error
+    fits = 1 <= budget <= MOST_TOKENS if isinstance(budget, int) else 0 < share(budget) <= 1
+    if not fits:
+        raise ValueError(
+            f"{brief(budget)} is neither between 1 and {MOST_TOKENS} tokens nor a share above 0% "
+            "and up to 100%"
+        )
+    return budget if isinstance(budget, int) else share_text(budget)
 
 
 def _strategy_form(entry: Any) -> Any:
@@ -305,7 +321,10 @@ class Imported(Parameters):
     parameters: dict[str, bool | int | FiniteFloat | str | None] = Field(
         {}, description="the strategy's parameters"
     )
-    budget: int = Field(ge=1, le=MOST_TOKENS, description="visual tokens kept per image")
+    budget: Annotated[Budget, BeforeValidator(_imported_budget)] = Field(
+        description="visual tokens kept per image; where images differ in them, a share such as "
+        "'25%', or 'all'"
+    )
     visual_tokens: int | None = Field(
         None, ge=1, le=MOST_TOKENS, description="visual tokens per image without pruning (N)"
     )

@@ -1,7 +1,7 @@
 // A table whose rows are unpacked once and put on the page a few at a time: 50,000 of them would
 // take the browser half a minute.
 const PAGE = 200;
-const body = document.querySelector("tbody"), search = document.getElementById("search");
+const body = document.querySelector("#cells tbody"), search = document.getElementById("search");
 const count = document.getElementById("count"), more = document.getElementById("more");
 let rows = [], selected = [], shown = 0;
 
@@ -73,7 +73,7 @@ function sorted(column, down) {
 document.querySelectorAll("th button").forEach((button, column) => {
   button.addEventListener("click", () => {
     const down = button.parentNode.getAttribute("aria-sort") === "ascending";
-    document.querySelectorAll("th").forEach(head => head.removeAttribute("aria-sort"));
+    document.querySelectorAll("#cells th").forEach(head => head.removeAttribute("aria-sort"));
     button.parentNode.setAttribute("aria-sort", down ? "descending" : "ascending");
     rows = sorted(column, down);
     restart();
