@@ -4,6 +4,7 @@ Light on purpose (pydantic only): the Snakefile imports it on every start.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -212,21 +213,31 @@ def _refuse_unfit(family: str, model: Model) -> None:
 
 
 def _refuse_values(settings: Mapping[str, Any]) -> None:
-    """Refuse settings that YAML's aliases make large, and control characters in any text."""
-    pending: list[Any] = [settings]
-    values = 0
+    """Refuse settings that YAML's aliases make large, and control characters in any text.
+
+    What stands at several places is walked through once, and its size counted at each.
+    """
+    sizes: dict[int, float] = {}
+    pending: list[tuple[Any, bool]] = [(settings, False)]
     while pending:
-        value = pending.pop()
-        values += 1
+        value, inside = pending.pop()
         if isinstance(value, str) and (code := control_character(value)):
             raise PrunecalError(
                 f"config: the text {brief(value)} has the control character {code}; remove it"
             )
         if isinstance(value, Mapping):
-            pending += [*value.keys(), *value.values()]
+            parts = [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple):
-            pending += value
-        if max(values, len(pending)) > MOST_VALUES:
+            parts = [*value]
+        else:
+            continue
+        if inside:
+            sizes[id(value)] = 1 + sum(sizes.get(id(part), 1) for part in parts)
+        elif id(value) not in sizes:
+            sizes[id(value)] = math.inf  # as long as it is not left: the size of what holds itself
+            pending += [(value, True), *((part, False) for part in parts)]
+            continue
+        if sizes[id(value)] > MOST_VALUES:
             raise PrunecalError(
                 f"config: the settings hold more than {MOST_VALUES:,} values once YAML's aliases "
                 "(`*name`) are written out; remove aliases of aliases"
