@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from argparse import Namespace
 
 import numpy as np
@@ -28,7 +29,7 @@ def design():
 
 @pytest.fixture(scope="module")
 def hubs():
-    return hub_study.hubs()
+    return hub_study.hubs(seed=int(os.environ.get("PRUNECAL_REHEARSAL", "0")))
 
 
 @pytest.fixture

@@ -192,5 +192,5 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
         "not to other models, trainings or data sets.",
         f"ECE uses {statistics.bins} equal-width bins. Sampling noise adds to it, which is taken "
         "off here (debiased, not below 0); the plain ECE is in the tables, without an interval.",
-        "Random is shown as the mean over its seeds with their range, which is not an interval.",
+        "Of several seeds of a strategy, the mean and the range are shown, which is no interval.",
     ]
