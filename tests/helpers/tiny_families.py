@@ -119,6 +119,23 @@ def qwen(folder, kind="qwen2_5_vl", seed=0):
     return saved(folder, model, tokenizer, processor, seed)
 
 
+def llava(folder, text="llama", seed=0):
+    """Save a LLaVA-1.5 of 36 visual tokens, with "mistral" a BakLLaVA; return the model."""
+    import transformers as hf
+
+    tokenizer = tiny_tokenizer()
+    kind = {"llama": hf.LlamaConfig, "mistral": hf.MistralConfig}[text]
+    config = hf.LlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**CLIP, projection_dim=16),
+        text_config=kind(**TEXT, vocab_size=len(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=False,
+    )
+    size = {"height": SIDE, "width": SIDE}
+    processor = hf.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size)
+    return saved(folder, hf.LlavaForConditionalGeneration(config), tokenizer, processor, seed)
+
+
 def llava_next(folder, text="llama", seed=0):
     """Save a LLaVA-NeXT with tiles of 24 pixels; return the model."""
     import transformers as hf

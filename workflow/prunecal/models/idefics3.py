@@ -30,7 +30,7 @@ MODEL_TYPES = ("idefics3", "smolvlm")
 POSITIONS = ("compact", "original")
 MERGED_TOKENS = False  # text stands between tiles
 FAKE = "<fake_token_around_image>"
-MOST = 64 * 169  # tokens of the most tiles that a checkpoint makes
+SIDE, TOKENS, LONGEST_EDGE = 364, 169, 4 * 364  # of Idefics3-8B; of SmolVLM 384, 81 or 512, 64
 
 
 class Params(Parameters):
@@ -43,8 +43,9 @@ class Params(Parameters):
 
 
 def most_tokens(params: Params) -> int:
-    """Return a bound of the tokens of an image."""
-    return MOST if params.split else 169
+    """Return a bound of the tokens of an image, for the checkpoint with most tokens of a tile."""
+    edge = params.longest_edge or LONGEST_EDGE
+    return TOKENS * (1 + math.ceil(edge / SIDE) ** 2 if params.split else 1)
 
 
 class Idefics3(HubModel):
