@@ -8,8 +8,9 @@ def imported_files(entries):
 
 
 def imported_settings(entries):
-    """Return entries of `imported:` as a job's argument."""
-    return words([json.dumps([entry.model_dump(mode="json") for entry in entries])])
+    """Return a function of entries of `imported:` as an argument, so that braces in them stay."""
+    text = json.dumps([entry.model_dump(mode="json") for entry in entries])
+    return lambda wildcards: words([text])
 
 
 for dataset, entry in DESIGN.imported_datasets.items():

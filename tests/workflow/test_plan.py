@@ -147,8 +147,12 @@ HOSTILE = "{input} {wildcards.model} {{output}} {0} {"
 
 
 def test_settings_are_no_format_strings(checkout, tmp_path):
-    settings = tmp_path / "study.yaml"
-    settings.write_text(yaml.safe_dump({"title": HOSTILE, "study": "hostile"}))
+    settings, answers = tmp_path / "study.yaml", tmp_path / "answers.csv"
+    answers.touch()
+    shared = {"model": "m", "dataset": "d", "budget": 9, "file": str(answers)}
+    odd = {"strategy": "odd", "family": HOSTILE[:100], "parameters": {HOSTILE: HOSTILE}}
+    texts = {"title": HOSTILE, "study": "hostile", "imported": [shared, shared | odd]}
+    settings.write_text(yaml.safe_dump(texts))
     target = "results/hostile/study.json"
     options = ("--configfile", str(settings), "--cores", "1")
     done = snakemake(checkout, target, *options, "--directory", str(tmp_path))
