@@ -26,6 +26,7 @@ UNTOLD = "cannot be told"
 HOSTILE = "<script>console.error('run')</script><b>Is</b> there a $7$ & an $8?"
 STRATEGIES = [
     "full",
+    "blind",
     {"strategy": "random", "seed": [0, 1, 2]},
     "saliency",
     {"strategy": "scope", "alpha": [0.0, 0.25, 0.5, 0.75, 1.0]},
@@ -115,7 +116,8 @@ def metrics(settings):
                         }
                     )
     comparisons = pd.DataFrame(differences)
-    return pd.DataFrame(rows), comparisons[comparisons["family"] != "full"].reset_index(drop=True)
+    pruned = ~comparisons["family"].isin(["full", "blind"])
+    return pd.DataFrame(rows), comparisons[pruned].reset_index(drop=True)
 
 
 def matched(compared):
@@ -158,6 +160,7 @@ def trust(measured, compared):
         at_next=strategies["verdict"],
         accuracy_margin=0.1, ece_margin=0.1, n_images=IMAGES,
     )  # fmt: skip
+    measured = measured[measured["family"] != "blind"]
     thresholds = measured[(measured["subset"] == "all") & (measured["metric"] == "accuracy")]
     shares = ("coverage", "risk", "risk_low", "risk_high", "p", "p_adjusted", "threshold")
     shares += tuple(f"guaranteed_{name}" for name in ("threshold", "coverage", "risk"))
@@ -221,6 +224,7 @@ def write(folder, settings=None):
     shown = measured[keys].drop_duplicates().assign(minimum_detectable=0.0123, resamples=50)
     shown.to_csv(results / "detectable.csv", index=False)
     cells = measured[["model", "dataset", "strategy", "family", "budget"]].drop_duplicates()
+    cells = cells[cells["family"] != "blind"]
     cells.assign(p=0.5, p_adjusted=1.0).to_csv(results / "calibration.csv", index=False)
     files.write_json(results / "study.json", settings)
     claims = [

@@ -421,3 +421,20 @@ def test_prompts_longer_than_the_models_positions_are_named_before_inference(
         Session(llava, asked, features, 512)
     monkeypatch.setattr(config, "rope_parameters", {"rope_type": "linear", "factor": 2.0})
     Session(llava, asked, features, 512)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 512])
+def test_blind_answers_equal_the_plain_forward_on_prompts_without_an_image(
+    llava, features, asked, batch_tokens
+):
+    answers = Session(llava, asked, features, batch_tokens).run_blind()
+    for at, row in asked.iterrows():
+        prompt = conversation("vicuna_v1", row["text"]).replace("<image>\n", "")
+        ids = torch.tensor([llava.tokenizer(prompt)["input_ids"]])
+        logits = llava.model(input_ids=ids).logits[0, -1].detach()
+        plain = logits[llava.option_tokens(row["text"], row["options"])].numpy()
+        np.testing.assert_allclose(answers.logits[at], plain, atol=1e-4)
+    assert set(answers.n_visual) == {0}
+    assert set(answers.coverage) == {0}
+    assert answers.tokens_per_layer == 0
+    assert answers.distinct == asked["text"].nunique()

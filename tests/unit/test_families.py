@@ -5,6 +5,7 @@ In float64, norms and softmax too, so that nothing but a difference of method is
 
 import contextlib
 import itertools
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from prunecal.engine.session import Session
 from prunecal.models import load_model
 from prunecal.storage.spooled import Spool
 from prunecal.study.budgets import kept_tokens
+from prunecal.study.prompts import TEMPLATES
 
 SIZES = [(60, 44), (30, 70), (26, 26)]
 SHARE, CPU, EXACT = "25%", torch.device("cpu"), 1e-12
@@ -320,6 +322,19 @@ def test_pruned_cells_equal_the_model_with_the_kept_tokens_alone(case):
             expected = pruned_plain(case, row, kept, positions)
             np.testing.assert_allclose(answers.logits[at], expected, atol=EXACT)
             assert answers.n_visual[at] == len(kept)
+
+
+@pytest.mark.slow
+def test_blind_answers_equal_the_model_on_prompts_without_an_image(case):
+    answers, template = case.session.run_blind(), TEMPLATES[case.entry.settings["template"]]
+    gap = " " if case.entry.family == "idefics3" else ""
+    for at, row in case.asked.iterrows():
+        prompt = re.sub("<image>\n?", gap, template).replace("{text}", row["text"])
+        ids = torch.tensor([case.model.tokenizer(prompt)["input_ids"]])
+        with torch.inference_mode():
+            logits = case.model.model(input_ids=ids).logits[0, -1]
+        expected = logits[case.model.option_tokens(row["text"], row["options"])].numpy()
+        np.testing.assert_allclose(answers.logits[at], expected, atol=2e-5)
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_every_registered_strategy_looks_different():
 
 def test_variants_of_a_strategy_look_different(measured):
     looks = style.legend_entries(style.styles(measured))
-    assert len({(look.colour, look.marker) for look in looks}) == len(looks) == 13
+    assert len({(look.colour, look.marker) for look in looks}) == len(looks) == 14
 
 
 def test_a_strategy_looks_the_same_in_every_table(measured, compared):

@@ -117,7 +117,7 @@ def test_underscores_of_files_are_hyphens_of_names():
         ("datasets", "popes", "the data set loader 'popes' is unknown (did you mean 'pope'?)"),
         ("models", "lava", "the model family 'lava' is unknown (did you mean 'llava'?); known are"),
         ("recipes", "digit", "the recipe 'digit' is unknown (did you mean 'digits'?); known are"),
-        ("strategies", "zzz", "the strategy 'zzz' is unknown; known are cdpruner, "),
+        ("strategies", "zzz", "the strategy 'zzz' is unknown; known are blind, "),
         ("strategies", "_similarity", "the strategy '_similarity' is unknown"),
         ("strategies", "", "the strategy '' is unknown; known are"),
     ],

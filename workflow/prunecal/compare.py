@@ -35,7 +35,8 @@ from prunecal.storage import files
 def main(arguments: argparse.Namespace) -> None:
     """Write the tables."""
     studied = read_scores(arguments.scores)
-    parameters = parameter_names(studied)
+    every = read_scores(arguments.scores, blind=True)
+    parameters = parameter_names(every)
     facts = {
         "level": arguments.level,
         "scores": [
@@ -44,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
         ],
     }
     level, shares = arguments.level, have_shares(studied)
-    metrics = [row for scores in studied for row in metric_rows(scores, level)]
+    metrics = [row for scores in every for row in metric_rows(scores, level)]
     comparisons = [row for scores in studied for row in comparison_rows(scores, level)]
     for name, rows in (("metrics", metrics), ("comparisons", comparisons)):
         table = typed_table(rows, columns(name, parameters, shares=shares))

@@ -197,6 +197,8 @@ def _run(
     """Run a cell, with the tokens that are left before the language model if it prunes there."""
     from prunecal.engine.merged import Merged
 
+    if strategy.PRUNES == "everything":
+        return session.run_blind()
     if kept is None:
         return session.run(strategy, params, budget, None, None, match)
     if kept.places is None or kept.weight is None or kept.starts is None:

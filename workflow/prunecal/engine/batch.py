@@ -128,7 +128,29 @@ def assemble(
     return Batch(rows, width, question_row, question_answer, longest), features
 
 
-def answer_states(decoder: Decoder, batch: Batch, past: Past, keep: Past | None = None) -> Tensor:
+def without_image(planned: Sequence[Row], decoder: Decoder, device: torch.device) -> Batch:
+    """Assemble a planned micro-batch of prompts that have no image; nothing precedes the rows."""
+
+    def sent(values: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
+        rows = [torch.tensor(row) for row in values]
+        return send(pad_sequence(rows, batch_first=True, padding_value=fill), device)
+
+    places = sent([row.offsets for row in planned])
+    rows = Rows(
+        states=decoder.embed(sent([row.tokens for row in planned])),
+        positions=places,
+        blocks=sent([row.blocks for row in planned], -1),
+        answers=sent([row.answers for row in planned]),
+        places=places,
+    )
+    pairs = [(at, nth) for at, row in enumerate(planned) for nth in range(len(row.questions))]
+    question_row, question_answer = send(torch.tensor(pairs), device).T
+    return Batch(rows, 0, question_row, question_answer, max(len(row.tokens) for row in planned))
+
+
+def answer_states(
+    decoder: Decoder, batch: Batch, past: Past | None, keep: Past | None = None
+) -> Tensor:
     """Return the final state [Q, H] from which each question's answer is read.
 
     Args:

@@ -97,8 +97,9 @@ class VisionLanguageModel(VisionEncoder, Protocol):
 
     It may also have `block(layout, tokens)`, the `ImageBlock` of an image with that layout and
     number of visual tokens, which is else a run of visual tokens alone; `embed_glue(tokens)`, the
-    embeddings [..., H] of glue and text, else the decoder's; and `both_ways`, true if the visual
-    tokens of an image attend to each other both ways. For short answers it has `end_tokens()`, the
+    embeddings [..., H] of glue and text, else the decoder's; `both_ways`, true if the visual
+    tokens of an image attend to each other both ways; and `tokenize_without_image(texts)`, the
+    token ids of whole prompts that have no image. For short answers it has `end_tokens()`, the
     ids that end one, and `text(tokens)`, that of an answer's ids.
     """
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     Batched = Callable[[list[Row]], tuple[Any, ...]]
 
+BLIND_ROW = 16  # prompts without an image that share what precedes their texts
+
 
 @dataclass
 class Answers:
@@ -181,7 +183,56 @@ class Session:
             [size + more for size, more in zip(sizes, glue, strict=True)],
             self.batch_tokens,
             apart,
-        )[::-1]
+        )
+        return self._answers(
+            *self._read(pending, run_batch, self.texts),
+            n_visual=kept_counts[self.images],
+            budget_tokens=self._budget_tokens(budget, nominal, kept_counts),
+            tokens_per_layer=self._tokens_per_layer(schedule, kept_counts),
+        )
+
+    def run_blind(self) -> Answers:
+        """Run the cell in which no question has an image.
+
+        Raises:
+            PrunecalError: the model has no such prompts, answers are short texts, or as `run`.
+        """
+        tokenize = getattr(self.model, "tokenize_without_image", None)
+        if tokenize is None or self.is_short:
+            who = f"models of family {self.model.settings['family']!r}"
+            fault = "short answers are" if self.is_short else f"prompts of {who} are"
+            raise PrunecalError(f"{fault} not known without an image; leave the strategy blind out")
+        texts = list(dict.fromkeys(text for text, _ in self.asked))
+        prompts, decoder = tokenize(texts), self.model.decoder
+
+        def run_batch(rows: list[Row]) -> tuple[Tensor, Tensor]:
+            batch = batches.without_image(rows, decoder, self.device)
+            states = batches.answer_states(decoder, batch, None)
+            return states, torch.zeros(len(states))
+
+        groups = [at // BLIND_ROW for at in range(len(prompts))]
+        planned = plan(groups, prompts, 0, self.batch_tokens)
+        columns, covered = self._read(planned, run_batch, prompts)
+        place = {text: at for at, text in enumerate(texts)}
+        asked = np.array([place[text] for text, _ in self.asked])
+        return self._answers(
+            [column[asked] for column in columns],
+            covered[asked],
+            n_visual=np.zeros(len(asked)),
+            budget_tokens=None,
+            tokens_per_layer=0.0,
+            distinct=len(prompts),
+        )
+
+    def _read(
+        self, planned: list[list[Row]], run_batch: Batched, texts: list[list[int]]
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Run micro-batches of prompts and read their answers.
+
+        Returns:
+            The reader's columns, and the coverage of each prompt, in the order of `texts`.
+        """
+        pending = planned[::-1]
         indices: list[int] = []
         read: list[tuple[Tensor, ...]] = []  # per batch, coverage last
         with torch.inference_mode():
@@ -191,7 +242,7 @@ class Session:
                     states, coverages, *prompt = run_batch(rows)
                     read.append((*self.reader.read(states, *prompt), coverages))
                 except (torch.OutOfMemoryError, RuntimeError) as error:
-                    pending += self._smaller(rows, error)
+                    pending += self._smaller(rows, texts, error)
                     continue
                 indices += [question for row in rows for question in row.questions]
         # the plan orders questions by length: restore the order of the data set
@@ -199,14 +250,36 @@ class Session:
         *columns, covered = (
             torch.cat(parts).cpu().numpy()[back] for parts in zip(*read, strict=True)
         )
+        return columns, covered
+
+    def _answers(
+        self,
+        columns: list[np.ndarray],
+        covered: np.ndarray,
+        *,
+        n_visual: np.ndarray,
+        budget_tokens: int | None,
+        tokens_per_layer: float,
+        distinct: int | None = None,
+    ) -> Answers:
+        """Return a cell's answers from those of its distinct questions.
+
+        Args:
+            columns: of the reader.
+            covered: evidence coverage.
+            n_visual: visual tokens kept.
+            budget_tokens: as in `Answers`.
+            tokens_per_layer: as in `Answers`.
+            distinct: prompts that were computed; as many as distinct questions if not given.
+        """
         self._refuse_not_finite(self.reader.numbers(columns))
         repeat = self.row_to_distinct
         return Answers(
-            n_visual=kept_counts[self.images][repeat].astype(np.int32),
+            n_visual=n_visual[repeat].astype(np.int32),
             coverage=covered[repeat].astype(np.float32),
-            budget_tokens=self._budget_tokens(budget, nominal, kept_counts),
-            tokens_per_layer=self._tokens_per_layer(schedule, kept_counts),
-            distinct=len(self.asked),
+            budget_tokens=budget_tokens,
+            tokens_per_layer=tokens_per_layer,
+            distinct=len(self.asked) if distinct is None else distinct,
             **self.reader.collect(columns, repeat),
         )
 
@@ -259,11 +332,13 @@ class Session:
         ]
         return batches.assemble(rows, parts, self.model, len(self.system))
 
-    def _smaller(self, rows: list[Row], error: RuntimeError) -> list[list[Row]]:
+    def _smaller(
+        self, rows: list[Row], texts: list[list[int]], error: RuntimeError
+    ) -> list[list[Row]]:
         """Return the halves of a batch that did not fit into memory; reraise other errors."""
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise error
-        parts = halves(rows, self.texts)
+        parts = halves(rows, texts)
         if not parts:
             raise PrunecalError(
                 "out of memory with a single question; request more memory or a larger GPU"

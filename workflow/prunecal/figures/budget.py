@@ -1,4 +1,7 @@
-"""Metrics against the budget: a line per strategy, the unpruned model as a band."""
+"""Metrics against the budget: a line per strategy, the unpruned model as a band.
+
+Answers without an image are a dotted line: what the language prior alone gives.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def main(arguments: argparse.Namespace) -> None:
     table = pooling.read(arguments.metrics)
     looks = style.styles(table)
     for metric in arguments.draw:
-        curves = pooling.pool_seeds(pooling.headline(table, [metric]), looks)
+        curves = pooling.pool_seeds(pooling.headline(table, [metric], blind=True), looks)
         style.save(draw(curves, looks, metric), arguments.folder, f"budget_{metric}")
 
 
@@ -91,6 +94,9 @@ def _draw_panel(axes: Axes, curves: pd.DataFrame, looks: dict[str, style.Style])
         look = by_name[row.series]
         axes.axhline(row.value, color=look.colour, linewidth=1.2, label=look.name, zorder=1)
         axes.axhspan(row.low, row.high, color=look.colour, alpha=0.09, linewidth=0, zorder=0)
+    for row in curves[curves["family"] == style.BLIND].itertuples():
+        look = by_name[row.series]
+        axes.axhline(row.value, color=look.colour, linestyle=":", label=look.name, zorder=1)
     pruned = pooling.pruned(curves)
     order = list(pruned["series"].unique())
     for number, name in enumerate(order):

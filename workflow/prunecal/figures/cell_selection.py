@@ -33,7 +33,7 @@ def read(path: Path) -> Answers:
 
 
 def catalogue(paths: list[Path]) -> pd.DataFrame:
-    """List cells by what their predictions say of themselves.
+    """List cells by what their predictions say of themselves, but none without an image.
 
     Returns:
         Columns path, model, dataset, strategy, family, budget (in tokens; a rounded mean where
@@ -42,6 +42,8 @@ def catalogue(paths: list[Path]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in paths:
         cell = files.read_facts(path)["cell"]
+        if cell["family"] == style.BLIND:
+            continue
         rows.append({"path": path, **{k: v for k, v in cell.items() if k != "parameters"}})
         rows[-1] |= cell["parameters"]
         rows[-1]["budget"] = budget_in_tokens(path)

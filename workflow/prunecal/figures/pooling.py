@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.core.errors import PrunecalError
-from prunecal.figures.style import REFERENCE, Style, styles
+from prunecal.figures.style import BLIND, REFERENCE, Style, styles
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -53,9 +53,13 @@ def read_csv(path: Path, **kinds: type) -> pd.DataFrame:
         ) from error
 
 
-def headline(frame: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
-    """Return the rows over a whole data set (subset "all") for the given metrics."""
-    return frame[(frame["subset"] == HEADLINE_SUBSET) & frame["metric"].isin(metrics)]
+def headline(frame: pd.DataFrame, metrics: list[str], *, blind: bool = False) -> pd.DataFrame:
+    """Return the rows over a whole data set (subset "all") for the given metrics.
+
+    Without those of answers without an image, unless they are asked for.
+    """
+    rows = (frame["subset"] == HEADLINE_SUBSET) & frame["metric"].isin(metrics)
+    return frame[rows if blind else rows & (frame["family"] != BLIND)]
 
 
 def tasks(frame: pd.DataFrame) -> list[tuple[str, str]]:
@@ -120,7 +124,7 @@ def reference(pooled: pd.DataFrame) -> pd.DataFrame:
 
 def pruned(pooled: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of all strategies that drop tokens."""
-    return pooled[pooled["family"] != REFERENCE]
+    return pooled[~pooled["family"].isin([REFERENCE, BLIND])]
 
 
 def budgets(frame: pd.DataFrame) -> list[int]:

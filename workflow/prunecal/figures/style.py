@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # the order of legends. A family that is not listed takes the next spare hue.
 HUES = {
     "full": ("#000000", "#000000"),
+    "blind": ("#4d4d4d", "#4d4d4d"),
     "random": ("#8a8a8a", "#8a8a8a"),
     "saliency": ("#d55e00", "#e69f00"),
     "scope": ("#0072b2", "#009e73"),
@@ -37,7 +38,7 @@ SPARE_HUES = (
 MARKERS = ("o", "s", "D", "^", "P", "X", "v", "p", "h", "*", "<", ">", "d", "8")
 FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, "fastv-two-pass": 3}
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-REFERENCE = "full"
+REFERENCE, BLIND = "full", "blind"
 INTERVALS = "intervals over resampled images; of several seeds, their range"
 SHEET = "prunecal.figures.prunecal"  # prunecal.mplstyle beside this file
 

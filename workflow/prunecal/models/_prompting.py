@@ -23,6 +23,7 @@ class Prompting:
     Attributes:
         placeholder: the image in a prompt's text: its image token once, and what stands around it
             in every prompt.
+        without_image: what the model's own template has in its place for a text alone.
     """
 
     settings: Mapping[str, Any]
@@ -30,6 +31,7 @@ class Prompting:
     model: Any
     decoder: Decoder
     placeholder: str = IMAGE
+    without_image: str = ""
 
     @property
     def image_token(self) -> int:
@@ -61,6 +63,20 @@ class Prompting:
             before = ids[:at]
             after.append(ids[at + 1 :])
         return before or [], after
+
+    def tokenize_without_image(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of whole prompts that have no image, only the user's texts.
+
+        The placeholder is left out, and with it a line break that follows it: templates of
+        transformers' processors write it for an image alone.
+        """
+        alone = [conversation(self.settings["template"], text) for text in texts]
+        return [
+            self.tokenizer(
+                prompt.replace(f"{IMAGE}\n", self.without_image).replace(IMAGE, self.without_image)
+            )["input_ids"]
+            for prompt in alone
+        ]
 
     def option_tokens(self, text: str, options: Sequence[str]) -> list[int]:
         """Return the first token of each answer option, as it would follow the prompt.

@@ -59,6 +59,8 @@ class Idefics3(HubModel):
     LANGUAGE = ("model.text_model", "lm_head")
     TEXT = "model.text_model"
 
+    without_image = " "  # "User: " and the text, where "User:" precedes an image
+
     @property
     def placeholder(self) -> str:
         """The image in a prompt's text: its token, and the text that ends every image."""

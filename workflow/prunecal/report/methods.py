@@ -96,7 +96,7 @@ def _strategies(study: Study) -> list[dict[str, Any]]:
     strategies = []
     for family, values in settings.items():
         module = plugins.load("strategies", family)
-        where = "inside" if module.PRUNES == "inside_llm" else "before"
+        where = {"inside_llm": "inside", "before_llm": "before"}.get(module.PRUNES, "")
         strategies.append(
             {
                 "label": module.LABEL,

@@ -20,20 +20,23 @@ class Scores:
 
     Attributes:
         facts: model, dataset, cells, subsets, metrics, resamples, bins, seed.
-        cells: strategy, family, parameters, budget, visual_tokens, tokens_per_layer per cell; the
-            budget in tokens, `setting` as the study gives it, and `share` where images differ.
+        cells: strategy, family, parameters, budget, visual_tokens, tokens_per_layer per cell, but
+            not of answers without an image (budget 0) unless they are asked for; the budget in
+            tokens, `setting` as the study gives it, and `share` where images differ.
         subsets: name, n, n_images per subset.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, *, blind: bool = False):
         self.path = path
         self._file = files.open_arrays(path)
         self.facts: dict[str, Any] = self._file.facts
         if not {"model", "dataset", "cells", "subsets", "metrics"} <= set(self.facts):
             raise PrunecalError(f"{path} is not a score file; {RERUN}")
+        cells = self.facts["cells"]
+        self._rows = [at for at, cell in enumerate(cells) if blind or cell["budget"] != 0]
         self.cells: list[dict[str, Any]] = [
-            cell | {"budget": tokens_kept(cell), "setting": cell["budget"]}
-            for cell in self.facts["cells"]
+            cells[at] | {"budget": tokens_kept(cells[at]), "setting": cells[at]["budget"]}
+            for at in self._rows
         ]
         self.subsets: list[dict[str, Any]] = self.facts["subsets"]
         drawn = {name: self._drawn(name) for name in self.facts["metrics"]}
@@ -42,15 +45,15 @@ class Scores:
 
     def value(self, metric: str) -> NDArray:
         """Return a metric on the rows as they are, float64 [cells, subsets]."""
-        return self._file.get_tensor(f"value/{metric}")
+        return self._file.get_tensor(f"value/{metric}")[self._rows]
 
     def draws(self, metric: str) -> NDArray:
         """Return a metric on each resample, float64 [cells, subsets, R]."""
-        return self._file.get_tensor(f"draws/{metric}").astype(np.float64)
+        return self._file.get_tensor(f"draws/{metric}")[self._rows].astype(np.float64)
 
     def bin_use(self) -> dict[str, NDArray]:
         """Return how each cell and subset fills the bins of confidence, [cells, subsets] each."""
-        return {name: self._file.get_tensor(name) for name in BIN_USE}
+        return {name: self._file.get_tensor(name)[self._rows] for name in BIN_USE}
 
     def _drawn(self, metric: str) -> int:
         """Return the number of resamples of a metric."""
@@ -128,13 +131,14 @@ def write_scores(
     files.write_arrays(path, arrays, metadata, sources)
 
 
-def read_scores(paths: list[Path]) -> list[Scores]:
-    """Read the score files of a study, in order of model and data set.
+def read_scores(paths: list[Path], *, blind: bool = False) -> list[Scores]:
+    """Read the score files of a study, in order of model and data set; `blind` as in `Scores`.
 
     Raises:
         PrunecalError: a file is bad, or two hold the same model and data set.
     """
-    studied = sorted(map(Scores, paths), key=lambda scores: tuple(scores.task.values()))
+    files_read = [Scores(path, blind=blind) for path in paths]
+    studied = sorted(files_read, key=lambda scores: tuple(scores.task.values()))
     for before, after in zip(studied[:-1], studied[1:], strict=True):
         if before.task == after.task:
             raise PrunecalError(

@@ -77,7 +77,10 @@ class _Cell(_Known):
     strategy: str
     family: str
     parameters: dict[str, Setting]
-    budget: Tokens | Annotated[str, Field(pattern=r"^(all|\d{1,9}(\.\d{1,99})?%)$")]
+    budget: (
+        Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+        | Annotated[str, Field(pattern=r"^(all|\d{1,9}(\.\d{1,99})?%)$")]
+    )
 
 
 class _PlacedCell(_Cell):

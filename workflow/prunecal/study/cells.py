@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def prunes(self) -> str:
-        """Where tokens are dropped: "before_llm" or "inside_llm"."""
+        """Where tokens are dropped: "before_llm" or "inside_llm"; or "everything" is."""
         return plugins.load("strategies", self.family).PRUNES
 
 
@@ -148,11 +148,18 @@ def cells(study: Study, model: Model) -> list[Cell]:
     listed = [
         Cell(strategy, family, tuple(sorted(parameters.items())), budget)
         for strategy, family, parameters in strategies
-        for budget in ([model.visual_tokens or ALL] if family == "full" else budgets)
+        for budget in (_own_budget(family, model) or budgets)
     ]
     for cell in listed:
         _refuse_unmatched(cell, model)
     return sorted(listed, key=lambda cell: cell.family != "full")
+
+
+def _own_budget(family: str, model: Model) -> list[Budget]:
+    """Return the one budget of a strategy that keeps all tokens or none."""
+    if family == "full":
+        return [model.visual_tokens or ALL]
+    return [0] if plugins.load("strategies", family).PRUNES == "everything" else []
 
 
 def _refuse_unmatched(cell: Cell, model: Model) -> None:
@@ -190,7 +197,7 @@ def _refuse_unfit(family: str, model: Model) -> None:
         PrunecalError: names the strategy and what is missing.
     """
     strategy, runs = plugins.load("strategies", family), plugins.load("models", model.family)
-    if strategy.PRUNES == "inside_llm":
+    if strategy.PRUNES != "before_llm":
         return
     if plugins.declared("strategies", strategy, "PER") == "question":
         raise PrunecalError(

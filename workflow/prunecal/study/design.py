@@ -97,8 +97,8 @@ class Design:
         return plugins.declared("strategies", _load(plugin), "NESTED")
 
     def budgets(self, model: str) -> list[Budget]:
-        """List the budgets of a model's pruned cells, in ascending order."""
-        budgets = {cell.budget for cell in self.cells[model] if cell.family != "full"}
+        """List the budgets of a model's pruned cells, in ascending order; not 0, of no image."""
+        budgets = {cell.budget for cell in self.cells[model] if cell.family != "full"} - {0}
         return sorted(budgets, key=fewest_first)
 
     def most_kept(self, model: str, cells: list[Cell]) -> list[int]:
