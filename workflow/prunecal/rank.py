@@ -70,6 +70,8 @@ class Encoded:
 
 def main(arguments: argparse.Namespace) -> None:
     """Rank all images of a data set for all variants of a strategy."""
+    import torch
+
     device.pick("cpu", arguments.threads)
     variants = json.loads(arguments.variants)
     strategy = plugins.load("strategies", arguments.family)
@@ -100,7 +102,7 @@ def main(arguments: argparse.Namespace) -> None:
             orders = _in_turn(arguments.family, images, tiles, variants)
         for variant, order in enumerate(orders):
             coverage = coverage_curve(similarity, order).numpy()
-            pairs = zip(order.numpy().astype("int16"), coverage, strict=True)
+            pairs = zip(order.to(torch.int16).numpy(), coverage, strict=True)
             ranked[variant] |= zip(batch, pairs, strict=True)
     for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
         orders, coverages = zip(*(ranked[variant][at] for at in range(len(ids))), strict=True)
