@@ -1,17 +1,29 @@
 """Short answers: decoded greedily on shared prompts, matched with what is accepted, scored."""
 
 import json
+import re
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from helpers.tiny_llava import encoded, picture, questions, tiny_llava
+from helpers.stages import ask_trust, explain, run, write_first_page
+from helpers.tiny_llava import encoded, picture, png, questions, tiny_llava
+from prunecal import claims, compare, data, encode, infer, score
+from prunecal import model as model_stage
+from prunecal import rank as rank_stage
 from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
+from prunecal.datasets import table
 from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
+from prunecal.report import single_questions
 from prunecal.storage import files
+from prunecal.study.cells import cells, load_study
 from prunecal.study.prompts import conversation
+from prunecal.study.short_answers import normalised
 
 CPU = torch.device("cpu")
 SETTINGS = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
@@ -101,3 +113,153 @@ def test_answers_equal_transformers_generate_one_at_a_time(
         assert short.confidence[row] == pytest.approx(says[1], rel=2e-4)
     assert short.finished.any()
     assert set(short.tokens[~short.finished]) <= {MOST}
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("A red car.", "red car"),
+        ("Two", "2"),
+        ("1,000", "1000"),
+        ("3.5", "3.5"),
+        ("it's  the dog's", "its dogs"),
+        ("black-and-white", "black and white"),
+        ("The", "the"),
+        ("“A”", "“a”"),
+    ],
+)
+def test_answers_are_normalised_as_the_evaluation_of_vqa_has_it(text, same):
+    assert normalised(text) == same
+
+
+def asked(folder, answers):
+    """Write a table of questions about two images with these accepted answers."""
+    rows = []
+    for at, answer in enumerate(answers):
+        (folder / f"{at % 2}.png").write_bytes(png(picture(at % 2)))
+        question = f"What is {'here' if at % 3 else 'there'}?"
+        rows.append({"question": question, "image": f"{at % 2}.png", "answer": answer})
+    path = folder / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"path": path, "images": folder, "form": "short-answer"}
+
+
+def test_a_table_of_short_answers_gives_what_is_accepted(tmp_path):
+    settings = asked(tmp_path, ["Cat.", ["two", "2"], 3, '["a cat", "dog"]'])
+    read = table.load(table.Params(**settings, max_new_tokens=4))
+    assert read.questions["answers"].tolist() == [["Cat."], ["two", "2"], ["3"], ["a cat", "dog"]]
+    assert read.questions["options"].tolist()[1] == ["two", "another answer"]
+    assert set(read.questions["label"]) == {0}
+    assert read.questions["text"][0].endswith("using a single word or phrase.")
+    assert read.max_new_tokens == 4
+    settings = asked(tmp_path, ["cat", []])
+    with pytest.raises(PrunecalError, match=r"asked\.jsonl line 2 accepts no answer"):
+        table.load(table.Params(**settings))
+
+
+def study(folder, tables, name="d-short-answers", strategies=("full", "saliency"), **more):
+    return {
+        "title": "Short answers",
+        "models": [
+            {"name": "m", "family": "llava", "visual_tokens": 16, "path": str(folder)},
+        ],
+        "datasets": [
+            {"name": name, "loader": "table", **{key: str(one) for key, one in tables.items()}}
+            | more
+        ],
+        "strategies": list(strategies),
+        "budgets": [4],
+        "statistics": {"resamples": 100},
+    }
+
+
+def test_what_short_answers_do_not_allow_is_refused_in_a_sentence(folder, tmp_path):
+    tables = asked(tmp_path, ["cat"])
+    for faulty, words in (
+        (study(folder, tables, name="d"), "name it d-short-answers and set `form: short-answer`"),
+        (study(folder, tables, form="yes-no"), "called so everywhere, and no other"),
+        (study(folder, tables, options="choices"), "`form: short-answer` has no options"),
+        (study(folder, tables, answer_is="text"), "`answer_is:` does not belong to"),
+        (study(folder, tables, strategies=["full", "fastv"]), "fastv drops visual tokens inside"),
+    ):
+        with pytest.raises(PrunecalError, match=re.escape(words)):
+            load_study(faulty)
+
+
+def computed(settings, results):
+    """Run the stages up to the predictions, as the rules do."""
+    checked = load_study(settings)
+    (model,), (dataset,) = checked.models, checked.datasets
+    data_folder, task = results / "datasets" / dataset.name, results / model.name / dataset.name
+    questions, images = (data_folder / f"{part}.parquet" for part in ("questions", "images"))
+    params = json.dumps(dataset.params())
+    data.main(Namespace(dataset=dataset.name, loader="table", params=params, questions=questions,
+                        images=images))  # fmt: skip
+    manifest = results / "models" / model.name / "manifest.json"
+    source, how = json.dumps(model.source()), json.dumps(model.run_settings())
+    model_stage.main(Namespace(model=model.name, params=source, settings=None, manifest=manifest,
+                               weights=None))  # fmt: skip
+    run = {"manifest": manifest, "weights": None, "source": source, "settings": how,
+           "device": "cpu", "threads": 1}  # fmt: skip
+    features = task / "features.safetensors"
+    encode.main(Namespace(**run, images=images, signals=[], out=features))
+    listed = cells(checked, model)
+    for cell in {cell.strategy: cell for cell in listed}.values():
+        ranking = task / cell.strategy / "ranking.safetensors"
+        variants = json.dumps([dict(cell.parameters)])
+        rank_stage.main(Namespace(family=cell.family, variants=variants, signals=[], budgets=[],
+                                  features=features, threads=1, out=[ranking]))  # fmt: skip
+    infer.main(Namespace(**run, model=model.name, dataset=dataset.name, folder=task,
+                         cells=json.dumps([cell.settings() for cell in listed]),
+                         questions=questions, features=features, store=results / ".cells",
+                         batch_tokens=512))  # fmt: skip
+    files.write_json(results / "study.json", settings)
+    return task
+
+
+def test_a_study_of_short_answers_is_scored_and_reported_as_sequence_confidence(
+    folder, tmp_path, caplog
+):
+    ending_with(folder, [2])
+    settings = study(folder, asked(tmp_path, ["x"] * 6), max_new_tokens=2)
+    task = computed(settings, tmp_path / "first")
+    said = files.read_table(task / "full" / "16" / "predictions.parquet").to_pydict()["answer"]
+    # what the model says to the first question is accepted, in another form
+    settings = study(
+        folder, asked(tmp_path, [[f"The {said[0]}!", "x"], *["x"] * 5]), max_new_tokens=2
+    )
+    results = tmp_path / "results"
+    task = computed(settings, results)
+    path = task / "full" / "16" / "predictions.parquet"
+    rows, facts = files.read_table(path).to_pydict(), files.read_facts(path)
+    assert rows["prediction"] == [int(normalised(one) != normalised(said[0])) if at == 0 else 1
+                                  for at, one in enumerate(rows["answer"])]  # fmt: skip
+    assert (rows["logits"], rows["answer_tokens"]) == ([None] * 6, [2] * 6)
+    assert (facts["confidence"], facts["cut_off"], facts["end_tokens"]) == ("sequence", 6, [2])
+    assert "6 of 6 answers were cut off at 2 tokens" in caplog.text
+    scores = results / "scores" / "m" / "d-short-answers.safetensors"
+    predictions = sorted(task.glob("*/*/predictions.parquet"))
+    questions = results / "datasets" / "d-short-answers" / "questions.parquet"
+    run(score, predictions=predictions, questions=questions, output=scores, resamples=100,
+        costly_resamples=50)  # fmt: skip
+    run(compare, scores=[scores], folder=results)
+    root = Path(__file__).parents[2]
+    run(claims, claims=root / "reports" / "claims.yaml", scores=[scores],
+        output=results / "claims.json")  # fmt: skip
+    metrics = files.read_table(results / "metrics.parquet").to_pandas()
+    full = metrics.query("strategy == 'full' and subset == 'all'").set_index("metric")["value"]
+    assert full["accuracy"] == pytest.approx(1 / 6)
+    assert full["mean_confidence"] == pytest.approx(np.mean(rows["confidence"]))
+    assert not {"nll", "margin", "option_mass", "yes_rate", "ece_temperature"} & set(full.index)
+    explain(results, results / "tables")
+    ask_trust(results, results / "tables")
+    page = write_first_page(results, tmp_path)
+    assert "confidence is sequence confidence" in page
+    assert "6 of 12" in page or "12 of 12 short answers were cut off" in page
+    assert "product of its tokens" in (tmp_path / "methods.html").read_text()
+    changes = tmp_path / "changes.html"
+    run(single_questions, predictions=predictions, questions=[questions], output=changes, count=3,
+        images=[questions.with_name("images.parquet")],
+        rankings=sorted(task.glob("*/ranking.safetensors")),
+        manifests=sorted(results.glob("models/*/manifest.json")))  # fmt: skip
+    assert "Accepted: <strong>The" in changes.read_text()

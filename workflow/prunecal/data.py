@@ -50,17 +50,24 @@ def main(arguments: argparse.Namespace) -> None:
         cli.log.warning(
             "%s: %d subsets, each of which is scored for every cell", arguments.dataset, subsets
         )
+    if dataset.max_new_tokens is not None:
+        facts["max_new_tokens"] = dataset.max_new_tokens
     count = write_images(arguments.images, arguments.dataset, dataset, facts)
     files.write_table(arguments.questions, questions_table(dataset.questions), facts)
     cli.log.info("%s: %d questions, %d images", arguments.dataset, len(dataset.questions), count)
 
 
 def questions_table(questions: pd.DataFrame) -> pa.Table:
-    """Return the questions as a table: text, `options` list<string>, `label` int8."""
+    """Return the questions as a table: text, `options` list<string>, `label` int8.
+
+    Of short answers also `answers` list<string>.
+    """
     import pyarrow as pa
 
-    types = {"options": pa.list_(pa.string()), "label": pa.int8()}
-    fields = [(column, types.get(column, pa.string())) for column in datasets.COLUMNS]
+    texts = pa.list_(pa.string())
+    types = {"options": texts, "answers": texts, "label": pa.int8()}
+    names = [*datasets.COLUMNS, *({"answers"} & set(questions.columns))]
+    fields = [(column, types.get(column, pa.string())) for column in names]
     arrays = [pa.array(questions[column].tolist(), type=kind) for column, kind in fields]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 

@@ -19,9 +19,10 @@ from prunecal.core import cli
 from prunecal.datasets._answers import is_missing
 from prunecal.imports import cells
 from prunecal.imports.answers import OF_OPTIONS, Files, parameters_of
-from prunecal.statistics.predictions import IMPORTED, STATED
+from prunecal.statistics.predictions import IMPORTED
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
+from prunecal.storage.schemas import STATED
 from prunecal.study import budgets
 from prunecal.study.cells import imported_cell
 from prunecal.study.settings import Imported

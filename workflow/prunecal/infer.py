@@ -27,8 +27,10 @@ from prunecal.models import load_model
 from prunecal.sources import weights
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
+from prunecal.storage.schemas import STATED
 from prunecal.study import budgets
 from prunecal.study.schedules import KEPT, MATCH
+from prunecal.study.short_answers import SEQUENCE
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -56,15 +58,21 @@ class Job:
         return files.read_object(self.arguments.manifest)
 
     @cached_property
+    def max_new_tokens(self) -> int | None:
+        """Tokens of a short answer at most; None where answers are options."""
+        return files.read_facts(self.arguments.questions).get("max_new_tokens")
+
+    @cached_property
     def shared_facts(self) -> dict[str, Any]:
         """What determines all cells' content, apart from the cell itself."""
         arguments = self.arguments
-        questions = files.read_facts(arguments.questions)
+        questions, most = files.read_facts(arguments.questions), self.max_new_tokens
         return {
             "model_digest": self.manifest["digest"],
             "model_revision": self.manifest.get("revision"),
             "dataset_revision": questions["revision"],
             "batch_tokens": arguments.batch_tokens,
+            **({STATED: SEQUENCE, "max_new_tokens": most} if most is not None else {}),
             **self.settings,
         }
 
@@ -77,7 +85,8 @@ class Job:
     @cached_property
     def questions(self) -> pd.DataFrame:
         """The data set's questions, in its order."""
-        return files.read_table(self.arguments.questions, list(COLUMNS)).to_pandas()
+        more = () if self.max_new_tokens is None else ("answers",)
+        return files.read_table(self.arguments.questions, [*COLUMNS, *more]).to_pandas()
 
     @property
     def session(self) -> Session:
@@ -103,7 +112,8 @@ class Job:
             with weights.checked(source, self.manifest, arguments.weights) as folder:
                 model = load_model(family, folder, self.settings, where, "language")
             quantization.quantize(model.decoder.layers, self.settings)
-            return Session(model, self.questions, arguments.features, arguments.batch_tokens)
+            options = arguments.batch_tokens, self.max_new_tokens
+            return Session(model, self.questions, arguments.features, *options)
         except PrunecalError as error:
             return error
 
@@ -211,34 +221,20 @@ def _run(
 def _write(
     folder: Path, job: Job, facts: dict[str, Any], answers: Answers, known: dict[str, Any]
 ) -> None:
-    import pyarrow as pa
-
+    from prunecal.engine import columns
     from prunecal.engine.quantization import library
 
-    questions = job.questions
-    further = {  # readings that not every family and data set has
-        "spelling_logits": answers.spelling_logits,
-        "letter_logits": answers.letter_logits,
-    }
-    table = pa.table(
-        {
-            "question_id": pa.array(questions["question_id"], pa.string()),
-            "image_id": pa.array(questions["image_id"], pa.string()),
-            "subset": pa.array(questions["subset"], pa.string()),
-            "options": pa.array(questions["options"], pa.list_(pa.string())),
-            "label": pa.array(questions["label"], pa.int8()),
-            "logits": pa.array(answers.logits, pa.list_(pa.float32())),
-            "log_normaliser": pa.array(answers.log_normaliser, pa.float32()),
-            "top_token": pa.array(answers.top_token, pa.int32()),
-            "n_visual": pa.array(answers.n_visual, pa.int32()),
-            "coverage": pa.array(answers.coverage, pa.float32()),
-            **{
-                name: pa.array(list(values), pa.list_(pa.float32()))
-                for name, values in further.items()
-                if values is not None
-            },
-        }
-    )
+    if answers.short is not None:
+        facts["cut_off"] = int((~answers.short.finished).sum())
+        if facts["cut_off"]:
+            cli.log.warning(
+                "%d of %d answers were cut off at %d tokens and count as they stand; raise "
+                "max_new_tokens of the data set",
+                facts["cut_off"],
+                len(job.questions),
+                job.max_new_tokens,
+            )
+    table = columns.table(job.questions, answers)
     path = folder / "predictions.parquet"
     files.write_table(path, table, facts)
     provenance = files.provenance(

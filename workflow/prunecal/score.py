@@ -19,8 +19,9 @@ from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
 from prunecal.storage import files
+from prunecal.storage.schemas import STATED
 
-FACTS = ("dtype", "quantization", "group_size", "model_digest")  # of a model, if they are known
+FACTS = ("dtype", "quantization", "group_size", "model_digest", STATED)  # if they are known
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -34,13 +34,16 @@ class Dataset:
 
     Attributes:
         questions: one row per question, columns question_id (unique), image_id, subset, text (what
-            the user says), options (list of answers) and label (index of the right one).
+            the user says), options (list of answers) and label (index of the right one). Of short
+            answers also answers (list of those that are accepted); options are then the first of
+            them and `short_answers.OTHER`.
         images: pairs of image_id and the bytes of a PNG or JPEG file, each image once, in the
             order in which the questions first use them; read once, from first to last.
         revision: what pins the content: a Hub revision, a digest of local files, or a generator's
             version and seed.
         places: where an image comes from, by its id, for the message about one that cannot be
             decoded; an id that tells it needs no entry.
+        max_new_tokens: tokens of a short answer at most; None where answers are options.
     """
 
     questions: pd.DataFrame
@@ -48,6 +51,7 @@ class Dataset:
     revision: str
     edition: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
+    max_new_tokens: int | None = None
 
 
 class DatasetLoader(Protocol):

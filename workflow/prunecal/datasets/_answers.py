@@ -59,6 +59,26 @@ def listed_options(where: str, value: Any) -> list[str]:
     return [str(one) for one in options]
 
 
+def accepted_answers(where: str, value: Any) -> list[str]:
+    """Return the answers that a row accepts: a text or number, or a list of them, each once.
+
+    Raises:
+        PrunecalError: there is none, or one is no text or number.
+    """
+    listed = literal(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    answers = listed if isinstance(listed, list | tuple) else [value]
+    for one in answers:
+        if is_missing(one) or not isinstance(one, str | int | float) or isinstance(one, bool):
+            raise PrunecalError(
+                f"{where} has the answer {brief(value)}; give a text, or a list of those that are "
+                "accepted"
+            )
+    if not answers:
+        raise PrunecalError(f"{where} accepts no answer; give at least one")
+    texts = [f"{one:g}" if isinstance(one, float) else str(one).strip() for one in answers]
+    return list(dict.fromkeys(texts))
+
+
 def literal(text: str) -> Any:
     """Return the value of a text that JSON or Python reads as a literal, None if neither does."""
     for read in (json.loads, ast.literal_eval):

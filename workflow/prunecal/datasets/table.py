@@ -15,6 +15,7 @@ from prunecal.datasets import Dataset, check_choices, question_fault
 from prunecal.datasets._answers import (
     YES_NO,
     Answered,
+    accepted_answers,
     is_missing,
     labels,
     lettered_options,
@@ -24,6 +25,7 @@ from prunecal.datasets._answers import (
 from prunecal.datasets._parquet import content_digest, find
 from prunecal.datasets._pictures import Identities, content, in_turn
 from prunecal.datasets._records import records
+from prunecal.study import short_answers
 from prunecal.study.prompts import choice_text, letter_text, pope_text
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 LABEL = "Table"
 UNDIVIDED = "questions"  # the subset of a table that names none
+OPTIONS = {"yes-no": "the options Yes and No", short_answers.FORM: "no options"}
+MAX_NEW_TOKENS = 16  # as lmms-eval's VQA tasks have it
 Column = str
 
 
@@ -46,8 +50,9 @@ class Params(Parameters):
     images: LocalPath | None = Field(
         None, description="folder of the images that a table names; `path:` if that is a folder"
     )
-    form: Literal["multiple-choice", "yes-no"] = Field(
-        "multiple-choice", description="what the model is asked for: a letter, or yes or no"
+    form: Literal["multiple-choice", "yes-no", "short-answer"] = Field(
+        "multiple-choice",
+        description="what the model is asked for: a letter, yes or no, or a word or phrase",
     )
     question: Column = Field("question", description="column of the question's text")
     options: Column | list[Column] | None = Field(
@@ -56,11 +61,19 @@ class Params(Parameters):
     letters: int | None = Field(
         None, ge=2, le=26, description="number of choices, if the question's text holds them"
     )
-    answer: Column = Field("answer", description="column of the right answer")
+    answer: Column = Field(
+        "answer", description="column of the right answer, or of a list of accepted short answers"
+    )
     answer_is: Literal["letter", "index", "number", "text", "flag"] | None = Field(
         None,
         description="how it is written: index counts from 0, number from 1, flag is 1 for yes; "
         "found out if not given",
+    )
+    max_new_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="tokens of a short answer at most, its end included; 16 if not given",
     )
     image: Column = Field("image", description="column of the image: bytes, file name or base64")
     image_id: Column | None = Field(
@@ -83,13 +96,17 @@ class Params(Parameters):
             raise ValueError("give the revision (commit) of the repo, so that data are pinned")
         if self.repo is not None and not self.files:
             raise ValueError("give `files:`, the repository's tables, such as data/test-*.parquet")
-        if self.form == "yes-no":
+        if self.form in OPTIONS:
             if self.options is not None or self.letters is not None:
-                raise ValueError("`form: yes-no` has the options Yes and No; name no others")
+                raise ValueError(f"`form: {self.form}` has {OPTIONS[self.form]}; name no others")
         elif (self.options is None) == (self.letters is None):
             raise ValueError("give either `options:` or, if the question holds them, `letters:`")
         if (self.form == "yes-no") < (self.answer_is == "flag"):
             raise ValueError("`answer_is: flag` belongs to `form: yes-no`")
+        for key in ("answer_is", "max_new_tokens"):
+            mine = (self.form == short_answers.FORM) == (key == "max_new_tokens")
+            if getattr(self, key) is not None and not mine:
+                raise ValueError(f"`{key}:` does not belong to `form: {self.form}`; remove it")
         return self
 
     def columns(self) -> list[Column]:
@@ -128,6 +145,7 @@ def load(params: Params) -> Dataset:
         ids.append(identities.id_of(where, image, name))
         options, text = _asked(where, row, params)
         answered.append(Answered(where, options, row[params.answer]))
+        short = params.form == short_answers.FORM
         kept.append(
             {
                 "question_id": f"row-{number}"
@@ -137,9 +155,10 @@ def load(params: Params) -> Dataset:
                 "subset": UNDIVIDED if params.subset is None else _name(where, row, params.subset),
                 "text": text,
                 "options": options
-                if params.form == "yes-no"
+                if params.form in OPTIONS
                 else list(string.ascii_uppercase[: len(options)]),
             }
+            | ({"answers": accepted_answers(where, row[params.answer])} if short else {})
         )
     for record, label in zip(kept, _labels(answered, params), strict=True):
         record["label"] = label
@@ -147,7 +166,10 @@ def load(params: Params) -> Dataset:
     images = in_turn(_images(files, params, folder), ids)
     if params.repo is None:
         revision = identities.pinned(revision)
-    return Dataset(pd.DataFrame(kept), images, revision, places=identities.places)
+    most = (params.max_new_tokens or MAX_NEW_TOKENS) if params.form == short_answers.FORM else None
+    return Dataset(
+        pd.DataFrame(kept), images, revision, places=identities.places, max_new_tokens=most
+    )
 
 
 def refuse_faults(records: list[dict[str, Any]], answered: list[Answered]) -> None:
@@ -220,6 +242,9 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
     before = f"{hint}\n" if hint else ""
     if params.form == "yes-no":
         return YES_NO, pope_text(before + question)
+    if params.form == short_answers.FORM:
+        first = accepted_answers(where, row[params.answer])[0]
+        return [first, short_answers.OTHER], pope_text(before + question)
     if params.letters is not None:
         return list(string.ascii_uppercase[: params.letters]), letter_text(before + question)
     if isinstance(params.options, list):
@@ -237,6 +262,8 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
 
 
 def _labels(answered: list[Answered], params: Params) -> list[int]:
+    if params.form == short_answers.FORM:
+        return [0] * len(answered)
     if params.form == "yes-no":
         flag = params.answer_is == "flag"
         return [yes_or_no(one.where, one.answer, flag=flag) for one in answered]

@@ -11,7 +11,7 @@ from prunecal.figures.style import styles
 from prunecal.report import html, opening, readouts, trust_tables, trust_text
 from prunecal.report.first_page_tables import cells_table, claim_rows, counted, provenance
 from prunecal.report.first_page_text import QUESTION, findings, join, limits
-from prunecal.report.provenance import imported_limits, version_limits
+from prunecal.report.provenance import imported_limits, sequence_limits, version_limits
 from prunecal.storage import files
 from prunecal.study.cells import load_study
 from prunecal.study.design import Design
@@ -60,6 +60,7 @@ def main(arguments: argparse.Namespace) -> None:
         datasets=datasets.to_dict("records"),
         limits=[
             *limits(study, detectable),
+            *sequence_limits(cells),
             *imported_limits(cells),
             *version_limits(cells["versions"].dropna()),
         ],

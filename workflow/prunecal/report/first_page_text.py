@@ -173,7 +173,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
         study: the settings.
         detectable: detectable.csv.
     """
-    statistics = study.statistics
+    statistics, short = study.statistics, any(one.is_short for one in study.datasets)
     ece = detectable[(detectable["subset"] == pooling.HEADLINE_SUBSET)]
     ece = ece[(ece["metric"] == "ece_debiased") & ece["minimum_detectable"].notna()]
     smallest = ", ".join(
@@ -185,8 +185,8 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
     )
     return [
         f"Not distinguishable does not mean equal.{power if smallest else ''}",
-        "Confidence is the softmax over the first-token logits of the answer options; free-form "
-        "answers are not tested.",
+        "Confidence is the softmax over the first-token logits of the answer options"
+        f"{', where answers are options.' if short else '; free-form answers are not tested.'}",
         f"Intervals ({100 * statistics.level:g} %) come from {statistics.resamples} resamples of "
         "images, all questions of an image together. They generalise to other images like these, "
         "not to other models, trainings or data sets.",

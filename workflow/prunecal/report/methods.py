@@ -31,7 +31,7 @@ from prunecal.statistics import (
 )
 from prunecal.statistics.scores import REFERENCE
 from prunecal.storage import files
-from prunecal.study import cells, prompts, schedules
+from prunecal.study import cells, prompts, schedules, short_answers
 from prunecal.study.design import Design
 from prunecal.study.settings import Study
 
@@ -51,6 +51,8 @@ def page_values(study: Study, metrics: list[str]) -> dict[str, Any]:
         "strategies": _strategies(study),
         "matched": schedules if any(_matches(study)) else None,
         "flops": schedules.Shape.flops,
+        "short_answers": [one.name for one in study.datasets if one.is_short],
+        "short_answer_rules": short_answers,
         "readings": readouts.readings,
         "metrics": [metric for key, metric in CATALOGUE.items() if key in metrics],
         "splits": scoring.SPLITS,

@@ -11,6 +11,8 @@ from prunecal.caching import lineage
 from prunecal.core.redaction import expanded
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
+from prunecal.storage.schemas import STATED
+from prunecal.study.short_answers import SEQUENCE
 
 CELL = ("model", "dataset", "strategy", "budget")
 IMPORTED_COLUMNS = {  # of provenance.csv, where a study has imported cells
@@ -21,7 +23,7 @@ IMPORTED_COLUMNS = {  # of provenance.csv, where a study has imported cells
     "rows_with_missing": "rows_with_missing",
     "unseen_probability": "unseen",
 }
-QUANTIZED = ("quantization", "group_size")  # columns, where a study has quantized models
+FURTHER = ("quantization", "group_size", STATED, "cut_off")  # columns, where a cell has any
 STATED_KINDS = {
     "verbalised": "what the model put into words",
     "sampled": "the share of sampled answers that agree",
@@ -91,7 +93,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
     """
     rows: list[dict[str, Any]] = []
     imported: list[dict[str, Any]] = []
-    quantized: list[dict[str, Any]] = []
+    further: list[dict[str, Any]] = []
     for path in paths:
         metadata = files.read_facts(path)
         accompanying = path.with_name("provenance.json")
@@ -103,7 +105,7 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
             flops = decoder_flops(shape, layer_tokens) / 1e9
         versions = record.get("versions", {})
         origin = metadata.get(lineage.IMPORTED)
-        quantized.append({key: metadata.get(key) for key in QUANTIZED})
+        further.append({key: metadata.get(key) for key in FURTHER})
         imported.append({} if origin is None else origin | record.get(lineage.IMPORTED, {}))
         rows.append(
             {key: cell[key] for key in CELL}
@@ -127,8 +129,9 @@ def provenance_rows(paths: list[Path], shapes: dict[str, dict[str, int] | None])
                 "platform": record.get("platform"),
             }
         )
-    if any(one["quantization"] for one in quantized):
-        rows = [row | one for row, one in zip(rows, quantized, strict=True)]
+    for key in FURTHER:
+        if any(one[key] is not None for one in further):
+            rows = [row | {key: one[key]} for row, one in zip(rows, further, strict=True)]
     if any(imported):
         for row, origin in zip(rows, imported, strict=True):
             row |= {column: origin.get(key) for column, key in IMPORTED_COLUMNS.items()}
@@ -165,6 +168,30 @@ def imported_limits(cells: pd.DataFrame) -> list[str]:
             f"In {len(short)} imported cells {int(short['missing_options'].sum())} options of "
             f"{int(short['rows_with_missing'].sum())} answers have no score and count as "
             f"impossible; {bound} what their probability could be."
+        )
+    return sentences
+
+
+def sequence_limits(cells: pd.DataFrame) -> list[str]:
+    """Say what sequence confidence is, and how many answers were cut off.
+
+    Args:
+        cells: provenance.csv.
+    """
+    if STATED not in cells:
+        return []
+    short = cells[cells[STATED] == SEQUENCE]
+    cut, names = int(short["cut_off"].sum()), ", ".join(short["dataset"].unique())
+    sentences = [
+        f"On {names} answers are short texts, right if they equal an accepted one, and confidence "
+        "is sequence confidence: the probability of the whole answer, its end included, decoded "
+        "greedily. It does not compare with the confidence of options, and metrics that need every "
+        "option's probability are left out."
+    ]
+    if cut:
+        sentences.append(
+            f"{cut} of {int(short['questions'].sum())} short answers were cut off before their end "
+            "and count as they stand; raise max_new_tokens of their data set."
         )
     return sentences
 

@@ -39,6 +39,7 @@ class Answered(NamedTuple):
 
     answer: NDArray  # int64, index of the largest logit, the lowest of a tie
     confidence: NDArray  # float64, its probability
+    texts: list[str] | None = None  # short answers
 
 
 class Change(NamedTuple):
@@ -52,7 +53,7 @@ class Change(NamedTuple):
 def read_answers(path: Path) -> Answered:
     """Read a cell's answers, and let go of the rest of it."""
     cell = read_cell(path)
-    return Answered(cell.prediction, cell.confidence)
+    return Answered(cell.prediction, cell.confidence, cell.texts)
 
 
 def largest_changes(
@@ -163,7 +164,9 @@ class Task:
                 rows.append(
                     {
                         "name": cell["name"],
-                        "answer": question["options"][answer],
+                        "answer": question["options"][answer]
+                        if answered.texts is None
+                        else answered.texts[change.question],
                         "right": answer == question["label"],
                         "confidence": confidence,
                         "change": confidence - before,
@@ -212,7 +215,7 @@ def read_tasks(arguments: argparse.Namespace) -> list[Task]:
     tasks = []
     for (model, dataset), here in cells.groupby(["model", "dataset"], sort=True):
         columns = ["image_id", "subset", "text", "options", "label"]
-        table = files.read_table(questions[dataset], columns).to_pandas()
+        table = files.read_table(questions[dataset], columns, ["answers"]).to_pandas()
         rankings = {
             path.parent.name: path
             for path in arguments.rankings

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import REFERENCE, Scores
+from prunecal.study.short_answers import OTHER
 
 
 class Baselines(NamedTuple):
     """Accuracies without looking.
 
     Attributes:
-        chance: of guessing one of each question's options.
+        chance: of guessing one of each question's options; 0 of short answers.
         constant: of giving the same answer to every question; 0 if all right answers are the
             same, since then no other answer could tell anything.
         answer: the answer that reaches it.
@@ -32,7 +33,7 @@ def baselines(options: Sequence[Sequence[str]], label: Sequence[int]) -> Baselin
     """
     right = Counter(row[at] for row, at in zip(options, label, strict=True))
     answer, times = max(right.items(), key=lambda pair: pair[1])
-    chance = sum(1 / len(row) for row in options) / len(options)
+    chance = sum(1 / len(row) for row in options if row[-1] != OTHER) / len(options)
     constant = times / len(options) if len(right) > 1 else 0.0
     return Baselines(chance, constant, answer)
 

@@ -29,6 +29,7 @@ from prunecal.statistics.selectors import Measured
 from prunecal.statistics.significance import p_values
 from prunecal.statistics.tables import Rows
 from prunecal.storage import files
+from prunecal.storage.schemas import STATED
 from prunecal.study.budgets import ALL
 from prunecal.study.budgets import share as share_of
 
@@ -68,6 +69,11 @@ class Side(NamedTuple):
         """Dtype of the model and quantization of its weights, as far as the score file knows."""
         facts = self.scores.facts
         return tuple(facts.get(key) for key in ("dtype", "quantization", "group_size"))
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of confidence; None if it is of option scores."""
+        return self.scores.facts.get(STATED)
 
     @property
     def results(self) -> Path:
@@ -125,6 +131,7 @@ def pairs(first: list[Side], second: list[Side]) -> list[tuple[Side, Side]]:
     every = [(a, b) for a, b in itertools.product(first, second) if a.scores.path != b.scores.path]
     if first and second and first[0].folder == second[0].folder:  # each pair of a study once
         every = [(a, b) for a, b in every if str(a.scores.path) < str(b.scores.path)]
+    every = [(a, b) for a, b in every if a.kind == b.kind]
     for key in ("dataset", "model"):
         alike = [(a, b) for a, b in every if a.scores.facts[key] == b.scores.facts[key]]
         if alike:

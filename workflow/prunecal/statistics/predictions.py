@@ -14,6 +14,7 @@ from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics import readouts
 from prunecal.statistics.readouts import OPTIONAL, Recorded, lengths, padded, recorded_in
 from prunecal.storage import files
+from prunecal.storage.schemas import STATED
 from prunecal.study.budgets import ALL, NOMINAL, kept_tokens
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ COLUMNS = [*ROW_COLUMNS, "logits", "n_visual", "coverage"]
 LARGEST_LOGIT = 1e30  # differences of larger ones overflow the float32 of a score file
 POOLED, DISTINCT = "all", "unique"
 IMPORTED = "imported"  # in the metadata of a cell that was imported: what is known of its scores
-STATED = "confidence"  # the entry below it that says how a confidence without logits came about
 STATED_COLUMNS = ["prediction", "confidence"]
+ANSWER = "answer"  # the column of short answers
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,10 @@ class Cell:
         n_visual: visual tokens kept, float64 [n].
         coverage: evidence coverage of the kept set, float64 [n].
         recorded: what tells of other readings of confidence.
-        stated: prediction int [n] and confidence float64 [n] of an imported cell without logits,
-            whose confidence the model put into words or samples agreed on; else None.
+        stated: prediction int [n] and confidence float64 [n] of a cell without logits: an imported
+            one whose confidence the model put into words or samples agreed on, or one of short
+            answers, whose confidence is the probability of the whole answer; else None.
+        texts: short answers [n]; None where answers are options.
     """
 
     facts: dict[str, Any]
@@ -52,6 +55,7 @@ class Cell:
     coverage: NDArray
     recorded: Recorded = Recorded()
     stated: tuple[NDArray, NDArray] | None = None
+    texts: list[str] | None = None
 
     @cached_property
     def label(self) -> NDArray:
@@ -140,9 +144,9 @@ def _checked_columns(path: Path | str) -> "pa.Table":
     import pyarrow.compute as pc
 
     origin = _origin(path)
-    stated = origin is not None and origin.get(STATED) is not None
+    stated = (files.read_facts(path) if origin is None else origin).get(STATED) is not None
     more = STATED_COLUMNS if stated else []
-    columns = files.read_table(path, [*COLUMNS, *more], OPTIONAL).combine_chunks()
+    columns = files.read_table(path, [*COLUMNS, *more], [*OPTIONAL, ANSWER]).combine_chunks()
     names = columns["question_id"]
     if not len(names):
         raise PrunecalError(f"{path} has no questions; {RERUN}")
@@ -203,6 +207,7 @@ def _cell(path: Path | str, columns: "pa.Table", rows: dict[str, list[Any]]) -> 
         coverage=columns["coverage"].to_numpy().astype(np.float64),
         recorded=recorded_in(path, columns, facts, table),
         stated=stated,
+        texts=columns[ANSWER].to_pylist() if ANSWER in columns.column_names else None,
     )
 
 

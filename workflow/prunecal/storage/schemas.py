@@ -22,6 +22,7 @@ MOST_TOKENS = 32_767  # a token's place among an image's visual tokens is stored
 TEXT, TEXTS = "text", "lists of texts"
 WHOLE, NUMBERS, NUMBER_LISTS = "whole numbers", "numbers", "lists of numbers"
 BYTES = "bytes"
+STATED = "confidence"  # metadata that say how a confidence without logits came about
 COLUMNS = {
     "question_id": TEXT,
     "image_id": TEXT,
@@ -36,6 +37,9 @@ COLUMNS = {
     "letter_logits": NUMBER_LISTS,
     "n_visual": WHOLE,
     "coverage": NUMBERS,
+    "answers": TEXTS,
+    "answer": TEXT,
+    "answer_tokens": WHOLE,
     "prediction": WHOLE,
     "confidence": NUMBERS,
     "bytes": BYTES,
@@ -112,6 +116,7 @@ class Questions(_Known):
     dataset: str = ABSENT
     revision: str | None = ABSENT
     edition: str = ABSENT
+    max_new_tokens: Annotated[int, Field(ge=1)] = ABSENT
 
 
 class Features(_Known):
@@ -139,6 +144,8 @@ class Predictions(_Known):
     tokens_per_layer: FiniteFloat | None = ABSENT
     option_tokens: dict[str, Count] = ABSENT
     option_spellings: dict[str, list[Count]] = ABSENT
+    confidence: str = ABSENT  # of a cell without option scores: its kind
+    cut_off: Count = ABSENT
     imported: dict[str, Any] = ABSENT  # of a cell from elsewhere: what is known of its scores
 
 

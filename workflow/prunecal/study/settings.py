@@ -30,6 +30,7 @@ from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study.budgets import ALL, SHARE, Budget, Budgets, share, share_text
 from prunecal.study.prompts import TEMPLATES
 from prunecal.study.schedules import Match
+from prunecal.study.short_answers import FORM, SUFFIX
 
 # folders of results/ and results/{study}/ that hold other things
 RESERVED = ("datasets", "models", "studies", "scores", "figures", "tables", "benchmark", "results")
@@ -295,10 +296,21 @@ class Dataset(BaseModel):
     def _settings_fit_loader(self) -> "Dataset":
         settings = self.model_extra or {}
         plugin_settings("datasets", "loader", self.loader, settings)
+        if self.is_short != self.name.endswith(SUFFIX):
+            raise ValueError(
+                f"a data set of short answers is called so everywhere, and no other, since its "
+                f"confidence is another one: name it {self.name.removesuffix(SUFFIX)}{SUFFIX} and "
+                f"set `form: {FORM}`, or neither"
+            )
         empty = [key for key, value in settings.items() if value is None]
         if empty:
             raise ValueError(f"`{empty[0]}:` has no value; give one or remove the line")
         return self
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its questions have short answers rather than options."""
+        return (self.model_extra or {}).get("form") == FORM
 
     def params(self) -> dict[str, Any]:
         """Return the loader's settings, defaults filled in."""

@@ -1,0 +1,34 @@
+"""Short answers: how a text is compared with the answers that a data set accepts.
+
+Two texts are the same answer if they are equal once they are normalised as the evaluation of VQA
+does it (Antol et al., arXiv 1505.00468; `vqaEval.py` of github.com/GT-Vision-Lab/VQA, which the
+tasks VQAv2, TextVQA and VizWiz of lmms-eval follow): in lower case, without punctuation and
+articles, and with digits for the numbers to ten. That evaluation also restores the apostrophes of
+some contractions; here all are left out, as by the setting `ignore_punctuation` of lmms-eval.
+There is no partial credit.
+"""
+
+import re
+from collections.abc import Iterable
+
+FORM = "short-answer"  # of a data set's settings
+SUFFIX = "-short-answers"  # of the names of such data sets
+OTHER = "another answer"  # the option that stands for all that is not accepted
+SEQUENCE = "sequence"  # the kind of confidence: the probability of the whole answer
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(NUMBERS)}
+ARTICLES = ("a", "an", "the")
+
+
+def normalised(text: str) -> str:
+    """Return an answer as answers are compared; one of nothing but such words stays as it is."""
+    plain = " ".join(text.lower().split())
+    bare = re.sub(r"(?<=\d),(?=\d)|\.(?!\d)|['’]", "", plain)  # 1,000 and the end of a sentence
+    bare = re.sub(r'[;/\[\]"{}()=+\\_\-><@`,?!]', " ", bare)
+    words = [DIGITS.get(word, word) for word in bare.split() if word not in ARTICLES]
+    return " ".join(words) or plain
+
+
+def is_accepted(text: str, accepted: Iterable[str]) -> bool:
+    """Tell whether an answer is one of those that are accepted."""
+    return normalised(text) in set(map(normalised, accepted))
