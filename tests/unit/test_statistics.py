@@ -84,7 +84,7 @@ def test_resampled_temperatures_equal_direct_minimisation_on_duplicated_rows(opt
     table, fold = padded(logits), image_folds(images, seed=0)
     weights = image_weights(images, 6, seed=1)
     correct = table.argmax(axis=1) == label
-    fitted = temperatures(slopes(table, label), cluster, fold, weights)
+    fitted = temperatures(slopes(table, label), cluster, fold[None], weights)[0]
     scaled = cross_fitted_ece(table, correct, cluster, fold, fitted, weights, 15)
     for draw in range(6):
         drawn = np.repeat(np.arange(images), weights[:, draw].astype(int))
@@ -116,7 +116,7 @@ def test_binning_at_a_few_temperatures_is_close_to_binning_at_each():
     label = np.array([rng.choice(3, p=np.exp(z / 2) / np.exp(z / 2).sum()) for z in table])
     correct, fold = table.argmax(axis=1) == label, image_folds(images, seed=0)
     weights = np.hstack([np.ones((images, 1)), image_weights(images, 300, seed=1)])
-    fitted = temperatures(slopes(table, label), cluster, fold, weights)
+    fitted = temperatures(slopes(table, label), cluster, fold[None], weights)[0]
     rows = table, correct, cluster, fold
     together = cross_fitted_ece(*rows, fitted, weights, 15)
     alone = [
@@ -145,9 +145,13 @@ def test_no_temperature_is_reported_at_a_limit():
 
 def test_temperature_of_right_answers_alone_ends_at_the_limit():
     table, label = padded(np.array([[1.0, 0.0], [2.0, 0.0]])), np.zeros(2, dtype=int)
-    fitted = temperatures(slopes(table, label), np.arange(2), np.arange(2), np.ones((2, 1)))
+    (fitted,) = temperatures(
+        slopes(table, label), np.arange(2), np.arange(2)[None], np.ones((2, 1))
+    )
     np.testing.assert_allclose(fitted[:, 0], 0.01)
-    wrong = temperatures(slopes(table, 1 - label), np.arange(2), np.arange(2), np.ones((2, 1)))
+    (wrong,) = temperatures(
+        slopes(table, 1 - label), np.arange(2), np.arange(2)[None], np.ones((2, 1))
+    )
     np.testing.assert_allclose(wrong[:, 0], 100)
 
 

@@ -1,6 +1,5 @@
 """Temperature scaling under resampling: fitted on one half of the images, scored on the other."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +30,7 @@ class Splits:
     transferred: NDArray | None = None
 
 
-def temperatures(slope: NDArray, cluster: NDArray, fold: NDArray, weights: NDArray) -> NDArray:
+def temperatures(slope: NDArray, cluster: NDArray, folds: NDArray, weights: NDArray) -> NDArray:
     """Return the optimal temperature for the rows of each fold under each weighting.
 
     The likelihood has one optimum in T, where its slope changes sign; between grid points the slope
@@ -40,20 +39,23 @@ def temperatures(slope: NDArray, cluster: NDArray, fold: NDArray, weights: NDArr
     Args:
         slope: `slopes` of the rows, float64 [grid, n].
         cluster: int [n], the row of `weights` that weighs each row.
-        fold: int [clusters], 0 or 1: the half to which a cluster belongs.
+        folds: int [splits, clusters], 0 or 1: the half to which a cluster belongs in each split.
         weights: float64 [clusters, R].
 
     Returns:
-        float64 [2, R]: fitted on fold 0 and on fold 1, at a limit where the likelihood grows to
-        there; NaN where a fold has no rows or the likelihood is flat.
+        float64 [splits, 2, R]: fitted on fold 0 and on fold 1, at a limit where the likelihood
+        grows to there; NaN where a fold has no rows or the likelihood is flat.
     """
     sums = np.stack([np.bincount(cluster, row, len(weights)) for row in slope])
     count = np.bincount(cluster, minlength=len(weights))
-    fitted = []
-    for half in (fold == 0, fold == 1):
-        root = _root(sums[:, half] @ weights[half])
-        fitted.append(np.where(count[half] @ weights[half] > 0, root, np.nan))
-    return np.stack(fitted)
+    fitted = np.empty((len(folds), 2, weights.shape[1]))
+    for split, fold in enumerate(folds):
+        for number in (0, 1):
+            half = np.flatnonzero(fold == number)
+            of_half = weights[half]
+            root = _root(sums[:, half] @ of_half)
+            fitted[split, number] = np.where(count[half] @ of_half > 0, root, np.nan)
+    return fitted
 
 
 def _root(curve: NDArray) -> NDArray:
@@ -110,25 +112,27 @@ def cross_fitted_ece(
         inside = np.flatnonzero(fold[cluster] == half)
         clusters = np.flatnonzero(fold == half)
         local = np.searchsorted(clusters, cluster[inside])
-        scaled = np.ascontiguousarray(margins[:, inside])
-        for node, draws in _nodes(fitted[1 - half], defined):
-            confidence = 1 / (1 + np.exp(scaled / node).sum(axis=0))
-            rows = confidence, correct[inside], local
-            tables = BinTables.of(*rows, len(clusters), bins)
-            moments[:, :, draws] += tables.moments(weights[np.ix_(clusters, draws)])
+        half_weights = weights[clusters].T
+        nodes, draws = _nodes(fitted[1 - half], defined)
+        scaled = margins[:, None, inside] / np.array(nodes)[:, None]
+        confidence = 1 / (1 + np.exp(scaled).sum(axis=0))
+        tables = BinTables.of_each(confidence, correct[inside], local, len(clusters), bins)
+        for binned, some in zip(tables, draws, strict=True):
+            moments[:, :, some] += binned.moments(half_weights[some].T)
     return np.where(defined, debiased_mean(moments, weights), np.nan)
 
 
-def _nodes(fitted: NDArray, defined: NDArray) -> Iterator[tuple[float, NDArray]]:
-    """Yield temperatures, each with the weightings that it belongs to, int [some of R]."""
+def _nodes(fitted: NDArray, defined: NDArray) -> tuple[list[float], list[NDArray]]:
+    """Return temperatures, and the weightings that belong to each, int [some of R]."""
     draws = np.flatnonzero(defined)
     if not len(draws):
-        return
+        return [], []
     first, others = draws[:1], draws[1:]
-    yield float(fitted[first[0]]), first
+    nodes, groups = [float(fitted[first[0]])], [first]
     if len(others):
         log = np.log(fitted[others])
-        nodes = np.unique(np.quantile(log, np.linspace(0, 1, NODES)))
-        nearest = np.searchsorted((nodes[1:] + nodes[:-1]) / 2, log)
-        for index, node in enumerate(nodes):
-            yield float(np.exp(node)), others[nearest == index]
+        quantiles = np.unique(np.quantile(log, np.linspace(0, 1, NODES)))
+        nearest = np.searchsorted((quantiles[1:] + quantiles[:-1]) / 2, log)
+        nodes += [float(np.exp(node)) for node in quantiles]
+        groups += [others[nearest == index] for index in range(len(quantiles))]
+    return nodes, groups

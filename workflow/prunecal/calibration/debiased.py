@@ -52,6 +52,22 @@ class BinTables(NamedTuple):
         tables = (np.bincount(cell, column, bins * clusters) for column in columns)
         return cls(*(table.reshape(bins, clusters).astype(np.float64) for table in tables))
 
+    @classmethod
+    def of_each(
+        cls, confidence: NDArray, correct: NDArray, cluster: NDArray, clusters: int, bins: int
+    ) -> list[BinTables]:
+        """Sum the same rows at several confidences, float64 [confidences, n]."""
+        number = np.arange(len(confidence))[:, None]
+        cell = ((number * bins + bin_index(confidence, bins)) * clusters + cluster).ravel()
+        gap = (confidence - correct).ravel()
+        right = np.broadcast_to(correct, confidence.shape).ravel()
+        size = len(confidence) * bins * clusters
+        tables = (np.bincount(cell, column, size) for column in (None, gap, right))
+        shaped = [
+            table.reshape(-1, bins, clusters).astype(np.float64, copy=False) for table in tables
+        ]
+        return [cls(*some) for some in zip(*shaped, strict=True)]
+
     def moments(self, weights: NDArray) -> NDArray:
         """Return what `debiased_total` needs, float64 [6, bins, R]; it adds up over clusters.
 
@@ -59,7 +75,14 @@ class BinTables(NamedTuple):
             weights: how often each cluster counts, float64 [clusters, R].
         """
         squares = self.gap**2, self.rows**2, self.gap * self.rows
-        return np.stack([table @ weights for table in (*self, *squares)])
+        tables = (*self, *squares)
+        if weights.shape[1] == 1:  # a product with a vector: its rounding depends on the rows
+            return np.stack([table @ weights for table in tables])
+        used: NDArray = self.rows.any(axis=1)  # with two options half of the bins are empty
+        moments = np.zeros((len(tables), len(used), weights.shape[1]))
+        products = np.concatenate([table[used] for table in tables]) @ weights
+        moments[:, used] = products.reshape(len(tables), used.sum(), weights.shape[1])
+        return moments
 
 
 def debiased_total(moments: NDArray, resampled: NDArray) -> NDArray:

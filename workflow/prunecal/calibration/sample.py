@@ -122,8 +122,7 @@ class Sample:
     def temperatures(self) -> NDArray:
         """The temperatures that fit each half of each split, float64 [splits, 2, R]."""
         splits = self._with_logits()
-        rows = splits.slope, self.cluster
-        return np.stack([temperatures(*rows, fold, self.weights) for fold in splits.folds])
+        return temperatures(splits.slope, self.cluster, splits.folds, self.weights)
 
     def ece_at(self, fitted: NDArray) -> NDArray:
         """Return the debiased ECE of each half at the temperature of the other, mean over splits.

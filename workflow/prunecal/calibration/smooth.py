@@ -18,6 +18,9 @@ STEPS = 1024  # bandwidths are multiples of 1/1024
 SMALLEST = 0.001  # bandwidths below count as too small
 COARSE = 1001  # grid points for all but the smallest bandwidths
 DENSITY_FLOOR = 1e-4  # added to the smoothed number of rows at each point
+WIDE = 20  # multiples from which on few frequencies say whether a bandwidth is too small
+NEGLIGIBLE = 1e-9  # share of a kernel's largest frequency below which one is left out there
+DOUBT = 1e-5  # more than that can change; an error as near to its bandwidth is computed in full
 
 
 def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -62,36 +65,59 @@ def smooth_calibration_errors(
     def coarse_spectrum() -> NDArray:  # the grid of nearly all steps, so worth keeping
         return _spectrum((histograms(COARSE)[0] @ weights).T)
 
+    @functools.cache
+    def coarse_cosines() -> NDArray:  # the same as cosines: a reflected histogram is even
+        return np.ascontiguousarray(coarse_spectrum().real)
+
     def error(step: int, columns: NDArray) -> NDArray:
         kernel = _kernel(step)
-        residual, count = histograms(kernel.points)
+        residual, _ = histograms(kernel.points)
         if kernel.points == COARSE:
             spectrum = coarse_spectrum()[columns]
         else:
             spectrum = _spectrum((residual @ weights[:, columns]).T)
-        rows = (kernel.total @ count) @ weights[:, columns]
-        return kernel.absolute_sum(spectrum) / (rows + DENSITY_FLOOR * len(kernel.left))
+        return kernel.absolute_sum(spectrum) / density(kernel, columns)
 
-    return _search(error, weights.shape[1])
+    def density(kernel: _Kernel, columns: NDArray) -> NDArray:
+        rows = (kernel.total @ histograms(kernel.points)[1]) @ weights[:, columns]
+        return rows + DENSITY_FLOOR * len(kernel.left)
+
+    def too_small(step: int, columns: NDArray) -> NDArray:
+        width = step / STEPS
+        if width < SMALLEST:
+            return np.ones(len(columns), dtype=bool)
+        if step < WIDE:
+            return width < error(step, columns)
+        waves = _waves(step)
+        read = coarse_cosines()[columns, : len(waves)] @ waves
+        errors = np.abs(read, out=read).sum(axis=1) / density(_kernel(step), columns)
+        doubtful = np.abs(errors - width) < DOUBT
+        if doubtful.any():
+            errors[doubtful] = error(step, columns[doubtful])
+        return width < errors
+
+    steps = _search(too_small, weights.shape[1])
+    result = np.empty(len(steps))
+    for step in np.unique(steps):
+        columns = np.flatnonzero(steps == step)
+        result[columns] = error(int(step), columns)
+    return result
 
 
-def _search(error: Callable[[int, NDArray], NDArray], weightings: int) -> NDArray:
-    """Return each weighting's error at the smallest bandwidth that is no less than it."""
+def _search(too_small: Callable[[int, NDArray], NDArray], weightings: int) -> NDArray:
+    """Return each weighting's smallest bandwidth that is not too small, int [weightings].
+
+    The bandwidth 1 is accepted without a test.
+    """
     upper, lower = np.full(weightings, STEPS), np.zeros(weightings, dtype=int)
-    at_upper = np.full(weightings, np.nan)
     for _ in range(STEPS.bit_length() - 1):
         middle = (upper + lower) // 2
         for step in np.unique(middle):
             columns = np.flatnonzero(middle == step)
-            errors = error(int(step), columns)
-            too_small = (step / STEPS < SMALLEST) | (step / STEPS < errors)
-            lower[columns[too_small]] = step
-            upper[columns[~too_small]] = step
-            at_upper[columns[~too_small]] = errors[~too_small]
-    widest = np.flatnonzero(upper == STEPS)  # the bandwidth 1 is accepted without a test
-    if len(widest):
-        at_upper[widest] = error(STEPS, widest)
-    return at_upper
+            rejected = too_small(int(step), columns)
+            lower[columns[rejected]] = step
+            upper[columns[~rejected]] = step
+    return upper
 
 
 def _rounding(confidence: NDArray, points: int) -> sparse.csr_array:
@@ -117,8 +143,11 @@ class _Kernel(NamedTuple):
     def absolute_sum(self, spectrum: NDArray) -> NDArray:
         """Return the sum of |smoothed histogram| over the positions of evaluation, float64 [R]."""
         grid = fft.irfft(spectrum * self.spectrum, n=2 * (self.points - 1), axis=1)
-        read = grid[:, self.left] * (1 - self.part) + grid[:, self.left + 1] * self.part
-        return np.abs(read).sum(axis=1)
+        read, right = grid[:, self.left], grid[:, self.left + 1]
+        read *= 1 - self.part
+        right *= self.part
+        read += right
+        return np.abs(read, out=read).sum(axis=1)
 
 
 def _spectrum(histogram: NDArray) -> NDArray:
@@ -146,3 +175,25 @@ def _kernel(step: int) -> _Kernel:
     total = spread[:points].copy()
     total[1:-1] += spread[: points - 1 : -1]
     return _Kernel(points, spectrum, left, part, total)
+
+
+@functools.lru_cache(maxsize=256)
+def _waves(step: int) -> NDArray:
+    """Return what each frequency of a histogram adds at the positions of evaluation, [m, P].
+
+    The frequencies are those that the kernel of a bandwidth does not damp to nothing; in their sum
+    `_Kernel.absolute_sum` is a matrix product, but rounded otherwise.
+    """
+    kernel = _kernel(step)
+    damping, period = kernel.spectrum.real, 2 * (kernel.points - 1)
+    frequency = np.arange(np.flatnonzero(damping > NEGLIGIBLE * damping[0])[-1] + 1)
+    angle = (
+        2
+        * np.pi
+        / period
+        * np.outer(frequency, (kernel.left, kernel.left + 1)).reshape(len(frequency), 2, -1)
+    )
+    left, right = np.cos(angle).swapaxes(0, 1)
+    factor = np.where((frequency == 0) | (frequency == period // 2), 1.0, 2.0) / period
+    read = left * (1 - kernel.part) + right * kernel.part
+    return (factor * damping[: len(frequency)])[:, None] * read

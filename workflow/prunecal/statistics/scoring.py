@@ -168,12 +168,7 @@ def cell_temperatures(
     if slope is None:
         return {}
     return {
-        name: np.stack(
-            [
-                temperatures(slope[:, rows], resamples.image[rows], fold, resamples.few)
-                for fold in resamples.folds
-            ]
-        )
+        name: temperatures(slope[:, rows], resamples.image[rows], resamples.folds, resamples.few)
         for name, rows in parts.items()
     }
 

@@ -107,8 +107,9 @@ def train(
             used = [gradient for gradient in gradients if gradient is not None]
             parameter.grad = sum(used) / len(halves) if used else None
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        for stepper in (*optimizers, *scheduled):
-            stepper.step()
+        list(workers.map(lambda optimizer: optimizer.step(), optimizers))
+        for scheduler in scheduled:
+            scheduler.step()
         recent += [metrics for _, metrics in halves]
         if step % AVERAGED == 0 or step == phase.steps:
             for metric in recent[0]:
@@ -121,23 +122,22 @@ def train(
 
 
 def _optimizers(phase: Phase, parameters: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
+    """Return optimizers of different parameters: Muon's two halves, which take longest, first."""
     layers, others = [], []
     for name, value in parameters.items():
         (layers if ".layers." in name and value.ndim == 2 else others).append(value)
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(others, lr=phase.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    ]
-    if layers:
-        optimizers.append(
-            torch.optim.Muon(
-                layers,
-                lr=phase.matrix_rate,
-                weight_decay=0.05,
-                momentum=0.95,
-                adjust_lr_fn="match_rms_adamw",
-            )
+    muon = [
+        torch.optim.Muon(
+            half,
+            lr=phase.matrix_rate,
+            weight_decay=0.05,
+            momentum=0.95,
+            adjust_lr_fn="match_rms_adamw",
         )
-    return optimizers
+        for half in (layers[0::2], layers[1::2])
+        if half
+    ]
+    return [*muon, torch.optim.AdamW(others, lr=phase.rate, weight_decay=0.05, betas=(0.9, 0.98))]
 
 
 def _schedule(done: float) -> float:
