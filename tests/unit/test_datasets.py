@@ -19,7 +19,7 @@ from helpers.loopback_hub import SHA, Hub, serve, use
 from prunecal.core import disk_errors
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import check, pope, scienceqa
-from prunecal.sources import hub
+from prunecal.sources import hub, safe_paths
 
 
 def png(seed: int) -> bytes:
@@ -592,6 +592,20 @@ def kinds_of_no_file(path: Path) -> None:
             path.symlink_to("../../blobs/gone")
         case "f":
             path.mkdir()
+
+
+def test_links_out_of_a_folder_are_refused_and_those_of_the_hubs_cache_followed(tmp_path):
+    snapshot = tmp_path / "repo" / "snapshots" / "abc"
+    for folder in (snapshot, tmp_path / "repo" / "blobs", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    blob, secret = tmp_path / "repo" / "blobs" / "a1", tmp_path / "elsewhere" / "secret"
+    for path, target in ((snapshot / "a", blob), (snapshot / "b", secret), (snapshot / "c", "a")):
+        path.symlink_to(target)
+    blob.touch()
+    secret.touch()
+    safe_paths.refuse_links_out(snapshot, [snapshot / "a", snapshot / "c"])
+    with pytest.raises(PrunecalError, match=r"abc/b is a link to .*secret, outside of .*abc; put"):
+        safe_paths.refuse_links_out(snapshot, [snapshot / "a", snapshot / "b"])
 
 
 @pytest.mark.parametrize(

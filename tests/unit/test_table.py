@@ -320,7 +320,8 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path):
     for settings, words in (
         ({}, "either `path:` or `repo:`"),
         ({"repo": "a/b", "options": "c"}, "give the revision"),
-        ({"repo": "a/b", "revision": "1", "options": "c"}, "give `files:`"),
+        ({"repo": "a/b", "revision": "0" * 40, "options": "c"}, "give `files:`"),
+        ({"repo": "a/b", "revision": "main", "files": "*", "options": "c"}, "give the commit, 40"),
         ({"path": tmp_path}, "either `options:` or"),
         ({"path": tmp_path, "form": "yes-no", "letters": 2}, "name no others"),
         ({"path": tmp_path, "letters": 2, "answer_is": "flag"}, "belongs to `form: yes-no`"),

@@ -69,9 +69,10 @@ def load(folder: str, name: str) -> ModuleType:
     try:
         plugin = importlib.import_module(module)
     except ImportError as error:
+        own = module.partition(".")[0] == __name__.partition(".")[0]
+        remedy = "correct that file" if own else "reinstall its distribution"
         raise PrunecalError(
-            f"the {KINDS[folder]} {name!r} cannot be imported from {module} ({error}); reinstall "
-            "its distribution"
+            f"the {KINDS[folder]} {name!r} cannot be imported from {module} ({error}); {remedy}"
         ) from error
     _check(folder, name, plugin)
     return plugin

@@ -16,7 +16,7 @@ from prunecal.core.errors import PrunecalError, cut
 from prunecal.core.parameters import Commit, LocalPath, Parameters
 from prunecal.datasets._saved import ENDING, saved_files, saved_tables
 from prunecal.sources import hub
-from prunecal.sources.safe_paths import check_file, is_inside, reading
+from prunecal.sources.safe_paths import check_file, is_inside, reading, refuse_links_out
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import holds
 
@@ -78,6 +78,7 @@ def find(params: Source) -> tuple[list[Path], str]:
         return files, params.revision
     flat = params.files.rpartition("/")[2]
     if files := saved_files(params.path, flat.partition("-")[0]):
+        refuse_links_out(params.path, files)
         return files, content_digest(files)
     files = _matching(params.path, params.files) or _matching(params.path, flat)
     if not files:
@@ -86,6 +87,7 @@ def find(params: Source) -> tuple[list[Path], str]:
             f"data set in the Hub's layout, or correct `files:`"
         )
     _check_parts(files, params.files)
+    refuse_links_out(params.path, files)
     revision = content_digest(files)
     _refuse_copies(files)
     return files, revision

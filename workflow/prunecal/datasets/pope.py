@@ -16,7 +16,7 @@ from prunecal.datasets import Dataset, encodable
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
 from prunecal.datasets._records import json_lines
 from prunecal.sources.image_files import decoded
-from prunecal.sources.safe_paths import below, check_file, is_file, reading
+from prunecal.sources.safe_paths import below, check_file, is_file, reading, refuse_links_out
 from prunecal.storage.schemas import TEXT
 from prunecal.study.prompts import pope_text
 
@@ -244,6 +244,7 @@ def _question_files(questions: Path | list[Path]) -> list[Path]:
             f"{questions} has no *_pope_*.json; give `questions:` POPE's original files or "
             f"their folder"
         )
+    refuse_links_out(questions, files)
     return files
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.core.parameters import LocalPath, Parameters
+from prunecal.core.parameters import Commit, LocalPath, Parameters
 from prunecal.datasets import Dataset, check_choices, question_fault
 from prunecal.datasets._answers import (
     YES_NO,
@@ -45,7 +45,7 @@ class Params(Parameters):
         None, description="a parquet, JSON, CSV or TSV file, or a folder with `files:` in it"
     )
     repo: str | None = Field(None, description="a repository on the Hub instead")
-    revision: str | None = Field(None, description="commit of that repository")
+    revision: Commit | None = Field(None, description="commit of that repository")
     files: str = Field("", description="which files of a folder or repository: a pattern")
     images: LocalPath | None = Field(
         None, description="folder of the images that a table names; `path:` if that is a folder"

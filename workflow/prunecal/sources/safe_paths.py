@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from prunecal.core import disk_errors
@@ -92,3 +92,20 @@ def below(folder: Path, name: str, where: str) -> Path:
             f"a file in that folder, and put the file itself there instead of a link"
         )
     return path
+
+
+def refuse_links_out(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse files of a folder that are links out of it, but for links to the Hub cache's blobs.
+
+    Raises:
+        PrunecalError: names the first one and its target.
+    """
+    home = real(folder)
+    for path in files:
+        target = real(path)
+        is_blob = target.parent.name == "blobs" and target.parents[1] in home.parents
+        if target.is_file() and home not in target.parents and not is_blob:
+            raise PrunecalError(
+                f"{cut(str(path))} is a link to {cut(str(target))}, outside of {folder}; put the "
+                "file itself there"
+            )
