@@ -340,7 +340,7 @@ def test_what_a_top_k_list_cut_off_is_bounded_by_its_last_entry(tmp_path):
     assert "has none of its options" in refusal(tmp_path, rows, model="a", dataset="d", budget=9)
 
 
-@pytest.mark.parametrize("kind", ["verbalised", "sampled"])
+@pytest.mark.parametrize("kind", ["verbalised", "sequence"])
 def test_stated_confidences_are_scored_without_logits_and_named(tmp_path, kind):
     rows = [
         {"question_id": f"q{i}", "image_id": f"i{i // 2}", "options": list("ABCD"), "label": "A",

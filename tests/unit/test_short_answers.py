@@ -180,7 +180,14 @@ def test_what_short_answers_do_not_allow_is_refused_in_a_sentence(folder, tmp_pa
         (study(folder, tables, form="yes-no"), "called so everywhere, and no other"),
         (study(folder, tables, options="choices"), "`form: short-answer` has no options"),
         (study(folder, tables, answer_is="text"), "`answer_is:` does not belong to"),
-        (study(folder, tables, strategies=["full", "fastv"]), "fastv drops visual tokens inside"),
+        (
+            study(folder, tables, strategies=["full", "fastv"]),
+            "fastv drops no visual tokens before",
+        ),
+        (
+            study(folder, tables, strategies=["full", "blind"]),
+            "blind drops no visual tokens before",
+        ),
     ):
         with pytest.raises(PrunecalError, match=re.escape(words)):
             load_study(faulty)

@@ -53,8 +53,8 @@ def _entries(read: Files, path: Path, arguments: argparse.Namespace) -> list[dic
     own = _of_predictions(path)
     if layout.form is None and arguments.confidence is None:
         raise PrunecalError(
-            f"{path} has stated confidences alone; say what they are: `--confidence verbalised` or "
-            "`--confidence sampled`"
+            f"{path} has stated confidences alone; say what they are: `--confidence verbalised`, "
+            "`sampled` or `sequence`"
         )
     kind = arguments.confidence if layout.form is None else None
     return [_entry(path, own | cell, arguments, kind) for cell in described]
@@ -121,7 +121,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--budget", help="where files have no column budget: tokens or a share")
     parser.add_argument(
         "--confidence",
-        choices=("verbalised", "sampled"),
+        choices=("verbalised", "sampled", "sequence"),
         help="what the column confidence holds, where there are no option scores",
     )
     return parser.parse_args(command)

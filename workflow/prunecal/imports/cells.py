@@ -245,7 +245,7 @@ def _logits(
     if form is None:
         raise PrunecalError(
             f"{answers.path} has stated confidences alone; say what they are: `confidence: "
-            "verbalised` or `confidence: sampled`"
+            "verbalised`, `sampled` or `sequence`"
         )
     width = max(len(question["options"]) for _, question in rows)
     values = np.full((len(rows), width), -np.inf)

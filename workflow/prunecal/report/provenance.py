@@ -27,6 +27,7 @@ FURTHER = ("quantization", "group_size", STATED, "cut_off")  # columns, where a 
 STATED_KINDS = {
     "verbalised": "what the model put into words",
     "sampled": "the share of sampled answers that agree",
+    SEQUENCE: "the probability of a whole answer",
 }
 # what LlamaConfig of transformers takes where a configuration is silent, as LLaVA-1.5's is
 LLAMA = {

@@ -68,25 +68,24 @@ def load_study(settings: Mapping[str, Any]) -> Study:
     except ValidationError as error:
         raise PrunecalError(f"config: {sentence(error, Study)}") from error
     computed = {model.name: cells(study, model) for model in study.models}
-    _refuse_short_answers_inside(study, computed)
+    _refuse_unfit_for_short_answers(study, computed)
     _check_imported(study, computed)
     return study
 
 
-def _refuse_short_answers_inside(study: Study, computed: Mapping[str, list[Cell]]) -> None:
-    """Refuse strategies that prune for one answer token on data sets whose answers have more.
+def _refuse_unfit_for_short_answers(study: Study, computed: Mapping[str, list[Cell]]) -> None:
+    """Refuse strategies with which answers of several tokens are not decoded.
 
     Raises:
         PrunecalError: names the strategy and the data set.
     """
     short = [dataset.name for dataset in study.datasets if dataset.is_short]
     families = dict.fromkeys(cell.family for listed in computed.values() for cell in listed)
-    inside = [name for name in families if plugins.load("strategies", name).PRUNES == "inside_llm"]
-    if short and inside:
+    unfit = [name for name in families if plugins.load("strategies", name).PRUNES != "before_llm"]
+    if short and unfit:
         raise PrunecalError(
-            f"config: strategies: {inside[0]} drops visual tokens inside the decoder, which is not "
-            f"done while answers of several tokens are decoded; leave it out, or the data set "
-            f"{short[0]!r}"
+            f"config: strategies: {unfit[0]} drops no visual tokens before the decoder, which "
+            f"short answers need; leave it out, or the data set {short[0]!r}"
         )
 
 

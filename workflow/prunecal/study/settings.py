@@ -322,8 +322,8 @@ class Imported(Parameters):
     """A cell whose answers come from elsewhere: rows of a file, see docs/import-answers.md."""
 
     model: Name = Field(
-        description="the model that answered; it ends in -verbalised or -sampled if its "
-        "confidence is of that kind"
+        description="the model that answered; it ends in -verbalised, -sampled or -sequence if "
+        "its confidence is of that kind"
     )
     dataset: Name = Field(description="the data set; of `datasets:` or only in such files")
     strategy: Name = Field("full", description="names the strategy in paths and tables")
@@ -346,10 +346,10 @@ class Imported(Parameters):
     file: Annotated[str, AfterValidator(_home_known)] = Field(
         description="parquet, JSON, CSV or TSV; of a file of several cells the rows of this one"
     )
-    confidence: Literal["verbalised", "sampled"] | None = Field(
+    confidence: Literal["verbalised", "sampled", "sequence"] | None = Field(
         None,
         description="how a confidence without option scores came about: put into words by "
-        "the model, or the share of sampled answers that agree",
+        "the model, the share of sampled answers that agree, or the probability of a whole answer",
     )
 
     @model_validator(mode="after")
