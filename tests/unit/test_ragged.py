@@ -1,6 +1,7 @@
 """Images with different numbers of visual tokens, through all stages from images to tables."""
 
 import argparse
+import io
 import json
 from types import SimpleNamespace
 
@@ -9,16 +10,21 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
 from helpers import tiny_families
-from helpers.tiny_llava import TEXTS, picture, png
+from helpers.tiny_llava import TEXTS, picture, png, tiny_llava
 from prunecal import compare, encode, infer, rank, score
 from prunecal.caching import lineage
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
+from prunecal.datasets import digits_pope, digits_shapes
+from prunecal.digits.canvas import test_canvases
+from prunecal.digits.polls import CATEGORIES
 from prunecal.engine.merged import Merged
 from prunecal.engine.session import Session
 from prunecal.models import load_model
+from prunecal.models.llava import Llava
 from prunecal.sources import model_folder
 from prunecal.statistics.results import Results
 from prunecal.storage import files
@@ -243,6 +249,53 @@ def test_tiles_ranked_apart_take_turns(tmp_path):
         for tile in range(len(sizes)):
             saliency = one.saliency.numpy()[order[tiles[order] == tile]]
             assert (np.diff(saliency) <= 0).all()
+
+
+def test_a_picture_of_fewer_patches_is_the_upper_left_of_the_square(tmp_path):
+    tiny_llava(tmp_path)  # 4 x 4 patches of 14 pixels
+    settings = {"dtype": "float32", "template": "vicuna_v1", "visual_tokens": None, "patches": 16}
+    native = load_model("llava-native", tmp_path, settings, torch.device("cpu"))
+    square = Llava(
+        tmp_path, {**settings, "visual_tokens": 16, "image": "crop"}, torch.device("cpu")
+    )
+    vision = native.model.config.vision_config
+    whole = picture(0, (vision.image_size, vision.image_size))
+    cut = whole.crop((0, 0, vision.image_size, 3 * vision.patch_size))
+    tower = square.model.model.vision_tower
+    with torch.inference_mode():
+        alike, fewer = native.encode([whole, cut])
+        expected = square.encode([whole])[0]
+        entering = tower.embeddings(square.pixels([whole]))[:, :13]  # CLS and three rows
+        states = tower.pre_layrnorm(entering)
+        for layer in tower.encoder.layers[:-1]:  # the penultimate layer's states
+            states = layer(states, None)
+    torch.testing.assert_close(alike.features, expected.features)
+    torch.testing.assert_close(alike.saliency, expected.saliency)
+    assert (alike.grids, fewer.grids) == (((4, 4),), ((3, 4),))
+    torch.testing.assert_close(fewer.features, states[0, 1:])
+    for size in ((57, 14), (14, 84)):
+        with pytest.raises(PrunecalError, match="up to a square of 56; use the family llava"):
+            native.encode([picture(0, size)])
+
+
+def test_pictures_of_two_shapes_ask_about_the_digits_that_are_on_them():
+    made = digits_shapes.load(digits_shapes.Params(images=12, rows=5))
+    whole = digits_pope.load(digits_pope.Params(images=12))
+    heights = [Image.open(io.BytesIO(content)).height for _, content in made.images]
+    assert heights[::2] == [120] * 6
+    assert set(heights[1::2]) <= {60, 120}
+    assert heights.count(60) > 2
+    canvases = test_canvases(0, 12)
+    for row in made.questions.itertuples():
+        number = int(row.image_id.rpartition("-")[2])
+        shown = {
+            digit.value
+            for digit in canvases[row.image_id].digits
+            if digit.top + digit.size // 2 < heights[number]
+        }
+        (category,) = [one for one in CATEGORIES if one.text == row.text]
+        assert category.holds(shown) == (row.label == 0)
+    assert len(made.questions) == len(whole.questions)
 
 
 def test_equal_numbers_are_stored_as_before_and_others_flat(tmp_path):

@@ -18,10 +18,11 @@ Params = _digits.Params
 
 def load(params: Params) -> Dataset:
     """Ask six polls per canvas and subset, twelve of them distinct."""
-    return _digits.made(params, _rows)
+    return _digits.made(params, rows_of)
 
 
-def _rows(seed: int, canvases: dict[str, Canvas]) -> Iterator[dict]:
+def rows_of(seed: int, canvases: dict[str, Canvas]) -> Iterator[dict]:
+    """Return the questions about canvases, as rows of `Dataset.questions`."""
     from prunecal.digits.canvas import stream
     from prunecal.digits.polls import CATEGORIES, OPTIONS, SUBSETS, Census, choose, truth
 

@@ -15,10 +15,10 @@ from prunecal.core.parameters import LocalPath
 from prunecal.datasets import Dataset, encodable
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
 from prunecal.datasets._records import json_lines
+from prunecal.datasets._wording import Worded
 from prunecal.sources.image_files import decoded
 from prunecal.sources.safe_paths import below, check_file, is_file, reading, refuse_links_out
 from prunecal.storage.schemas import TEXT
-from prunecal.study.prompts import pope_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 LINE = {"question_id": (int, str), "image": str, "text": str, "label": str}
 
 
-class Params(Source):
+class Params(Source, Worded):
     """Where POPE comes from: the Hub's copy, a folder of that copy, or the original files."""
 
     REPO = "lmms-lab/POPE"
@@ -73,7 +73,7 @@ def load(params: Params) -> Dataset:
             row["category"],
             row["question_id"],
             row["image_source"],
-            row["question"],
+            params.yes_no(row["question"]),
             row["answer"],
         )
         for number, row in enumerate(rows(files, dict.fromkeys(names, TEXT)))
@@ -119,7 +119,7 @@ def edition(records: list[dict[str, Any]], source: str = "coco") -> str:
 
 
 def _record(
-    where: str, subset: str, number: str | int, image: str, question: str, answer: str
+    where: str, subset: str, number: str | int, image: str, text: str, answer: str
 ) -> dict[str, Any]:
     answers = {"yes": 0, "no": 1}
     if str(answer).strip().lower() not in answers:
@@ -128,7 +128,7 @@ def _record(
         "question_id": f"{subset}-{number}",
         "image_id": image,
         "subset": subset,
-        "text": pope_text(question),
+        "text": text,
         "options": OPTIONS,
         "label": answers[str(answer).strip().lower()],
     }
@@ -205,7 +205,7 @@ def _from_json_lines(params: Params) -> Dataset:
             number, image, question, answer = (
                 line[key] for key in ("question_id", "image", "text", "label")
             )
-            records.append(_record(where, subset, number, image, question, answer))
+            records.append(_record(where, subset, number, image, params.yes_no(question), answer))
             if image not in images:
                 images[image] = below(params.images, image, where)
     missing = [path for path in images.values() if not is_file(path)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prunecal.datasets import Dataset, check_choices
 from prunecal.datasets._parquet import IMAGE, Source, find, rows
+from prunecal.datasets._wording import Worded
 from prunecal.storage.schemas import TEXT, TEXTS, WHOLE
 from prunecal.study.prompts import LETTERS, scienceqa_text
 
@@ -25,7 +26,7 @@ COLUMNS = {
 }
 
 
-class Params(Source):
+class Params(Source, Worded):
     """Where ScienceQA comes from: the Hub, or a local folder in its layout."""
 
     REPO = "derek-thomas/ScienceQA"
@@ -56,12 +57,17 @@ def load(params: Params) -> Dataset:
                 "question_id": question_id,
                 "image_id": _image_id(row["image"]),
                 "subset": row["subject"],
-                "text": scienceqa_text(row["question"], row["choices"], row["hint"] or ""),
+                "text": _text(params, row["question"], row["choices"], row["hint"] or ""),
                 "options": list(LETTERS[: len(row["choices"])]),
                 "label": row["answer"],
             }
         )
     return Dataset(pd.DataFrame(records), _images(files), revision)
+
+
+def _text(params: Params, question: str, choices: list[str], hint: str) -> str:
+    text = scienceqa_text(question, choices, hint)  # refuses choices without a letter
+    return text if params.wording == "llava" else params.choices(question, choices, hint)
 
 
 def _image_id(content: bytes) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.core.parameters import LocalPath, Parameters
+from prunecal.core.parameters import LocalPath
 from prunecal.datasets import Dataset, check_choices
 from prunecal.datasets._answers import (
     YES_NO,
@@ -28,8 +28,8 @@ from prunecal.datasets._answers import (
 from prunecal.datasets._parquet import content_digest
 from prunecal.datasets._pictures import Identities, content, in_turn
 from prunecal.datasets._records import header, records
+from prunecal.datasets._wording import Worded
 from prunecal.datasets.table import UNDIVIDED, refuse_faults
-from prunecal.study.prompts import choice_text, pope_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ LONGEST_INDEX = 64  # characters; a longer image is base64
 NEEDED = ("index", "question", "answer")
 
 
-class Params(Parameters):
+class Params(Worded):
     """Where the benchmark's file is."""
 
     path: LocalPath = Field(description="the benchmark's TSV file")
@@ -78,7 +78,7 @@ def load(params: Params) -> Dataset:
         image_id = ids[_index(where, row)]
         if image_id is None:
             continue
-        record, one = _question(where, row, letters)
+        record, one = _question(params, where, row, letters)
         kept.append({**record, "image_id": image_id})
         answered.append(one)
     if not kept:
@@ -153,7 +153,7 @@ def _images(params: Params, image: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _question(
-    where: str, row: dict[str, Any], letters: list[str]
+    params: Params, where: str, row: dict[str, Any], letters: list[str]
 ) -> tuple[dict[str, Any], Answered]:
     """Return a question but for its image and label, and its answer as the row has it."""
     question, hint = row["question"], row.get("hint", "")
@@ -168,9 +168,9 @@ def _question(
                 f"{where} has {len(choices)} options; give at least two, or leave the row out"
             )
         check_choices(where, choices)
-        options, text = letters[: len(choices)], choice_text(question, choices, hint)
+        options, text = letters[: len(choices)], params.choices(question, choices, hint)
     else:
-        options, text = YES_NO, pope_text(f"{hint}\n{question}" if hint else question)
+        options, text = YES_NO, params.yes_no(f"{hint}\n{question}" if hint else question)
     record = {
         "question_id": row["index"].strip(),
         "subset": row.get("category", UNDIVIDED).strip(),

@@ -149,7 +149,7 @@ class Llava(Prompting):
         tower = getattr(tower, "vision_model", tower)  # transformers before 5.20 nests it
         layers = tower.encoder.layers
         last = self.model.config.vision_feature_layer % (len(layers) + 1)
-        states = tower.pre_layrnorm(tower.embeddings(pixels))
+        states = self.embedded(tower, pixels)
         signals = {}
         early = clip_signals.early_layer(len(layers))
         for number, layer in enumerate(layers[: last - 1]):
@@ -171,6 +171,10 @@ class Llava(Prompting):
             given = clip_signals.undivided(layers[-1], final)
             signals |= {name: values for name, values in given.items() if name in reads}
         return states[:, 1:], saliency, signals
+
+    def embedded(self, tower: Any, pixels: Tensor) -> Tensor:
+        """Return the states [B, N + 1, D] that enter the tower's first layer, CLS first."""
+        return tower.pre_layrnorm(tower.embeddings(pixels))
 
     def project(self, features: Tensor) -> Tensor:
         """Return visual tokens [..., H] in the language model's space from features [..., D]."""
@@ -220,7 +224,7 @@ def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
     return square
 
 
-def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None:
+def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int | None) -> None:
     """Refuse a model that does not fit, before its weights are loaded."""
     vision = config.vision_config
     for part, name in ((part, name) for part, names in SIZES.items() for name in names):
@@ -231,7 +235,7 @@ def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int) -> None
                 "config.json"
             )
     tokens = (vision.image_size // vision.patch_size) ** 2
-    if tokens != visual_tokens:
+    if visual_tokens is not None and tokens != visual_tokens:  # None: images differ in them
         raise PrunecalError(
             f"{folder} has {tokens} visual tokens per image but the config says "
             f"visual_tokens: {visual_tokens}; correct it in `models`"

@@ -26,7 +26,8 @@ TEMPLATES = {
         "The assistant gives helpful, detailed, and polite answers to the user's questions. "
         f"USER: {IMAGE}\n{{text}} ASSISTANT:"
     ),
-    # templates of HF's processors, "-hf", and of lmms-eval, "-lmms"
+    # templates of HF's processors, "-hf", of lmms-eval, "-lmms", and of VLMEvalKit, which puts the
+    # questions of data sets in words of its own (`wording: vlmevalkit`)
     "vip_llava-hf": f"{HUMAN}###Human: {IMAGE}\n{{text}}###Assistant:",
     "llava_next-vicuna-hf": f"{HUMAN} USER: {IMAGE}\n{{text}} ASSISTANT:",
     "llava_next-mistral-hf": f"[INST] {IMAGE}\n{{text}} [/INST]",
@@ -34,6 +35,7 @@ TEMPLATES = {
     "llava_onevision-lmms": f"{HELPFUL}<|im_start|>user\n{IMAGE}\n{{text}}{ANSWERS}",
     "qwen_vl-hf": f"<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
     "qwen_vl-lmms": f"{HELPFUL}<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
+    "qwen_vl-vlmevalkit": f"{HELPFUL}<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
     "internvl-hf": f"<|im_start|>user\n{IMAGE}\n{{text}}{ANSWERS}",
     "idefics3-hf": f"<|begin_of_text|>User:{IMAGE}{{text}}<end_of_utterance>\nAssistant:",
     "smolvlm-hf": f"<|im_start|>User:{IMAGE}{{text}}<end_of_utterance>\nAssistant:",
@@ -44,10 +46,12 @@ TEMPLATES = {
 def answer_joint(template: str) -> str:
     """Return what stands between a prompt and its answer: a space after a word and a colon.
 
-    After a line break or a special token the answer follows at once: with a space its first token
-    would be another one ("Yes" and " Yes" are two tokens of most tokenizers).
+    Also after Mistral's "[/INST]": models were trained with "[/INST] Yes" (`conv_mistral_instruct`
+    of LLaVA), whose first token is that of a word with its space. After a line break or a special
+    token the answer follows at once: with a space its first token would be another one ("Yes" and
+    " Yes" are two tokens of most tokenizers).
     """
-    return " " if TEMPLATES[template].endswith(":") else ""
+    return " " if TEMPLATES[template].endswith((":", "[/INST]")) else ""
 
 
 def pope_text(question: str) -> str:
