@@ -1,5 +1,6 @@
 # Shared by all rules: the checked study, where its files lie, and what depends on Snakemake.
 
+import itertools
 import json
 import re
 import shlex

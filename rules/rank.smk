@@ -1,25 +1,30 @@
 # One ranking of visual tokens per image and strategy; every budget is a prefix of it. On the CPU,
 # with exact sums, so that a ranking never depends on the machine (docs/engine.md).
 # A job covers the strategies of one plugin: a sweep shares its similarities and pays for one start.
-# Snakemake wants a rule's outputs as a list, so each plugin that ranks has a rule of its name.
+# Snakemake wants a rule's outputs as a list, so each job is a rule: `rank_`, the model, the data set
+# and the plugin. No wildcards: every file that is looked up would be compared with all their outputs.
 
-for plugin, labels in DESIGN.rank_jobs().items():
+RANK_JOBS = DESIGN.rank_jobs()
+
+for (model, dataset), (plugin, labels) in itertools.product(
+    DESIGN.computed_pairs, RANK_JOBS.items()
+):
 
     rule:
         name:
-            f"rank_{plugin}"
+            f"rank_{model}_{dataset}_{plugin}"
         input:
-            features=f"{RESULTS}/{{model}}/{{dataset}}/features.safetensors",
-            signals=PATHS.signals("{model}", "{dataset}", DESIGN.reads(plugin)),
+            features=f"{RESULTS}/{model}/{dataset}/features.safetensors",
+            signals=PATHS.signals(model, dataset, DESIGN.reads(plugin)),
         output:
             [
-                f"{RESULTS}/{{model}}/{{dataset}}/{label}/ranking.safetensors"
+                f"{RESULTS}/{model}/{dataset}/{label}/ranking.safetensors"
                 for label in labels
             ],
         log:
-            f"logs/rank/{{model}}/{{dataset}}/{plugin}.log",
+            f"logs/rank/{model}/{dataset}/{plugin}.log",
         benchmark:
-            f"logs/rank/{{model}}/{{dataset}}/{plugin}.benchmark.tsv"
+            f"logs/rank/{model}/{dataset}/{plugin}.benchmark.tsv"
         priority: FIRST
         threads: 1
         resources:
@@ -30,15 +35,11 @@ for plugin, labels in DESIGN.rank_jobs().items():
         params:
             family=plugin,
             # of strategies that keep other tokens at another budget
-            budgets=lambda wildcards, nested=DESIGN.is_nested(plugin): (
-                "" if nested else DESIGN.budgets(wildcards.model)
-            ),
-            variants=lambda wildcards, labels=list(labels): json.dumps(
-                DESIGN.parameters(wildcards.model, labels)
-            ),
+            budgets="" if DESIGN.is_nested(plugin) else DESIGN.budgets(model),
+            variants=json.dumps(DESIGN.parameters(model, labels)),
             code=code_record("prunecal.rank", module_name("strategies", plugin)),
         message:
-            f"Rank the visual tokens of {{wildcards.dataset}} for {plugin}"
+            f"Rank the visual tokens of {dataset} for {plugin}"
         shell:
             "PRUNECAL_CODE={params.code:q} "
             "python -m prunecal.rank --family {params.family} --variants {params.variants:q} "
