@@ -17,7 +17,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
@@ -197,7 +197,7 @@ def _rank_budgets(
                 for name, values in arrays.items():
                     of_images = parts[variant].setdefault(f"{name}/{budget}", [None] * len(counts))
                     for image, one in zip(batch, values.numpy(), strict=True):
-                        of_images[image] = one
+                        of_images[image] = Sparse.of(one) if name == "weights" else one
     equal = len(set(counts)) == 1
     for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
         facts = {"image_id": encoded.ids, "family": arguments.family, "parameters": parameters}
@@ -209,7 +209,7 @@ def _rank_budgets(
         for name, images in parts[variant].items():
             kind, _, budget = name.partition("/")
             if kind == "weights":
-                numbers |= _sparse(budget, images)
+                numbers |= _joined(budget, images)
             else:
                 joined = np.stack if equal or kind == "covered" else np.concatenate
                 numbers[name] = joined(images)
@@ -245,15 +245,34 @@ def _given(
     return family, images.features, images.saliency, budget, variants, *of_images
 
 
-def _sparse(budget: str, weights: Sequence[NDArray]) -> dict[str, NDArray]:
-    """Return weights [K, N + 1] of images as they are stored."""
+class Sparse(NamedTuple):
+    """Weights [K, N + 1] of an image's sources in its merged tokens: those that are not zero.
+
+    All of them would fill the memory: of most tokens only few sources are part.
+    """
+
+    shape: tuple[int, ...]
+    places: NDArray
+    values: NDArray
+
+    @classmethod
+    def of(cls, weights: NDArray) -> Sparse:
+        """Return the weights that are not zero, by their flat places."""
+        import numpy as np
+
+        places = np.flatnonzero(weights)
+        return cls(weights.shape, places, weights.ravel()[places])
+
+
+def _joined(budget: str, weights: Sequence[Sparse]) -> dict[str, NDArray]:
+    """Return the weights of all images as they are stored."""
     import numpy as np
 
-    kept, tokens = zip(*((len(one), one.shape[1] - 1) for one in weights), strict=True)
-    starts = starts_of_weights(kept, tokens)[:-1]
-    places = [np.flatnonzero(one) + start for one, start in zip(weights, starts, strict=True)]
-    values = [one[one != 0] for one in weights]
-    return {f"places/{budget}": np.concatenate(places), f"weight/{budget}": np.concatenate(values)}
+    kept, sources = zip(*(one.shape for one in weights), strict=True)
+    starts = starts_of_weights(kept, [count - 1 for count in sources])[:-1]
+    places = [one.places + start for one, start in zip(weights, starts, strict=True)]
+    values = np.concatenate([one.values for one in weights])
+    return {f"places/{budget}": np.concatenate(places), f"weight/{budget}": values}
 
 
 def _batches(encoded: Encoded) -> list[list[int]]:
