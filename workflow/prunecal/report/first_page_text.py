@@ -173,7 +173,11 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
         study: the settings.
         detectable: detectable.csv.
     """
-    statistics, short = study.statistics, any(one.is_short for one in study.datasets)
+    statistics, short = study.statistics, [one.is_short for one in study.datasets]
+    confidence = (  # that of short answers: see `provenance.sequence_limits`
+        "Confidence is the softmax over the first-token logits of the answer options"
+        f"{', where answers are options.' if any(short) else '; free-form answers are not tested.'}"
+    )
     ece = detectable[(detectable["subset"] == pooling.HEADLINE_SUBSET)]
     ece = ece[(ece["metric"] == "ece_debiased") & ece["minimum_detectable"].notna()]
     smallest = ", ".join(
@@ -185,8 +189,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
     )
     return [
         f"Not distinguishable does not mean equal.{power if smallest else ''}",
-        "Confidence is the softmax over the first-token logits of the answer options"
-        f"{', where answers are options.' if short else '; free-form answers are not tested.'}",
+        *([] if short and all(short) else [confidence]),
         f"Intervals ({100 * statistics.level:g} %) come from {statistics.resamples} resamples of "
         "images, all questions of an image together. They generalise to other images like these, "
         "not to other models, trainings or data sets.",

@@ -104,7 +104,7 @@ def datasets_table(paths: list[Path]) -> pd.DataFrame:
     rows = []
     for path in paths:
         columns = ["image_id", "subset", "text", "options", "label"]
-        questions = files.read_table(path, columns).to_pandas()
+        questions = files.read_table(path, columns, ["answers"]).to_pandas()
         first = questions.iloc[0]
         base = baselines(questions["options"].tolist(), questions["label"].tolist())
         edition = files.read_facts(path).get("edition")
@@ -117,7 +117,7 @@ def datasets_table(paths: list[Path]) -> pd.DataFrame:
                 "n_images": questions["image_id"].nunique(),
                 "subsets": ", ".join(dict.fromkeys(questions["subset"])),
                 "first_question": first["text"],
-                "options": " / ".join(first["options"]),
+                "options": " / ".join(first.get("answers", first["options"])),
                 "answer": first["options"][first["label"]],
                 "chance": base.chance,
                 "constant": base.constant,

@@ -25,8 +25,9 @@ EXPORTED = (".parquet", ".jsonl", ".csv")
 LISTS = ("options", "logits", "spelling_logits", "letter_logits")  # JSON text where need be
 OF_OPTIONS = ("option_tokens", "option_spellings")  # of the metadata, as JSON text
 ANSWERED = (
-    "question_id", "image_id", "subset", "options", "label", "logits", "prediction", "confidence",
-    "log_normaliser", "top_token", "spelling_logits", "letter_logits", "n_visual", "coverage",
+    "question_id", "image_id", "subset", "options", "label", "logits", "answer", "prediction",
+    "confidence", "log_normaliser", "top_token", "spelling_logits", "letter_logits", "n_visual",
+    "coverage",
 )  # fmt: skip
 CELL = ("model", "dataset", "strategy", "family", "budget")
 MEASURED = (
