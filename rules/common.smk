@@ -29,6 +29,7 @@ from prunecal.study.cells import imported_cell, load_study
 from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
 from prunecal.study.paths import BENCHMARK, CELL_STORE, RESULTS, Paths, study_folder
+from prunecal.study.settings import tower_name
 
 import gpu
 import job_environment
@@ -95,6 +96,17 @@ def same_study(wildcards):
 def model_source(name):
     """Return where a model's weights come from, as JSON for a stage."""
     return json.dumps(DESIGN.models[name].source(), sort_keys=True)
+
+
+def tower_source(name):
+    """Return where a model's text tower comes from, as JSON for a stage."""
+    return json.dumps(DESIGN.models[name].text_tower.source(), sort_keys=True)
+
+
+def tower_files(name):
+    """List the files of a text tower that lies in a local folder."""
+    tower = DESIGN.models[name].text_tower
+    return local_inputs([tower.path] if tower and tower.path else [])
 
 
 def model_settings(name):

@@ -36,3 +36,31 @@ rule encode:
         "python -m prunecal.encode --manifest {input.manifest} {params.weights} "
         "--source {params.source:q} --settings {params.settings:q} --device {params.device} "
         "--threads {params.threads} --images {input.images} --out {output.features} --signals {output.signals} --log {log}"
+
+
+# What strategies read of the questions' texts, once per distinct text; see the stage's docstring.
+if DESIGN.text_signals:
+
+    rule embed:
+        input:
+            manifest=lambda wildcards: PATHS.manifest(tower_name(wildcards.model)),
+            questions="results/datasets/{dataset}/questions.parquet",
+        output:
+            PATHS.signals("{model}", "{dataset}", DESIGN.text_signals),
+        log:
+            "logs/embed/{model}/{dataset}.log",
+        threads: STUDY.inference.threads
+        resources:
+            mem_mb=resources.growing(5000),
+            runtime=resources.growing(60),
+        params:
+            source=lambda wildcards: tower_source(wildcards.model),
+            threads=STUDY.inference.threads,  # counts: it changes the rounding
+            code=code_record("prunecal.embed"),
+        message:
+            "Embed the questions of {wildcards.dataset} with the text tower of {wildcards.model}"
+        shell:
+            "PRUNECAL_CODE={params.code:q} "
+            "python -m prunecal.embed --manifest {input.manifest} --source {params.source:q} "
+            "--questions {input.questions} --threads {params.threads} --signals {output} "
+            "--log {log}"

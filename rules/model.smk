@@ -3,6 +3,7 @@
 
 localrules:
     model,
+    text_tower,
     prefetch,
 
 
@@ -27,6 +28,29 @@ rule model:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.model --model {wildcards.model} --params {params.source:q} "
         "--settings {params.settings:q} --manifest {output.manifest} --log {log}"
+
+
+# The CLIP by which strategies compare patches with questions; only models whose strategies do need it.
+rule text_tower:
+    input:
+        local=lambda wildcards: tower_files(wildcards.model),
+    output:
+        manifest=f"results/models/{tower_name('{model}')}/manifest.json",
+    log:
+        "logs/model/{model}_text_tower.log",
+    params:
+        source=lambda wildcards: tower_source(wildcards.model),
+        contents=lambda wildcards: digest_of_all(
+            tower_files(wildcards.model),
+            Path(RESULTS, "models", tower_name(wildcards.model), DIGESTS),
+        ),
+        code=code_record("prunecal.text_tower"),
+    message:
+        "Obtain the text tower of {wildcards.model}"
+    shell:
+        "PRUNECAL_CODE={params.code:q} "
+        "python -m prunecal.text_tower --source {params.source:q} --manifest {output.manifest} "
+        "--log {log}"
 
 
 rule train:

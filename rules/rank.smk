@@ -1,5 +1,6 @@
-# One ranking of visual tokens per image and strategy; every budget is a prefix of it. On the CPU,
-# with exact sums, so that a ranking never depends on the machine (docs/engine.md).
+# One ranking of visual tokens per image and strategy; every budget is a prefix of it (exceptions: the
+# stage's docstring). On the CPU, with exact sums, so that it never depends on the machine
+# (docs/engine.md).
 # A job covers the strategies of one plugin: a sweep shares its similarities and pays for one start.
 # Snakemake wants a rule's outputs as a list, so each job is a rule: `rank_`, the model, the data set
 # and the plugin. No wildcards: every file that is looked up would be compared with all their outputs.
@@ -16,6 +17,7 @@ for (model, dataset), (plugin, labels) in itertools.product(
         input:
             features=f"{RESULTS}/{model}/{dataset}/features.safetensors",
             signals=PATHS.signals(model, dataset, DESIGN.reads(plugin)),
+            questions=PATHS.questions([dataset]) if DESIGN.asks(plugin) else [],
         output:
             [
                 f"{RESULTS}/{model}/{dataset}/{label}/ranking.safetensors"
@@ -34,8 +36,13 @@ for (model, dataset), (plugin, labels) in itertools.product(
             runtime=resources.growing(60),
         params:
             family=plugin,
-            # of strategies that keep other tokens at another budget
-            budgets="" if DESIGN.is_nested(plugin) else DESIGN.budgets(model),
+            # of strategies that keep other tokens at another budget, or for another question
+            budgets="" if DESIGN.has_one_order(plugin) else DESIGN.budgets(model),
+            questions=(
+                f"--questions {PATHS.questions([dataset])[0]}"
+                if DESIGN.asks(plugin)
+                else ""
+            ),
             variants=json.dumps(DESIGN.parameters(model, labels)),
             code=code_record("prunecal.rank", module_name("strategies", plugin)),
         message:
@@ -44,4 +51,5 @@ for (model, dataset), (plugin, labels) in itertools.product(
             "PRUNECAL_CODE={params.code:q} "
             "python -m prunecal.rank --family {params.family} --variants {params.variants:q} "
             "--features {input.features} --signals {input.signals} --budgets {params.budgets} "
+            "{params.questions} "
             "--threads {threads} --out {output} --log {log}"

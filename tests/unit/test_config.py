@@ -105,7 +105,33 @@ REFUSED = {  # settings: the whole message
         model(visual_token=3),
         "config: models, entry 1: 'visual_token' is unknown (did you mean 'visual_tokens'?); known "
         "are name, family, visual_tokens, layers, template, dtype, quantization, group_size, repo, "
-        "revision, path, train, image",
+        "revision, path, train, text_tower, image",
+    ),
+    "a strategy that reads questions for a model without a text tower": (
+        small(strategies=["full", "trim"]),
+        "config: strategies: trim reads CLIP's embedding of each question, but model 'tiny' names "
+        "no text tower; give it `text_tower: {repo: ..., revision: ...}`, or leave the strategy "
+        "out",
+    ),
+    "a text tower whose revision may change": (
+        model(text_tower={"repo": "someone/clip", "revision": "main"}),
+        "config: models, entry 1, text_tower: revision: 'main' may name other files tomorrow; give "
+        "the commit, 40 digits from the repository's history on the Hub",
+    ),
+    "a text tower of two sources": (
+        model(text_tower={"repo": "someone/clip", "path": "clip"}),
+        "config: models, entry 1: text_tower: give one source of the text tower: repo (+ revision) "
+        "or path",
+    ),
+    "a model with the name of a text tower": (
+        small(
+            models=[
+                small()["models"][0] | {"text_tower": {"path": "clip"}},
+                small()["models"][0] | {"name": "tiny-text-tower"},
+            ]
+        ),
+        "config: models: 'tiny-text-tower' is how another model's text tower is named; rename the "
+        "model",
     ),
     "an unknown setting of a recipe": (
         model(train={"recipe": "digits", "seeds": 1}),
@@ -581,7 +607,7 @@ def misfits():
         "twice", "above", "share", "nothing to compare", "weights from", "without a rev", "NaN",
         "without a repository", "two models", "two data sets", "no number", "leave the folder",
         "when joined", "name that files", "comparison of two", "scheduler's", "model of no",
-        "that the study lacks",
+        "that the study lacks", "reads questions", "text tower of two", "name of a text tower",
     )  # fmt: skip
     return {
         name: settings

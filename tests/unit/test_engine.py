@@ -163,7 +163,8 @@ def test_merging_strategies_equal_the_plain_forward(llava, features, asked, fami
     sparse = weights.flatten()
     places = sparse.nonzero().flatten()
     cls = signals.get("cls")
-    order = Merged(places.numpy(), sparse[places].numpy(), 5, cls)
+    starts = [image * 5 * (N + 1) for image in range(4)]
+    order = Merged(places.numpy(), sparse[places].numpy(), starts, cls)
     session = Session(llava, asked, features, batch_tokens=512)
     strategy = plugins.load("strategies", family)
     answers = session.run(strategy, strategy.Params(), 5, order, np.zeros(3, np.float32))

@@ -14,6 +14,7 @@ from prunecal.report import html, methods, provenance
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 from prunecal.strategies import scope
+from prunecal.strategies._declarations import declarations
 from prunecal.study.cells import load_study
 
 SETTINGS = synthetic_results.study(
@@ -34,15 +35,20 @@ def test_every_metric_that_is_scored_has_a_definition(results):
 
 
 def test_every_registered_strategy_and_definition_can_be_shown():
-    loaded = {name: plugins.load("strategies", name) for name in plugins.names("strategies")}
-    names = [  # that a study can name
-        name for name, module in loaded.items() if getattr(module, "PER", "image") != "question"
-    ]
-    study = load_study(synthetic_results.study(names, [4]))
+    names = plugins.names("strategies")
+    settings = synthetic_results.study(names, [4])
+    tower = {"repo": "someone/clip", "revision": "0" * 40}
+    settings["models"] = [model | {"text_tower": tower} for model in settings["models"]]
+    study = load_study(settings)
     values = methods.page_values(study, sorted(CATALOGUE))
     page = html.render("methods", title="Methods", **values)
     for name in names:
         assert f"<h3>{plugins.load('strategies', name).LABEL}</h3>" in page
+    assert page.count("drops tokens: ") == len(names) - 1  # the unpruned model drops none
+    assert "Text tower: " in page
+    declared = declarations(plugins.load("strategies", "cdpruner"))
+    assert declared["looks at the question"] == declared["one order for all budgets"] == "yes"
+    assert "segments of the question in CLIP's space" in declared["looks at"]
     for metric in CATALOGUE.values():
         assert f"<dt>{escape(metric.label)} <small>" in page
         assert escape(metric.formula) in page

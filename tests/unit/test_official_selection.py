@@ -64,6 +64,29 @@ def test_cdpruner_selects_in_the_official_order(case):
         assert mine[:certified] == official[:certified]
 
 
+def test_cdpruner_takes_the_mean_over_the_segments_that_a_text_has():
+    embeds = {"image_embeds": S_POS["image_embeds"]}
+    texts = S_POS["text_embeds"][:3].expand(len(F), -1, -1)
+    padded = torch.cat((texts, torch.zeros_like(texts[:, :2])), dim=1)
+    orders = [rank("cdpruner", F, S, 32, **embeds, text_embeds=one) for one in (texts, padded)]
+    assert torch.equal(*orders)
+    alone = [  # questions about one image, whose features are expanded
+        rank(
+            "cdpruner",
+            F[:1].expand(4, -1, -1),
+            S[:1].expand(4, -1),
+            32,
+            image_embeds=embeds["image_embeds"][:1].expand(4, -1, -1),
+            text_embeds=S_POS["text_embeds"][:4, None],
+        )[row]
+        for row in range(4)
+    ]
+    for row, order in enumerate(alone):
+        one = {"image_embeds": embeds["image_embeds"][:1]}
+        text = S_POS["text_embeds"][row : row + 1]
+        assert torch.equal(order, rank("cdpruner", F[:1], S[:1], 32, **one, text_embeds=text)[0])
+
+
 def test_cdpruner_goes_on_with_the_lowest_tokens_where_the_rank_is_exhausted():
     text = S_POS["text_embeds"][:1]
     order = rank("cdpruner", F, S, 100, image_embeds=S_POS["image_embeds"], text_embeds=text)
@@ -103,6 +126,17 @@ def test_trim_merges_as_the_official_code(case):
     )
     sources = torch.cat((torch.zeros_like(F[:, :1]), F), dim=1)
     assert_merges("trim", case["key"], tokens, weights, sources)
+
+
+def test_trims_own_number_of_tokens_is_the_official_one():
+    texts = S_POS["text_embeds"][torch.arange(len(F)) % len(S_POS["text_embeds"])]
+    embeds = {"image_embeds": S_POS["image_embeds"], "text_embeds": texts}
+    tokens, weights = reduce("trim", F, S, None, **embeds)
+    (official,) = (case["adaptive_total_tokens"] for case in expected("trim")[2:])
+    assert [len(one) for one in tokens] == [len(one) for one in weights] == official
+    for image, own in enumerate(weights):
+        fixed = reduce("trim", F, S, official[image], **embeds)[1][image]
+        assert torch.equal(own, fixed)
 
 
 @pytest.mark.parametrize("case", expected("prumerge"), ids=lambda case: case["key"])

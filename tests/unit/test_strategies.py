@@ -56,13 +56,13 @@ def extras(strategy):
         "last_cls_query": (IMAGES, 1, 6),
         "image_embeds": (IMAGES, TOKENS, 7),
         "text_embeds": (IMAGES, 7),
+        "text_segments": (IMAGES, 2, 7),
+        "projected_similarity": (IMAGES, TOKENS, TOKENS),
     }
     reads = plugins.declared("strategies", plugins.load("strategies", strategy), "READS")
     signals = {
         name: torch.rand(shapes[signal], generator=generator) for name, signal in reads.items()
     }
-    if strategy == "cdpruner":  # segments of each text
-        signals["text_embeds"] = signals["text_embeds"][:, None]
     return signals | {"image_ids": IDS}
 
 
@@ -82,6 +82,21 @@ def test_budget_of_all_tokens_is_a_permutation(strategy, inputs):
     order = rank(strategy, *inputs, TOKENS, **extras(strategy))
     assert order.dtype == torch.int64
     assert order.sort(dim=1).values.tolist() == [list(range(TOKENS))] * IMAGES
+
+
+@pytest.mark.parametrize("strategy", ["cdpruner", "divprune"])
+def test_projected_tokens_are_compared_if_the_settings_say_so(strategy, inputs):
+    features, saliency = inputs
+    given = extras(strategy) | {"similarity": cosine_similarity(features.flip(1))}
+    projected = rank(strategy, features, saliency, 9, **given, space="projected")
+    if strategy == "cdpruner":  # the question's relevance stays with its token
+        given["image_embeds"] = given["image_embeds"].flip(1)
+    as_features = rank(strategy, features.flip(1), saliency, 9, **given)
+    if strategy == "divprune":
+        assert torch.equal(projected, as_features)
+    del given["similarity"]
+    with pytest.raises(PrunecalError, match=f"{strategy}: similarity is missing"):
+        rank(strategy, features, saliency, 9, **given, space="projected")
 
 
 def test_settings_ranked_together_give_what_each_gives_alone(strategy, inputs):

@@ -18,16 +18,18 @@ from prunecal.core.host import main_memory
 from prunecal.core.redaction import expanded
 from prunecal.engine import device
 from prunecal.models import check_model
-from prunecal.sources import hub, model_folder
+from prunecal.sources import hub, model_folder, text_tower
 from prunecal.study import resources
 from prunecal.study.cells import load_study
+from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
+from prunecal.study.settings import tower_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from prunecal.sources.hub import Kind
-    from prunecal.study.settings import Dataset, Model, Study
+    from prunecal.study.settings import Dataset, Model, Study, TextTower
 
 GIGABYTE = 1e9
 LIBRARIES = ("torch", "transformers", "huggingface_hub", "snakemake")
@@ -58,18 +60,26 @@ def main(arguments: argparse.Namespace) -> None:
         PrunecalError: something is missing; names all that is.
     """
     study = load_study(json.loads(arguments.settings))
+    towers = {
+        tower_name(model.name): model.text_tower
+        for model in study.models
+        if model.text_tower and Design(study).text_signals
+    }
     searches = [
         *(partial(_model, model) for model in study.models),
         *(partial(_dataset, dataset) for dataset in study.datasets),
+        *(partial(_text_tower, tower) for tower in towers.values()),
     ]
     with ThreadPoolExecutor() as pool:  # without a network each waits for its time-out
         sources = list(pool.map(_found, searches))
     models = {model.name: sources.pop(0) for model in study.models}
     sets = {dataset.name: sources.pop(0) for dataset in study.datasets}
+    texts = {name: sources.pop(0) for name in towers}
     needs = [
         *(_need(f"model {name}", source) for name, source in models.items()),
+        *(_need(f"text tower {name}", source) for name, source in texts.items()),
         *(_need(f"data set {name}", source) for name, source in sets.items()),
-        *_machine(study, models, sets, arguments.results),
+        *_machine(study, models | texts, sets, arguments.results),
     ]
     width = max(len(need.what) for need in needs)
     for need in needs:
@@ -105,6 +115,15 @@ def _model(model: Model) -> Source:
     check_model(model.family, folder, model.run_settings())
     size = sum(path.stat().st_size for path in folder.glob(model_folder.WEIGHTS))
     return Source(f"{folder}, whose files fit", size, 0)
+
+
+def _text_tower(tower: TextTower) -> Source:
+    if tower.repo is not None and tower.revision is not None:
+        weights = list(text_tower.WEIGHTS.values())
+        return _on_the_hub(tower.repo, tower.revision, "model", weights)
+    folder = expanded(Path(str(tower.path)))
+    described = text_tower.describe(folder, {}, lambda _: "")  # unread, what it lacks is known
+    return Source(f"{folder}, whose files fit", sum(one["size"] for one in described["files"]), 0)
 
 
 def _dataset(dataset: Dataset) -> Source:

@@ -12,6 +12,7 @@ ranked apart. Writes a file, too, for each further signal that a strategy of the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
     with weights.checked(source, described, arguments.weights) as folder:
         model = load_model(settings["family"], folder, settings, where, "vision")
     ids, layouts, grids = [], [], []
-    signals: dict[str, list[Tensor]] = {path.stem: [] for path in arguments.signals}
+    signals = {path.stem: Spool(path) for path in arguments.signals}
     if signals and not hasattr(model, "encode_signals"):
         raise PrunecalError(
             f"models of family {settings['family']!r} do not give {', '.join(signals)}, which a "
@@ -57,11 +58,14 @@ def main(arguments: argparse.Namespace) -> None:
         )
     table = files.read_table(arguments.images, ["image_id", "bytes"])
     rows = cli.progress(table.to_pylist(), total=len(table), what="encode", unit="image")
-    with torch.inference_mode(), Spool(arguments.out) as spool:
+    with torch.inference_mode(), Spool(arguments.out) as spool, contextlib.ExitStack() as spools:
+        for one in signals.values():
+            spools.enter_context(one)
         for batch in _batches(arguments.images, rows):
             encoded, more = _encode(arguments.images, model, batch, list(signals))
             for name, values in more.items():
-                signals[name].append(values.cpu())
+                for value in values:
+                    signals[name].add("signal", value)
             for image_id, image in zip(batch, encoded, strict=True):
                 _refuse_not_finite(image_id, image)
                 spool.add("features", image.features)
@@ -79,9 +83,8 @@ def main(arguments: argparse.Namespace) -> None:
             name: torch.tensor(rows, dtype=torch.int32) for name, rows in listed.items() if rows
         }
         counts = spool.write(facts, [arguments.images], small)
-    for path in arguments.signals:
-        arrays = {"signal": torch.cat(signals[path.stem])}
-        files.write_tensors(path, arrays, facts, [arguments.images])
+        for one in signals.values():
+            one.write(facts, [arguments.images], {})
     cli.log.info("encoded %d images into %s tokens", len(ids), _range(counts))
 
 

@@ -212,10 +212,10 @@ def _run(
     if kept is None:
         return session.run(strategy, params, budget, None, None, match)
     if kept.places is None or kept.weight is None or kept.starts is None:
-        return session.run(strategy, params, budget, kept.order, kept.coverage)
+        return session.run(strategy, params, budget, kept.order, kept.coverage, pairs=kept.pairs)
     states = files.open_arrays(cls, framework="pt").get_tensor("signal") if cls else None
     tokens = Merged(kept.places, kept.weight, kept.starts, states)
-    return session.run(strategy, params, budget, tokens, kept.coverage)
+    return session.run(strategy, params, budget, tokens, kept.coverage, pairs=kept.pairs)
 
 
 def _write(

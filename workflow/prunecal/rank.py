@@ -9,6 +9,10 @@ If budgets are not nested, there are instead for each budget K `kept/K` int16 [I
 above, and `covered/K` float32 [I]; of a strategy that merges, instead of `kept`, the weights of CLS
 and the patches in each token: `places/K` int64, flat places in the arrays [K, N + 1] of all images,
 ascending, and `weight/K` float32.
+
+A strategy that ranks for each question has the same arrays per budget, with a row for each distinct
+pair of an image and a text about it, image by image; `image_id` and `question` (a digest of the
+text) in the metadata name the pair of each row.
 """
 
 from __future__ import annotations
@@ -16,25 +20,24 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from prunecal.core import cli, plugins
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import device
-from prunecal.engine.coverage import (
-    cosine_similarity,
-    coverage,
-    coverage_curve,
-    coverage_of_tokens,
-)
+from prunecal.engine.coverage import cosine_similarity, coverage_curve
 from prunecal.storage import files
+from prunecal.storage.checksums import text_digest
 from prunecal.storage.per_image import TILES, PerImage, grids_of, starts_of_weights, together
-from prunecal.strategies import Images, merge_many, rank_many
+from prunecal.strategies import Images, rank_many
+from prunecal.strategies._per_budget import Sparse, given, of_budgets
+from prunecal.strategies._signals import Signals
 from prunecal.study.budgets import kept_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -51,7 +54,7 @@ class Encoded:
     ids: list[str]
     features: PerImage
     saliency: PerImage
-    signals: dict[str, Tensor]
+    signals: Signals
     grids: list[tuple[tuple[int, int], ...]]
     tiles: PerImage | None
 
@@ -63,9 +66,21 @@ class Encoded:
             torch.stack([self.features[image] for image in batch]).float(),
             torch.stack([self.saliency[image] for image in batch]),
             [self.ids[image] for image in batch],
-            {name: values[batch].float() for name, values in self.signals.items()},
+            self.signals.of_images(batch),
             self.grids[batch[0]],
         )
+
+    def asked(self, image: int, texts: list[str]) -> Images:
+        """Return an image once for each text about it: its arrays are expanded, not copied."""
+        one = self.some([image])
+
+        def rows(values: Tensor) -> Tensor:
+            return values.expand(len(texts), *values.shape[1:])
+
+        signals = {name: rows(values) for name, values in one.signals.items()}
+        signals |= self.signals.of_questions(texts, one.features)
+        ids = [self.ids[image]] * len(texts)
+        return Images(rows(one.features), rows(one.saliency), ids, signals, one.grids)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -82,7 +97,7 @@ def main(arguments: argparse.Namespace) -> None:
         ids,
         PerImage(file, "features"),
         PerImage(file, "saliency"),
-        _signals(strategy, arguments.signals, ids),
+        Signals(strategy, variants, arguments.signals, ids),
         grids_of(file, len(ids)),
         PerImage(file, TILES) if TILES in file.keys() else None,  # noqa: SIM118  not a mapping
     )
@@ -96,7 +111,7 @@ def main(arguments: argparse.Namespace) -> None:
         images = encoded.some(batch)
         similarity = cosine_similarity(images.features)
         if encoded.tiles is None:
-            orders = rank_many(*_given(arguments.family, images, None, variants))
+            orders = rank_many(*given(arguments.family, images, None, variants))
         else:
             tiles = [encoded.tiles[image] for image in batch]
             orders = _in_turn(arguments.family, images, tiles, variants)
@@ -153,27 +168,6 @@ def _in_turn(
     return [torch.stack(one) for one in orders]
 
 
-def _signals(strategy: ModuleType, paths: Sequence[Path], ids: list[str]) -> dict[str, Tensor]:
-    """Read what a strategy reads beside features and saliency, by its own names.
-
-    Raises:
-        PrunecalError: a file is missing, or is of other images.
-    """
-    by_name = {path.stem: path for path in paths}
-    signals = {}
-    for name, signal in plugins.declared("strategies", strategy, "READS").items():
-        if signal not in by_name:
-            raise PrunecalError(f"rank: --signals lacks {signal}.safetensors, which is read")
-        file = files.open_arrays(by_name[signal], framework="pt")
-        if file.facts["image_id"] != ids:
-            raise PrunecalError(
-                f"{by_name[signal]} is of other images than the features; delete it and run "
-                "snakemake again"
-            )
-        signals[name] = file.get_tensor("signal")
-    return signals
-
-
 def _rank_budgets(
     arguments: argparse.Namespace,
     strategy: ModuleType,
@@ -184,92 +178,82 @@ def _rank_budgets(
     """Write a file for each variant, with arrays for each budget."""
     import numpy as np
 
-    counts = encoded.features.counts
-    parts: list[dict[str, list[Any]]] = [{} for _ in variants]  # by image
+    sources = [arguments.features, *arguments.signals]
+    pairs = [(image, "") for image in range(len(encoded.ids))]
+    if arguments.questions:
+        pairs = _pairs(arguments.questions, encoded.ids)
+        sources.append(arguments.questions)
+    counts = [encoded.features.counts[image] for image, _ in pairs]
+    parts: list[dict[str, list[Any]]] = [{} for _ in variants]  # by row
     budgets = [int(text) if text.isdigit() else text for text in arguments.budgets]
-    for batch in _batches(encoded):
-        images = encoded.some(batch)
-        for budget in budgets:
-            kept = kept_tokens(budget, counts[batch[0]])
-            for variant, arrays in enumerate(
-                _of_budget(arguments.family, strategy, kept, images, variants)
-            ):
-                for name, values in arrays.items():
-                    of_images = parts[variant].setdefault(f"{name}/{budget}", [None] * len(counts))
-                    for image, one in zip(batch, values.numpy(), strict=True):
-                        of_images[image] = Sparse.of(one) if name == "weights" else one
+    batches = [*_questions(pairs)] if arguments.questions else _batches(encoded)
+    what = f"rank {strategy.LABEL}"
+    for rows in cli.progress(batches, total=len(batches), what=what, unit="batch"):
+        if arguments.questions:
+            images = encoded.asked(pairs[rows[0]][0], [pairs[row][1] for row in rows])
+        else:
+            images = encoded.some(rows)
+        kept = {str(budget): kept_tokens(budget, counts[rows[0]]) for budget in budgets}
+        listed = of_budgets(arguments.family, strategy, kept, images, variants)
+        for variant, arrays in enumerate(listed):
+            for name, values in arrays.items():
+                of_rows = parts[variant].setdefault(name, [None] * len(pairs))
+                for row, one in zip(rows, values, strict=True):
+                    of_rows[row] = one
     equal = len(set(counts)) == 1
     for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
-        facts = {"image_id": encoded.ids, "family": arguments.family, "parameters": parameters}
+        ids = [encoded.ids[image] for image, _ in pairs]
+        facts = {"image_id": ids, "family": arguments.family, "parameters": parameters}
+        if arguments.questions:
+            facts["question"] = [text for _, text in pairs]
         numbers = dict(layout)
         if equal:
             facts["visual_tokens"] = counts[0]
         else:
             numbers["tokens"] = np.array(counts, np.int32)
-        for name, images in parts[variant].items():
+        for name, of_rows in parts[variant].items():
             kind, _, budget = name.partition("/")
             if kind == "weights":
-                numbers |= _joined(budget, images)
+                numbers |= _sparse(budget, of_rows)
             else:
                 joined = np.stack if equal or kind == "covered" else np.concatenate
-                numbers[name] = joined(images)
-        files.write_arrays(path, numbers, facts, [arguments.features, *arguments.signals])
+                numbers[name] = joined(of_rows)
+        files.write_arrays(path, numbers, facts, sources)
 
 
-def _of_budget(
-    family: str, strategy: ModuleType, budget: int, images: Images, variants: list[dict[str, Any]]
-) -> list[dict[str, Tensor]]:
-    """Return the arrays of each variant for some images at a budget."""
-    import torch
+def _pairs(questions: Path, ids: list[str]) -> list[tuple[int, str]]:
+    """Return the distinct pairs of an image and the digest of a text about it, image by image.
 
-    given = _given(family, images, budget, variants)
-    if not hasattr(strategy, "merge"):
-        return [
-            {"kept": order.to(torch.int16), "covered": coverage(images.features, order)}
-            for order in rank_many(*given)
-        ]
-    cls = images.signals.get("cls", torch.zeros_like(images.features[:, :1]))
-    sources = torch.cat((cls, images.features), dim=1)
-    return [
-        {"weights": one, "covered": coverage_of_tokens(images.features, one @ sources)}
-        for one in merge_many(*given)
-    ]
-
-
-def _given(
-    family: str, images: Images, budget: int | None, variants: list[dict[str, Any]]
-) -> tuple[Any, ...]:
-    """Return the arguments of `rank_many`; the budget is all tokens if None."""
-    budget = images.features.shape[1] if budget is None else budget
-    of_images = (images.ids, images.signals, images.grids)
-    return family, images.features, images.saliency, budget, variants, *of_images
-
-
-class Sparse(NamedTuple):
-    """Weights [K, N + 1] of an image's sources in its merged tokens: those that are not zero.
-
-    All of them would fill the memory: of most tokens only few sources are part.
+    Raises:
+        PrunecalError: a question is about an image without features.
     """
+    place = {image: at for at, image in enumerate(ids)}
+    table = files.read_table(questions, ["image_id", "text"])
+    columns = (column.to_pylist() for column in table.columns)
+    pairs = dict.fromkeys(
+        (place.get(image, image), text_digest(text)) for image, text in zip(*columns, strict=True)
+    )
+    lacking = [image for image, _ in pairs if isinstance(image, str)]
+    if lacking:
+        raise PrunecalError(
+            f"{questions} asks about {lacking[0]!r}, which has no features; {RERUN}"
+        )
+    return sorted(pairs, key=lambda pair: pair[0])
 
-    shape: tuple[int, ...]
-    places: NDArray
-    values: NDArray
 
-    @classmethod
-    def of(cls, weights: NDArray) -> Sparse:
-        """Return the weights that are not zero, by their flat places."""
-        import numpy as np
-
-        places = np.flatnonzero(weights)
-        return cls(weights.shape, places, weights.ravel()[places])
+def _questions(pairs: list[tuple[int, str]]) -> Iterator[list[int]]:
+    """Yield the rows of each image."""
+    for _, rows in groupby(range(len(pairs)), key=lambda row: pairs[row][0]):
+        yield list(rows)
 
 
-def _joined(budget: str, weights: Sequence[Sparse]) -> dict[str, NDArray]:
-    """Return the weights of all images as they are stored."""
+def _sparse(budget: str, weights: Sequence[Sparse]) -> dict[str, NDArray]:
+    """Return weights [K, N + 1] of rows as they are stored."""
     import numpy as np
 
-    kept, sources = zip(*(one.shape for one in weights), strict=True)
-    starts = starts_of_weights(kept, [count - 1 for count in sources])[:-1]
+    shapes = [one.shape for one in weights]
+    kept, tokens = zip(*((shape[0], shape[1] - 1) for shape in shapes), strict=True)
+    starts = starts_of_weights(kept, tokens)[:-1]
     places = [one.places + start for one, start in zip(weights, starts, strict=True)]
     values = np.concatenate([one.values for one in weights])
     return {f"places/{budget}": np.concatenate(places), f"weight/{budget}": values}
@@ -295,6 +279,9 @@ if __name__ == "__main__":
     parser.add_argument("--signals", type=Path, nargs="*", default=[], help="what else it reads")
     parser.add_argument(
         "--budgets", nargs="*", default=[], help="of a strategy whose are not nested"
+    )
+    parser.add_argument(
+        "--questions", type=Path, help="questions.parquet, of a strategy that ranks for each"
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument(

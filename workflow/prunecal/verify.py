@@ -25,12 +25,13 @@ from prunecal.sources import model_folder, weights
 from prunecal.storage import files
 from prunecal.study.cells import load_study
 from prunecal.study.paths import CELL_STORE
-from prunecal.study.settings import Study
+from prunecal.study.settings import Study, tower_name
 
 WRITTEN = (  # where stages write what decides the numbers, below the folder of results
     *(f"datasets/*/{name}.parquet" for name in ("questions", "images")),
     "models/*/manifest.json",
     "*/*/features.safetensors",
+    "*/*/signals/*.safetensors",
     "*/*/*/ranking.safetensors",
     *(f"{below}/{name}" for below in ("*/*/*/*", ".cells/*/*") for name in CELL_FILES),
     *(f"{study}scores/*/*.safetensors" for study in ("", "*/")),
@@ -66,7 +67,12 @@ def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple
         results: folder of all results.
         study: tells where a model in a local folder lies; its manifest does not.
     """
-    local = {model.name: model.path for model in study.models if model.path} if study else {}
+    models = study.models if study else []
+    local = {model.name: model.path for model in models if model.path} | {
+        tower_name(model.name): model.text_tower.path
+        for model in models
+        if model.text_tower and model.text_tower.path
+    }
     for manifest in sorted(results.glob("models/*/manifest.json")):
         if not files.undamaged(manifest):
             continue  # it is on the list of damaged files
@@ -76,7 +82,9 @@ def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple
             cli.log.info("the weights of %s are not checked: no model of this study", name)
             continue
         try:
-            place = weights.folder(source or {"path": local[name]}, manifest.parent / "weights")
+            listed = [file["name"] for file in described["files"]]
+            found = source or {"path": local[name]}
+            place = weights.folder(found, manifest.parent / "weights", listed)
         except PrunecalError as error:
             cli.log.info("the weights of %s are not checked: %s", name, error)
             continue

@@ -15,6 +15,7 @@ from prunecal.storage import files
 from prunecal.storage.per_image import TOKENS, PerImage, starts_of_weights
 from prunecal.storage.schemas import check_kept
 from prunecal.study.budgets import Budget, kept_tokens
+from prunecal.study.settings import tower_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -86,6 +87,8 @@ class Ranking(NamedTuple):
             merged.
         weight: float32, those weights of CLS and patches in merged tokens; None likewise.
         starts: where the weights of each image begin, and where the last ones end.
+        pairs: the image and the digest of the text that each row is of, where a strategy ranks for
+            each question: I is then the number of these pairs. None if rows are images.
     """
 
     order: list[np.ndarray]
@@ -93,6 +96,7 @@ class Ranking(NamedTuple):
     places: np.ndarray | None = None
     weight: np.ndarray | None = None
     starts: list[int] | None = None
+    pairs: list[tuple[str, str]] | None = None
 
     def held(self, image: int, tokens: int) -> np.ndarray:
         """Return how an image's patches are kept, float [N].
@@ -100,7 +104,7 @@ class Ranking(NamedTuple):
         1 as they are, 0.5 within merged tokens, 0 not at all.
 
         Args:
-            image: its index.
+            image: its index, or that of the pair.
             tokens: its patches, N.
         """
         import numpy as np
@@ -136,11 +140,14 @@ def ranking(path: Path, budget: Budget) -> Ranking:
     file = files.open_arrays(path)
     if f"covered/{budget}" in file.keys():  # noqa: SIM118
         covered, counts = file.get_tensor(f"covered/{budget}"), token_counts(file)
-        numbers = [kept_tokens(budget, count) for count in counts]
+        numbers, pairs = [kept_tokens(budget, count) for count in counts], None
+        if "question" in file.facts:
+            pairs = list(zip(file.facts["image_id"], file.facts["question"], strict=True))
         if f"kept/{budget}" in file.keys():  # noqa: SIM118
-            return Ranking(_parted(path, file.get_tensor(f"kept/{budget}"), numbers), covered)
+            parted = _parted(path, file.get_tensor(f"kept/{budget}"), numbers)
+            return Ranking(parted, covered, pairs=pairs)
         places, weight = (file.get_tensor(f"{name}/{budget}") for name in ("places", "weight"))
-        return Ranking([], covered, places, weight, starts_of_weights(numbers, counts))
+        return Ranking([], covered, places, weight, starts_of_weights(numbers, counts), pairs)
     file.get_tensor("order")  # checks that no token is missing
     orders, prefixes = PerImage(file, "order"), PerImage(file, "coverage")
     counts = orders.counts
@@ -247,11 +254,15 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         damaged: files about which nothing can be said, with all that was made from them.
     """
     bad = set(damaged)
+    made = {path: path.parts[-3] for path in results.glob("*/*/features.safetensors")}
+    made |= {
+        path: tower_name(path.parts[-4]) for path in results.glob("*/*/signals/text_*.safetensors")
+    }
     foreign = [
         Foreign(path, "from other weights than the model's manifest lists")
-        for path in sorted(results.glob("*/*/features.safetensors"))
+        for path, model in sorted(made.items())
         if path not in bad
-        and (weights := _weights(results, path.parts[-3], bad)) is not None
+        and (weights := _weights(results, model, bad)) is not None
         and files.open_arrays(path).facts.get("model") != weights
     ]
     named = {path for path, _ in foreign}

@@ -15,7 +15,7 @@ from prunecal.study import budgets
 from prunecal.study.cells import cells, imported_cell, load_study
 from prunecal.study.design import Design
 from prunecal.study.report_items import MECHANISM_TABLES, TRUST_TABLES
-from prunecal.study.settings import plugin_settings
+from prunecal.study.settings import plugin_settings, tower_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -150,6 +150,10 @@ def _of_model(results: Path, study: Study, model: Model) -> Iterator[tuple[Path,
     source, run = model.source(), model.run_settings()
     kept = {key: source.get(key) for key in ("family", "repo", "revision", "train")}
     yield results / "models" / model.name / "manifest.json", kept
+    if model.text_tower:
+        source = model.text_tower.source()
+        pinned = {key: source.get(key) for key in ("repo", "revision")}
+        yield results / "models" / tower_name(model.name) / "manifest.json", pinned
     studied = cells(study, model)
     for dataset in study.datasets:
         folder = results / model.name / dataset.name

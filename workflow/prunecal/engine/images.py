@@ -148,8 +148,8 @@ class Images:
             deep=tuple(rows[image][kept] for rows in self.deep),
         )
 
-    def merged(self, image: int, merged: Merged) -> Part:
-        """Return what an image adds to a prompt in which merged tokens stand for it.
+    def merged(self, row: int, image: int, merged: Merged) -> Part:
+        """Return what an image adds to a prompt in which the merged tokens of a row stand for it.
 
         Their positions are those of as many tokens without gaps.
 
@@ -161,18 +161,25 @@ class Images:
                 "this model has tokens between the visual ones, or gives its decoder's layers "
                 "more of each, so that its tokens cannot be merged; use a strategy that keeps them"
             )
-        tokens = merged.tokens(image, self.features[image])
+        tokens = merged.tokens(row, image, self.features[image])
         return replace(self.part(image, torch.arange(len(tokens)), compact=True), features=tokens)
 
-    def refuse_other_ranking(self, order: Sequence[np.ndarray], kept: Sequence[int]) -> None:
-        """Refuse rankings, int [K] of each image, of other images or tokens than these.
+    def refuse_other_ranking(
+        self, order: Sequence[np.ndarray], kept: Sequence[int], images: Sequence[int]
+    ) -> None:
+        """Refuse rankings, int [K] of each row, of other images or tokens than these.
+
+        Args:
+            order: the rankings.
+            kept: how many tokens each row should have.
+            images: the image of each row.
 
         Raises:
             PrunecalError: they do not fit.
         """
-        if len(order) == len(self) and all(
-            len(tokens) == number and tokens.max() < count
-            for tokens, number, count in zip(order, kept, self.counts, strict=True)
+        if len(order) == len(images) and all(
+            len(tokens) == number and tokens.max() < self.counts[image]
+            for tokens, number, image in zip(order, kept, images, strict=True)
         ):
             return
         raise PrunecalError(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from prunecal.engine.stages import Seen
 
 
-# what a strategy may read of an image beside features and saliency; see `VisionLanguageModel`
+# what a strategy may read beside features and saliency: of an image, see `Llava.encode_signals`;
+# of a question's text, see the stage `embed`; and, with a text, patches in CLIP's space
 Signal = Literal[
     "cls",
     "keys",
@@ -25,8 +26,10 @@ Signal = Literal[
     "early_attention",
     "last_keys",
     "last_cls_query",
+    "projected_similarity",
     "image_embeds",
     "text_embeds",
+    "text_segments",
 ]
 
 
@@ -158,6 +161,7 @@ class PrunesInside(Protocol):
     """A strategy that drops visual tokens inside the decoder, per question."""
 
     LOOKS: Literal["attention", "keys"] = "attention"  # what it reads of a layer
+    MERGES: bool = False  # whether its stages may merge tokens
 
     def stages(self, visual_tokens: int, budget: float, depth: int, params: Any) -> list[Stage]:
         """Return where tokens are dropped, from the first layer on.

@@ -19,10 +19,10 @@ class Merged:
     """The merged tokens of all images of a data set, from their weights.
 
     Args:
-        places: int64, flat places of the weights [K, N + 1] of all images, ascending; source 0 is
-            CLS.
+        places: int64, flat places of the weights [K, N + 1] of all rows, ascending; source 0 is
+            CLS. A row is an image, or an image with a question.
         weight: float32, the weights there.
-        starts: where the weights of each image begin, and where the last ones end.
+        starts: where the weights of each row begin, and where the last ones end.
         cls: [I, 1, D], the state of CLS; None if it has no weight.
     """
 
@@ -32,17 +32,18 @@ class Merged:
         self.cls = cls
         self._places, self._weight, self._starts = places, weight, starts
 
-    def tokens(self, image: int, features: Tensor) -> Tensor:
-        """Return the tokens [K, D] of an image, summed in float32.
+    def tokens(self, row: int, image: int, features: Tensor) -> Tensor:
+        """Return the tokens [K, D] of a row, summed in float32.
 
         Args:
-            image: its index.
+            row: its index.
+            image: the index of its image.
             features: [N, D], its patches.
 
         Raises:
             PrunecalError: the weights are of other images or patches.
         """
-        first, behind = self._starts[image], self._starts[image + 1]
+        first, behind = self._starts[row], self._starts[row + 1]
         start, end = np.searchsorted(self._places, [first, behind])
         weights = torch.zeros(behind - first)
         weights[torch.from_numpy(self._places[start:end] - first)] = torch.from_numpy(

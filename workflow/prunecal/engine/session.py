@@ -17,6 +17,7 @@ from prunecal.engine.greedy import GreedyReader, ShortAnswers
 from prunecal.engine.images import Images
 from prunecal.engine.merged import Merged
 from prunecal.engine.options import OptionReader
+from prunecal.engine.pairs import rows_of
 from prunecal.engine.planner import halves, plan
 from prunecal.storage import files
 from prunecal.study import schedules
@@ -108,7 +109,8 @@ class Session:
                 model.project(self.visual.features[0][:1].to(model.device))
         except RuntimeError as error:  # another width or type
             raise PrunecalError(f"{features} does not fit the model ({error}); {RERUN}") from error
-        image_index = {image: at for at, image in enumerate(file.facts["image_id"])}
+        self.image_ids: list[str] = file.facts["image_id"]
+        image_index = {image: at for at, image in enumerate(self.image_ids)}
         missing = questions.loc[~questions["image_id"].isin(image_index.keys()), "image_id"]
         if len(missing):
             raise PrunecalError(f"{features} lacks image {missing.iloc[0]!r}; {RERUN}")
@@ -139,6 +141,7 @@ class Session:
         order: Sequence[np.ndarray] | Merged | None,
         coverage: np.ndarray | None,
         match: str = schedules.KEPT,
+        pairs: Sequence[tuple[str, str]] | None = None,
     ) -> Answers:
         """Run one cell.
 
@@ -146,10 +149,13 @@ class Session:
             strategy: the strategy's module.
             params: its settings.
             budget: visual tokens to keep of each image, K.
-            order: of each image int16 [K], the ranking: tokens to keep in order of selection; or
-                merged tokens; None for a strategy that prunes inside the decoder.
-            coverage: float32 [I], evidence coverage of those tokens; None in the same case.
+            order: of each row int16 [K], the ranking: tokens to keep in order of selection; or
+                merged tokens; None for a strategy that prunes inside the decoder. A row is an
+                image, unless there are pairs.
+            coverage: float32 [R], evidence coverage of those tokens; None in the same case.
             match: what the budget is matched by, of a strategy that prunes inside the decoder.
+            pairs: the image and the digest of the text that each row is of, from a strategy that
+                ranks for each question.
 
         Raises:
             PrunecalError: a ranking of other images or tokens, a budget that cannot be matched, NaN
@@ -163,6 +169,12 @@ class Session:
         counts = self.visual.counts
         kept_counts = nominal = np.array([kept_tokens(budget, count) for count in counts])
         schedule: dict[int, list[Stage]] = {}  # by an image's visual tokens
+        # the questions of a row share its image's tokens, and so a prefix
+        row_of_question: list[int] = self.images.tolist()
+        image_of_row: Sequence[int] = range(len(self.visual))
+        if pairs is not None:
+            texts = [text for text, _ in self.asked]
+            row_of_question, image_of_row = rows_of(pairs, self.image_ids, row_of_question, texts)
         if order is None or coverage is None:
             schedule = {
                 count: self._stages(strategy, params, match, kept_tokens(budget, count), count)
@@ -172,13 +184,14 @@ class Session:
             run_batch: Batched = partial(self._decoder_batch, strategy, params, schedule)
             sizes, apart = counts, counts  # FastV's arrays hold equally many tokens of each image
         else:
+            kept_of_row = kept_counts[image_of_row].tolist()
             if not isinstance(order, Merged):
-                self.visual.refuse_other_ranking(order, kept_counts.tolist())
-            run_batch = partial(self._vision_batch, params, order, coverage)
-            sizes, apart = kept_counts.tolist(), [0] * len(counts)
-        glue = self.visual.glue_counts
+                self.visual.refuse_other_ranking(order, kept_of_row, image_of_row)
+            run_batch = partial(self._vision_batch, params, order, coverage, image_of_row)
+            sizes, apart = kept_of_row, [0] * len(image_of_row)
+        glue = [self.visual.glue_counts[image] for image in image_of_row]
         pending = plan(
-            self.images.tolist(),
+            row_of_question,
             self.texts,
             [size + more for size, more in zip(sizes, glue, strict=True)],
             self.batch_tokens,
@@ -288,6 +301,7 @@ class Session:
         params: Any,
         order: Sequence[np.ndarray] | Merged,
         coverage: np.ndarray,
+        image_of_row: Sequence[int],
         rows: list[Row],
     ) -> tuple[Any, ...]:
         """Answer rows whose visual tokens were dropped or merged before the decoder.
@@ -295,18 +309,20 @@ class Session:
         Returns:
             States and coverages; of short answers also the prompt, and its keys and values.
         """
-        images = [row.image for row in rows]
+        places = [row.image for row in rows]
+        images = [image_of_row[place] for place in places]
         if isinstance(order, Merged):
-            parts = [self.visual.merged(image, order) for image in images]
+            pairs = zip(places, images, strict=True)
+            parts = [self.visual.merged(place, image, order) for place, image in pairs]
             prompt, _ = batches.assemble(rows, parts, self.model, len(self.system))
         else:
-            kept = [torch.from_numpy(order[image]).long().sort().values for image in images]
+            kept = [torch.from_numpy(order[place]).long().sort().values for place in places]
             compact = getattr(params, "positions", "original") == "compact"  # `full` drops none
-            prompt, _ = self._assemble(rows, kept, compact=compact)
+            prompt, _ = self._assemble(rows, images, kept, compact=compact)
         cache: Past | None = [] if self.is_short else None
         states = batches.answer_states(self.model.decoder, prompt, self.past, cache)
         questions = [len(row.questions) for row in rows]
-        covered = torch.from_numpy(np.repeat(coverage[images], questions))
+        covered = torch.from_numpy(np.repeat(coverage[places], questions))
         return (states, covered) if cache is None else (states, covered, prompt, cache)
 
     def _decoder_batch(
@@ -317,18 +333,24 @@ class Session:
         rows: list[Row],
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens the strategy drops inside the decoder."""
-        prompt, features = self._assemble(rows, [None] * len(rows), compact=False)
+        images = [row.image for row in rows]
+        prompt, features = self._assemble(rows, images, [None] * len(rows), compact=False)
         listed = schedule[prompt.visual]  # all rows have equally many
         pruned = stages.run(self.model.decoder, prompt, self.past, listed, strategy, params)
         return pruned.states, pruned.held.coverage(features, prompt.question_row)
 
     def _assemble(
-        self, rows: list[Row], kept: Sequence[Tensor | None], *, compact: bool
+        self,
+        rows: list[Row],
+        images: Sequence[int],
+        kept: Sequence[Tensor | None],
+        *,
+        compact: bool,
     ) -> tuple[batches.Batch, Tensor]:
         """Return a micro-batch, and its rows' features [B, V, D]."""
         parts = [
-            self.visual.part(row.image, tokens, compact=compact)
-            for row, tokens in zip(rows, kept, strict=True)
+            self.visual.part(image, tokens, compact=compact)
+            for image, tokens in zip(images, kept, strict=True)
         ]
         return batches.assemble(rows, parts, self.model, len(self.system))
 

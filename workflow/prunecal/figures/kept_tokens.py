@@ -46,7 +46,9 @@ def main(arguments: argparse.Namespace) -> None:
         if facts["family"] == style.REFERENCE or not budget:
             continue
         ranking, counts = lineage.ranking(path, budget), lineage.token_counts(file)
-        for number, image in enumerate(facts["image_id"][:IMAGES]):
+        ids = facts["image_id"]  # repeated where each question has its own tokens: the first counts
+        for image in list(dict.fromkeys(ids))[:IMAGES]:
+            number = ids.index(image)
             kept[-1][image] = ranking.held(number, counts[number])
             grids[image] = grid_of(file, number, counts[number])
     table = pd.DataFrame(rows)

@@ -10,6 +10,7 @@ from pydantic import Field
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
+from prunecal.engine.similarity import UNIT, exact_similarity
 from prunecal.models import _clip_signals as clip_signals
 from prunecal.models._checkpoint import (
     load_weights,
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 
 LABEL = "LLaVA-1.5"
 MODEL_TYPES = ("llava",)
-SIGNALS = ("attention", "cls", "early_attention", "keys", "last_cls_query", "last_keys")
+SIGNALS = (
+    *("attention", "cls", "early_attention", "keys", "last_cls_query", "last_keys"),
+    "projected_similarity",
+    *("image_embeds", "text_embeds", "text_segments"),  # features are states of CLIP's tower
+)
 SIZES = {  # counts in config.json that nothing could be computed with if they were not positive
     "vision_config": ("image_size", "patch_size", "num_attention_heads", "num_hidden_layers"),
     "text_config": ("max_position_embeddings", "num_attention_heads", "num_key_value_heads"),
@@ -131,7 +136,8 @@ class Llava(Prompting):
             `attention` and `early_attention` float32 [B, N], the attention that each patch
             receives in the feature layer and in the layer at three eighths of the depth, mean over
             heads and queries; `last_keys` [B, N + 1, D] and `last_cls_query` [B, 1, D], keys and
-            CLS's query of the last layer, not parted into heads.
+            CLS's query of the last layer, not parted into heads; `projected_similarity` float32
+            [B, N, N], cosines of the projected tokens in multiples of 2^-23.
         """
         features, saliency, signals = self.signals_of_pixels(self.pixels(images), reads)
         return [Encoded(*image) for image in zip(features, saliency, strict=True)], signals
@@ -164,6 +170,8 @@ class Llava(Prompting):
         states = layers[last - 1](states, None)
         if "cls" in reads:
             signals["cls"] = states[:, :1].contiguous()
+        if "projected_similarity" in reads:
+            signals["projected_similarity"] = exact_similarity(self.project(states[:, 1:])) / UNIT
         if {"last_keys", "last_cls_query"} & set(reads):
             final = states
             for layer in layers[last:-1]:

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import cli, plugins
+from prunecal.strategies._declarations import declarations
 
 HEADINGS = {
     "strategies": "Strategies (`strategies:`)",
@@ -42,6 +43,10 @@ def _plugin(name: str, module: ModuleType) -> Iterator[str]:
     prunes = f", prunes {module.PRUNES}" if hasattr(module, "PRUNES") else ""
     yield f"  {name}: {module.LABEL}{prunes}{outside}"
     yield from _indented(inspect.getdoc(module).partition("\n")[0])
+    if hasattr(module, "PRUNES"):
+        yield from _indented(
+            "; ".join(f"{key}: {said}" for key, said in declarations(module).items())
+        )
     parameters = module.Params.model_fields if hasattr(module, "Params") else {}
     for key, field in parameters.items():
         default = "required" if field.is_required() else f"default {field.get_default()!r}"

@@ -31,6 +31,7 @@ from prunecal.statistics import (
 )
 from prunecal.statistics.scores import REFERENCE
 from prunecal.storage import files
+from prunecal.strategies._declarations import declarations
 from prunecal.study import cells, prompts, schedules, short_answers
 from prunecal.study.design import Design
 from prunecal.study.settings import Study
@@ -48,6 +49,7 @@ def page_values(study: Study, metrics: list[str]) -> dict[str, Any]:
         "margins": study.statistics.margins,
         "model_families": _model_families(study),
         "prompts": prompts,
+        "texts": Design(study).text_signals,
         "strategies": _strategies(study),
         "matched": schedules if any(_matches(study)) else None,
         "flops": schedules.Shape.flops,
@@ -98,12 +100,11 @@ def _strategies(study: Study) -> list[dict[str, Any]]:
     strategies = []
     for family, values in settings.items():
         module = plugins.load("strategies", family)
-        where = {"inside_llm": "inside", "before_llm": "before"}.get(module.PRUNES, "")
         strategies.append(
             {
                 "label": module.LABEL,
                 "module": module,
-                "prunes": "" if family == REFERENCE else where,
+                "declared": {} if family == REFERENCE else declarations(module),
                 "settings": [
                     (key, field.description or "", list(values.get(key, {})))
                     for key, field in module.Params.model_fields.items()

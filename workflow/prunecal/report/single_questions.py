@@ -24,6 +24,7 @@ from prunecal.report import html
 from prunecal.sources.image_files import decoded
 from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
+from prunecal.storage.checksums import text_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,19 +172,24 @@ class Task:
                         "confidence": confidence,
                         "change": confidence - before,
                         "largest": index == change.cell,
-                        "dropped": self._dropped(cell, question["image_id"]),
+                        "dropped": self._dropped(cell, question["image_id"], question["text"]),
                         "budget": cell["budget"],
                     }
                 )
         return rows
 
-    def _dropped(self, cell: Mapping[str, Any], image: str) -> tuple[int, int, str] | None:
+    def _dropped(
+        self, cell: Mapping[str, Any], image: str, text: str
+    ) -> tuple[int, int, str] | None:
         """Return the grid's rows and columns and the path of the dropped patches."""
         path = self.rankings.get(cell["strategy"])
         if path is None or cell["family"] == style.REFERENCE:
             return None
         file = files.open_arrays(path)
         index = file.facts["image_id"].index(image)
+        if "question" in file.facts:
+            pairs = list(zip(file.facts["image_id"], file.facts["question"], strict=True))
+            index = pairs.index((image, text_digest(text)))
         tokens = lineage.token_counts(file)[index]
         grid = grid_of(file, index, tokens)
         if grid is None:

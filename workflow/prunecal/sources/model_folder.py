@@ -68,7 +68,7 @@ def describe(
         PrunecalError: as `check`.
     """
     check(folder, family)
-    paths = _members(folder)
+    paths = members(folder)
     files = [
         {"name": path.name, "size": path.stat().st_size, "sha256": digest(path)}
         for path in progress(paths, total=len(paths), what="checksums", unit="file")
@@ -97,7 +97,7 @@ def _image_mean(folder: Path) -> list[float]:
     return mean
 
 
-def _members(folder: Path) -> list[Path]:
+def members(folder: Path) -> list[Path]:
     """List the files that are part of the model, sorted by name.
 
     Raises:
@@ -153,7 +153,7 @@ def _check_config(folder: Path, family: str) -> None:
             f"{folder} has no config.json; give a folder in the Hub's layout, as "
             f"`save_pretrained` writes it"
         )
-    paths = _members(folder)
+    paths = members(folder)
     config = _read_json(folder / "config.json")
     for path in (path for path in paths if path.name.endswith("config.json")):
         if "auto_map" in dict(_entries(_read_json(path))):

@@ -93,7 +93,7 @@ def checked(
     Raises:
         PrunecalError: the folder is gone, or a file is missing, differs or was added.
     """
-    place = folder(source, weights)
+    place = folder(source, weights, [file["name"] for file in described["files"]])
     known = DigestCache(Path(described.path).with_name(NAME))
     listed = [place / file["name"] for file in described["files"]]
     before = {path: identity(path) for path in listed if path.is_file()}
@@ -109,8 +109,17 @@ def checked(
             raise PrunecalError(f"{path} changed while it was loaded; run `snakemake` again")
 
 
-def folder(source: Mapping[str, Any], weights: Path | None = None) -> Path:
+def folder(
+    source: Mapping[str, Any],
+    weights: Path | None = None,
+    names: list[str] = model_folder.PATTERNS,
+) -> Path:
     """Return the folder of a model that `obtain` returned before, without network.
+
+    Args:
+        source: as for `obtain`.
+        weights: the folder of a trained model.
+        names: of the files that a repository's copy has to hold, or patterns of them.
 
     Raises:
         PrunecalError: the Hub's cache does not hold the model, or a trained one's folder is not
@@ -118,7 +127,7 @@ def folder(source: Mapping[str, Any], weights: Path | None = None) -> Path:
     """
     match _kind(source):
         case "repo":
-            return hub.locate(source["repo"], source["revision"], "model", model_folder.PATTERNS)
+            return hub.locate(source["repo"], source["revision"], "model", names)
         case "path":
             return expanded(Path(source["path"]))
     if weights is None:

@@ -244,14 +244,16 @@ class Sources:
     ) -> PerImageArray | None:
         """Return the images' tokens in order of selection, int16 [images, N], if they are ranked.
 
-        Of a strategy whose budgets are not nested int16 [images, K]; None if it merges tokens.
+        Of a strategy whose budgets are not nested int16 [images, K]; None if it merges tokens or
+        ranks for each question.
 
         A list of arrays where the images differ in N.
         """
         path = self._rankings.get((*task, strategy))
         if path is None:
             return None
-        names = files.open_arrays(path).keys()
+        file = files.open_arrays(path)
+        names = [] if "question" in file.facts else file.keys()
         name = "order" if "order" in names else f"kept/{budget}"
         return _read(path, name, images) if name in names else None
 

@@ -1,4 +1,4 @@
-"""Checksums of files."""
+"""Checksums of files and texts."""
 
 import hashlib
 from pathlib import Path
@@ -8,3 +8,8 @@ def file_digest(path: Path | str) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Return the first 16 hexadecimal digits of a text's SHA-256, by which files name questions."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -132,6 +132,7 @@ class Ranking(_Known):
     image_id: Annotated[list[str], Field(min_length=1)] = ABSENT
     family: str = ABSENT
     parameters: dict[str, Setting] = ABSENT
+    question: list[str] = ABSENT
 
 
 class Predictions(_Known):

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters, sentence
+from prunecal.core.protocols import refuse_unlike
 from prunecal.engine.interfaces import Asks, PrunesInside, Signal
+from prunecal.study.cells import TEXT_SIGNALS, reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +59,9 @@ class BeforeLlm(Strategy, Protocol):
     PRUNES: Literal["before_llm"]
     NESTED: bool = True  # whether the tokens of a smaller budget are a prefix of a larger one's
     PER: Literal["image", "question"] = "image"  # what a set of tokens belongs to
-    READS: dict[str, Signal] = {}  # beside features and saliency: signals, by its own names
+    # beside features and saliency: signals, by its own names; all, if a function `reads(params)`
+    # returns those of some settings
+    READS: dict[str, Signal] = {}
 
 
 class VisionStrategy(BeforeLlm, Protocol):
@@ -100,9 +104,21 @@ class AskingStrategy(DecoderStrategy, Asks, Protocol):
     """A decoder strategy that looks at the attention of other text tokens than the last."""
 
 
+class ReadsBySettings(Protocol):
+    """A strategy before the language model that reads less with some settings."""
+
+    def reads(self, params: Any) -> dict[str, Signal]:
+        """Return what is read with these settings, a part of READS."""
+
+
 def protocol(plugin: ModuleType) -> type:
-    """Return the protocol that a strategy has to follow."""
+    """Return the protocol that a strategy has to follow.
+
+    Raises:
+        PrunecalError: what it reads does not fit what it ranks for.
+    """
     prunes = getattr(plugin, "PRUNES", None)
+    _refuse_contradictions(plugin)
     if prunes == "before_llm" and hasattr(plugin, "merge"):
         return MergingStrategy
     if prunes == "before_llm":
@@ -110,6 +126,28 @@ def protocol(plugin: ModuleType) -> type:
     if prunes == "inside_llm":
         return AskingStrategy if hasattr(plugin, "queries") else DecoderStrategy
     return Strategy
+
+
+def _refuse_contradictions(plugin: ModuleType) -> None:
+    """Refuse declarations that do not fit each other.
+
+    Raises:
+        PrunecalError: a ranking of images that reads texts, one of questions that reads none, or
+            positions that nobody knows.
+    """
+    what = f"the strategy {plugin.__name__}"
+    if hasattr(plugin, "reads"):
+        refuse_unlike(what, plugin, ReadsBySettings)
+    declared = getattr(plugin, "READS", {})
+    of_text = isinstance(declared, dict) and any(name in TEXT_SIGNALS for name in declared.values())
+    if of_text != (getattr(plugin, "PER", "image") == "question"):
+        raise PrunecalError(
+            f'{what} must have PER = "question" and read a text in READS '
+            f"({', '.join(TEXT_SIGNALS)}), or neither"
+        )
+    settings = getattr(getattr(plugin, "Params", None), "model_fields", {})
+    if "positions" in settings and settings["positions"].default not in ("compact", "original"):
+        raise PrunecalError(f'{what} has positions that are neither "compact" nor "original"')
 
 
 def rank(
@@ -282,7 +320,7 @@ def rank_many(
         raise PrunecalError(f"{strategy}: merges tokens, so that it ranks none; call `reduce`")
     settings = [_settings(strategy, module, variant) for variant in variants]
     budget = _check(strategy, features, saliency, budget, image_ids)
-    images = _images(strategy, module, features, saliency, image_ids, signals, grids)
+    images = _images(strategy, module, settings, features, saliency, image_ids, signals, grids)
     with torch.no_grad():
         if hasattr(module, "rank_many"):
             return module.rank_many(images, budget, settings)
@@ -311,7 +349,7 @@ def merge_many(
     module = plugins.load("strategies", strategy)
     settings = [_settings(strategy, module, variant) for variant in variants]
     checked = _check(strategy, features, saliency, 1 if budget is None else budget, image_ids)
-    images = _images(strategy, module, features, saliency, image_ids, signals, grids)
+    images = _images(strategy, module, settings, features, saliency, image_ids, signals, grids)
     with torch.no_grad():
         return [
             module.merge(images, None if budget is None else checked, params) for params in settings
@@ -328,6 +366,7 @@ def _taken(strategy: str, params: dict[str, Any]) -> dict[str, Any]:
 def _images(
     strategy: str,
     module: ModuleType,
+    settings: Sequence[Parameters],
     features: Tensor,
     saliency: Tensor,
     image_ids: Any,
@@ -340,9 +379,7 @@ def _images(
         PrunecalError: a signal is missing or not finite.
     """
     given = {name: values.float() for name, values in (signals or {}).items()}
-    missing = [
-        name for name in plugins.declared("strategies", module, "READS") if name not in given
-    ]
+    missing = [name for one in settings for name in reads(module, one) if name not in given]
     if missing:
         raise PrunecalError(f"{strategy}: {missing[0]} is missing; pass it by that name")
     for name, values in given.items():

@@ -1,6 +1,7 @@
-"""The settings that all strategies share which prune before the language model."""
+"""The settings that strategies share which prune before the language model."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -15,3 +16,22 @@ class VisionParams(Parameters):
         description="Position ids of the kept tokens: renumbered without gaps (compact) or those "
         "that they have in the unpruned prompt (original).",
     )
+
+
+class SpaceParams(VisionParams):
+    """Settings of strategies that compare tokens with each other."""
+
+    space: Literal["tower", "projected"] = Field(
+        "tower",
+        description="Where tokens are compared: as the vision tower's features, or as projected "
+        "into the decoder's space.",
+    )
+
+
+def without_projected(signals: Mapping[str, Any], params: SpaceParams) -> dict[str, Any]:
+    """Return what is read of these signals: the projected tokens only in their space."""
+    return {
+        name: signal
+        for name, signal in signals.items()
+        if signal != "projected_similarity" or params.space == "projected"
+    }

@@ -5,10 +5,13 @@ text segments of the negative cosine of CLIP's projected patches and text (the a
 found for CLIP in LLaVA), scaled to (value - min + 1e-6) / (max - min). Tokens are selected greedily
 for the largest determinant of the kernel relevance_i cos(i, j) relevance_j (incremental Cholesky).
 
+The text is the question without the sentence on the answer's form, in segments of 77 tokens. With
+`space` "projected" the similarity is between projected tokens, as in the official code; by default
+between the vision tower's features, as for every strategy of this kind.
+
 Where code and this file differ: the official minimum and maximum are over the whole batch, here
 over each image; it has no guard when the budget exceeds the rank of the features, and repeats
-tokens then, here the lowest tokens that are left follow. The official similarity is between
-projected tokens; here between the vision tower's features, as for every strategy of this kind.
+tokens then, here the lowest tokens that are left follow.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.engine.coverage import directions
-from prunecal.strategies._similarity import double_similarity
-from prunecal.strategies._vision import VisionParams
+from prunecal.engine.similarity import double_similarity
+from prunecal.strategies._vision import SpaceParams, without_projected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +31,21 @@ if TYPE_CHECKING:
 LABEL = "CDPruner"
 PRUNES = "before_llm"
 PER = "question"
-READS: dict[str, Signal] = {"image_embeds": "image_embeds", "text_embeds": "text_embeds"}
+READS: dict[str, Signal] = {
+    "image_embeds": "image_embeds",
+    "text_embeds": "text_segments",
+    "similarity": "projected_similarity",
+}
 EXHAUSTED = 1e-10  # a gain below it is the round-off of an exhausted rank
 
 
-class Params(VisionParams):
-    """CDPruner has no parameters of its own."""
+class Params(SpaceParams):
+    """Settings of CDPruner."""
+
+
+def reads(params: Params) -> dict[str, Signal]:
+    """Return what is read: the similarity of projected tokens only in their space."""
+    return without_projected(READS, params)
 
 
 def rank(images: Images, budget: int, params: Params) -> Tensor:
@@ -41,9 +53,10 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
 
     Args:
         images: B images; `text_embeds` is [M, C], segments of one text for all of them, or
-            [B, M, C].
+            [B, M, C], zero behind the last segment of each text; `similarity` float32 [B, N, N], if
+            the space is "projected".
         budget: tokens to select, 1 to N.
-        params: it has none of its own.
+        params: its settings.
 
     Returns:
         int64 [B, budget] in order of selection.
@@ -52,16 +65,20 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
 
     text = images.signals["text_embeds"].double()
     text = text.expand(len(images.features), *text.shape[-2:])
+    segments = (text != 0).any(dim=2).sum(dim=1)
     patches = images.signals["image_embeds"].double()
-    relevance = -(directions(patches) @ directions(text).transpose(1, 2)).mean(dim=2)
+    relevance = -(directions(patches) @ directions(text).transpose(1, 2)).sum(dim=2)
+    relevance /= segments[:, None]
     low, high = relevance.amin(1, keepdim=True), relevance.amax(1, keepdim=True)
     relevance = (relevance - low + 1e-6) / (high - low).clamp(min=torch.finfo().tiny)
-    return torch.stack(
-        [
-            _greedy(own[:, None] * double_similarity(features) * own, budget)
-            for features, own in zip(images.features, relevance, strict=True)
-        ]
-    )
+    projected = params.space == "projected"
+    rows = images.signals["similarity"].double() if projected else images.features
+    order, similarity = [], None
+    for tokens, own in zip(rows, relevance, strict=True):
+        if similarity is None or rows.stride(0):  # 0: questions about one image
+            similarity = tokens if projected else double_similarity(tokens)
+        order.append(_greedy(own[:, None] * similarity * own, budget))
+    return torch.stack(order)
 
 
 def _greedy(kernel: Tensor, budget: int) -> Tensor:

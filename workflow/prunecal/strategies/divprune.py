@@ -2,28 +2,36 @@
 
 The official code (vbdi/divprune 799e2d9) measures distances between projected embeddings, in
 float16, and keeps round(0.098 * 576) = 56 tokens; Table 1 of the paper was made with tokens left in
-the order of selection, which the code sorts since (its issue 8). Here distances are between the
-vision tower's features, as for every strategy of this kind.
+the order of selection, which the code sorts since (its issue 8). With `space` "projected" distances
+are between projected embeddings here, too, in float32; by default between the vision tower's
+features, as for every strategy of this kind.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunecal.strategies._similarity import UNIT, exact_similarity
-from prunecal.strategies._vision import VisionParams
+from prunecal.engine.similarity import UNIT, exact_similarity
+from prunecal.strategies._vision import SpaceParams, without_projected
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from prunecal.engine.interfaces import Signal
     from prunecal.strategies import Images
 
 LABEL = "DivPrune"
 PRUNES = "before_llm"
+READS: dict[str, Signal] = {"similarity": "projected_similarity"}
 
 
-class Params(VisionParams):
-    """DivPrune has no parameters of its own."""
+class Params(SpaceParams):
+    """Settings of DivPrune."""
+
+
+def reads(params: Params) -> dict[str, Signal]:
+    """Return what is read: the similarity of projected tokens only in their space."""
+    return without_projected(READS, params)
 
 
 def rank(images: Images, budget: int, params: Params) -> Tensor:
@@ -35,16 +43,20 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
     again; here the lowest unselected index follows, so that K tokens are always K.
 
     Args:
-        images: B images of N tokens.
+        images: B images of N tokens; `similarity` [B, N, N], cosines in multiples of 1 / `UNIT`,
+            if the space is "projected".
         budget: tokens to select, 1 to N.
-        params: it has none of its own.
+        params: its settings.
 
     Returns:
         int64 [B, budget] in order of selection.
     """
     import torch
 
-    similarity = exact_similarity(images.features)
+    if params.space == "projected":
+        similarity = (images.signals["similarity"] * UNIT).round().int()
+    else:
+        similarity = exact_similarity(images.features)
     B, N, _ = similarity.shape
     every = torch.arange(B, device=similarity.device)
     # the most similar token is the token itself, the second its nearest neighbour

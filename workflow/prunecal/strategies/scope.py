@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from prunecal.core.errors import PrunecalError
-from prunecal.strategies._similarity import UNIT, exact_similarity
+from prunecal.engine.similarity import UNIT, exact_similarity
 from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:

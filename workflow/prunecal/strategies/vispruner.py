@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from prunecal.strategies._similarity import double_similarity
+from prunecal.engine.similarity import double_similarity
 from prunecal.strategies._vision import VisionParams
 
 if TYPE_CHECKING:

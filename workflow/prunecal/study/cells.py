@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from prunecal.study.budgets import ALL, Budget, Budgets, kept_tokens, share, sha
 from prunecal.study.schedules import MATCH
 from prunecal.study.settings import Imported, Model, Study, plugin_settings, refuse_repeats
 
+TEXT_SIGNALS = ("text_embeds", "text_segments")  # of a question; made from a text tower
 MOST_VALUES = 1_000_000  # of the settings; more than any study whose results can be read
 
 
@@ -158,8 +160,8 @@ def cells(study: Study, model: Model) -> list[Cell]:
         raise PrunecalError(
             "config: strategies: add `full`, the unpruned model that all others are compared with"
         )
-    for _, family, _ in strategies:
-        _refuse_unfit(family, model)
+    for _, family, parameters in strategies:
+        _refuse_unfit(family, parameters, model)
     budgets = [_budget(budget, model) for budget in study.budgets]
     _refuse_repeats(f"budgets of {model.name}", budgets)
     listed = [
@@ -207,7 +209,7 @@ def _refuse_unmatched(cell: Cell, model: Model) -> None:
         raise PrunecalError(f"config: strategies: {cell.strategy}: {error}") from error
 
 
-def _refuse_unfit(family: str, model: Model) -> None:
+def _refuse_unfit(family: str, parameters: Mapping[str, Any], model: Model) -> None:
     """Refuse a strategy that reads what no stage computes for models of the family.
 
     Raises:
@@ -216,17 +218,18 @@ def _refuse_unfit(family: str, model: Model) -> None:
     strategy, runs = plugins.load("strategies", family), plugins.load("models", model.family)
     if strategy.PRUNES != "before_llm":
         return
-    if plugins.declared("strategies", strategy, "PER") == "question":
-        raise PrunecalError(
-            f"config: strategies: {family} reads embeddings of each question's text, which no "
-            "stage computes; leave it out, or call prunecal.strategies.rank or reduce"
-        )
-    given = getattr(runs, "SIGNALS", ())
-    lacking = sorted(set(plugins.declared("strategies", strategy, "READS").values()) - set(given))
+    reads_, given = read_signals(family, parameters), getattr(runs, "SIGNALS", ())
+    lacking = sorted(set(reads_) - set(given))
     if lacking:
         raise PrunecalError(
             f"config: strategies: {family} reads {' and '.join(lacking)}, which models of the "
             f"family {model.family} do not give; leave it out"
+        )
+    if set(reads_) & set(TEXT_SIGNALS) and model.text_tower is None:
+        raise PrunecalError(
+            f"config: strategies: {family} reads CLIP's embedding of each question, but model "
+            f"{model.name!r} names no text tower; give it `text_tower: {{repo: ..., revision: "
+            "...}`, or leave the strategy out"
         )
     by_tile = model.params().get("per") == "tile"
     if by_tile and not plugins.declared("strategies", strategy, "NESTED"):
@@ -234,6 +237,23 @@ def _refuse_unfit(family: str, model: Model) -> None:
             f"config: strategies: {family} selects other tokens at another budget, so that tiles "
             f"cannot be ranked apart; leave it out, or set `per: image` for {model.name}"
         )
+
+
+def read_signals(family: str, parameters: Mapping[str, Any]) -> list[str]:
+    """List what a strategy before the LLM reads with some settings, by the names of signals."""
+    strategy = plugins.load("strategies", family)
+    if strategy.PRUNES != "before_llm":
+        return []
+    if not hasattr(strategy, "reads"):  # without settings, of which a study may have thousands
+        return sorted(set(plugins.declared("strategies", strategy, "READS").values()))
+    return sorted(set(reads(strategy, strategy.Params(**parameters)).values()))
+
+
+def reads(strategy: ModuleType, params: Parameters) -> Mapping[str, str]:
+    """Return what a strategy before the LLM reads with some settings: signals by its own names."""
+    if hasattr(strategy, "reads"):
+        return strategy.reads(params)
+    return plugins.declared("strategies", strategy, "READS")
 
 
 def _refuse_values(settings: Mapping[str, Any]) -> None:

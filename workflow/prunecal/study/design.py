@@ -7,7 +7,7 @@ from typing import Any
 
 from prunecal.core import plugins
 from prunecal.study.budgets import Budget, fewest_first, kept_tokens
-from prunecal.study.cells import Cell, cells, imported_cell
+from prunecal.study.cells import TEXT_SIGNALS, Cell, cells, imported_cell, read_signals
 from prunecal.study.settings import Dataset, Imported, Model, Study
 
 
@@ -86,15 +86,39 @@ class Design:
     @cached_property
     def signals(self) -> list[str]:
         """What strategies read of the vision tower beside features and saliency."""
-        return sorted({name for plugin in self.before_llm for name in self.reads(plugin)})
+        return self._read_by_any(of_text=False)
+
+    @cached_property
+    def text_signals(self) -> list[str]:
+        """What strategies read of the questions' texts, embedded by a text tower."""
+        return self._read_by_any(of_text=True)
+
+    def _read_by_any(self, *, of_text: bool) -> list[str]:
+        every = {name for plugin in self.before_llm for name in self.reads(plugin)}
+        return sorted(name for name in every if (name in TEXT_SIGNALS) == of_text)
 
     def reads(self, plugin: str) -> list[str]:
-        """List the signals that a plugin reads which ranks before the LLM."""
-        return sorted(plugins.declared("strategies", _load(plugin), "READS").values())
+        """List the signals that the study's strategies of a plugin read which ranks before the LLM.
 
-    def is_nested(self, plugin: str) -> bool:
-        """Tell whether one order of a plugin serves all budgets."""
-        return plugins.declared("strategies", _load(plugin), "NESTED")
+        `image_embeds` is not stored: ranking computes it from features and a text signal's file.
+        """
+        return self._reads.get(plugin, [])
+
+    @cached_property
+    def _reads(self) -> dict[str, list[str]]:
+        names: dict[str, set[str]] = {plugin: set() for plugin in self.before_llm}
+        for cell in self.strategies.values():
+            if cell.family in names:
+                names[cell.family].update(read_signals(cell.family, dict(cell.parameters)))
+        return {plugin: sorted(one - {"image_embeds"}) for plugin, one in names.items()}
+
+    def asks(self, plugin: str) -> bool:
+        """Tell whether a plugin that ranks before the LLM ranks for each question."""
+        return plugins.declared("strategies", _load(plugin), "PER") == "question"
+
+    def has_one_order(self, plugin: str) -> bool:
+        """Tell whether one order of an image's tokens serves all budgets and questions."""
+        return plugins.declared("strategies", _load(plugin), "NESTED") and not self.asks(plugin)
 
     def budgets(self, model: str) -> list[Budget]:
         """List the budgets of a model's pruned cells, in ascending order; not 0, of no image."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from prunecal.study import budgets
 from prunecal.study.cells import Cell
 from prunecal.study.design import Design
+from prunecal.study.settings import tower_name
 
 RESULTS = "results"
 CELL_STORE = f"{RESULTS}/.cells"
@@ -31,6 +32,11 @@ class Paths:
     def manifest(self, model: str) -> str:
         """Return the file that describes a model's weights."""
         return f"{RESULTS}/models/{model}/manifest.json"
+
+    def tower_manifests(self) -> list[str]:
+        """List the files that describe the text towers of models, if a strategy reads texts."""
+        towers = self.design.models if self.design.text_signals else {}
+        return [self.manifest(tower_name(name)) for name in towers]
 
     def weights(self, model: str) -> list[str]:
         """List the weights of a model that the workflow trains; other weights are elsewhere."""
@@ -115,7 +121,12 @@ class Paths:
     def downloads(self) -> list[str]:
         """List what is obtained from elsewhere: data, and models that are not trained."""
         models = [name for name in self.design.models if name not in self.design.trained]
-        return [*map(self.manifest, models), *self.questions(self.design.datasets), *self.images()]
+        return [
+            *map(self.manifest, models),
+            *self.tower_manifests(),
+            *self.questions(self.design.datasets),
+            *self.images(),
+        ]
 
     def every_result(self) -> list[str]:
         """List all files that hold the study's numbers, from data to claims.
@@ -124,6 +135,7 @@ class Paths:
         """
         return [
             *map(self.manifest, self.design.models),
+            *self.tower_manifests(),
             *(
                 f"{RESULTS}/models/{model}/weights/{name}"
                 for model in self.design.trained

@@ -14,6 +14,8 @@ from prunecal.core.errors import PrunecalError, brief, nearest
 
 IMAGE = "<image>"
 LETTERS = "ABCDE"
+SHORT = "Answer the question using a single word or phrase."  # the forms of answers
+LETTER = "Answer with the option's letter from the given choices directly."
 HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
@@ -56,7 +58,7 @@ def answer_joint(template: str) -> str:
 
 def pope_text(question: str) -> str:
     """Return what the user says for a question that is answered by Yes or No."""
-    return f"{question}\nAnswer the question using a single word or phrase."
+    return f"{question}\n{SHORT}"
 
 
 def scienceqa_text(question: str, choices: Sequence[str], hint: str = "") -> str:
@@ -100,7 +102,12 @@ def choice_text(
 
 def letter_text(question: str) -> str:
     """Return what the user says for a question whose text holds its lettered choices."""
-    return f"{question}\nAnswer with the option's letter from the given choices directly."
+    return f"{question}\n{LETTER}"
+
+
+def bare(text: str) -> str:
+    """Return what the user says without the sentence on the answer's form, if it ends with one."""
+    return text.removesuffix(f"\n{SHORT}").removesuffix(f"\n{LETTER}")
 
 
 def conversation(template: str, text: str) -> str:

@@ -161,6 +161,31 @@ class MatchedBudgets(Parameters):
     )
 
 
+class TextTower(Parameters):
+    """The text half of a CLIP, for strategies that compare patches with the question's text."""
+
+    repo: str | None = Field(None, description="source: a repository on the Hugging Face Hub")
+    revision: Commit | None = Field(None, description="commit of that repository")
+    path: Annotated[str, AfterValidator(_home_known)] | None = Field(
+        None, description="source: a local folder, as transformers or OpenCLIP save a CLIP"
+    )
+    activation: Literal["quick_gelu", "gelu"] | None = Field(
+        None, description="of its layers; only where the checkpoint's configuration is silent"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TextTower":
+        if (self.repo is None) == (self.path is None):
+            raise ValueError("give one source of the text tower: repo (+ revision) or path")
+        if (self.repo is None) != (self.revision is None):
+            raise ValueError("give repo and revision (commit) of the text tower together")
+        return self
+
+    def source(self) -> dict[str, Any]:
+        """Return the settings that decide which weights these are."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
 class Model(Parameters):
     """A model: a family that knows how to run it, and one source of weights.
 
@@ -207,6 +232,9 @@ class Model(Parameters):
     )
     train: dict[str, Any] | None = Field(
         None, description="source: `recipe:` a file of workflow/prunecal/recipes, and its settings"
+    )
+    text_tower: TextTower | None = Field(
+        None, description="CLIP that embeds questions, for strategies that read them so"
     )
 
     @model_validator(mode="after")
@@ -547,6 +575,12 @@ class Study(Parameters):
     def _names_differ(self) -> "Study":
         models, datasets = ([entry.name for entry in key] for key in (self.models, self.datasets))
         imported = list(dict.fromkeys(one.task for one in self.imported))
+        towers = [tower_name(entry.name).lower() for entry in self.models if entry.text_tower]
+        taken = [name for name in models if name.lower() in towers]
+        if taken:
+            raise ValueError(
+                f"models: {taken[0]!r} is how another model's text tower is named; rename the model"
+            )
         every = {
             "models": models + _further([one for one, _ in imported], models),
             "datasets": datasets + _further([one for _, one in imported], datasets),
@@ -578,6 +612,11 @@ def _variant(entry: dict[str, Any], swept: list[str]) -> dict[str, Any]:
     if "quantization" in swept and entry["quantization"] != "int4":
         named.pop("group_size", None)
     return named
+
+
+def tower_name(model: str) -> str:
+    """Return the name under which a model's text tower stands among the models in results/."""
+    return f"{model}-text-tower"
 
 
 def _further(names: list[str], known: list[str]) -> list[str]:

@@ -1,0 +1,162 @@
+"""CLIP's text tower: obtained, loaded from two layouts, and its embeddings against transformers."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helpers.loopback_hub import SHA, Hub, serve, use
+from helpers.tiny_clip import as_open_clip, tiny_clip, tokenizer
+from prunecal import text_tower as stage
+from prunecal.core.errors import PrunecalError
+from prunecal.models._text_tower import TextTower
+from prunecal.sources import text_tower
+from prunecal.sources.weights import checked
+from prunecal.storage import files
+
+TEXTS = ["Is there a cat in the image?", "Which is longer? " * 9, "a photo"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    return folder, tiny_clip(folder)
+
+
+def test_embeddings_are_those_of_transformers_however_texts_are_batched(clip):
+    folder, model = clip
+    tower, cut = TextTower(folder), tokenizer()
+    with torch.inference_mode():
+        expected = [
+            model.get_text_features(
+                **cut(text, return_tensors="pt", truncation=True, max_length=16)
+            ).pooler_output[0]
+            for text in TEXTS
+        ]
+    torch.testing.assert_close(tower.embed(TEXTS, batch=2), torch.stack(expected))
+    assert not torch.allclose(expected[0], expected[1])
+
+
+def test_a_long_text_is_embedded_in_segments_of_which_the_last_alone_ends(clip):
+    folder, model = clip
+    ids = tokenizer()(TEXTS[1])["input_ids"]
+    embedded, counts = TextTower(folder).embed_segments(TEXTS)
+    assert counts == [1, -(-len(ids) // 16), 1]
+    padded = torch.tensor(ids + [0] * (16 * counts[1] - len(ids))).view(-1, 16)
+    with torch.inference_mode():  # as the official code: padded with token 0 and mask 0
+        mask = (torch.arange(padded.numel()) < len(ids)).long().view_as(padded)
+        expected = model.get_text_features(padded, attention_mask=mask).pooler_output
+    torch.testing.assert_close(embedded[1 : 1 + counts[1]], expected)
+
+
+def test_a_checkpoint_of_open_clip_gives_the_same_tower(clip, tmp_path):
+    folder, model = clip
+    as_open_clip(model, tmp_path, quick_gelu=True)
+    one, other = TextTower(folder), TextTower(tmp_path)
+    torch.testing.assert_close(other.embed(TEXTS), one.embed(TEXTS))
+    assert torch.equal(other.projection.matrix, one.projection.matrix)
+    assert torch.equal(other.projection.norm, one.projection.norm)
+    as_open_clip(model, tmp_path)
+    with pytest.raises(PrunecalError, match="does not say which activation .* `activation: quick"):
+        TextTower(tmp_path)
+    torch.testing.assert_close(TextTower(tmp_path, "quick_gelu").embed(TEXTS), one.embed(TEXTS))
+    assert not torch.allclose(TextTower(tmp_path, "gelu").embed(TEXTS), one.embed(TEXTS))
+    with pytest.raises(PrunecalError, match="has the activation quick_gelu, but the study's"):
+        TextTower(folder, "gelu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("visual_projection.weight"), "lacks visual_projection.weight"),
+        (
+            lambda state: state.pop("text_model.final_layer_norm.bias"),
+            "the text tower lacks text_model.final_layer_norm.bias",
+        ),
+        (
+            lambda state: state.update({"text_projection.weight": torch.zeros(24, 30)}),
+            r"text_projection.weight of shape \[24, 30\], but its configuration says \[24, 32\]",
+        ),
+    ],
+    ids=["projection", "part", "shape"],
+)
+def test_a_checkpoint_that_is_not_whole_is_refused(clip, tmp_path, change, message):
+    for path in clip[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    state = load_file(tmp_path / "model.safetensors")
+    change(state)
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PrunecalError, match=message):
+        TextTower(tmp_path)
+
+
+def test_a_tokenizer_whose_texts_do_not_end_is_refused(clip, tmp_path):
+    for path in clip[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    other = json.loads((tmp_path / "tokenizer.json").read_text())
+    other["post_processor"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(other))
+    with pytest.raises(PrunecalError, match="do not end where the tower's embedding is read"):
+        TextTower(tmp_path)
+
+
+def obtain(tmp_path, **source):
+    manifest = tmp_path / "manifest.json"
+    stage.main(argparse.Namespace(source=json.dumps(source), manifest=manifest))
+    return files.read_object(manifest)
+
+
+@pytest.mark.parametrize("layout", ["transformers", "open_clip"])
+def test_a_repository_is_fetched_in_part_and_checked_when_it_is_loaded(
+    clip, tmp_path, monkeypatch, layout
+):
+    folder, held = clip[0], tmp_path / "held"
+    if layout == "open_clip":
+        as_open_clip(clip[1], held, quick_gelu=True)
+        folder = held
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    remote = Hub(
+        "someone/clip", "model", {**content, "pytorch_model.bin": b"x", "x.safetensors": b""}
+    )
+    with serve(remote) as address:
+        use(monkeypatch, address, tmp_path / "cache")
+        described = obtain(tmp_path, repo="someone/clip", revision=SHA)
+    assert set(remote.got) == set(content)
+    assert described["digest"] == obtain(tmp_path, path=str(folder))["digest"]
+    assert (described["family"], described["revision"]) == ("text-tower", SHA)
+    with checked({"repo": "someone/clip", "revision": SHA}, described) as place:
+        TextTower(place)
+    weights = text_tower.weights(place)[0].resolve()
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with (
+        pytest.raises(PrunecalError, match="bytes instead of"),
+        checked({"repo": "someone/clip", "revision": SHA}, described),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", "no weights .* pickled weights can run code .* safetensors"),
+        ("tokenizer.json", "has no tokenizer"),
+        ("config.json", "neither a config.json of the model_type clip nor open_clip_config.json"),
+    ],
+)
+def test_a_folder_that_lacks_a_part_is_refused(clip, tmp_path, name, message):
+    for path in clip[0].iterdir():
+        if path.name != name:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(PrunecalError, match=message):
+        obtain(tmp_path / "out", path=str(tmp_path))
+
+
+def test_embeddings_that_are_not_finite_are_refused(clip, monkeypatch):
+    tower = TextTower(clip[0])
+    tower._model.text_projection.weight.fill_(np.inf)
+    with pytest.raises(PrunecalError, match="the text tower gives NaN or infinity"):
+        tower.embed(TEXTS)

@@ -1,0 +1,64 @@
+"""What a strategy declares of itself, in words, for the methods page and the listing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunecal.core import plugins
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from prunecal.engine.interfaces import Signal
+
+SIGNALS: dict[Signal, str] = {
+    "cls": "the state of CLS",
+    "keys": "keys of the feature layer",
+    "attention": "attention that patches receive in the feature layer",
+    "early_attention": "attention that patches receive in an early layer",
+    "last_keys": "keys of the last layer",
+    "last_cls_query": "the query of CLS in the last layer",
+    "projected_similarity": "similarity of projected tokens, if its settings say so",
+    "image_embeds": "patches in CLIP's space",
+    "text_embeds": "the question in CLIP's space",
+    "text_segments": "segments of the question in CLIP's space",
+}
+POSITIONS = {"compact": "renumbered without gaps", "original": "as in the unpruned prompt"}
+
+
+def declarations(strategy: ModuleType) -> dict[str, str]:
+    """Return what a strategy declares: where it drops tokens, what it looks at, and so on."""
+    if strategy.PRUNES == "everything":
+        return {"drops tokens": "all of them, before the decoder"}
+    inside = strategy.PRUNES == "inside_llm"
+    merges = hasattr(strategy, "merge") or getattr(strategy, "MERGES", False)
+    if inside:
+        sees = "keys" if _of(strategy, "LOOKS") == "keys" else "attention of the last prompt token"
+        if hasattr(strategy, "queries"):
+            sees = "attention of text tokens that it selects"
+        looks = f"{sees} in a layer of the decoder"
+        asks, one_order = True, False
+    else:
+        named = [SIGNALS[signal] for signal in _of(strategy, "READS").values()]
+        looks = ", ".join(["features and saliency of the vision tower", *named])
+        asks = _of(strategy, "PER") == "question"
+        one_order = _of(strategy, "NESTED")
+    field = strategy.Params.model_fields.get("positions")
+    default = "compact" if merges and not inside else "original"
+    positions = POSITIONS[field.default if field else default]
+    return {
+        "drops tokens": "inside the decoder" if inside else "before the decoder",
+        "looks at": looks,
+        "looks at the question": _yes(asks),
+        "one order for all budgets": _yes(one_order),
+        "merges tokens": _yes(merges),
+        "positions of tokens": f"{positions} (a setting)" if field else positions,
+    }
+
+
+def _of(strategy: ModuleType, name: str) -> Any:
+    return plugins.declared("strategies", strategy, name)
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
