@@ -5,6 +5,10 @@ Sources: the conversation template `vicuna_v1` and the evaluation scripts `model
 (other multiple choice) of github.com/haotian-liu/LLaVA; for the text of a ScienceQA question, task
 `scienceqa_img` of github.com/EvolvingLMMs-Lab/lmms-eval, which reads the Hub's copy of the data and
 leaves out the context line where a question has no hint.
+
+Templates whose names end in -hf are those of the models' processors in transformers, -lmms those of
+lmms-eval, -vlmevalkit those of VLMEvalKit; a data set with `wording: vlmevalkit` has the texts of
+that project's Qwen2-VL instead of LLaVA's.
 """
 
 import string
