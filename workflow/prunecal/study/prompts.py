@@ -39,6 +39,7 @@ TEMPLATES = {
     "llava_next-mistral-hf": f"[INST] {IMAGE}\n{{text}} [/INST]",
     "llava_onevision-hf": f"<|im_start|>user\n{IMAGE}\n{{text}}{ANSWERS}",
     "llava_onevision-lmms": f"{HELPFUL}<|im_start|>user\n{IMAGE}\n{{text}}{ANSWERS}",
+    # of Qwen3-VL; that of Qwen2-VL and Qwen2.5-VL has the system text of lmms-eval's
     "qwen_vl-hf": f"<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
     "qwen_vl-lmms": f"{HELPFUL}<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
     "qwen_vl-vlmevalkit": f"{HELPFUL}<|im_start|>user\n{IMAGE}{{text}}{ANSWERS}",
