@@ -223,6 +223,14 @@ def plain(case, row):
     return logits[case.model.option_tokens(row["text"], row["options"])].numpy()
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        "gemma3, window of 8", "llava_onevision", "idefics3", "qwen2_5_vl at native resolution",
+        "qwen3_vl at native resolution",
+    ],
+    indirect=True,
+)  # fmt: skip
 def test_short_answers_equal_generate_from_pixels(case):
     rows = case.asked.iloc[[0, 1, 4]]
     path = case.model.folder / "features.safetensors"

@@ -78,7 +78,7 @@ class BinTables(NamedTuple):
         tables = (*self, *squares)
         if weights.shape[1] == 1:  # a product with a vector: its rounding depends on the rows
             return np.stack([table @ weights for table in tables])
-        used: NDArray = self.rows.any(axis=1)  # with two options half of the bins are empty
+        used = np.any(self.rows, axis=1)  # with two options half of the bins are empty
         moments = np.zeros((len(tables), len(used), weights.shape[1]))
         products = np.concatenate([table[used] for table in tables]) @ weights
         moments[:, used] = products.reshape(len(tables), used.sum(), weights.shape[1])
