@@ -208,6 +208,9 @@ rule draw_kept_tokens:
     input:
         manifest=f"{RESULTS}/models/{{model}}/manifest.json",
         rankings=lambda wildcards: PATHS.rankings(wildcards.model, wildcards.dataset),
+        inside=lambda wildcards: PATHS.predictions(
+            wildcards.model, wildcards.dataset, DESIGN.drawn_inside(wildcards.model)
+        ),
         images=f"{RESULTS}/datasets/{{dataset}}/images.parquet",
     output:
         svg=report(
@@ -221,7 +224,8 @@ rule draw_kept_tokens:
         f"{LOGS}/figures/kept_tokens_{{model}}_{{dataset}}.log",
     params:
         rankings=lambda wildcards, input: words(input.rankings),
-        budgets=lambda wildcards: DESIGN.budgets(wildcards.model),
+        inside=lambda wildcards, input: words(input.inside),
+        budget=lambda wildcards: DESIGN.drawn_budget(wildcards.model),
         image=lambda wildcards: DESIGN.models[wildcards.model].picture(),
         code=code_record("prunecal.figures.kept_tokens", page=True),
         look=STYLE,
@@ -231,7 +235,8 @@ rule draw_kept_tokens:
     shell:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.kept_tokens --rankings {params.rankings} "
-        "--budgets {params.budgets} --images {input.images} --image-mode {params.image} "
+        "--inside {params.inside} --budget {params.budget} "
+        "--images {input.images} --image-mode {params.image} "
         "--manifest {input.manifest} "
         "--model {wildcards.model} --dataset {wildcards.dataset} --folder {params.folder} --log {log}"
 

@@ -195,6 +195,14 @@ def answers(cell, dataset, images=IMAGES, each=EACH, seed=0):
     logits = np.zeros((rows, len(options[0])))
     rest = len(options[0]) - 1
     logits[np.arange(rows), answer] = np.log(confidence / (1 - confidence) * rest)
+    inside = {}
+    if cell.prunes == "inside_llm":  # as if the next patches were merged
+        left = [generator.permutation(TOKENS)[: cell.budget + 2] for _ in range(rows)]
+        parts = {"kept_patches": slice(cell.budget), "merged_patches": slice(cell.budget, None)}
+        inside = {
+            name: pa.array([row[part] for row in left], pa.list_(pa.int16()))
+            for name, part in parts.items()
+        }
     return pa.table(
         {
             "question_id": [f"{dataset}-{row}" for row in range(rows)],
@@ -205,6 +213,7 @@ def answers(cell, dataset, images=IMAGES, each=EACH, seed=0):
             "logits": pa.array(logits.tolist(), pa.list_(pa.float32())),
             "n_visual": pa.array([cell.budget] * rows, pa.int32()),
             "coverage": pa.array([0.8] * rows, pa.float32()),
+            **inside,
         }
     )
 

@@ -8,6 +8,7 @@ from helpers.tiny_llava import encoded, picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import decoder
+from prunecal.engine.coverage import coverage
 from prunecal.engine.merged import Merged
 from prunecal.engine.options import OptionTokens
 from prunecal.engine.session import Session
@@ -208,6 +209,26 @@ def test_a_matched_budget_is_that_of_the_tokens_that_cost_as_much(llava, feature
     assert set(matched.n_visual) == {4}
     for mine, theirs in zip(matched.logits, kept.logits, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("family", INSIDE)
+def test_the_patches_left_inside_the_decoder_are_told_per_question(llava, features, asked, family):
+    session = Session(llava, asked, features, batch_tokens=512)
+    answers = run(session, family, 5)
+    for at, row in asked.iterrows():
+        kept = answers.kept_patches[at]
+        if answers.merged_patches is None:
+            patches = session.visual.features[int(row["image_id"][-1])]
+            covered = coverage(patches[None], torch.from_numpy(kept.astype(np.int64))[None])
+            assert answers.coverage[at] == pytest.approx(covered.item(), abs=1e-5)
+            assert len(set(kept)) == 5
+        else:
+            merged = answers.merged_patches[at]
+            assert len(kept) < 5
+            assert len(merged) > 5 - len(kept)
+            assert not set(kept) & set(merged)
+    assert {len(kept) for kept in run(session, family, N).kept_patches} == {N}
+    assert run(session, "saliency", 5).kept_patches is None
 
 
 @pytest.mark.parametrize("family", ["saliency", *INSIDE])

@@ -74,7 +74,7 @@ def commands(results, out):
         "reliability": ["--predictions", *predictions],
         "risk_coverage": ["--predictions", *predictions],
         "kept_tokens": [
-            "--rankings", *rankings[:3], "--budgets", 4, 8, "--images", images[0],
+            "--rankings", *rankings[:3], "--budget", 8, "--images", images[0],
             "--image-mode", "pad", "--manifest", manifests[0], "--model", model,
             "--dataset", dataset,
         ],

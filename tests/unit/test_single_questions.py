@@ -48,16 +48,15 @@ def test_the_largest_changes_are_chosen_and_repeats_count_once():
     assert [one.size for one in found] == pytest.approx([-0.6, 0.4, 0.1])
 
 
-def test_the_path_covers_exactly_the_dropped_patches():
-    kept = np.random.default_rng(0).permutation(36)[:11]
+def test_the_path_covers_exactly_its_patches():
+    patches = np.isin(np.arange(36), np.random.default_rng(0).permutation(36)[:11])
     covered = set()
-    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)", single_questions.dropped_path(kept, 36)):
-        line = {6 * int(y) + int(x) + step for step in range(int(width))}
+    path = single_questions.path_along(patches, (4, 9))
+    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)", path):
+        line = {9 * int(y) + int(x) + step for step in range(int(width))}
         assert not line & covered
         covered |= line
-    assert covered == set(range(36)) - set(kept.tolist())
-    with pytest.raises(PrunecalError, match="35 visual tokens do not form a square grid"):
-        single_questions.dropped_path(kept, 35)
+    assert covered == set(np.flatnonzero(patches).tolist())
 
 
 def test_pictures_are_small_and_complete():
@@ -76,7 +75,8 @@ def test_page_shows_each_strategy_at_the_budget_of_the_change(results, tmp_path)
     assert sum("toy-pope · " in card for card in cards) == 3  # an equal share
     for card in cards:
         assert card.count("<tr") == 1 + 5  # head, unpruned, saliency, two of SCOPE, FastV
-        assert card.count("<svg") == 3  # FastV chooses inside the decoder
+        assert card.count("<svg") == 4  # FastV's are of the question
+        assert card.count('class="merged"') == 1
         assert card.count('class="largest"') == 1
     sizes = [abs(float(size)) for size in re.findall(r"\. ([+-]\d\.\d+) by ", page)]
     assert sizes == sorted(sizes, reverse=True)

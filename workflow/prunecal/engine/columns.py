@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from prunecal.storage import held_patches
 from prunecal.study.short_answers import is_accepted
 
 if TYPE_CHECKING:
@@ -37,8 +38,19 @@ def table(questions: pd.DataFrame, answers: Answers) -> pa.Table:
             "n_visual": pa.array(answers.n_visual, pa.int32()),
             "coverage": pa.array(answers.coverage, pa.float32()),
             **more,
+            **_of_patches(answers),
         }
     )
+
+
+def _of_patches(answers: Answers) -> dict[str, Any]:
+    """Return the columns of patches that are left after the last stage inside the decoder."""
+    columns = {held_patches.KEPT: answers.kept_patches, held_patches.MERGED: answers.merged_patches}
+    return {
+        name: pa.array(patches, pa.list_(pa.int16()))
+        for name, patches in columns.items()
+        if patches is not None
+    }
 
 
 def _of_logits(answers: Answers) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from prunecal.engine.planner import Row
 
     Batched = Callable[[list[Row]], tuple[Any, ...]]
+    # questions of a micro-batch, int16 [Q, V] as `stages.Held.patch`, bool [Q, N] or None
+    HeldPart = tuple[list[int], Tensor, Tensor | None]
 
 BLIND_ROW = 16  # prompts without an image that share what precedes their texts
 
@@ -58,6 +60,10 @@ class Answers:
             where the model family names none.
         letter_logits: of A to D, float32 [rows, 4]; None where options are not letters.
         short: the answers, where they are short texts.
+        kept_patches: int16 for each row, the patches that are left as they are after the last stage
+            inside the decoder; None where tokens are dropped before it.
+        merged_patches: int16 for each row, the patches within merged tokens that are left; None
+            where none are merged.
     """
 
     n_visual: np.ndarray
@@ -71,6 +77,8 @@ class Answers:
     spelling_logits: list[np.ndarray] | None = None
     letter_logits: np.ndarray | None = None
     short: ShortAnswers | None = None
+    kept_patches: list[np.ndarray] | None = None
+    merged_patches: list[np.ndarray] | None = None
 
 
 class Session:
@@ -175,13 +183,14 @@ class Session:
         if pairs is not None:
             texts = [text for text, _ in self.asked]
             row_of_question, image_of_row = rows_of(pairs, self.image_ids, row_of_question, texts)
+        held: list[HeldPart] = []
         if order is None or coverage is None:
             schedule = {
                 count: self._stages(strategy, params, match, kept_tokens(budget, count), count)
                 for count in set(counts)
             }
             kept_counts = np.array([schedule[count][-1].entering for count in counts])
-            run_batch: Batched = partial(self._decoder_batch, strategy, params, schedule)
+            run_batch: Batched = partial(self._decoder_batch, strategy, params, schedule, held)
             sizes, apart = counts, counts  # FastV's arrays hold equally many tokens of each image
         else:
             kept_of_row = kept_counts[image_of_row].tolist()
@@ -202,6 +211,7 @@ class Session:
             n_visual=kept_counts[self.images],
             budget_tokens=self._budget_tokens(budget, nominal, kept_counts),
             tokens_per_layer=self._tokens_per_layer(schedule, kept_counts),
+            held=held,
         )
 
     def run_blind(self) -> Answers:
@@ -274,6 +284,7 @@ class Session:
         budget_tokens: int | None,
         tokens_per_layer: float,
         distinct: int | None = None,
+        held: Sequence[HeldPart] = (),
     ) -> Answers:
         """Return a cell's answers from those of its distinct questions.
 
@@ -284,6 +295,7 @@ class Session:
             budget_tokens: as in `Answers`.
             tokens_per_layer: as in `Answers`.
             distinct: prompts that were computed; as many as distinct questions if not given.
+            held: what is left inside the decoder, by micro-batch.
         """
         self._refuse_not_finite(self.reader.numbers(columns))
         repeat = self.row_to_distinct
@@ -293,6 +305,7 @@ class Session:
             budget_tokens=budget_tokens,
             tokens_per_layer=tokens_per_layer,
             distinct=len(self.asked) if distinct is None else distinct,
+            **self._held(held),
             **self.reader.collect(columns, repeat),
         )
 
@@ -330,14 +343,34 @@ class Session:
         strategy: ModuleType,
         params: Any,
         schedule: Mapping[int, list[Stage]],
+        held: list[HeldPart],
         rows: list[Row],
     ) -> tuple[Tensor, Tensor]:
-        """Answer rows whose visual tokens the strategy drops inside the decoder."""
+        """Answer rows whose visual tokens the strategy drops inside the decoder; note in `held`."""
         images = [row.image for row in rows]
         prompt, features = self._assemble(rows, images, [None] * len(rows), compact=False)
         listed = schedule[prompt.visual]  # all rows have equally many
         pruned = stages.run(self.model.decoder, prompt, self.past, listed, strategy, params)
+        questions = [question for row in rows for question in row.questions]
+        patch = pruned.held.patch.to(torch.int16)
+        held.append((questions, patch, pruned.held.within_merged()))
         return pruned.states, pruned.held.coverage(features, prompt.question_row)
+
+    def _held(self, parts: Sequence[HeldPart]) -> dict[str, Any]:
+        """Return which patches are left per row of the data set, as `Answers` has them."""
+        kept: dict[int, np.ndarray] = {}
+        merged: dict[int, np.ndarray] = {}
+        for questions, patches, masks in parts:
+            rows = patches.cpu().numpy()
+            kept |= {at: np.sort(row[row >= 0]) for at, row in zip(questions, rows, strict=True)}
+            if masks is not None:
+                pairs = zip(questions, masks.cpu().numpy(), strict=True)
+                merged |= {at: np.flatnonzero(mask).astype(np.int16) for at, mask in pairs}
+        repeat = self.row_to_distinct
+        return {
+            "kept_patches": [kept[at] for at in repeat] if kept else None,
+            "merged_patches": [merged[at] for at in repeat] if merged else None,
+        }
 
     def _assemble(
         self,

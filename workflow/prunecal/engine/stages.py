@@ -91,6 +91,15 @@ class Held:
             result += shares @ self.merged
         return result
 
+    def within_merged(self) -> Tensor | None:
+        """Return which patches the merged tokens hold that are left, bool [Q, N]; None if none."""
+        count = self.merged.shape[1]
+        if not count:
+            return None
+        numbers = torch.arange(count, device=self.patch.device)
+        left = (self.patch[:, :, None] == -1 - numbers).any(dim=1)  # [Q, M]
+        return ((self.merged > 0) & left[:, :, None]).any(dim=1)
+
     def coverage(self, features: Tensor, row: Tensor) -> Tensor:
         """Return the evidence coverage float32 [Q] of each question's tokens.
 

@@ -15,15 +15,18 @@ from prunecal.figures import naming, style
 from prunecal.models.llava import pad_to_square
 from prunecal.sources.image_files import decoded
 from prunecal.storage import files
-from prunecal.study.budgets import Budget, fewest_first
+from prunecal.storage.held_patches import HeldPatches
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     import pandas as pd
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from PIL.Image import Image
 
     from prunecal.storage.schemas import Arrays
+    from prunecal.study.budgets import Budget
 
 IMAGES = 4  # pictures per figure
 PIXELS = 168  # side of a picture in the figure
@@ -31,26 +34,31 @@ FADED = 0.78  # how far dropped patches go towards white
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draw the first images of a data set under every strategy that ranks vision features."""
+    """Draw the first images of a data set under every strategy."""
     import pandas as pd
 
     style.use()
-    rows, kept, grids = [], [], {}
-    given = [int(budget) if budget.isdigit() else budget for budget in arguments.budgets]
-    budget = middle(given)
+    budget = int(arguments.budget) if arguments.budget.isdigit() else arguments.budget
+    whole = files.open_arrays(arguments.rankings[0])  # every ranking is of the same images
+    tokens = dict(zip(whole.facts["image_id"], lineage.token_counts(whole), strict=True))
+    grids = {
+        image: grid_of(whole, whole.facts["image_id"].index(image), tokens[image])
+        for image in [*tokens][:IMAGES]
+    }
+    rows: list[dict[str, Any]] = []
+    kept: list[dict[str, NDArray]] = []
     for path in arguments.rankings:
-        file = files.open_arrays(path)
-        facts = file.facts
+        facts = files.open_arrays(path).facts
         rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
         kept.append({})
-        if facts["family"] == style.REFERENCE or not budget:
-            continue
-        ranking, counts = lineage.ranking(path, budget), lineage.token_counts(file)
-        ids = facts["image_id"]  # repeated where each question has its own tokens: the first counts
-        for image in list(dict.fromkeys(ids))[:IMAGES]:
-            number = ids.index(image)
-            kept[-1][image] = ranking.held(number, counts[number])
-            grids[image] = grid_of(file, number, counts[number])
+        if budget and facts["family"] != style.REFERENCE:
+            ranking = lineage.ranking(path, budget)
+            for image in grids:  # repeated where each question has its own: the first counts
+                kept[-1][image] = ranking.held(facts["image_id"].index(image), tokens[image])
+    for path in arguments.inside:
+        cell = files.read_facts(path)["cell"]
+        rows.append({key: cell[key] for key in ("strategy", "family")} | cell["parameters"])
+        kept.append(of_first_questions(path, grids, tokens))
     table = pd.DataFrame(rows)
     mean = files.read_object(arguments.manifest)["image_mean"]
     pictures = first_pictures(arguments.images, arguments.image_mode, mean)
@@ -59,14 +67,27 @@ def main(arguments: argparse.Namespace) -> None:
         figure = style.nothing("The tokens of this model are of several tiles, not of one grid.")
     else:
         figure = draw(columns(table), kept, pictures, budget, title, grids)
+        if arguments.inside:
+            style.note(figure, "Where the question counts: for the first one about each image")
     name = f"kept_tokens_{arguments.model}_{arguments.dataset}"
     style.save(figure, arguments.folder, name)
 
 
-def middle(budgets: list[Budget]) -> Budget:
-    """Return the budget that is drawn: the middle one."""
-    ordered = sorted(budgets, key=fewest_first)
-    return ordered[len(ordered) // 2] if ordered else 0
+def of_first_questions(
+    path: Path, images: Collection[str], tokens: Mapping[str, int]
+) -> dict[str, NDArray]:
+    """Return how images' patches are kept for the first question about each, float [N].
+
+    Args:
+        path: predictions of a strategy inside the decoder.
+        images: those that are drawn.
+        tokens: patches of every image.
+    """
+    held, first = HeldPatches(path), {}
+    for question, image in enumerate(held.images):
+        if image in images and image not in first:
+            first[image] = held.of(question, tokens[image])
+    return first
 
 
 def columns(strategies: pd.DataFrame) -> list[tuple[int, str]]:
@@ -186,7 +207,7 @@ def draw(
     from matplotlib import pyplot as plt
 
     if not strategies:
-        return style.nothing("The study has no strategy that ranks an image's own tokens.")
+        return style.nothing("The study has no strategy that drops an image's tokens.")
     lines: list[tuple[str, Any]] = [("Whole image", None)]
     lines += [(name, kept[number]) for number, name in strategies]
     across = -(-len(lines) // 2)  # two blocks side by side, or the figure is a tower
@@ -204,6 +225,8 @@ def draw(
         start = block * (len(pictures) + 1)
         for axes, (image_id, picture) in zip(grid[row][start:], pictures.items(), strict=False):
             shown = picture
+            if held is not None and image_id not in held:
+                continue  # no question is about it
             if held is not None:
                 shown = fade(picture, held[image_id], (grids or {}).get(image_id))
             axes.imshow(shown, interpolation="nearest", aspect="equal")
@@ -211,9 +234,10 @@ def draw(
             -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
             va="center", transform=grid[row][start].transAxes, fontsize=9,
         )  # fmt: skip
+    tokens = budget if isinstance(budget, str) else f"{budget} tokens"
     figure.suptitle(
-        f"Which {budget}{' of the' if isinstance(budget, str) else ''} patches each strategy keeps "
-        f"(faded: dropped, half: merged): {style.plain(title)}"
+        f"Patches that each strategy keeps at a budget of {tokens} (faded: dropped, half: merged): "
+        f"{style.plain(title)}"
     )
     return figure
 
@@ -221,7 +245,8 @@ def draw(
 if __name__ == "__main__":
     parser = cli.parser(__doc__, "--folder")
     parser.add_argument("--rankings", type=Path, nargs="+", required=True, help="of all strategies")
-    parser.add_argument("--budgets", nargs="*", required=True, help="the study's budgets")
+    parser.add_argument("--inside", type=Path, nargs="*", default=[], help="predictions of others")
+    parser.add_argument("--budget", required=True, help="the one that is drawn")
     parser.add_argument("--images", type=Path, required=True, help="images.parquet")
     parser.add_argument("--image-mode", choices=["pad", "crop", "stretch"], required=True)
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model")

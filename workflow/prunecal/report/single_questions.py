@@ -19,12 +19,13 @@ from prunecal.caching import lineage
 from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import cell_selection, naming, style
-from prunecal.figures.kept_tokens import grid_of, grid_side, square
+from prunecal.figures.kept_tokens import grid_of, square
 from prunecal.report import html
 from prunecal.sources.image_files import decoded
 from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
 from prunecal.storage.checksums import text_digest
+from prunecal.storage.held_patches import HeldPatches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,16 +78,15 @@ def largest_changes(
     return [Change(int(first[i]), int(cell[i]), float(size[i])) for i in order]
 
 
-def dropped_path(kept: NDArray, tokens: int, grid: tuple[int, int] | None = None) -> str:
-    """Return an SVG path along the dropped patches, side 1 each, of a grid: rows and columns.
+def path_along(patches: NDArray, grid: tuple[int, int]) -> str:
+    """Return an SVG path along some patches, side 1 each, of a grid.
 
-    The grid is a square if none is given.
+    Args:
+        patches: which ones, bool [N].
+        grid: rows and columns.
     """
-    grid = grid or (grid_side(tokens), grid_side(tokens))
-    dropped = np.ones(tokens, dtype=np.int8)
-    dropped[kept] = 0
     parts = []
-    for y, line in enumerate(dropped.reshape(grid)):
+    for y, line in enumerate(patches.astype(np.int8).reshape(grid)):
         edges = np.flatnonzero(np.diff(line, prepend=0, append=0))
         parts += [f"M{a} {y}h{b - a}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return "".join(parts)
@@ -120,6 +120,7 @@ class Task:
         self.questions = questions.to_dict("records")
         self.rankings = rankings
         self._read: dict[tuple[Path, Budget], lineage.Ranking] = {}
+        self._held: dict[Path, HeldPatches] = {}
         self.answers = [read_answers(cell["path"]) for cell in self.cells]
         first = self.cells[0]
         for cell, answered in zip(self.cells, self.answers, strict=True):
@@ -172,33 +173,45 @@ class Task:
                         "confidence": confidence,
                         "change": confidence - before,
                         "largest": index == change.cell,
-                        "dropped": self._dropped(cell, question["image_id"], question["text"]),
+                        "patches": self._patches(cell, change.question),
                         "budget": cell["budget"],
                     }
                 )
         return rows
 
-    def _dropped(
-        self, cell: Mapping[str, Any], image: str, text: str
-    ) -> tuple[int, int, str] | None:
-        """Return the grid's rows and columns and the path of the dropped patches."""
-        path = self.rankings.get(cell["strategy"])
-        if path is None or cell["family"] == style.REFERENCE:
+    def _patches(self, cell: Mapping[str, Any], question: int) -> tuple[Any, ...] | None:
+        """Return a grid's rows and columns, and paths of the patches dropped and of the merged."""
+        if cell["family"] == style.REFERENCE or not self.rankings:
             return None
+        ranked = cell["strategy"] in self.rankings
+        path = self.rankings[cell["strategy"]] if ranked else next(iter(self.rankings.values()))
+        image = self.questions[question]["image_id"]
         file = files.open_arrays(path)
         index = file.facts["image_id"].index(image)
         if "question" in file.facts:
             pairs = list(zip(file.facts["image_id"], file.facts["question"], strict=True))
-            index = pairs.index((image, text_digest(text)))
+            index = pairs.index((image, text_digest(self.questions[question]["text"])))
         tokens = lineage.token_counts(file)[index]
         grid = grid_of(file, index, tokens)
         if grid is None:
             return None
-        budget = files.read_facts(cell["path"])["cell"]["budget"]
+        held = self._ranked(path, cell["path"], index, tokens) if ranked else None
+        if held is None:  # inside the decoder
+            if cell["path"] not in self._held:
+                self._held[cell["path"]] = HeldPatches(cell["path"])
+            of_cell = self._held[cell["path"]]
+            if not of_cell:
+                return None
+            held = of_cell.of(question, tokens)
+        paths = (path_along(patches, grid) for patches in (held == 0, (held > 0) & (held < 1)))
+        return *grid, *paths
+
+    def _ranked(self, path: Path, cell: Path, image: int, tokens: int) -> NDArray:
+        """Return how an image's patches are kept by a ranking at a cell's budget."""
+        budget = files.read_facts(cell)["cell"]["budget"]
         if (path, budget) not in self._read:
             self._read[path, budget] = lineage.ranking(path, budget)
-        held = self._read[path, budget].held(index, tokens)
-        return *grid, dropped_path(np.flatnonzero(held), tokens, grid)
+        return self._read[path, budget].held(image, tokens)
 
 
 def read_tasks(arguments: argparse.Namespace) -> list[Task]:

@@ -21,6 +21,7 @@ MOST_TOKENS = 32_767  # a token's place among an image's visual tokens is stored
 
 TEXT, TEXTS = "text", "lists of texts"
 WHOLE, NUMBERS, NUMBER_LISTS = "whole numbers", "numbers", "lists of numbers"
+WHOLE_LISTS = "lists of whole numbers"
 BYTES = "bytes"
 STATED = "confidence"  # metadata that say how a confidence without logits came about
 COLUMNS = {
@@ -37,6 +38,8 @@ COLUMNS = {
     "letter_logits": NUMBER_LISTS,
     "n_visual": WHOLE,
     "coverage": NUMBERS,
+    "kept_patches": WHOLE_LISTS,
+    "merged_patches": WHOLE_LISTS,
     "answers": TEXTS,
     "answer": TEXT,
     "answer_tokens": WHOLE,
@@ -273,7 +276,7 @@ def holds(kind: "pa.DataType", wanted: str) -> bool:
     }
     if wanted in fits:
         return fits[wanted](kind)
-    inner = TEXT if wanted == TEXTS else NUMBERS
+    inner = {TEXTS: TEXT, WHOLE_LISTS: WHOLE}.get(wanted, NUMBERS)
     return (types.is_list(kind) or types.is_large_list(kind)) and fits[inner](kind.value_type)
 
 

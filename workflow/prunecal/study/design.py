@@ -125,6 +125,20 @@ class Design:
         budgets = {cell.budget for cell in self.cells[model] if cell.family != "full"} - {0}
         return sorted(budgets, key=fewest_first)
 
+    def drawn_budget(self, model: str) -> Budget:
+        """Return the budget at which kept tokens are drawn, the middle one; 0 if there is none."""
+        budgets = self.budgets(model)
+        return budgets[len(budgets) // 2] if budgets else 0
+
+    def drawn_inside(self, model: str) -> list[Cell]:
+        """List the cells at that budget that drop tokens inside the decoder."""
+        budget = self.drawn_budget(model)
+        return [
+            cell
+            for cell in self.cells[model]
+            if cell.budget == budget and cell.prunes == "inside_llm"
+        ]
+
     def most_kept(self, model: str, cells: list[Cell]) -> list[int]:
         """Return the most visual tokens of an image that each cell of a model keeps."""
         most = self.models[model].most_tokens()
