@@ -399,6 +399,21 @@ def test_qwens_saliency_is_the_attention_received_that_eager_attention_gives(
 
 
 @pytest.mark.slow
+def test_a_template_that_holds_the_begin_token_gets_no_second_one(tmp_path):
+    """Idefics3's: see pull request 35950 of transformers."""
+    tiny_families.idefics3(tmp_path)
+    settings = {"split": True, "longest_edge": None, "template": "idefics3-hf"}
+    settings |= {"dtype": "float32", "visual_tokens": None}
+    model = load_model("idefics3", tmp_path, settings, CPU)
+    begin = "<|begin_of_text|>"
+    model.tokenizer.add_special_tokens({"bos_token": begin})
+    number = model.tokenizer.convert_tokens_to_ids(begin)
+    before, _ = model.tokenize([TEXTS[0]])
+    assert (before[0], before.count(number)) == (number, 1)
+    assert 1 not in before  # `<s>`, which this tokenizer puts before every text
+
+
+@pytest.mark.slow
 def test_qwen_on_padded_squares_has_a_fixed_number_of_tokens(tmp_path):
     from prunecal.core.errors import PrunecalError
 

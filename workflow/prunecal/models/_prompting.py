@@ -143,4 +143,7 @@ class Prompting:
 
     def _ids(self, text: str, answer: str = "") -> list[int]:
         prompt = conversation(self.settings["template"], text).replace(IMAGE, self.placeholder)
-        return self.tokenizer(prompt + answer)["input_ids"]
+        # a template may hold the token with which texts begin: the tokenizer would add a second one
+        begin = self.tokenizer.bos_token
+        begun = bool(begin) and prompt.startswith(begin)
+        return self.tokenizer(prompt + answer, add_special_tokens=not begun)["input_ids"]
