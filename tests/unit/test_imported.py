@@ -13,7 +13,7 @@ import yaml
 import prunecal
 from helpers import synthetic_results
 from helpers.stages import run
-from prunecal import claims, compare, imported, score
+from prunecal import claims, compare, imported, score, verify
 from prunecal.caching import lineage, outdated
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import mechanisms
@@ -245,6 +245,12 @@ def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):
     files.write_table(questions, table, {**facts, "revision": "other"})
     reasons = {one.reason for one in lineage.foreign_files(results)}
     assert reasons == {"from another questions.parquet"}
+    assert list(verify.other_answers(results, study, [])) == []
+    lines(tmp_path, [row | {"probabilities": [0.1, 0.2, 0.3]} for row in rows])
+    assert [one.path.parts[-3:-1] for one in verify.other_answers(results, study, [])] == [
+        ("full", "9"),
+        ("mine", "3"),
+    ]
 
 
 def test_options_in_columns_of_their_own_need_no_list(tmp_path):

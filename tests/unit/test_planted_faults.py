@@ -22,7 +22,7 @@ from prunecal import claims, compare, data, encode, infer, model, rank, score, t
 from prunecal.caching.fingerprint import code_record
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
-from prunecal.report import tables
+from prunecal.report import methods, tables
 from prunecal.sources import model_folder
 from prunecal.storage import files
 from prunecal.study.cells import cells, load_study
@@ -182,15 +182,28 @@ def run_study(settings):
     os.environ[files.CODE_VARIABLE] = code_record("prunecal.claims", page=True)
     output = ["--claims", "claims.yaml", "--output", "results/claims.json"]
     claims.main(claims.arguments_of([*paths, *output]))
-    os.environ[files.CODE_VARIABLE] = code_record("prunecal.report.tables", page=True)
-    given = [f"--{name}=results/{name}.parquet" for name in ("metrics", "comparisons")]
-    given += [f"--{name}=results/tables/{name}.x" for name in ("csv", "latex", "page")]
-    given += [f"--{name}-csv=results/tables/{name}.csv" for name in ("claims", "datasets")]
-    asked = [f"results/datasets/{one.name}/questions.parquet" for one in study.datasets]
-    given += ["--claims=results/claims.json", "--questions", *asked]
-    tables.main(tables.arguments_of(given))
     files.write_json("results/study.json", settings)
+    write_pages(study, predictions)
     del os.environ[files.CODE_VARIABLE]
+
+
+def write_pages(study, predictions):
+    """Write the methods, the provenance and the tables."""
+    folder = Path("results")
+    os.environ[files.CODE_VARIABLE] = code_record("prunecal.report.methods", page=True)
+    given = [f"--study={folder}/study.json", f"--metrics={folder}/metrics.parquet"]
+    given += ["--manifests", *map(str, folder.glob("models/*/manifest.json"))]
+    written = {"page": "methods.html", "provenance": "provenance.html", "table": "provenance.csv"}
+    given += [f"--{name}={folder}/{file}" for name, file in written.items()]
+    methods.main(methods.arguments_of([*given, "--predictions", *predictions]))
+    os.environ[files.CODE_VARIABLE] = code_record("prunecal.report.tables", page=True)
+    given = [f"--{name}={folder}/{name}.parquet" for name in ("metrics", "comparisons")]
+    written = {"csv": "headline.csv", "latex": "headline.tex", "page": "cells.html"}
+    written |= {f"{name}-csv": f"{name}.csv" for name in ("claims", "datasets")}
+    given += [f"--{name}={folder}/tables/{file}" for name, file in written.items()]
+    asked = [f"{folder}/datasets/{one.name}/questions.parquet" for one in study.datasets]
+    given += [f"--claims={folder}/claims.json", f"--provenance={folder}/provenance.csv"]
+    tables.main(tables.arguments_of([*given, "--questions", *asked]))
 
 
 @pytest.fixture(scope="module")
@@ -496,7 +509,12 @@ def page_of_older_tables(results):
     path = results / "results/comparisons.parquet"
     table = files.read_table(path)
     files.write_table(path, table.slice(1), files.read_facts(path), files.sources_of(path))
-    return "results/tables/page.x", "results/tables/csv.x"
+    return "results/tables/cells.html", "results/tables/headline.csv"
+
+
+def page_without_checksum(results):
+    files.checksum_file(results / "results/tables/headline.tex").unlink()
+    return "results/tables/headline.tex"
 
 
 FAULTS = [
@@ -540,6 +558,7 @@ FAULTS = [
     cell_removed_whole,
     images_removed_with_their_record,
     page_of_older_tables,
+    page_without_checksum,
 ]
 
 

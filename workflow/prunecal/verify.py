@@ -4,7 +4,7 @@ Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum
 A model's files are compared with its manifest wherever they are: trained, local, in a cache.
 Undamaged files are compared with the current code, features and cells with weights and inputs
 (`caching.lineage`), tables and score files with the predictions that they summarise, all files of a
-study with its settings (`caching.outdated`), and data sets with their local files.
+study with its settings (`caching.outdated`), data sets and imported cells with their local files.
 """
 
 import argparse
@@ -21,10 +21,14 @@ from prunecal.caching.lineage import Foreign
 from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import local_paths
+from prunecal.core.redaction import expanded
 from prunecal.sources import model_folder, weights
 from prunecal.storage import files
-from prunecal.study.cells import load_study
-from prunecal.study.paths import CELL_STORE
+from prunecal.storage.checksums import file_digest
+from prunecal.study import budgets, report_items
+from prunecal.study.cells import imported_cell, load_study
+from prunecal.study.design import Design
+from prunecal.study.paths import CELL_STORE, RESULTS, Paths
 from prunecal.study.settings import Study, tower_name
 
 WRITTEN = (  # where stages write what decides the numbers, below the folder of results
@@ -43,10 +47,15 @@ WRITTEN = (  # where stages write what decides the numbers, below the folder of 
 )
 
 
-def damaged_files(results: Path) -> list[Path]:
-    """List results that are missing, differ from their checksum or have none, sorted."""
-    gone = outdated.missing_sources(results)
-    paths = sorted({*files.written_files(results), *_unchecked(results), *gone})
+def damaged_files(results: Path, study: Study | None = None) -> list[Path]:
+    """List results that are missing, differ from their checksum or have none, sorted.
+
+    Args:
+        results: folder of all results.
+        study: tells which figures and pages should have a checksum.
+    """
+    gone, shown = outdated.missing_sources(results), _shown(results, study) if study else ()
+    paths = sorted({*files.written_files(results), *_unchecked(results), *gone, *shown})
     checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
     return [path for path in checked if not files.undamaged(path)]
 
@@ -58,6 +67,15 @@ def _unchecked(results: Path) -> Iterator[Path]:
             hidden = any(part.startswith(".") for part in path.relative_to(results).parts)
             if (not hidden or place.startswith(".")) and not files.checksum_file(path).is_file():
                 yield path
+
+
+def _shown(results: Path, study: Study) -> Iterator[Path]:
+    """Yield the figures and pages of a study that are there."""
+    items = report_items.report_items(Paths(Design(study)))
+    for item in [*items, *report_items.png_twins(items)]:
+        path = results / Path(item).relative_to(RESULTS)
+        if path.is_file():
+            yield path
 
 
 def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple[Path, Path, str]]:
@@ -117,6 +135,23 @@ def other_data(results: Path, study: Study, damaged: Collection[Path]) -> Iterat
             yield Foreign(questions, f"from other files than lie in {paths[0]} now")
 
 
+def other_answers(results: Path, study: Study, damaged: Collection[Path]) -> Iterator[Foreign]:
+    """Yield the imported cells whose files of answers have changed since."""
+    bad = set(damaged)
+    named = {entry.file: expanded(Path(entry.file)) for entry in study.imported}
+    now = {name: file_digest(path) for name, path in named.items() if path.is_file()}
+    for name in sorted(named.keys() - now):
+        cli.log.info("the cells of %s are not checked: it is not there", name)
+    for entry in study.imported:
+        cell = imported_cell(entry)
+        place = results / entry.model / entry.dataset / cell.strategy / budgets.folder(cell.budget)
+        predictions, provenance = (place / name for name in CELL_FILES)
+        if entry.file in now and provenance.is_file() and not {predictions, provenance} & bad:
+            made_from = files.read_object(provenance).get(lineage.MADE_FROM, {})
+            if made_from.get(lineage.FILE) != now[entry.file]:
+                yield Foreign(predictions, f"from other answers than {entry.file} holds now")
+
+
 def outdated_files(
     results: Path, settings: dict[str, Any] | None, damaged: Collection[Path]
 ) -> list[Foreign]:
@@ -129,6 +164,7 @@ def outdated_files(
         study = load_study(settings)
         rows += outdated.of_other_settings(results, study, settings, damaged)
         rows += other_data(results, study, damaged)
+        rows += other_answers(results, study, damaged)
     return sorted({row.path: row for row in reversed(rows)}.values())
 
 
@@ -143,13 +179,14 @@ def main(arguments: argparse.Namespace) -> None:
     if not results.is_dir():
         raise PrunecalError(f"{results} is not a folder; name the one with the results")
     settings = json.loads(arguments.settings) if arguments.settings else None
-    damaged = damaged_files(results)
+    study = load_study(settings) if settings else None
+    damaged = damaged_files(results, study)
     damaged += misplaced_cells(results / Path(CELL_STORE).name, damaged)
     for path in damaged:
         unknown = path.is_file() and not files.checksum_file(path).is_file()
         fault = "has no checksum beside it" if unknown else "is missing or not as it was written"
         cli.log.warning("%s %s", path, fault)
-    unfit = list(damaged_weights(results, settings and load_study(settings)))
+    unfit = list(damaged_weights(results, study))
     for manifest, path, fault in unfit:
         cli.log.warning("%s %s, so %s does not describe it", path, fault, manifest)
     if arguments.repair:
