@@ -124,11 +124,11 @@ def _none(task: Trust) -> list[str]:
         equal = " Not shown does not mean worse: with these images, a model equal to the unpruned"
         if any(least > margin for least, margin in zip(provable, margins, strict=True)):
             sentence += (
-                f"{equal} one is shown to keep them with a chance of 80 % only by margins of at "
+                f"{equal} one is likely (80 %) to be shown to keep them only if the margins are at "
                 f"least {provable[0]:.3f} in accuracy and {provable[1]:.3f} in ECE."
             )
         else:
-            sentence += f"{equal} one is likely, but not certain, to be shown to keep them."
+            sentence += f"{equal} one is likely (80 %) to be shown to keep them."
     return [sentence]
 
 
