@@ -65,10 +65,10 @@ def _shapes(weights: Path | None, where: torch.device) -> list[str]:
 
 
 def _model(name: str, weights: Path | None, dtype: torch.dtype, where: torch.device) -> Llava:
-    from prunecal.benchmark.workloads import SHAPES, RandomLlava
+    from prunecal.benchmark.workloads import SHAPES, random_model
 
     if name in SHAPES:
-        return RandomLlava(SHAPES[name], dtype, where)
+        return random_model(name, dtype, where)
     settings = {
         "visual_tokens": 100,
         "template": "vicuna_v1",
@@ -122,16 +122,16 @@ def _measure(
         plain.one_at_a_time(0)
         plain.batch(range(2))
         for _ in range(arguments.rounds):
-            seconds["matmul"].append(_matmul(llava))
+            seconds["matmul"].append(matmul(llava))
             for row in rng.choice(len(questions), arguments.single, replace=False).tolist():
-                took, compared[row] = _timed(llava, lambda row=row: plain.one_at_a_time(row))
+                took, compared[row] = timed(llava, lambda row=row: plain.one_at_a_time(row))
                 seconds["one_at_a_time"].append(took)
             batch = rng.choice(len(questions), 8, replace=False).tolist()
-            took, _ = _timed(llava, lambda batch=batch: plain.batch(batch))
+            took, _ = timed(llava, lambda batch=batch: plain.batch(batch))
             seconds["plain_batch"].append(took / len(batch))
-            took, answers = _timed(llava, lambda: session.run(*cell, covered))
+            took, answers = timed(llava, lambda: session.run(*cell, covered))
             seconds["engine"].append(took / len(questions))
-            took, _ = _timed(llava, lambda: baselines.encode(llava, pixels))
+            took, _ = timed(llava, lambda: baselines.encode(llava, pixels))
             seconds["encode"].append(took / len(questions))
     return _summary(llava, session, budget, seconds, compared, answers)
 
@@ -147,19 +147,12 @@ def _summary(
     import numpy as np
     import torch
 
-    from prunecal.benchmark.baselines import needed_flops
+    from prunecal.benchmark.baselines import decoder_shape, needed_flops
     from prunecal.engine.planner import plan
 
     median = {way: statistics.median(values) for way, values in seconds.items()}
     whole = median["engine"] + median["encode"]
-    config = llava.model.config.text_config
-    shape = {
-        "width": config.hidden_size,
-        "intermediate": config.intermediate_size,
-        "layers": config.num_hidden_layers,
-        "key_value": config.num_key_value_heads
-        * session.model.decoder.layers[0].self_attn.head_dim,
-    }
+    shape = decoder_shape(llava)
     planned = plan(session.images.tolist(), session.texts, budget, session.batch_tokens)
     rows = [row for batch in planned for row in batch]
     prompts = [
@@ -207,7 +200,8 @@ def _summary(
     }
 
 
-def _timed(llava: Llava, function: Callable[[], Any]) -> tuple[float, Any]:
+def timed(llava: Llava, function: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds that a call takes, until the device has done all, and its result."""
     _wait(llava)
     start = time.perf_counter()
     result = function()
@@ -222,7 +216,7 @@ def _wait(llava: Llava) -> None:
         torch.cuda.synchronize()
 
 
-def _matmul(llava: Llava) -> float:
+def matmul(llava: Llava) -> float:
     """Return the FLOP/s of a large square matrix product in the model's dtype."""
     import torch
 
@@ -231,7 +225,7 @@ def _matmul(llava: Llava) -> float:
         torch.randn(size, size, device=llava.device).to(llava.model.dtype) for _ in range(2)
     )
     torch.mm(left, right)
-    took = [_timed(llava, lambda: torch.mm(left, right))[0] for _ in range(5)]
+    took = [timed(llava, lambda: torch.mm(left, right))[0] for _ in range(5)]
     return 2 * size**3 / statistics.median(took)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -87,7 +87,25 @@ def encode(llava: Llava, pixels: Tensor, batch: int = 8) -> tuple[Tensor, Tensor
     return features, saliency
 
 
-def needed_flops(shape: dict[str, int], prompts: Sequence[tuple[int, int, Sequence[int]]]) -> float:
+def decoder_shape(model: Any) -> dict[str, int]:
+    """Return the sizes of a model's decoder that `needed_flops` counts with."""
+    config = model.model.config.text_config
+    head = model.decoder.layers[0].self_attn.head_dim
+    return {
+        "width": config.hidden_size,
+        "intermediate": config.intermediate_size,
+        "layers": config.num_hidden_layers,
+        "key_value": config.num_key_value_heads * head,
+    }
+
+
+def needed_flops(
+    shape: dict[str, int],
+    prompts: Sequence[tuple[int, int, Sequence[int]]],
+    layers: int | None = None,
+    *,
+    ends: bool = True,
+) -> float:
     """Return the multiply-add FLOPs needed to answer prompts with shared prefixes.
 
     Padding, repeated questions, masked attention and unused states of the last layer are not
@@ -96,14 +114,17 @@ def needed_flops(shape: dict[str, int], prompts: Sequence[tuple[int, int, Sequen
     Args:
         shape: width, intermediate, layers and key_value width of the decoder.
         prompts: per image, system tokens S, tokens of the shared prefix, tokens of each remainder.
+        layers: layers that they run through, by default all.
+        ends: whether the last of these is the decoder's last.
     """
-    width, layers = shape["width"], shape["layers"]
+    width, layers = shape["width"], shape["layers"] if layers is None else layers
     keys_values = 2 * 2 * width * shape["key_value"]
     others = 2 * (2 * width * width + 3 * width * shape["intermediate"])
     total = 0.0
     for system, prefix, rests in prompts:
         tokens = prefix + sum(rests)
-        total += tokens * (layers * keys_values + (layers - 1) * others) + len(rests) * others
+        total += tokens * (layers * keys_values + (layers - ends) * others)
+        total += ends * len(rests) * others
         seen = sum(system + at + 1 for at in range(prefix))
         seen += sum(system + prefix + at + 1 for rest in rests for at in range(rest))
         total += layers * 4 * width * seen

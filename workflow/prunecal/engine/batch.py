@@ -54,6 +54,12 @@ class Batch:
         rows[self.question_row, self.question_answer] = values
         return rows
 
+    def part(self, some: slice) -> Batch:
+        """Return some of the rows, each of which has one question."""
+        count = torch.arange(len(self.question_row[some]), device=self.question_row.device)
+        answer = torch.zeros_like(count)
+        return Batch(self.rows.part(some), self.visual, count, answer, self.longest)
+
     def text(self) -> tuple[Tensor, Tensor]:
         """Return each question's text: columns int64 [Q, L] of its row, and which are no padding.
 
@@ -126,6 +132,27 @@ def assemble(
         for nth in range(len(row.questions))
     )
     return Batch(rows, width, question_row, question_answer, longest), features
+
+
+def single(visual: Tensor, text: Tensor, system: int) -> Batch:
+    """Return a batch of one unpruned prompt with one question.
+
+    Args:
+        visual: [N, H], its visual tokens.
+        text: [L, H], the embeddings of the text after them.
+        system: tokens before the image.
+    """
+    count, length = len(visual), len(visual) + len(text)
+    places = torch.arange(length, device=visual.device)[None]
+    rows = Rows(
+        states=torch.cat((visual, text))[None],
+        positions=places + system,
+        blocks=(places >= count).long(),
+        answers=places[:, -1:],
+        places=places + system,
+    )
+    zero = places.new_zeros(1)
+    return Batch(rows, count, zero, zero, longest=len(text))
 
 
 def without_image(planned: Sequence[Row], decoder: Decoder, device: torch.device) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,6 +61,19 @@ class Rows:
     deep: tuple[Tensor, ...] = ()
     ordered: bool = True
     before: Before | None = None
+
+    def part(self, some: slice) -> Rows:
+        """Return some of the rows, none of which has columns before it."""
+        return replace(
+            self,
+            states=self.states[some],
+            positions=self.positions[..., some, :],
+            blocks=self.blocks[some],
+            answers=self.answers[some],
+            places=None if self.places is None else self.places[some],
+            groups=None if self.groups is None else self.groups[some],
+            deep=tuple(added[some] for added in self.deep),
+        )
 
     def packed_places(self, row: Tensor, columns: Tensor, real: Tensor) -> Tensor:
         """Return the places of some columns once the others are gone, int64 [Q, C].

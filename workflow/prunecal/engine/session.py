@@ -19,6 +19,7 @@ from prunecal.engine.merged import Merged
 from prunecal.engine.options import OptionReader
 from prunecal.engine.pairs import rows_of
 from prunecal.engine.planner import halves, plan
+from prunecal.engine.unpruned import Memory, Unpruned
 from prunecal.storage import files
 from prunecal.study import schedules
 from prunecal.study.budgets import Budget, kept_tokens
@@ -137,6 +138,7 @@ class Session:
             if max_new_tokens is None
             else GreedyReader(model, max_new_tokens)
         )
+        self._unpruned = Memory()
         with torch.inference_mode():
             tokens = torch.tensor(self.system, device=self.device)
             self.past = model.decoder.prefill(model.decoder.embed(tokens))
@@ -348,13 +350,21 @@ class Session:
     ) -> tuple[Tensor, Tensor]:
         """Answer rows whose visual tokens the strategy drops inside the decoder; note in `held`."""
         images = [row.image for row in rows]
-        prompt, features = self._assemble(rows, images, [None] * len(rows), compact=False)
-        listed = schedule[prompt.visual]  # all rows have equally many
-        pruned = stages.run(self.model.decoder, prompt, self.past, listed, strategy, params)
+        unpruned = self._unpruned.of(
+            rows,
+            lambda: Unpruned(
+                self.model.decoder,
+                self.past,
+                *self._assemble(rows, images, [None] * len(rows), compact=False),
+            ),
+        )
+        listed = schedule[unpruned.batch.visual]  # all rows have equally many
+        pruned = stages.run(unpruned, listed, strategy, params, self.batch_tokens)
         questions = [question for row in rows for question in row.questions]
         patch = pruned.held.patch.to(torch.int16)
         held.append((questions, patch, pruned.held.within_merged()))
-        return pruned.states, pruned.held.coverage(features, prompt.question_row)
+        covered = pruned.held.coverage(unpruned.features, unpruned.batch.question_row)
+        return pruned.states, covered
 
     def _held(self, parts: Sequence[HeldPart]) -> dict[str, Any]:
         """Return which patches are left per row of the data set, as `Answers` has them."""

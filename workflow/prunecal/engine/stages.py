@@ -7,6 +7,7 @@ own, because its tokens are its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from prunecal.engine.decoder import Decoder, Past
     from prunecal.engine.interfaces import Reduction, Stage
+    from prunecal.engine.unpruned import Unpruned
 
 
 @dataclass
@@ -134,12 +136,11 @@ class Pruned:
 
 
 def run(
-    decoder: Decoder,
-    batch: Batch,
-    past: Past | None,
+    unpruned: Unpruned,
     stages: Sequence[Stage],
     strategy: ModuleType,
     params: Any,
+    most_tokens: int | None = None,
 ) -> Pruned:
     """Answer a micro-batch of unpruned rows, dropping tokens at each stage.
 
@@ -147,37 +148,90 @@ def run(
     "compact": then they are renumbered without gaps at every cut.
 
     Args:
-        decoder: the language model.
-        batch: rows with all N visual tokens.
-        past: keys and values of the shared system text.
+        unpruned: rows with all N visual tokens.
         stages: where tokens are dropped.
         strategy: selects them; see `interfaces.PrunesInside`.
         params: its settings.
+        most_tokens: tokens of a micro-batch after the first cut, from which on each question has
+            a row of its own; by default all are in one.
 
     Raises:
         PrunecalError: stages that the decoder cannot run.
     """
+    decoder, past, batch = unpruned.decoder, unpruned.past, unpruned.batch
     check(stages, batch.visual, len(decoder.layers))
-    unpruned, count, at = batch, len(batch.question_row), 0
+    count = len(batch.question_row)
     patches = torch.arange(batch.visual, device=batch.rows.states.device).expand(count, -1)
     held = Held(patches, batch.rows.states.new_zeros(count, 0, batch.visual, dtype=torch.float32))
     asking = strategy.queries(batch, params) if hasattr(strategy, "queries") else None
-    keys_alone = getattr(strategy, "LOOKS", "attention") == "keys"
-    compact = getattr(params, "positions", "original") == "compact"
-    system = 0 if past is None else past[0][0].shape[2]
-    kept = []
-    for stage in stages:
-        batch = _advance(decoder, batch, past, at, stage.look)
-        seen = _look(decoder, batch, past, stage.look, asking, keys_alone=keys_alone)
-        if stage.cut < stage.look:  # in a second pass
-            batch, at = unpruned, stage.cut
-        else:
-            batch, at = _advance(decoder, batch, past, stage.look, stage.cut), stage.cut
-        reduction = strategy.select(replace(seen, batch=batch), stage, params)
-        kept.append(reduction.kept)
-        held = held.after(reduction)
-        batch = _reduced(batch, reduction, system, compact=compact)
-    return Pruned(batch.per_question(decoder.run(batch.rows, past, first=at)), kept, held)
+    first, *others = stages
+    cut = _Cutter(decoder, past, strategy, params)
+    seen = cut.look(unpruned.before(first.look), first, asking)
+    batch, held, kept = cut.reduce(seen, unpruned.before(first.cut), held, first)
+    parts = []
+    for some in _slices(batch, most_tokens):
+        part = Held(held.patch[some], held.merged[some])
+        asks = None if asking is None else asking[some]
+        parts.append(cut.finish(batch.part(some), first.cut, others, part, asks))
+    later = zip(*(part.kept for part in parts), strict=True)
+    return Pruned(
+        torch.cat([part.states for part in parts]),
+        [kept, *map(torch.cat, map(list, later))],
+        Held(
+            torch.cat([part.held.patch for part in parts]),
+            torch.cat([part.held.merged for part in parts]),
+        ),
+    )
+
+
+def _slices(batch: Batch, most_tokens: int | None) -> list[slice]:
+    """Cut rows into parts of equal size, of at most so many tokens each where one row is not more.
+
+    Memory, and what a processor keeps near it, are used as before the cut.
+    """
+    count, length = batch.rows.states.shape[:2]
+    most = count if most_tokens is None else max(1, most_tokens // length)
+    parts = -(-count // most)
+    ends = [count * number // parts for number in range(parts + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
+
+
+@dataclass
+class _Cutter:
+    """Runs the stages of a strategy on a decoder."""
+
+    decoder: Decoder
+    past: Past | None
+    strategy: ModuleType
+    params: Any
+
+    def look(self, batch: Batch, stage: Stage, asking: Tensor | None) -> Seen:
+        """Return what the strategy sees at a stage of rows before its `look`."""
+        keys_alone = getattr(self.strategy, "LOOKS", "attention") == "keys"
+        return _look(self.decoder, batch, self.past, stage.look, asking, keys_alone=keys_alone)
+
+    def reduce(self, seen: Seen, batch: Batch, held: Held, stage: Stage) -> tuple:
+        """Return the rows after a stage, what they hold, and what was kept of those before it."""
+        compact = getattr(self.params, "positions", "original") == "compact"
+        system = 0 if self.past is None else self.past[0][0].shape[2]
+        reduction = self.strategy.select(replace(seen, batch=batch), stage, self.params)
+        pruned = _reduced(batch, reduction, system, compact=compact)
+        return pruned, held.after(reduction), reduction.kept
+
+    def finish(
+        self, batch: Batch, at: int, stages: Sequence[Stage], held: Held, asking: Tensor | None
+    ) -> Pruned:
+        """Run rows before layer `at`, one per question, through the other stages to the end."""
+        kept = []
+        for stage in stages:
+            batch = _advance(self.decoder, batch, self.past, at, stage.look)
+            seen = self.look(batch, stage, asking)
+            batch = _advance(self.decoder, batch, self.past, stage.look, stage.cut)
+            batch, held, some = self.reduce(seen, batch, held, stage)
+            kept.append(some)
+            at = stage.cut
+        states = self.decoder.run(batch.rows, self.past, first=at)
+        return Pruned(batch.per_question(states), kept, held)
 
 
 def check(stages: Sequence[Stage], visual: int, depth: int) -> None:

@@ -246,8 +246,9 @@ def decode(
     import torch
 
     from prunecal.engine import stages
-    from prunecal.engine.batch import Batch
-    from prunecal.engine.decoder import Decoder, Rows
+    from prunecal.engine.batch import single
+    from prunecal.engine.decoder import Decoder
+    from prunecal.engine.unpruned import Unpruned
 
     module = plugins.load("strategies", strategy)
     if module.PRUNES != "inside_llm" or not hasattr(module, "explicit"):
@@ -265,14 +266,10 @@ def decode(
     listed, settings = module.explicit(len(columns), len(decoder.layers), **params)
     with torch.no_grad():
         past = decoder.prefill(inputs_embeds[0, :start]) if start else None
-        positions = torch.arange(start, length, device=inputs_embeds.device)[None]
-        answers = positions.new_tensor([[length - start - 1]])
-        rows = Rows(
-            inputs_embeds[:, start:], positions, (positions >= end).long(), answers, positions
+        batch = single(inputs_embeds[0, start:end], inputs_embeds[0, end:], start)
+        pruned = stages.run(
+            Unpruned(decoder, past, batch, inputs_embeds[:, start:end]), listed, module, settings
         )
-        zero = positions.new_zeros(1)
-        batch = Batch(rows, len(columns), zero, zero, longest=length - end)
-        pruned = stages.run(decoder, batch, past, listed, module, settings)
         kept = [one[0] for one in pruned.kept]
         if not any(stage.merge for stage in listed) and not getattr(module, "MERGES", False):
             for at in range(1, len(kept)):
