@@ -27,6 +27,9 @@ rule score:
         resamples=STUDY.statistics.resamples,
         seed=STUDY.statistics.seed,
         bins=STUDY.statistics.bins,
+        outcome_of=lambda wildcards: DESIGN.outcome_of(
+            wildcards.model, wildcards.dataset
+        ),
         code=code_record("prunecal.score"),
     message:
         "Score {wildcards.model} on {wildcards.dataset}"
@@ -34,7 +37,7 @@ rule score:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.score --predictions {params.predictions} --questions {input.questions} "
         "--resamples {params.resamples} --seed {params.seed} --bins {params.bins} "
-        "--threads {threads} --output {output} --log {log}"
+        "--outcome-of {params.outcome_of} --threads {threads} --output {output} --log {log}"
 
 
 rule compare:

@@ -15,6 +15,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
 from prunecal.study import schema
 from prunecal.study.cells import cells, load_study
+from prunecal.study.design import Design
 from prunecal.study.prompts import TEMPLATES
 from prunecal.study.schema import json_schema
 from prunecal.study.settings import Study
@@ -526,6 +527,19 @@ def test_several_sweeps_of_one_strategy_are_crossed():
         "selection_dtype": "float32",
     }
     assert [cell.prunes for cell in found] == ["before_llm"] * 4
+
+
+def test_questions_are_split_by_a_cell_of_the_study():
+    split = {"outcome_of": {"strategy": "saliency", "budget": "20%"}}
+    study = load_study(small(strategies=["full", "saliency"], budgets=[20], statistics=split))
+    assert Design(study).outcome_of(study.models[0].name, study.datasets[0].name) == [
+        "saliency",
+        "20",
+    ]
+    assert Design(load_study(small())).outcome_of("m", "d") == []
+    split = {"outcome_of": {"strategy": "salience", "budget": 20}}
+    with pytest.raises(PrunecalError, match=r"outcome_of: .* \(did you mean 'saliency'\?\); name"):
+        load_study(small(strategies=["full", "saliency"], budgets=[20], statistics=split))
 
 
 def test_a_share_is_of_each_models_own_tokens():

@@ -7,6 +7,7 @@ import pytest
 from prunecal import calibration, score
 from prunecal.calibration.metrics import COSTLY, PRIMARY
 from prunecal.core.errors import PrunecalError
+from prunecal.statistics import comparisons
 from prunecal.statistics.predictions import read_cell, read_cells, subsets
 from prunecal.statistics.scores import Scores
 from prunecal.storage import files
@@ -67,6 +68,32 @@ def run(folder, paths, name="score.safetensors", *options):
     command += ["--questions", str(folder / "questions.parquet"), "--resamples", "30"]
     score.main(score.arguments_of([*command, "--costly-resamples", "10", *options]))
     return Scores(output)
+
+
+def test_questions_are_split_by_what_a_cell_answers_rightly_and_not_tested(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparisons, "FEWEST_IMAGES", 2)
+    paths = study(tmp_path)
+    scores = run(tmp_path, paths, "s", "--outcome-of", "scope-alpha0", "8")
+    full, by = read_cell(paths[0]), read_cell(paths[2])
+    right = by.prediction == by.label
+    for end, rows in (("right", right), ("wrong", ~right)):
+        at = scores.subset(f"chosen by outcome: scope-alpha0 at 8 {end}")
+        assert scores.subsets[at]["n"] == rows.sum()
+        values = scores.value("accuracy")[:, at]
+        assert values[scores.reference] == pytest.approx(full.correct[rows].mean())
+        assert values[2] == (end == "right")
+    plain = run(tmp_path, paths)
+    np.testing.assert_array_equal(
+        scores.draws("accuracy")[:, : len(plain.subsets)], plain.draws("accuracy")
+    )
+    tested = {
+        (row["subset"].startswith("chosen by outcome"), np.isfinite(row["p_adjusted"]))
+        for row in comparisons.comparison_rows(scores, 0.95)
+        if row["metric"] == "accuracy"
+    }
+    assert tested == {(True, False), (False, True)}
+    with pytest.raises(PrunecalError, match="pool at 8 is no cell of --predictions"):
+        run(tmp_path, paths, "s", "--outcome-of", "pool", "8")
 
 
 def test_values_equal_the_plain_metrics_of_each_subset(tmp_path):

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from prunecal.core import cli
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.baselines import baselines
-from prunecal.statistics.predictions import read_cells, subsets
+from prunecal.statistics.predictions import Cell, read_cells, subsets
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
 from prunecal.storage import files
@@ -27,7 +28,7 @@ FACTS = ("dtype", "quantization", "group_size", "model_digest", STATED)  # if th
 def main(arguments: argparse.Namespace) -> None:
     """Score the cells and write the file."""
     cells = read_cells(arguments.predictions)
-    parts = subsets(cells[0].rows, arguments.questions)
+    parts = subsets(cells[0].rows, arguments.questions, _split_by(cells, arguments.outcome_of))
     image_ids = np.array(cells[0].rows["image_id"])
     resamples = Resamples.of(
         image_ids, arguments.resamples, arguments.costly_resamples, arguments.seed
@@ -55,15 +56,33 @@ def main(arguments: argparse.Namespace) -> None:
             "bins": arguments.bins,
             "seed": arguments.seed,
             **{key: run[key] for key in FACTS if run.get(key)},
+            **({"outcome_of": arguments.outcome_of} if arguments.outcome_of else {}),
         },
         [*arguments.predictions, *questions],
     )
+
+
+def _split_by(cells: list[Cell], named: list[str]) -> Cell | None:
+    """Return the cell by whose answers questions are split, if any.
+
+    Raises:
+        PrunecalError: there is no such cell.
+    """
+    for cell in cells if named else ():
+        if [cell.facts["strategy"], str(cell.facts["budget"])] == named:
+            return cell
+    if named:
+        raise PrunecalError(f"{' at '.join(named)} is no cell of --predictions; {RERUN}")
+    return None
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the stage's command line."""
     parser = cli.parser(__doc__, "--predictions")
     parser.add_argument("--questions", type=Path, help='questions.parquet, for the subset "unique"')
+    parser.add_argument(
+        "--outcome-of", nargs="*", default=[], help="strategy and budget that split the questions"
+    )
     parser.add_argument("--output", type=Path, required=True, help="score.safetensors")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of images")
     parser.add_argument(

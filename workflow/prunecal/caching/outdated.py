@@ -193,6 +193,7 @@ def _of_pairs(results: Path, design: Design) -> Iterator[tuple[Path, dict[str, A
             "resamples": statistics.resamples,
             "seed": statistics.seed,
             "bins": statistics.bins,
+            "outcome_of": design.outcome_of(model, dataset) or None,
         }
         folder = results / design.study.study / SCORES / model
         yield folder / f"{dataset}.safetensors", scored

@@ -9,6 +9,7 @@ from prunecal.calibration.catalogue import catalogued
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval, normal_interval
 from prunecal.statistics.calibrated import may_be_calibrated
+from prunecal.statistics.predictions import OUTCOME
 from prunecal.statistics.scores import BIN_USE, Scores
 from prunecal.statistics.significance import (
     FEWEST_IMAGES,
@@ -83,13 +84,16 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
 
     `p` is the p-value of the difference alone, `p_adjusted` that within its family of tests: all
     strategies and budgets of one model, data set, metric and subset (see `step_down`). The family
-    of subset "all" is the primary one; those of other subsets are exploratory. One image gives no
+    of subset "all" is the primary one; those of other subsets are exploratory, and subsets chosen
+    by outcome are not tested at all. One image gives no
     interval, and fewer than `FEWEST_IMAGES` give no p-values, nor does a metric whose `Metric.test`
     is None or which more than 1 % of the resamples leave undefined.
     """
     rows = []
     images = _images(scores)
     pruned = np.arange(len(scores.cells)) != scores.reference
+    by_outcome = [subset["name"].startswith(OUTCOME) for subset in scores.subsets]
+    tested_subsets = (images >= FEWEST_IMAGES) & ~np.array(by_outcome)
     for metric in scores.facts["metrics"]:
         if metric in DESIGN:
             continue
@@ -101,7 +105,7 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
         # a metric that many resamples leave undefined (a fitted temperature at its limit) is not
         # tested: what they would have shown is not known
         undefined = np.isnan(draws).mean(axis=-1) > MOST_UNDEFINED
-        for subset in np.flatnonzero(images >= FEWEST_IMAGES) if kind else ():
+        for subset in np.flatnonzero(tested_subsets) if kind else ():
             tested = np.where(undefined[:, subset], np.nan, delta[:, subset])
             family = tested[pruned], draws[pruned, subset]
             p[pruned, subset], adjusted[pruned, subset] = p_values(*family)

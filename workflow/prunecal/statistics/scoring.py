@@ -23,7 +23,7 @@ from prunecal.calibration.sample import Sample
 from prunecal.core import cli
 from prunecal.statistics import readouts
 from prunecal.statistics.bootstrap import image_folds, image_signs, image_weights
-from prunecal.statistics.predictions import DISTINCT, POOLED
+from prunecal.statistics.predictions import DISTINCT, OUTCOME, POOLED
 from prunecal.statistics.scores import REFERENCE
 
 if TYPE_CHECKING:
@@ -98,7 +98,11 @@ def score_cell(
         groups = {} if cell.yes is None else {"yes": cell.yes[rows], "no": ~cell.yes[rows]}
         rows_of = cell.confidence[rows], cell.correct[rows], resamples.image[rows]
         recalibrated = cross_fitted(*rows_of, resamples.folds, bins)
-        own = {key: np.isin(rows, part) for key, part in parts.items() if key not in WHOLE}
+        own = {
+            key: np.isin(rows, part)
+            for key, part in parts.items()
+            if key not in WHOLE and not key.startswith(OUTCOME)
+        }
         sample = Sample(
             *rows_of,
             weights=resamples.weights,

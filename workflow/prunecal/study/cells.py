@@ -70,6 +70,8 @@ def load_study(settings: Mapping[str, Any]) -> Study:
     except ValidationError as error:
         raise PrunecalError(f"config: {sentence(error, Study)}") from error
     computed = {model.name: cells(study, model) for model in study.models}
+    for model in study.models:
+        outcome_cell(study, model, computed[model.name])
     _refuse_unfit_for_short_answers(study, computed)
     _check_imported(study, computed)
     return study
@@ -172,6 +174,27 @@ def cells(study: Study, model: Model) -> list[Cell]:
     for cell in listed:
         _refuse_unmatched(cell, model)
     return sorted(listed, key=lambda cell: cell.family != "full")
+
+
+def outcome_cell(study: Study, model: Model, listed: list[Cell]) -> Cell | None:
+    """Return the cell of a model by whose answers questions are split, None if they are not.
+
+    Raises:
+        PrunecalError: `statistics: outcome_of:` names none of its cells.
+    """
+    wanted = study.statistics.outcome_of
+    if wanted is None:
+        return None
+    budget = _budget(wanted.budget, model)
+    for cell in listed:
+        if (cell.strategy, cell.budget) == (wanted.strategy, budget):
+            return cell
+    known = [cell.strategy for cell in listed]
+    raise PrunecalError(
+        f"config: statistics: outcome_of: {wanted.strategy} at {wanted.budget} is no cell of the "
+        f"model {model.name}{nearest(wanted.strategy, known)}; name one of its strategies and "
+        "budgets"
+    )
 
 
 def _own_budget(family: str, model: Model) -> list[Budget]:

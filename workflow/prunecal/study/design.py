@@ -7,7 +7,14 @@ from typing import Any
 
 from prunecal.core import plugins
 from prunecal.study.budgets import Budget, fewest_first, kept_tokens
-from prunecal.study.cells import TEXT_SIGNALS, Cell, cells, imported_cell, read_signals
+from prunecal.study.cells import (
+    TEXT_SIGNALS,
+    Cell,
+    cells,
+    imported_cell,
+    outcome_cell,
+    read_signals,
+)
 from prunecal.study.settings import Dataset, Imported, Model, Study
 
 
@@ -124,6 +131,13 @@ class Design:
         """List the budgets of a model's pruned cells, in ascending order; not 0, of no image."""
         budgets = {cell.budget for cell in self.cells[model] if cell.family != "full"} - {0}
         return sorted(budgets, key=fewest_first)
+
+    def outcome_of(self, model: str, dataset: str) -> list[str]:
+        """Return strategy and budget by whose answers questions are split; [] if they are not."""
+        if (model, dataset) not in self.computed_pairs:
+            return []
+        cell = outcome_cell(self.study, self.models[model], self.cells[model])
+        return [] if cell is None else [cell.strategy, str(cell.budget)]
 
     def drawn_budget(self, model: str) -> Budget:
         """Return the budget at which kept tokens are drawn, the middle one; 0 if there is none."""

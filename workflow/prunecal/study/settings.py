@@ -484,6 +484,20 @@ class Expected(Parameters):
     source: str = Field(description="where it is published")
 
 
+class Outcome(Parameters):
+    """A pruned cell by whose answers questions are split into those it answers rightly and wrongly.
+
+    As arXiv 2510.07143 does with images reduced in size, to tell questions that need little of the
+    image from those that need more; it keeps those alone that the unpruned model answers rightly,
+    here all stay.
+    """
+
+    strategy: str = Field(description="the strategy's name in paths, such as pool")
+    budget: Annotated[int | str, BeforeValidator(_budget_form)] = Field(
+        description="one of the study's budgets"
+    )
+
+
 class Statistics(Parameters):
     """The image-clustered bootstrap, the calibration bins, and the margins of "no worse"."""
 
@@ -495,6 +509,11 @@ class Statistics(Parameters):
     bins: int = Field(15, ge=2, le=1000, description="equal-width confidence bins of ECE")
     margins: Margins = Field(
         Margins(), description='by how much a pruned model may be worse and still be "no worse"'
+    )
+    outcome_of: Outcome | None = Field(
+        None,
+        description="add two subsets: the questions that this cell answers rightly, and wrongly; "
+        "chosen by outcome, so that nothing is tested on them",
     )
 
 
