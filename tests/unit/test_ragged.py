@@ -19,7 +19,7 @@ from prunecal.caching import lineage
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import digits_pope, digits_shapes
-from prunecal.digits.canvas import test_canvases
+from prunecal.digits import canvas
 from prunecal.digits.polls import CATEGORIES
 from prunecal.engine.merged import Merged
 from prunecal.engine.session import Session
@@ -113,6 +113,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
                 family=name,
                 variants=variants,
                 signals=[],
+                questions=None,
                 budgets=["50%", "25%", "2"] if name in ("uniform", "vispruner") else [],
                 features=features,
                 threads=1,
@@ -192,6 +193,7 @@ def ranked(folder, model, family, strategy, budgets=()):
             family=strategy,
             variants="[{}]",
             signals=[],
+            questions=None,
             budgets=budgets,
             features=features,
             threads=1,
@@ -221,7 +223,7 @@ def test_images_of_several_tiles_are_pooled_tile_by_tile(tmp_path):
         for number, one in enumerate(made.encoded):
             tiles = one.features.view(-1, 9, one.features.shape[1])
             pooled = tiles.mean(1) if budget == "11.1%" else one.features  # a token of each tile
-            merged = tokens.tokens(number, one.features)
+            merged = tokens.tokens(number, number, one.features)
             torch.testing.assert_close(merged, pooled, atol=1e-6, rtol=0)
         answers = session.run(pool, pool.Params(), budget, tokens, kept.coverage)
         assert answers.n_visual.tolist() == [kept_tokens(budget, count) for count in counts]
@@ -285,7 +287,7 @@ def test_pictures_of_two_shapes_ask_about_the_digits_that_are_on_them():
     assert heights[::2] == [120] * 6
     assert set(heights[1::2]) <= {60, 120}
     assert heights.count(60) > 2
-    canvases = test_canvases(0, 12)
+    canvases = canvas.test_canvases(0, 12)
     for row in made.questions.itertuples():
         number = int(row.image_id.rpartition("-")[2])
         shown = {
