@@ -197,7 +197,7 @@ def ranked(path, family):
     """Rank as the stage does, and return the orders as inference reads them."""
     outputs = [path.with_name(f"{number}.safetensors") for number in range(len(VARIANTS[family]))]
     given = {"variants": json.dumps(VARIANTS[family]), "features": path, "out": outputs}
-    given |= {"signals": [], "budgets": []}
+    given |= {"signals": [], "budgets": [], "questions": None}
     try:
         rank.main(argparse.Namespace(family=family, threads=1, **given))
     finally:

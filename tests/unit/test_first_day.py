@@ -75,7 +75,7 @@ class Run:
                 variants = json.dumps([dict(cell.parameters)])
                 out = [folder / cell.strategy / "ranking.safetensors"]
                 ranked = {"family": cell.family, "variants": variants, "threads": 1}
-                ranked |= {"signals": [], "budgets": []}
+                ranked |= {"signals": [], "budgets": [], "questions": None}
                 rank.main(Namespace(**ranked, features=features, out=out))
         infer.main(
             Namespace(
