@@ -17,6 +17,7 @@ from prunecal import rank as rank_stage
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import table
+from prunecal.datasets._answers import accepted_answers
 from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.report import single_questions
@@ -171,6 +172,22 @@ def study(folder, tables, name="d-short-answers", strategies=("full", "saliency"
         "budgets": [4],
         "statistics": {"resamples": 100},
     }
+
+
+def test_accepted_numbers_are_exact_and_what_is_no_text_is_refused():
+    assert accepted_answers("here", [1234567.0, 3.14159265, 7]) == ["1234567", "3.14159265", "7"]
+    for value in (["cat", "d\0g"], ["\ud800"], float("inf"), [], [True]):
+        with pytest.raises(PrunecalError, match="^here "):
+            accepted_answers("here", value)
+
+
+def test_an_end_that_is_no_token_is_refused(folder):
+    model = ending_with(folder, [2])
+    for ends in ("x", -1, 10**9, [2, "x"], [[2]], 0.5):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+        with pytest.raises(PrunecalError, match=r"eos_token_id .* names no tokens|cannot be read"):
+            model.end_tokens()
+    ending_with(folder, [2])
 
 
 def test_what_short_answers_do_not_allow_is_refused_in_a_sentence(folder, tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.errors import PrunecalError, brief, control_character
+from prunecal.datasets import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,15 +70,27 @@ def accepted_answers(where: str, value: Any) -> list[str]:
     listed = literal(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
     answers = listed if isinstance(listed, list | tuple) else [value]
     for one in answers:
-        if is_missing(one) or not isinstance(one, str | int | float) or isinstance(one, bool):
+        kind = isinstance(one, str | int | float) and not isinstance(one, bool)
+        if is_missing(one) or not kind or one in (math.inf, -math.inf):
             raise PrunecalError(
                 f"{where} has the answer {brief(value)}; give a text, or a list of those that are "
                 "accepted"
             )
     if not answers:
         raise PrunecalError(f"{where} accepts no answer; give at least one")
-    texts = [f"{one:g}" if isinstance(one, float) else str(one).strip() for one in answers]
-    return list(dict.fromkeys(texts))
+    texts = list(dict.fromkeys(str(_exact(one)).strip() for one in answers))
+    for text in texts:
+        if not encodable(text) or control_character(text):
+            raise PrunecalError(
+                f"{where} has the answer {brief(text)}, which holds a control character or no "
+                "character at all; save the data as UTF-8 text"
+            )
+    return texts
+
+
+def _exact(value: str | float) -> str | float:
+    """Return a whole number without a point, so that its text is what a model would say."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def literal(text: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.models._checkpoint import readable
 from prunecal.study.prompts import IMAGE, answer_joint, conversation
 
@@ -124,7 +124,11 @@ class Prompting:
         return spellings
 
     def end_tokens(self) -> list[int]:
-        """Return the tokens that end an answer, as the model's generate() takes them."""
+        """Return the tokens that end an answer, as the model's generate() takes them.
+
+        Raises:
+            PrunecalError: generation_config.json cannot be read or names something else.
+        """
         from transformers import GenerationConfig
 
         folder = Path(self.model.name_or_path)
@@ -135,7 +139,14 @@ class Prompting:
         ends = told.eos_token_id
         if ends is None:
             ends = self.tokenizer.eos_token_id
-        return [ends] if isinstance(ends, int) else sorted(ends or ())
+        listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        tokens = range(self.model.config.get_text_config().vocab_size)
+        if not all(isinstance(one, int) and one in tokens for one in listed):
+            raise PrunecalError(
+                f"{folder}: the eos_token_id {brief(ends)} names no tokens of the model; give its "
+                "own generation_config.json"
+            )
+        return sorted(listed)
 
     def text(self, tokens: Sequence[int]) -> str:
         """Return the text of an answer's tokens."""
