@@ -93,6 +93,43 @@ def test_a_checkpoint_that_is_not_whole_is_refused(clip, tmp_path, change, messa
         TextTower(tmp_path)
 
 
+def described_and_loaded(folder):
+    text_tower.describe(folder, {"path": str(folder)})
+    return TextTower(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("num_hidden_layers", 10**9, "num_hidden_layers: 1000000000, more than 1000"),
+        ("num_attention_heads", -1, "configuration cannot be read"),
+        ("layer_norm_eps", None, "configuration cannot be read"),
+    ],
+)
+def test_a_configuration_that_no_tower_has_is_refused(clip, tmp_path, key, value, message):
+    for path in clip[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"][key] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PrunecalError, match=message):
+        described_and_loaded(tmp_path)
+
+
+def test_a_tensor_that_is_stored_twice_or_not_finite_is_refused(clip, tmp_path):
+    for path in clip[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    name = "visual_projection.weight"
+    weight = load_file(tmp_path / "model.safetensors")[name]
+    save_file({name: weight * 2}, tmp_path / "model-2.safetensors")
+    with pytest.raises(PrunecalError, match="visual_projection.weight is stored twice"):
+        TextTower(tmp_path)
+    (tmp_path / "model-2.safetensors").unlink()
+    save_file({name: weight * torch.inf}, tmp_path / "model.safetensors")
+    with pytest.raises(PrunecalError, match="visual_projection.weight holds NaN or infinity"):
+        TextTower(tmp_path)
+
+
 def test_a_tokenizer_whose_texts_do_not_end_is_refused(clip, tmp_path):
     for path in clip[0].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

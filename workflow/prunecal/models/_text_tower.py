@@ -100,8 +100,11 @@ class TextTower:
         self._model.eval().requires_grad_(requires_grad=False)
         with readable(folder, "tokenizer's files"):
             self._tokenizer = AutoTokenizer.from_pretrained(folder, **OWN)
+            self._ids("a photo")  # some settings are first used in a call
         self.longest = config.max_position_embeddings
         self._refuse_other_tokenizer(config)
+        with readable(folder, "configuration"):
+            self.embed(["a photo"])
 
     def embed(self, texts: Sequence[str], batch: int = 64) -> Tensor:
         """Return the embeddings of texts, cut after the tower's longest, float32 [T, C]."""
@@ -214,6 +217,12 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
             for name in file.keys():  # noqa: SIM118  not a mapping
                 for own, part, transposed in _named(name):
                     value = file.get_tensor(name).float()
+                    fault = "is stored twice" if own in tensors else "holds NaN or infinity"
+                    if own in tensors or not value.isfinite().all():
+                        raise PrunecalError(
+                            f"{path}: the tensor {cut(name)} {fault}; keep the files of one whole "
+                            "checkpoint alone"
+                        )
                     value = value.T.contiguous() if transposed else value
                     tensors[own] = value if part is None else value.chunk(3)[part].contiguous()
     return tensors

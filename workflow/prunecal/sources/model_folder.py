@@ -27,7 +27,7 @@ REQUIRED = {
 }
 # of transformers' CLIPImageProcessor, where a configuration is silent
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
-DEPTHS = ("num_hidden_layers", "depth")
+DEPTHS = ("num_hidden_layers", "depth", "layers")
 MOST_LAYERS = 1000  # in a model; each is made before its weights are compared
 INDEX = "model.safetensors.index.json"
 RECURRENT = (
@@ -161,12 +161,7 @@ def _check_config(folder: Path, family: str) -> None:
                 f"{path} requires its own code (auto_map); such code is never run "
                 f"(no trust_remote_code): use a model that transformers knows itself"
             )
-    for key, value in _entries(config):
-        if key in DEPTHS and isinstance(value, int) and value > MOST_LAYERS:
-            raise PrunecalError(
-                f"{folder / 'config.json'} has {key}: {value}, more than {MOST_LAYERS}; give the "
-                "model's own config.json"
-            )
+    refuse_many_layers(folder / "config.json", config)
     model_type = config.get("model_type") if isinstance(config, dict) else None
     supported = {name: plugins.load("models", name).MODEL_TYPES for name in plugins.names("models")}
     if model_type in REFUSED:
@@ -191,6 +186,19 @@ def _check_config(folder: Path, family: str) -> None:
             f"{folder} holds an adapter ({ADAPTER}), which is not applied; give a model that it "
             "was merged into (peft's `merge_and_unload`)"
         )
+
+
+def refuse_many_layers(path: Path, config: Any) -> None:
+    """Refuse a number of layers that no model has, before they are made one by one.
+
+    Raises:
+        PrunecalError: names the configuration's file and the number.
+    """
+    for key, value in _entries(config):
+        if key in DEPTHS and isinstance(value, int) and value > MOST_LAYERS:
+            raise PrunecalError(
+                f"{path} has {key}: {value}, more than {MOST_LAYERS}; give the model's own file"
+            )
 
 
 def lacking(folder: Path) -> dict[str, tuple[str, ...]]:

@@ -90,6 +90,10 @@ def describe(
     if not folder.is_dir():
         raise PrunecalError(f"{folder} is not a folder; correct `path:` of the text tower")
     paths = model_folder.members(folder)
+    for path in paths:
+        if path.name in ("config.json", OPEN_CLIP):
+            settings = read_json(path, "copy or download it again")
+            model_folder.refuse_many_layers(path, settings)
     if not weights(folder):
         raise PrunecalError(f"{folder} has no weights ({WEIGHTS[layout(folder)]}); {PICKLED_ALONE}")
     if not any((folder / name).is_file() for name in TOKENIZER):
