@@ -29,6 +29,7 @@ from prunecal.study.cells import imported_cell, load_study
 from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
 from prunecal.study.paths import BENCHMARK, CELL_STORE, RESULTS, Paths, study_folder
+from prunecal.study.quantization import missing
 from prunecal.study.settings import tower_name
 
 import gpu
@@ -204,11 +205,20 @@ def refuse_without_gpu():
             )
 
 
+def refuse_without_library():
+    """Stop before the first job on this machine if a model is quantized by what is not installed."""
+    if workflow.local_exec and not workflow.touch and not IN_CONTAINER:
+        for model in STUDY.models:
+            if fault := missing(model.run_settings()):
+                raise WorkflowError(fault)
+
+
 onstart:
     if workflow.execution_settings.lock:  # not with --nolock
         lock_results()
     if workflow.is_main_process:
         refuse_without_gpu()
+        refuse_without_library()
 
 
 onsuccess:

@@ -15,6 +15,7 @@ from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.statistics import interactions
 from prunecal.storage import files
+from prunecal.study import quantization as study_quantization
 from prunecal.study.cells import load_study
 
 CPU = torch.device("cpu")
@@ -76,7 +77,7 @@ def test_what_cannot_be_quantized_here_is_refused_in_a_sentence(folder, monkeypa
     for scheme in ("bitsandbytes-int8", "bitsandbytes-nf4"):
         with pytest.raises(PrunecalError, match="runs on a GPU alone, and the device is cpu; use"):
             quantization.refuse_unavailable({"quantization": scheme}, CPU)
-    monkeypatch.setattr(quantization, "find_spec", lambda _: None)
+    monkeypatch.setattr(study_quantization, "find_spec", lambda _: None)
     with pytest.raises(PrunecalError, match=r"not installed; run `pip install 'prunecal\[quant"):
         quantization.refuse_unavailable(INT8, CPU)
     quantization.refuse_unavailable({}, CPU)

@@ -232,6 +232,7 @@ def computed(settings, results):
         ranking = task / cell.strategy / "ranking.safetensors"
         variants = json.dumps([dict(cell.parameters)])
         rank_stage.main(Namespace(family=cell.family, variants=variants, signals=[], budgets=[],
+                                  questions=None,
                                   features=features, threads=1, out=[ranking]))  # fmt: skip
     infer.main(Namespace(**run, model=model.name, dataset=dataset.name, folder=task,
                          cells=json.dumps([cell.settings() for cell in listed]),

@@ -19,7 +19,7 @@ from prunecal.core.redaction import expanded
 from prunecal.engine import device
 from prunecal.models import check_model
 from prunecal.sources import hub, model_folder, text_tower
-from prunecal.study import resources
+from prunecal.study import quantization, resources
 from prunecal.study.cells import load_study
 from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
@@ -79,6 +79,7 @@ def main(arguments: argparse.Namespace) -> None:
         *(_need(f"model {name}", source) for name, source in models.items()),
         *(_need(f"text tower {name}", source) for name, source in texts.items()),
         *(_need(f"data set {name}", source) for name, source in sets.items()),
+        *_libraries(study),
         *_machine(study, models | texts, sets, arguments.results),
     ]
     width = max(len(need.what) for need in needs)
@@ -89,6 +90,15 @@ def main(arguments: argparse.Namespace) -> None:
     if faults := dict.fromkeys(need.fault for need in needs if need.fault):
         raise PrunecalError("; ".join(faults))
     cli.log.info("everything that the study needs is here or can be downloaded")
+
+
+def _libraries(study: Study) -> Iterator[Need]:
+    for model in study.models:
+        settings = model.run_settings()
+        if library := quantization.library(settings):
+            fault = quantization.missing(settings)
+            here = "nothing" if fault else f"{library} {versions.installed(library)}"
+            yield Need(f"quantization of {model.name}", library, here, fault or None)
 
 
 def _found(find: Callable[[], Source]) -> Source:

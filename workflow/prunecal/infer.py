@@ -29,6 +29,7 @@ from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import STATED
 from prunecal.study import budgets
+from prunecal.study.quantization import library
 from prunecal.study.schedules import KEPT, MATCH
 from prunecal.study.short_answers import SEQUENCE
 
@@ -222,7 +223,6 @@ def _write(
     folder: Path, job: Job, facts: dict[str, Any], answers: Answers, known: dict[str, Any]
 ) -> None:
     from prunecal.engine import columns
-    from prunecal.engine.quantization import library
 
     if answers.short is not None:
         facts["cut_off"] = int((~answers.short.finished).sum())

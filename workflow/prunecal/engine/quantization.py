@@ -7,31 +7,18 @@ that features and rankings are those of the plain model.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from prunecal.core.errors import PrunecalError
+from prunecal.study.quantization import BITSANDBYTES, library, missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GROUP_SIZES = (256, 128, 64, 32)
-BITSANDBYTES = "bitsandbytes-"
-INSTALL = {  # what to type where a library is missing
-    "torchao": "pip install 'prunecal[quantization]'",
-    "bitsandbytes": "pip install bitsandbytes",
-}
-
-
-def library(settings: Mapping[str, Any]) -> str | None:
-    """Return the library that quantizes a model with these settings; None if none does."""
-    scheme = settings.get("quantization")
-    if scheme is None:
-        return None
-    return "bitsandbytes" if scheme.startswith(BITSANDBYTES) else "torchao"
 
 
 def refuse_unavailable(settings: Mapping[str, Any], device: torch.device) -> None:
@@ -50,11 +37,8 @@ def refuse_unavailable(settings: Mapping[str, Any], device: torch.device) -> Non
             f"`quantization: {scheme}` runs on a GPU alone, and the device is {device}; use a "
             "machine with a GPU, or `quantization: int8` or `int4`"
         )
-    if needed is not None and find_spec(needed) is None:
-        raise PrunecalError(
-            f"`quantization: {scheme}` needs {needed}, which is not installed; run "
-            f"`{INSTALL[needed]}`"
-        )
+    if fault := missing(settings):
+        raise PrunecalError(fault)
 
 
 def quantize(layers: nn.Module, settings: Mapping[str, Any]) -> None:
