@@ -2,21 +2,28 @@
 
 import argparse
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from helpers.loopback_hub import SHA, Hub, serve, use
 from helpers.tiny_clip import as_open_clip, tiny_clip, tokenizer
+from prunecal import check, verify
 from prunecal import text_tower as stage
+from prunecal.caching import lineage, outdated
 from prunecal.core.errors import PrunecalError
 from prunecal.models._text_tower import TextTower
 from prunecal.sources import text_tower
 from prunecal.sources.weights import checked
 from prunecal.storage import files
+from prunecal.study.cells import load_study
 
+ROOT = Path(__file__).parents[2]
 TEXTS = ["Is there a cat in the image?", "Which is longer? " * 9, "a photo"]
 
 
@@ -197,3 +204,84 @@ def test_embeddings_that_are_not_finite_are_refused(clip, monkeypatch):
     tower._model.text_projection.weight.fill_(np.inf)
     with pytest.raises(PrunecalError, match="the text tower gives NaN or infinity"):
         tower.embed(TEXTS)
+
+
+def named(**tower):
+    """Return a study whose model has this text tower."""
+    settings = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    models = [settings["models"][0] | {"name": "m", "text_tower": tower}]
+    datasets = settings["datasets"][:1]
+    own = {"models": models, "datasets": datasets, "strategies": ["full", "trim"], "budgets": [8]}
+    return settings | own
+
+
+def test_a_tower_that_changes_is_named_with_what_was_made_from_it(clip, tmp_path):
+    folder, results = tmp_path / "clip", tmp_path / "results"
+    shutil.copytree(clip[0], folder)
+    study = load_study(named(path=str(folder)))
+    manifest = results / "models" / "m-text-tower" / "manifest.json"
+    described = text_tower.describe(folder, {})
+    files.write_json(manifest, described)
+    signal = results / "m" / "polls" / "signals" / "text_embeds.safetensors"
+    facts = {"model": described["digest"], "question": ["q"]}
+    files.write_arrays(signal, {"signal": np.zeros((1, 2), np.float32)}, facts)
+    assert list(verify.damaged_weights(results, study)) == []
+    assert lineage.foreign_files(results) == []
+    (folder / "tokenizer.json").write_text("{}")
+    ((_, path, fault),) = verify.damaged_weights(results, study)
+    assert (path.name, fault[:3]) == ("tokenizer.json", "has")
+    files.write_json(manifest, described | {"digest": "0" * 64})
+    ((path, reason),) = lineage.foreign_files(results)
+    assert (path, reason) == (signal, "from other weights than the model's manifest lists")
+    pinned = load_study(named(repo="someone/clip", revision=SHA))
+    other = [row.path for row in outdated.of_other_settings(results, pinned, {})]
+    assert other == [manifest]
+
+
+def test_check_names_a_tower_whose_weights_are_not_safetensors(clip, tmp_path, monkeypatch):
+    content = {path.name: path.read_bytes() for path in clip[0].iterdir()}
+    remote = Hub("someone/clip", "model", content)
+    tower = load_study(named(repo="someone/clip", revision=SHA)).models[0].text_tower
+    with serve(remote) as address:
+        use(monkeypatch, address, tmp_path / "cache")
+        found = check._text_tower(tower)
+        assert (found.size, remote.got) == (len(content["model.safetensors"]), [])
+        remote.files = {"config.json": content["config.json"], "pytorch_model.bin": b"pickle"}
+        with pytest.raises(PrunecalError, match="someone/clip has no file that fits"):
+            check._text_tower(tower)
+
+
+def test_the_names_of_the_hubs_checkpoints_are_known(clip, tmp_path):
+    """Those of openai/clip-vit-large-patch14-336, with the buffers that older exports hold."""
+    for path in clip[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    state = load_file(tmp_path / "model.safetensors")
+    outer = {name for name in state if ".layers." not in name}
+    assert outer == {
+        "logit_scale",
+        "text_projection.weight",
+        "visual_projection.weight",
+        *(f"text_model.embeddings.{name}_embedding.weight" for name in ("token", "position")),
+        *(f"text_model.final_layer_norm.{kind}" for kind in ("weight", "bias")),
+        "vision_model.embeddings.class_embedding",
+        *(f"vision_model.embeddings.{name}_embedding.weight" for name in ("patch", "position")),
+        *(
+            f"vision_model.{norm}.{kind}"
+            for norm in ("pre_layrnorm", "post_layernorm")
+            for kind in ("weight", "bias")
+        ),
+    }
+    layer = "text_model.encoder.layers.1."
+    assert {name.removeprefix(layer) for name in state if name.startswith(layer)} == {
+        f"{part}.{kind}"
+        for part in (
+            *(f"self_attn.{one}_proj" for one in ("q", "k", "v", "out")),
+            *("layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2"),
+        )
+        for kind in ("weight", "bias")
+    }
+    expected = TextTower(tmp_path).embed(TEXTS)
+    for tower, length in (("text", 16), ("vision", 17)):
+        state[f"{tower}_model.embeddings.position_ids"] = torch.arange(length)[None]
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(TextTower(tmp_path).embed(TEXTS), expected)
