@@ -38,6 +38,45 @@ rule encode:
         "--threads {params.threads} --images {input.images} --out {output.features} --signals {output.signals} --log {log}"
 
 
+# Images made smaller before the tower, by the strategy that does so.
+rule encode_smaller:
+    input:
+        manifest="results/models/{model}/manifest.json",
+        weights=lambda wildcards: PATHS.weights(wildcards.model),
+        images="results/datasets/{dataset}/images.parquet",
+        whole="results/{model}/{dataset}/features.safetensors",
+    output:
+        "results/{model}/{dataset}/downsample/{budget}/smaller.safetensors",
+    log:
+        "logs/encode_smaller/{model}/{dataset}/{budget}.log",
+    benchmark:
+        "logs/encode_smaller/{model}/{dataset}/{budget}.benchmark.tsv"
+    threads: STUDY.inference.threads
+    resources:
+        **resources.model_job(
+            STUDY.inference,
+            lambda wildcards, input: resources.image_tokens(
+                input.images, DESIGN.models[wildcards.model].most_tokens()
+            ),
+        ),
+    params:
+        source=lambda wildcards: model_source(wildcards.model),
+        settings=lambda wildcards: model_settings(wildcards.model),
+        weights=lambda wildcards: PATHS.weights_option(wildcards.model),
+        budget=lambda wildcards: wildcards.budget.replace("pct", "%"),
+        device=STUDY.inference.job_device,
+        threads=STUDY.inference.threads,  # counts: it changes the rounding
+        code=lambda wildcards: code_of_model("prunecal.encode", wildcards.model),
+    message:
+        "Encode smaller images of {wildcards.dataset} with {wildcards.model}"
+    shell:
+        "PRUNECAL_CODE={params.code:q} "
+        "python -m prunecal.encode --manifest {input.manifest} {params.weights} "
+        "--source {params.source:q} --settings {params.settings:q} --device {params.device} "
+        "--threads {params.threads} --images {input.images} --whole {input.whole} "
+        "--budget {params.budget:q} --out {output} --log {log}"
+
+
 # What strategies read of the questions' texts, once per distinct text; see the stage's docstring.
 if DESIGN.text_signals:
 

@@ -20,6 +20,7 @@ for model, dataset in DESIGN.computed_pairs:
                 features=f"{folder}/features.safetensors",
                 rankings=PATHS.rankings(model, dataset, cells),
                 signals=PATHS.cls_states(model, dataset, cells),
+                smaller=PATHS.smaller(model, dataset, cells),
             output:
                 predictions=PATHS.predictions(model, dataset, cells),
                 provenance=PATHS.provenance(model, dataset, cells),

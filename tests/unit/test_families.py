@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from helpers import tiny_families
 from helpers.tiny_llava import TEXTS, picture
@@ -330,6 +331,22 @@ def test_pruned_cells_equal_the_model_with_the_kept_tokens_alone(case):
             expected = pruned_plain(case, row, kept, positions)
             np.testing.assert_allclose(answers.logits[at], expected, atol=EXACT)
             assert answers.n_visual[at] == len(kept)
+
+
+@pytest.mark.slow
+def test_a_smaller_image_is_encoded_as_the_resized_one(case):
+    if not getattr(plugins.load("models", case.entry.family), "OWN_RESOLUTION", False):
+        assert not hasattr(case.model, "encode_smaller")
+        return
+    side = 8  # pixels along a token
+    with torch.inference_mode():
+        for image, tokens in zip(case.images, (9, 20, 4), strict=True):
+            (smaller,) = case.model.encode_smaller([image], [tokens])
+            scale = (tokens * side**2 / (image.width * image.height)) ** 0.5
+            size = [round(edge * scale) for edge in image.size]
+            (expected,) = case.model.encode([image.resize(size, Image.Resampling.BICUBIC)])
+            torch.testing.assert_close(smaller.features, expected.features)
+            assert abs(len(smaller.features) - tokens) <= 0.34 * tokens
 
 
 @pytest.mark.slow

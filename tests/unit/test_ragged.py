@@ -46,14 +46,21 @@ STUDY = {
         }
     ],
     "datasets": [{"name": "polls", "loader": "digits-pope", "images": 4, "seed": 1}],
-    "strategies": ["full", "saliency", "uniform", "vispruner", {"strategy": "fastv", "layer": 1}],
+    "strategies": [
+        "full",
+        "blind",
+        "saliency",
+        "uniform",
+        "vispruner",
+        {"strategy": "fastv", "layer": 1},
+    ],
     "budgets": ["50%", "25.0%", 2],
 }
 
 
 MATCHED = {
     "models": [{**STUDY["models"][0], "layers": tiny_families.TEXT["num_hidden_layers"]}],
-    "strategies": ["full", {"strategy": "fastv", "layer": 1}],
+    "strategies": ["full", "downsample", {"strategy": "fastv", "layer": 1}],
     "budgets": {"tokens": ["50%"], "match": "mean_tokens"},
 }
 
@@ -123,6 +130,11 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     order = lineage.ranking(task / "uniform" / "ranking.safetensors", "50%").order
     middles = [[0, 1, 5, 7], [0, 1, 3, 4, 10, 11, 13, 14]]  # of 4 rows of 2, of 3 rows of 5
     assert [row.tolist() for row in order[:2]] == middles
+    place = task / "downsample" / "50pct" / lineage.SMALLER
+    more = {"images": data / "images.parquet", "signals": [], "whole": features, "budget": "50%"}
+    encode.main(argparse.Namespace(**run, **more, out=place))
+    smaller = PerImage(files.open_arrays(place), "saliency").counts
+    assert smaller == [3, 8, 3, 8]  # of 16 x 32 pixels to 11 x 23, of 40 x 24 to 29 x 18
     infer.main(
         argparse.Namespace(
             **run,
@@ -137,12 +149,15 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
         )
     )
     predictions = sorted(task.glob("*/*/predictions.parquet"))
-    assert {path.parent.name for path in predictions} == {"all", "50pct", "25pct", "2"}
+    assert {path.parent.name for path in predictions} == {"all", "50pct", "25pct", "2", "0"}
     for path in predictions:
         cell = files.read_facts(path)["cell"]
         kept = files.read_table(path)["n_visual"].to_pylist()
         if "match" in cell["parameters"]:  # one of four layers sees all: 8 + 3 * 3, 15 + 3 * 6
             assert kept == ([3] * 3 + [6] * 3) * 2
+            continue
+        if cell["strategy"] == "downsample":
+            assert kept == [count for count in smaller for _ in range(3)]
             continue
         assert kept == [kept_tokens(cell["budget"], count) for count in counts for _ in range(3)]
     scores = results / "scores" / "tiny" / "polls.safetensors"
@@ -156,7 +171,8 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     )
     files.write_json(results / "study.json", STUDY)
     metrics = Results(results).metrics
-    assert set(metrics["budget"]) == {12, 6, 3, 2}  # means over images, rounded
+    assert set(metrics["budget"]) == {12, 6, 3, 2, 0}  # means over images, rounded
+    assert set(metrics.query("strategy == 'downsample'")["budget"]) == {6}
     shares = metrics.drop_duplicates(["strategy", "budget"]).set_index(["strategy", "budget"])
     assert shares.loc[("full", 12), "share"] == 1
     means = metrics.query("metric == 'tokens_per_layer' and subset == 'all'")

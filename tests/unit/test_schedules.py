@@ -128,6 +128,14 @@ def test_what_cannot_be_matched_is_refused_in_one_sentence(strategies, budgets, 
     assert str(caught.value).startswith("config: ")
 
 
+def test_a_smaller_image_is_refused_where_it_has_as_many_tokens():
+    with pytest.raises(PrunecalError, match=r"downsample needs images .* of model 'm' \(llava\)"):
+        listed(["downsample"], [64])
+    qwen = {"family": "qwen2-5-vl", "visual_tokens": None, "template": "qwen_vl-lmms"}
+    (cell,) = listed(["downsample"], ["25%"], **qwen)
+    assert (cell.strategy, cell.budget) == ("downsample", "25%")
+
+
 def test_pyramid_drop_begins_earlier_where_its_own_layers_cost_too_much():
     found = listed([{"strategy": "pdrop", "layer": 2}], {"tokens": [64], "match": "flops"})
     assert [cell.strategy for cell in found] == ["pdrop-layer2-matchflops"]

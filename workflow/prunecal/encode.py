@@ -7,6 +7,9 @@ the tokens of a model with varying N lie in the image, `grids` int32 [G, 3] has 
 columns of each grid of patches, and `tiles` int32 [I, N] the tile of each token, if tiles are
 ranked apart. Writes a file, too, for each further signal that a strategy of the study reads (see
 `engine.interfaces.Signal`), whose array is `signal`.
+
+With --budget images are made smaller before the tower to about so many tokens (`downsample`), and
+`covered` float32 [I] is the evidence coverage of these.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import device
 from prunecal.engine.arguments import add_model_arguments
+from prunecal.engine.coverage import coverage_of_tokens
 from prunecal.models import load_model
 from prunecal.sources import image_files, weights
 from prunecal.storage import files
-from prunecal.storage.per_image import GRIDS, TILES
+from prunecal.storage.per_image import GRIDS, TILES, PerImage
 from prunecal.storage.spooled import Spool
+from prunecal.study.budgets import Budget, kept_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -49,6 +54,9 @@ def main(arguments: argparse.Namespace) -> None:
     source = json.loads(arguments.source)
     with weights.checked(source, described, arguments.weights) as folder:
         model = load_model(settings["family"], folder, settings, where, "vision")
+    smaller = getattr(arguments, "budget", None) is not None
+    reduce = _Smaller(model, arguments) if smaller else None
+    encoder = model if reduce is None else reduce
     ids, layouts, grids = [], [], []
     signals = {path.stem: Spool(path) for path in arguments.signals}
     if signals and not hasattr(model, "encode_signals"):
@@ -62,7 +70,7 @@ def main(arguments: argparse.Namespace) -> None:
         for one in signals.values():
             spools.enter_context(one)
         for batch in _batches(arguments.images, rows):
-            encoded, more = _encode(arguments.images, model, batch, list(signals))
+            encoded, more = _encode(arguments.images, encoder, batch, list(signals))
             for name, values in more.items():
                 for value in values:
                     signals[name].add("signal", value)
@@ -82,10 +90,44 @@ def main(arguments: argparse.Namespace) -> None:
         small = {
             name: torch.tensor(rows, dtype=torch.int32) for name, rows in listed.items() if rows
         }
-        counts = spool.write(facts, [arguments.images], small)
+        sources = [arguments.images]
+        if reduce is not None:
+            small["covered"] = torch.cat(reduce.covered)
+            facts["budget"] = arguments.budget
+            sources.append(arguments.whole)
+        counts = spool.write(facts, sources, small)
         for one in signals.values():
             one.write(facts, [arguments.images], {})
     cli.log.info("encoded %d images into %s tokens", len(ids), _range(counts))
+
+
+class _Smaller:
+    """Encodes images made smaller before the tower, see `prunecal.strategies.downsample`.
+
+    Args:
+        model: of a family that has `encode_smaller`.
+        arguments: with the budget, and the features of the whole images in the same order.
+
+    Attributes:
+        covered: of each image encoded so far float32 [1], the evidence coverage of its tokens.
+    """
+
+    def __init__(self, model: Any, arguments: argparse.Namespace) -> None:
+        self.model = model
+        self.whole = PerImage(files.open_arrays(arguments.whole, framework="pt"), "features")
+        text = arguments.budget
+        self.budget: Budget = int(text) if text.isdigit() else text
+        self.covered: list[Tensor] = []
+
+    def encode(self, images: list[Image]) -> list[Encoded]:
+        """Return the next images with about as many tokens as the budget keeps of each."""
+        places = range(len(self.covered), len(self.covered) + len(images))
+        tokens = [kept_tokens(self.budget, self.whole.counts[place]) for place in places]
+        encoded = self.model.encode_smaller(images, tokens)
+        for place, image in zip(places, encoded, strict=True):
+            whole, fewer = self.whole[place], image.features.cpu()
+            self.covered.append(coverage_of_tokens(whole[None], fewer[None]))
+        return encoded
 
 
 def _range(counts: list[int]) -> str:
@@ -138,5 +180,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True, help="features.safetensors")
     parser.add_argument(
         "--signals", type=Path, nargs="*", default=[], help="a file for each, named after it"
+    )
+    parser.add_argument("--budget", help="make images smaller, to about so many tokens")
+    parser.add_argument(
+        "--whole", type=Path, help="with --budget: features of the images as they are"
     )
     cli.run(main, parser.parse_args())

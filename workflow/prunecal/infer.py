@@ -168,6 +168,9 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         cls = cls_file(arguments.features, strategy)
         if cls and kept.places is not None:
             made_from[lineage.CLS] = file_digest(cls)
+    smaller = arguments.folder / cell["strategy"] / budgets.folder(budget) / lineage.SMALLER
+    if strategy.PRUNES == "before_tower":
+        made_from[lineage.SMALLER] = file_digest(smaller)
     # sums of several threads are rounded otherwise than those of one
     key = cell_key({"facts": facts, "threads": arguments.threads, **made_from})
     cells = CellStore(arguments.store)
@@ -177,7 +180,10 @@ def _one_cell(job: Job, cell: dict[str, Any], destination: Path) -> None:
         match = settings.pop(MATCH, KEPT)
         session, params = job.session, strategy.Params(**settings)
         start = time.perf_counter()
-        answers = _run(session, strategy, params, budget, kept, cls, match)
+        if strategy.PRUNES == "before_tower":
+            answers = session.run_smaller(strategy, params, budget, smaller)
+        else:
+            answers = _run(session, strategy, params, budget, kept, cls, match)
         seconds = time.perf_counter() - start
         if answers.budget_tokens is not None:
             facts[budgets.NOMINAL] = answers.budget_tokens

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prunecal.storage.schemas import Arrays
 
 MADE_FROM = "made_from"  # a key of provenance.json
+SMALLER = "smaller.safetensors"  # beside a cell: features of images that were made smaller
 CLS = "signals/cls.safetensors"  # in it, for cells whose tokens hold CLS
 RANKING = "ranking"  # keys of MADE_FROM, beside the names of the files that the cells share
 CODE = "code"
@@ -331,6 +332,9 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     known = RANKING in made_from and ranked.is_file()
     if known and made_from[RANKING] != ranking(ranked, cell["budget"]).digest:
         yield "from another ranking.safetensors"
+    smaller = path.with_name(SMALLER)
+    if smaller.is_file() and made_from.get(SMALLER) != files.recorded(smaller):
+        yield f"from another {SMALLER}"
     cls = features.parent / CLS
     if CLS in made_from and cls.is_file() and made_from[CLS] != files.recorded(cls):
         yield f"from another {CLS}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from prunecal.engine.planner import halves, plan
 from prunecal.engine.unpruned import Memory, Unpruned
 from prunecal.storage import files
 from prunecal.study import schedules
-from prunecal.study.budgets import Budget, kept_tokens
+from prunecal.study.budgets import ALL, Budget, kept_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -215,6 +216,33 @@ class Session:
             tokens_per_layer=self._tokens_per_layer(schedule, kept_counts),
             held=held,
         )
+
+    def run_smaller(
+        self, strategy: ModuleType, params: Any, budget: Budget, features: Path
+    ) -> Answers:
+        """Run a cell whose images were made smaller before the vision tower.
+
+        Args:
+            strategy: the strategy's module.
+            params: its settings.
+            budget: visual tokens that were asked for.
+            features: of the smaller images, with their evidence coverage.
+
+        Raises:
+            PrunecalError: the features are of other images, or as `run`.
+        """
+        file = files.open_arrays(features, framework="pt")
+        if file.facts["image_id"] != self.image_ids:
+            raise PrunecalError(f"{features} is of other images than the questions; {RERUN}")
+        smaller = copy(self)
+        smaller.visual = Images(self.model, file)
+        counts = smaller.visual.counts
+        order = [np.arange(count, dtype=np.int16) for count in counts]
+        covered = file.get_tensor("covered").numpy()
+        answers = smaller.run(strategy, params, ALL, order, covered)
+        nominal = np.array([kept_tokens(budget, count) for count in self.visual.counts])
+        tokens = self._budget_tokens(budget, nominal, np.array(counts))
+        return replace(answers, budget_tokens=tokens)
 
     def run_blind(self) -> Answers:
         """Run the cell in which no question has an image.

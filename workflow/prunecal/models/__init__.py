@@ -2,6 +2,8 @@
 
 A family is a module that follows `ModelFamily`. It may also have `Params`, its own settings;
 `POSITIONS`, those of kept tokens that it knows ("compact", "original"), the default one first;
+`OWN_RESOLUTION`, true if smaller images have fewer tokens and its models a function
+`encode_smaller(images, tokens)`, which makes each smaller, to about so many;
 `most_tokens(params)`, the most visual tokens that an image can have, None if all have equally many;
 `SIGNALS`, what its models' `encode_signals` gives; `MERGED_TOKENS`, false if sums of visual tokens
 cannot stand in their place; and `check(folder, settings)`, which refuses what loading would refuse,

@@ -70,15 +70,19 @@ class QwenVision(HubModel):
             )
         self.require_tokens((square // side) ** 2)
 
-    def pixels(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
+    def pixels(
+        self, images: Sequence[Image], min_pixels: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return patches [sum of patches, values] and grids int64 [B, 3] of images.
+
+        Images with fewer than `min_pixels`, by default that of the settings, are enlarged.
 
         Raises:
             PrunecalError: an image is too long and narrow for the model.
         """
         square = self.settings["square"]
         size = {
-            "shortest_edge": self.settings["min_pixels"],
+            "shortest_edge": min_pixels or self.settings["min_pixels"],
             "longest_edge": self.settings["max_pixels"],
         }
         prepared = [image.convert("RGB") for image in images]
@@ -98,6 +102,21 @@ class QwenVision(HubModel):
     def encode(self, images: Sequence[Image]) -> list[Encoded]:
         """Return the visual tokens of images of any size, their saliency and their grids."""
         return self.encode_pixels(*self.pixels(images))
+
+    def encode_smaller(self, images: Sequence[Image], tokens: Sequence[int]) -> list[Encoded]:
+        """Return what `encode` does of images reduced to about so many tokens each, bicubic.
+
+        An image keeps its shape, its sides rounded to whole tokens, and has one at least.
+        """
+        from PIL.Image import Resampling
+
+        side = self.processor.patch_size * self.processor.merge_size
+        reduced = []
+        for image, count in zip(images, tokens, strict=True):
+            scale = math.sqrt(count * side**2 / (image.width * image.height))
+            width, height = (max(1, round(edge * scale)) for edge in image.size)
+            reduced.append(image.convert("RGB").resize((width, height), Resampling.BICUBIC))
+        return self.encode_pixels(*self.pixels(reduced, side**2))
 
     def encode_pixels(self, pixels: Tensor, grids: Tensor) -> list[Encoded]:
         """Return what `encode` returns, from patches and grids as `pixels` gives them."""

@@ -10,6 +10,7 @@ from prunecal.models._qwen import MERGED_TOKENS, POSITIONS, QwenParams, QwenVisi
 
 __all__ = ["MERGED_TOKENS", "POSITIONS", "Params", "check", "load", "most_tokens"]
 
+OWN_RESOLUTION = True
 LABEL = "Qwen2.5-VL"
 MODEL_TYPES = ("qwen2_5_vl", "qwen2_vl")
 TOKEN = 28  # pixels along a token

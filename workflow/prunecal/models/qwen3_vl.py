@@ -12,6 +12,7 @@ from prunecal.models._qwen import MERGED_TOKENS, POSITIONS, QwenParams, QwenVisi
 
 __all__ = ["MERGED_TOKENS", "POSITIONS", "Params", "check", "load", "most_tokens"]
 
+OWN_RESOLUTION = True
 LABEL = "Qwen3-VL"
 MODEL_TYPES = ("qwen3_vl",)
 TOKEN = 32  # pixels along a token

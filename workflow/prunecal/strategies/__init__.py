@@ -50,7 +50,7 @@ class Strategy(Protocol):
 
     LABEL: str  # its name in figures and tables
     Params: type[Parameters]  # its settings
-    PRUNES: Literal["before_llm", "inside_llm", "everything"]
+    PRUNES: Literal["before_tower", "before_llm", "inside_llm", "everything"]
 
 
 class BeforeLlm(Strategy, Protocol):

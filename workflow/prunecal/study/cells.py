@@ -50,7 +50,7 @@ class Cell:
 
     @property
     def prunes(self) -> str:
-        """Where tokens are dropped: "before_llm" or "inside_llm"; or "everything" is."""
+        """Where tokens are dropped: "before_tower", "before_llm", "inside_llm"; "everything" is."""
         return plugins.load("strategies", self.family).PRUNES
 
 
@@ -190,10 +190,10 @@ def outcome_cell(study: Study, model: Model, listed: list[Cell]) -> Cell | None:
         if (cell.strategy, cell.budget) == (wanted.strategy, budget):
             return cell
     known = [cell.strategy for cell in listed]
+    hint = "" if wanted.strategy in known else nearest(wanted.strategy, known)
     raise PrunecalError(
         f"config: statistics: outcome_of: {wanted.strategy} at {wanted.budget} is no cell of the "
-        f"model {model.name}{nearest(wanted.strategy, known)}; name one of its strategies and "
-        "budgets"
+        f"model {model.name}{hint}; name one of its strategies and budgets"
     )
 
 
@@ -239,6 +239,13 @@ def _refuse_unfit(family: str, parameters: Mapping[str, Any], model: Model) -> N
         PrunecalError: names the strategy and what is missing.
     """
     strategy, runs = plugins.load("strategies", family), plugins.load("models", model.family)
+    resized = model.visual_tokens is not None or not getattr(runs, "OWN_RESOLUTION", False)
+    if strategy.PRUNES == "before_tower" and resized:
+        raise PrunecalError(
+            f"config: strategies: {family} needs images that are read at their own resolution, but "
+            f"those of model {model.name!r} ({model.family}) are brought to one size, or cut into "
+            "tiles of one size; leave it out, or take `pool`"
+        )
     if strategy.PRUNES != "before_llm":
         return
     reads_, given = read_signals(family, parameters), getattr(runs, "SIGNALS", ())

@@ -84,6 +84,11 @@ class Paths:
         needed = any("cls" in self.design.reads(family) for family in families)
         return self.signals(model, dataset, ["cls"] if needed else [])
 
+    def smaller(self, model: str, dataset: str, cells: Iterable[Cell]) -> list[str]:
+        """List the features of smaller images, of the cells that need them."""
+        needed = [cell for cell in cells if cell.prunes == "before_tower"]
+        return self._of_cells("smaller.safetensors", model, dataset, needed)
+
     def predictions(
         self, model: str, dataset: str, cells: Iterable[Cell] | None = None
     ) -> list[str]:
