@@ -22,4 +22,6 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 def test_a_guide_works_as_written(page, tmp_path, results):
     pages.copy_project(tmp_path, results)
-    pages.follow(page, tmp_path)
+    # from imported answers to every page of the report: without what runs models
+    absent = ("torch", "transformers", "tokenizers") if page.stem == "import-answers" else ()
+    pages.follow(page, tmp_path, absent)

@@ -50,9 +50,18 @@ def copy_project(folder, results):
     shutil.copytree(results, folder / "results")
 
 
-def follow(page, folder):
-    """Do what a page says, in `folder`; fail with the output of a command that fails."""
-    printed = ""
+def follow(page, folder, without=()):
+    """Do what a page says, in `folder`; fail with the output of a command that fails.
+
+    Args:
+        page: the page.
+        folder: from `copy_project`.
+        without: modules that bash commands cannot import.
+    """
+    printed, absent = "", folder / "absent"
+    for name in without:
+        absent.mkdir(exist_ok=True)
+        (absent / f"{name}.py").write_text(f"raise ImportError('{name} is not installed')")
     for block in blocks(page):
         if block.language == "text":
             missing = [line for line in block.text.splitlines() if line.strip() not in printed]
@@ -60,17 +69,18 @@ def follow(page, folder):
         elif file := FILE.search(block.introduction):
             _write(folder / file["path"], block.text, file["end"], file["before"])
         elif block.language in ("bash", "python"):
-            printed = run(block, folder)
+            printed = run(block, folder, [absent] if block.language == "bash" else [])
 
 
-def run(block, folder):
-    """Run a block of bash or Python and return what it printed."""
+def run(block, folder, first=()):
+    """Run a block of bash or Python, with folders to import from first; return what it printed."""
     program = ["bash", "-euc"] if block.language == "bash" else [sys.executable, "-c"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    places = os.pathsep.join(map(str, [*first, folder / "workflow"]))
     done = subprocess.run(
         [*program, block.text],
         cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(folder / "workflow")},
+        env=os.environ | {"PATH": path, "PYTHONPATH": places},
         capture_output=True,
         text=True,
     )

@@ -1,8 +1,6 @@
 """Answers from elsewhere become ordinary cells with the same numbers, or are refused by row."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +205,7 @@ def test_each_form_of_scores_gives_its_softmax(tmp_path, form, values):
 def test_numbers_of_imported_cells_are_those_of_other_libraries(tmp_path):
     netcal = pytest.importorskip("netcal.metrics")
     sklearn = pytest.importorskip("sklearn.metrics")
+    torch, torchmetrics = pytest.importorskip("torch"), pytest.importorskip("torchmetrics")
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet([1, 1, 1], 90)
     label = generator.integers(0, 3, 90)
@@ -223,6 +222,14 @@ def test_numbers_of_imported_cells_are_those_of_other_libraries(tmp_path):
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == label
     assert value["accuracy"] == correct.mean()
     assert value["ece"] == pytest.approx(netcal.ECE(15).measure(probabilities, label), abs=1e-6)
+    assert value["mce"] == pytest.approx(netcal.MCE(15).measure(probabilities, label), abs=1e-6)
+    theirs = torchmetrics.functional.classification
+    tensors = torch.tensor(probabilities), torch.tensor(label)
+    for metric, norm in (("ece", "l1"), ("mce", "max")):
+        other = theirs.multiclass_calibration_error(*tensors, 3, n_bins=15, norm=norm)
+        assert value[metric] == pytest.approx(other.item(), abs=1e-6)
+    auroc = theirs.binary_auroc(torch.tensor(confidence), torch.tensor(correct).long())
+    assert value["auroc"] == pytest.approx(auroc.item(), abs=1e-6)
     assert value["nll"] == pytest.approx(sklearn.log_loss(label, probabilities), abs=1e-6)
     assert value["auroc"] == pytest.approx(sklearn.roc_auc_score(correct, confidence), abs=1e-9)
     assert value["brier"] == pytest.approx(sklearn.brier_score_loss(correct, confidence), abs=1e-6)
@@ -460,47 +467,3 @@ def test_imported_cells_that_do_not_make_a_study_are_refused(tmp_path):
         with pytest.raises(PrunecalError) as caught:
             load_study({**empty, "imported": entries})
         assert words in str(caught.value)
-
-
-def test_importing_scoring_and_reporting_load_neither_torch_nor_transformers(tmp_path):
-    path = lines(tmp_path, [{**row, "image_id": row["question_id"]} for row in answers()])
-    settings = study_of(tmp_path, path)
-    program = f"""
-import sys
-class Refusal:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "tokenizers"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refusal())
-import json
-from pathlib import Path
-from prunecal import imported, score, compare, claims, mechanisms, verify
-from prunecal.report import first_page, methods, tables, latex
-from prunecal.figures import budget, explanations, forest, pareto, reliability, risk_coverage, sweep
-results = Path({str(tmp_path / "results")!r})
-entries = json.dumps({settings["imported"]!r})
-questions = results / "datasets" / "d" / "questions.parquet"
-def run(module, **options):
-    words = []
-    for key, value in options.items():
-        values = value if isinstance(value, list) else [value]
-        words += ["--" + key.replace("_", "-"), *map(str, values)]
-    module.main(module.arguments_of(words))
-run(imported, cells=entries, make_questions=questions)
-run(imported, cells=entries, questions=questions, folder=results / "m" / "d")
-predictions = [*results.glob("m/d/*/*/predictions.parquet")]
-scores = results / "s.safetensors"
-run(score, predictions=predictions, questions=questions, output=scores, resamples=100,
-    costly_resamples=50)
-run(compare, scores=scores, folder=results)
-print("done")
-"""
-    environment = {"PYTHONPATH": str(ROOT / "workflow"), "PATH": "/usr/bin"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert done.stdout.strip() == "done", done.stderr
