@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import string
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,7 +25,7 @@ from prunecal.datasets._answers import (
 )
 from prunecal.datasets._parquet import content_digest, find
 from prunecal.datasets._pictures import Identities, content, in_turn
-from prunecal.datasets._records import records
+from prunecal.datasets._records import header, records
 from prunecal.study import short_answers
 from prunecal.study.prompts import choice_text, letter_text, pope_text
 
@@ -36,6 +37,8 @@ UNDIVIDED = "questions"  # the subset of a table that names none
 OPTIONS = {"yes-no": "the options Yes and No", short_answers.FORM: "no options"}
 MAX_NEW_TOKENS = 16  # as lmms-eval's VQA tasks have it
 Column = str
+NUMBERED = re.compile(r"(.*?)\d+")
+LETTERED = re.compile(r"(?:^|[\s(,;])([A-Z])[).:]", re.MULTILINE)  # "A. ", "(A) ", "A: "
 
 
 class Params(Parameters):
@@ -58,8 +61,10 @@ class Params(Parameters):
     options: Column | list[Column] | None = Field(
         None, description="column of the list of choices, or the columns of choice A, B, …"
     )
-    letters: int | None = Field(
-        None, ge=2, le=26, description="number of choices, if the question's text holds them"
+    letters: Annotated[int, Field(ge=2, le=26)] | Literal["auto"] | None = Field(
+        None,
+        description="number of choices, if the question's text holds them; auto counts the letters "
+        "before them in each row",
     )
     answer: Column = Field(
         "answer", description="column of the right answer, or of a list of accepted short answers"
@@ -212,7 +217,24 @@ def _rows(files: list[Path], params: Params) -> Iterator[tuple[str, dict[str, An
     if params.image_id is not None:
         names.append(params.image_id)
     for path in files:
-        yield from records(path, names)
+        siblings = _siblings(params.image, path)
+        for where, row in records(path, [*names, *siblings]):
+            further = [name for name in siblings if not is_missing(row[name])]
+            if further:
+                raise PrunecalError(
+                    f"{where} has a further image in {further[0]!r}; give questions about one "
+                    "image each, or leave the row out"
+                )
+            yield where, row
+
+
+def _siblings(image: Column, path: Path) -> list[str]:
+    """List the columns of further images: `image_2`, … beside `image_1`."""
+    numbered = NUMBERED.fullmatch(image)
+    if numbered is None:
+        return []
+    pattern = re.compile(rf"{re.escape(numbered[1])}\d+")
+    return [name for name in header(path) if name != image and pattern.fullmatch(name)]
 
 
 def _images(files: list[Path], params: Params, folder: Path | None) -> Iterator[tuple[str, bytes]]:
@@ -246,7 +268,8 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
         first = accepted_answers(where, row[params.answer])[0]
         return [first, short_answers.OTHER], pope_text(before + question)
     if params.letters is not None:
-        return list(string.ascii_uppercase[: params.letters]), letter_text(before + question)
+        letters = _lettered(where, question, params.letters)
+        return list(string.ascii_uppercase[:letters]), letter_text(before + question)
     if isinstance(params.options, list):
         values = [row[name] for name in params.options]
         options = lettered_options(where, params.options, values)
@@ -259,6 +282,29 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
         )
     check_choices(where, options)
     return options, choice_text(question, options, hint)
+
+
+def _lettered(where: str, question: str, letters: int | Literal["auto"]) -> int:
+    """Return how many choices a question's text holds, each after its letter, from A on.
+
+    Raises:
+        PrunecalError: they are not as many as the study says; none is fine, where images hold them.
+    """
+    seen = set(LETTERED.findall(question))
+    count = next(
+        (at for at, letter in enumerate(string.ascii_uppercase) if letter not in seen), len(seen)
+    )
+    if letters == "auto" and count < 2:
+        raise PrunecalError(
+            f"{where} has no choices from A on in its question; name their column in `options:`, "
+            "or set `letters:` to their number"
+        )
+    if letters != "auto" and 1 < count != letters:
+        raise PrunecalError(
+            f"{where} has the choices A to {string.ascii_uppercase[count - 1]} in its question, "
+            f"not {letters}; set `letters: auto`"
+        )
+    return count if letters == "auto" else letters
 
 
 def _labels(answered: list[Answered], params: Params) -> list[int]:

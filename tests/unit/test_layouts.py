@@ -1,0 +1,159 @@
+"""Further benchmarks, in their published layouts: they load right or are refused in one sentence."""
+
+from functools import partial
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers import benchmarks
+from helpers.benchmarks import png, text
+from prunecal.datasets import table, vlmevalkit
+
+
+def struct(seed: int) -> dict:
+    return {"bytes": png(seed), "path": None}
+
+
+def parquet(folder, rows):
+    path = folder / "test.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+load, refusal = partial(benchmarks.load, table), partial(benchmarks.refusal, table)
+REAL_WORLD = "Which is it?\nA. {}\nB. Two\nC. Three\nPlease answer directly with only the letter."
+V_STAR = "Which side?\n(A) left\n(B) right\nAnswer with the option's letter from the given choices."
+
+
+def test_real_world_qa_has_its_choices_in_the_question(tmp_path):
+    row = {"image": struct(1), "question": REAL_WORLD.format("One"), "answer": "C"}
+    row["image_path"] = "images/a.webp"
+    (question,), _ = load(parquet(tmp_path, [row]), letters="auto")
+    assert (question["options"], question["label"]) == (["A", "B", "C"], 2)
+    # the same file has questions without choices
+    free = {**row, "question": "How many cars?", "answer": "2"}
+    assert "row 1 has no choices from A on" in refusal(
+        parquet(tmp_path, [row, free]), letters="auto"
+    )
+    assert "set `letters: auto`" in refusal(parquet(tmp_path, [row]), letters=4)
+
+
+def test_v_star_has_two_or_four_choices(tmp_path):
+    four = "What colour?\n(A) red\n(B) blue\n(C) green\n(D) black\nAnswer with the letter."
+    rows = [
+        {"image": struct(at), "text": asked, "category": category, "label": "B", "question_id": at}
+        for at, (asked, category) in enumerate([(four, "direct"), (V_STAR, "relative")])
+    ]
+    names = {"question": "text", "answer": "label", "subset": "category"}
+    questions, _ = load(parquet(tmp_path, rows), letters="auto", **names)
+    assert [question["options"] for question in questions] == [list("ABCD"), list("AB")]
+    assert [question["label"] for question in questions] == [1, 1]
+    assert "has the choices A to B in its question, not 4" in refusal(
+        parquet(tmp_path, rows), letters=4, **names
+    )
+
+
+def test_cv_bench_answers_with_letters_in_brackets(tmp_path):
+    row = {
+        "idx": 0, "type": "2D", "task": "Count", "image": struct(1), "question": "How many?",
+        "choices": ["3", "2", "1", "0"], "answer": "(C)", "source": "ADE20K", "prompt": "x",
+    }  # fmt: skip
+    (question,), _ = load(parquet(tmp_path, [row]), options="choices", subset="task")
+    assert (question["label"], question["subset"]) == (2, "Count")  # not the choice "3"
+
+
+def test_mme_names_both_questions_of_an_image_alike(tmp_path):
+    rows = [
+        {"question_id": "code_reasoning/0020.png", "image": struct(1), "question": asked,
+         "answer": answer, "category": "code_reasoning"}
+        for asked, answer in (("Is it a? Please answer yes or no.", "Yes"), ("Is it b?", "No"))
+    ]  # fmt: skip
+    settings = {"form": "yes-no", "subset": "category", "image_id": "question_id"}
+    questions, images = load(parquet(tmp_path, rows), **settings)
+    assert [question["label"] for question in questions] == [0, 1]
+    assert len(images) == 1
+    assert "repeats the id" in refusal(
+        parquet(tmp_path, rows), question_id="question_id", **settings
+    )
+
+
+@pytest.mark.parametrize("first", ["image_1", "Image_0", "image0"])
+def test_a_row_with_further_images_beside_the_named_one_is_refused(tmp_path, first):
+    second = first[:-1] + str(int(first[-1]) + 1)
+    row = {
+        "id": "validation_Art_1", "question": "<image 1> or <image 2>?", first: struct(1),
+        second: None, "options": "['a', 'b']", "answer": "B",
+    }  # fmt: skip
+    several = {**row, "id": "validation_Art_2", second: struct(2)}
+    settings = {"options": "options", "image": first}
+    assert "row 1 has a further image in" in refusal(
+        parquet(tmp_path, [row, several]), **settings
+    )  # MMMU, BLINK, NaturalBench
+    (question,), _ = load(parquet(tmp_path, [{**row, second: None, "more": 1}]), **settings)
+    assert question["label"] == 1
+
+
+def test_science_qa_of_lmms_lab_has_hints_and_indices(tmp_path):
+    rows = [
+        {"image": struct(1), "question": "Which?", "choices": ["a", "b", "c"][: 2 + at],
+         "answer": at, "hint": hint, "task": "closed choice", "subject": "natural science"}
+        for at, hint in ((0, ""), (1, "Look at it."))
+    ]  # fmt: skip
+    questions, _ = load(parquet(tmp_path, rows), options="choices", hint="hint", subset="subject")
+    assert [question["label"] for question in questions] == [0, 1]
+    assert "Look at it." in questions[1]["text"]
+    assert questions[0]["options"] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("answers", ["nokia", "nokia", "Nokia"]),  # TextVQA
+        ("answers", ["unanswerable", "grey"]),  # VizWiz-VQA
+        ("answer", "table"),  # GQA, MM-Vet
+    ],
+)
+def test_free_form_answers_are_short_ones_or_refused(tmp_path, column, value):
+    row = {"question_id": "7", "image": struct(1), "question": "What is it?", column: value}
+    path = parquet(tmp_path, [row])
+    (question,), _ = load(path, form="short-answer", answer=column)
+    assert question["answers"] == ([*dict.fromkeys(value)] if isinstance(value, list) else [value])
+    assert "make it yes or no" in refusal(path, form="yes-no", answer=column)
+
+
+def test_math_vista_mixes_questions_with_and_without_choices(tmp_path):
+    row = {"decoded_image": struct(1), "image": "images/1.jpg", "question": "How many?",
+           "choices": ["1", "2"], "answer": "2"}  # fmt: skip
+    settings = {"options": "choices", "image": "decoded_image", "answer_is": "text"}
+    (question,), _ = load(parquet(tmp_path, [row]), **settings)
+    assert question["label"] == 1
+    rows = [row, {**row, "choices": None, "answer": "7"}]
+    assert "row 1 has the options None" in refusal(parquet(tmp_path, rows), **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "options", "label"),
+    [
+        ("RealWorldQA", {"C": None, "D": None, "answer": "B"}, ["A", "B"], 1),
+        ("MMVP", {"A": "(a) Open", "B": "(b) Closed", "C": None, "D": None}, ["A", "B"], 0),
+        ("AI2D_TEST", {"answer": "D"}, list("ABCD"), 3),
+        ("ScienceQA_TEST", {"hint": "A map.", "D": None, "answer": "C"}, list("ABC"), 2),
+        ("MMT-Bench_VAL", {"E": "e", "answer": "E", "l2-category": "x"}, list("ABCDE"), 4),
+    ],
+)
+def test_tsv_files_of_vlmevalkit_load(tmp_path, name, change, options, label):
+    row = {"index": 7, "image": text(1), "question": "Which?", "A": "a", "B": "b", "C": "c",
+           "D": "d", "answer": "A", "category": "x"} | change  # fmt: skip
+    path = tmp_path / f"{name}.tsv"
+    pd.DataFrame([row]).to_csv(path, sep="\t", index=False)
+    (question,), _ = benchmarks.load(vlmevalkit, path)
+    assert (question["options"], question["label"]) == (options, label)
+
+
+def test_mm_vet_of_vlmevalkit_is_refused(tmp_path):
+    path = tmp_path / "MMVet.tsv"
+    row = {"index": 0, "question": "x?", "answer": "-1<AND>-5", "image": text(1), "category": "ocr"}
+    pd.DataFrame([row]).to_csv(path, sep="\t", index=False)
+    assert "make it yes or no" in benchmarks.refusal(vlmevalkit, path)
