@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from prunecal.benchmark import __main__ as benchmark
-from prunecal.benchmark import workloads
+from prunecal.benchmark import methods, workloads
 from prunecal.benchmark.baselines import needed_flops
 from prunecal.figures import speed
 
@@ -33,6 +33,29 @@ def test_all_ways_give_the_same_logits(measured):
         assert row["max_logit_difference"] < 1e-4
         assert row["same_predictions"] == 1
         assert row["padding"] < 0.1
+
+
+def test_each_method_in_the_engine_equals_one_question_at_a_time(tmp_path, monkeypatch):
+    small = workloads.Shape(32, 4, 2, 96, 64, 4, 6, vocabulary=1000, visual_tokens=12)
+    monkeypatch.setitem(workloads.SHAPES, "qwen", small)
+    monkeypatch.setattr(workloads.RandomQwen, "GRID", (3, 4))
+    monkeypatch.setitem(methods.LOADS, "qwen", 5)
+    monkeypatch.setitem(workloads.SHAPES, "mid", TINY)
+    monkeypatch.setattr(benchmark, "matmul", lambda *_: 1e9)  # which takes longer than the methods
+    out = tmp_path / "methods.json"
+    words = ["--rounds", "1", "--single", "1", "--images", "1", "--device", "cpu"]
+    for shape, names in (
+        ("mid", ["fastv", "visionzip", "trim", "random"]),
+        ("qwen", ["full", "saliency"]),
+    ):
+        methods.main(
+            methods.arguments([*words, "--shapes", shape, "--methods", *names, "--out", str(out)])
+        )
+        rows = json.loads(out.read_text())["rows"]
+        assert [row["method"] for row in rows] == names
+        for row in rows:
+            assert row["max_logit_difference"] < 1e-5
+            assert row["ratio_features_cached"] > 1
 
 
 def test_the_machine_and_the_command_are_recorded(measured):

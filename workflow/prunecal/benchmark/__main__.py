@@ -200,13 +200,15 @@ def _summary(
     }
 
 
-def timed(llava: Llava, function: Callable[[], Any]) -> tuple[float, Any]:
+def timed(
+    llava: Llava, function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, Any]:
     """Return the seconds that a call takes, until the device has done all, and its result."""
     _wait(llava)
-    start = time.perf_counter()
+    start = clock()
     result = function()
     _wait(llava)
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def _wait(llava: Llava) -> None:
@@ -216,7 +218,7 @@ def _wait(llava: Llava) -> None:
         torch.cuda.synchronize()
 
 
-def matmul(llava: Llava) -> float:
+def matmul(llava: Llava, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the FLOP/s of a large square matrix product in the model's dtype."""
     import torch
 
@@ -225,7 +227,7 @@ def matmul(llava: Llava) -> float:
         torch.randn(size, size, device=llava.device).to(llava.model.dtype) for _ in range(2)
     )
     torch.mm(left, right)
-    took = [timed(llava, lambda: torch.mm(left, right))[0] for _ in range(5)]
+    took = [timed(llava, lambda: torch.mm(left, right), clock)[0] for _ in range(5)]
     return 2 * size**3 / statistics.median(took)
 
 

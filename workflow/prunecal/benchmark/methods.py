@@ -14,6 +14,8 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core import cli, plugins
 from prunecal.engine import device as devices
 from prunecal.storage import files
+from prunecal.storage.checksums import text_digest
+from prunecal.study.cells import reads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from prunecal.engine.interfaces import Encoded, Stage
 
 LOADS = {"mid": 64, "qwen": 43}  # visual tokens kept, 11 %
+EMBEDDED = 768  # width of the space that CLIP's towers share
 
 
 @dataclass
@@ -61,7 +66,12 @@ class Method:
     @cached_property
     def reads(self) -> dict[str, Any]:
         """Which signals it reads, by its own names."""
-        return {} if self.inside else plugins.declared("strategies", self.module, "READS")
+        return {} if self.inside else reads(self.module, self.params)
+
+    @property
+    def asks(self) -> bool:
+        """Whether each question has tokens of its own before the decoder."""
+        return not self.inside and plugins.declared("strategies", self.module, "PER") == "question"
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -82,24 +92,38 @@ class Method:
         visual = self.model.settings["visual_tokens"]
         return self.module.stages(visual, self.budget, len(self.model.decoder.layers), self.params)
 
-    def select(self, images: Sequence[tuple[Encoded, dict[str, Tensor]]]) -> Tensor:
-        """Return the kept tokens of images, int64 [I, K], or weights [I, K, N + 1] that merge."""
+    def select(
+        self,
+        images: Sequence[tuple[Encoded, dict[str, Tensor]]],
+        names: Sequence[str],
+        texts: Sequence[str],
+    ) -> Tensor:
+        """Return the kept tokens of images, int64 [I, K], or weights [I, K, N + 1] that merge.
+
+        Args:
+            images: features and signals of each.
+            names: of the images.
+            texts: a question about each, of which embeddings are made up.
+        """
         import torch
 
         from prunecal.strategies import merge_many, rank_many
 
         features = torch.stack([encoded.features for encoded, _ in images]).cpu()
         saliency = torch.stack([encoded.saliency for encoded, _ in images]).cpu()
+        pairs = [
+            own | _made_up(text, len(encoded.features))
+            for (encoded, own), text in zip(images, texts, strict=True)
+        ]
         signals = {
-            name: torch.cat([own[signal] for _, own in images]).cpu()
+            name: torch.cat([own[signal] for own in pairs]).cpu()
             for name, signal in self.reads.items()
         }
         many = merge_many if hasattr(self.module, "merge") else rank_many
-        names = [f"image{at}" for at in range(len(images))]
         given = (features, saliency, self.budget, [self.settings], names, signals)
         return many(self.name, *given)[0]
 
-    def one_at_a_time(self, picture: Any, text: str, options: Sequence[str]) -> Tensor:
+    def one_at_a_time(self, picture: Any, name: str, text: str, options: Sequence[str]) -> Tensor:
         """Return the option logits of one question about an image that is encoded for it."""
         import torch
 
@@ -110,11 +134,11 @@ class Method:
         if self.inside:
             return self._in_decoder(encoded, text, options)
         if hasattr(self.module, "merge"):
-            (weights,) = self.select([image])
+            (weights,) = self.select([image], [name], [text])
             cls = image[1].get("cls", torch.zeros_like(tokens[None, :1]))[0]
             tokens = weights.to(tokens) @ torch.cat((cls, tokens))
         else:
-            kept = self.select([image])[0].sort().values
+            kept = self.select([image], [name], [text])[0].sort().values
             tokens = tokens[kept]
         before, (after,) = model.tokenize([text])
         embed = model.decoder.embed
@@ -182,12 +206,22 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _methods(model: Any) -> list[str]:
-    """List the methods for which a model gives all that they read; two where it has one kind."""
+    """List all methods that prune; two for a model that gives no signals of its tower."""
     if not hasattr(model, "signals_of_pixels"):
         return ["full", "saliency"]
+    kinds = ("before_llm", "inside_llm")
     names = plugins.names("strategies")
-    embeds = {"image_embeds", "text_embeds"}  # of another model, which random weights have not
-    return [name for name in names if not embeds & set(Method(model, name, 1).reads.values())]
+    return [name for name in names if plugins.load("strategies", name).PRUNES in kinds]
+
+
+def _made_up(text: str, tokens: int) -> dict[str, Tensor]:
+    """Return embeddings of a text and of patches, as CLIP's text tower would give them."""
+    import torch
+
+    generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
+    embeds = torch.randn(1, EMBEDDED, generator=generator)
+    patches = torch.randn(1, tokens, EMBEDDED, generator=generator)
+    return {"text_embeds": embeds, "text_segments": embeds[None], "image_embeds": patches}
 
 
 def _measure(method: Method, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -196,15 +230,16 @@ def _measure(method: Method, arguments: argparse.Namespace) -> dict[str, Any]:
     from prunecal.benchmark.__main__ import matmul, timed
     from prunecal.benchmark.workloads import pope_like
     from prunecal.engine.session import Session
+    from prunecal.engine.unpruned import Memory
 
+    clock = time.process_time if arguments.processor_time else time.perf_counter
     model, questions = method.model, pope_like(arguments.images)
     pictures = model.pictures(arguments.images)
     images = [model.seen(picture, list(method.reads.values())) for picture in pictures]
-    asked = list(zip(questions["image_id"], questions["text"], questions["options"], strict=True))
+    rows = list(zip(questions["image_id"], questions["text"], questions["options"], strict=True))
 
     def single(row: int) -> Tensor:
-        name, *question = asked[row]
-        return method.one_at_a_time(pictures[int(name.removeprefix("image"))], *question)
+        return method.one_at_a_time(pictures[int(rows[row][0].removeprefix("image"))], *rows[row])
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.safetensors"
@@ -212,30 +247,41 @@ def _measure(method: Method, arguments: argparse.Namespace) -> dict[str, Any]:
         session = Session(model, questions, path, arguments.batch_tokens)
 
         def engine() -> Any:
+            session._unpruned = Memory()  # as in a job's first cell
             cell = (method.module, method.params, method.budget)
             if method.inside:
                 return session.run(*cell, None, None)
-            covered = np.zeros(len(images), np.float32)
-            return session.run(*cell, _kept(method, images), covered)
+            listed, pairs = images, None
+            if method.asks:
+                asked = zip(session.images.tolist(), session.asked, strict=True)
+                texts = {(image, text): None for image, (text, _) in asked}
+                listed = [images[image] for image, _ in texts]
+                pairs = [(f"image{image}", text_digest(text)) for image, text in texts]
+                names = [name for name, _ in pairs]
+                kept = _kept(method, listed, names, [text for _, text in texts])
+            else:
+                names = [f"image{at}" for at in range(len(images))]
+                kept = _kept(method, images, names, names)
+            return session.run(*cell, kept, np.zeros(len(listed), np.float32), pairs=pairs)
 
         rng, seconds, compared = np.random.default_rng(0), defaultdict(list), {}
         engine()  # warm-up
         single(0)
         for _ in range(arguments.rounds):
-            seconds["matmul"].append(matmul(model))
-            for row in rng.choice(len(asked), arguments.single, replace=False).tolist():
-                took, compared[row] = timed(model, lambda row=row: single(row))
+            seconds["matmul"].append(matmul(model, clock))
+            for row in rng.choice(len(rows), arguments.single, replace=False).tolist():
+                took, compared[row] = timed(model, lambda row=row: single(row), clock)
                 seconds["one_at_a_time"].append(took)
-            took, answers = timed(model, engine)
+            took, answers = timed(model, engine, clock)
             seconds["engine"].append(took)
     median = {way: statistics.median(values) for way, values in seconds.items()}
     achieved = _flops(method, session) / median["engine"]
     gaps = [np.abs(logits.numpy() - answers.logits[row]).max() for row, logits in compared.items()]
-    per_question = median["engine"] / len(asked)
+    per_question = median["engine"] / len(rows)
     return {
         "method": method.name,
         "budget": method.budget,
-        "rows": len(asked),
+        "rows": len(rows),
         "distinct": len(session.texts),
         "one_at_a_time_s_per_question": median["one_at_a_time"],
         "engine_s_per_question": per_question,
@@ -261,13 +307,18 @@ def _write(path: Path, images: Sequence[Encoded]) -> None:
         spool.write(facts, [], {"layout": layouts} if layouts.numel() else {})
 
 
-def _kept(method: Method, images: Sequence[tuple[Encoded, dict[str, Tensor]]]) -> Any:
+def _kept(
+    method: Method,
+    images: Sequence[tuple[Encoded, dict[str, Tensor]]],
+    names: Sequence[str],
+    texts: Sequence[str],
+) -> Any:
     """Return what `Session.run` takes of a method that prunes before the decoder."""
     import torch
 
     from prunecal.engine.merged import Merged
 
-    selected = method.select(images)
+    selected = method.select(images, names, texts)
     if not hasattr(method.module, "merge"):
         return selected.short().numpy()
     sparse = selected.flatten().to_sparse().coalesce()
@@ -285,7 +336,8 @@ def _flops(method: Method, session: Any) -> float:
     model, system = method.model, len(session.system)
     shape, depth = decoder_shape(model), len(model.decoder.layers)
     visual = model.settings["visual_tokens"] if method.inside else method.budget
-    planned = plan(session.images.tolist(), session.texts, visual, session.batch_tokens)
+    of_row = list(range(len(session.texts))) if method.asks else session.images.tolist()
+    planned = plan(of_row, session.texts, visual, session.batch_tokens)
     packed = [
         (
             system,
@@ -308,7 +360,8 @@ def _flops(method: Method, session: Any) -> float:
     return total
 
 
-if __name__ == "__main__":
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, or `words`."""
     parser = cli.parser(__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="+", choices=list(LOADS), default=list(LOADS))
     parser.add_argument("--methods", nargs="+", help="strategies, by default all")
@@ -319,5 +372,12 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--processor-time", action="store_true", help="not by the clock: the machine is busy"
+    )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    cli.run(main, parser.parse_args())
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())
