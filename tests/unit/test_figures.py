@@ -1,14 +1,16 @@
 """What figures compute agrees with a slow direct computation; what they draw repeats exactly."""
 
 import base64
+import io
 import itertools
 import zlib
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
-from PIL import Image
+from PIL import Image, ImageChops
 
 from helpers import synthetic_results
 from prunecal.caching import lineage
@@ -424,3 +426,19 @@ def test_a_legend_lies_within_its_figure_however_many_strategies_it_names(entrie
     pyplot.close(figure)
     assert page.y0 <= box.y0 < box.y1 <= page.y1
     assert (figure.get_figheight() == 3) == (entries == 3)
+
+
+def test_a_figure_of_too_many_marks_is_an_svg_that_shows_its_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "LARGEST_SVG", 1000)
+    figure, axes = pyplot.subplots()
+    axes.plot([0, 1], [1, 0], color="#d55e00")
+    style.save(figure, tmp_path, "many")
+    shown = ElementTree.fromstring((tmp_path / "many.svg").read_text())  # noqa: S314  our own file
+    (held,) = shown
+    with Image.open(io.BytesIO(base64.b64decode(held.get("href").partition(",")[2]))) as image:
+        with Image.open(tmp_path / "many.png") as whole:
+            assert image.size == whole.size
+            difference = ImageChops.difference(image.convert("RGB"), whole.convert("RGB"))
+        assert len(image.getcolors()) <= style.COLOURS
+    assert np.asarray(difference).mean() < 1
+    assert shown.get("width") == str(image.width)

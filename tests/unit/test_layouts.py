@@ -1,4 +1,4 @@
-"""Further benchmarks, in their published layouts: they load right or are refused in one sentence."""
+"""Further benchmarks in their published layouts load right or are refused in one sentence."""
 
 from functools import partial
 

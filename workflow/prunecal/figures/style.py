@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,8 @@ FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, 
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 REFERENCE, BLIND = "full", "blind"
 INTERVALS = "intervals over resampled images; of several seeds, their range"
+LARGEST_SVG = 1_500_000  # bytes of a figure that is drawn in lines
+COLOURS = 64  # of a figure in pixels
 SHEET = "prunecal.figures.prunecal"  # prunecal.mplstyle beside this file
 
 
@@ -143,15 +147,38 @@ def use() -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write a figure as SVG and PNG that depend on nothing but its content."""
+    """Write a figure as SVG and PNG that depend on nothing but its content.
+
+    The SVG of a figure with thousands of marks would be megabytes; it then holds the PNG.
+    """
     from matplotlib import pyplot as plt
 
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout stays as found: once for both files is enough
-    for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-        with files.atomic(folder / f"{name}.{kind}", files.read_so_far()) as path:
-            figure.savefig(path, format=kind, metadata=metadata)
+    with files.atomic(folder / f"{name}.png", files.read_so_far()) as path:
+        figure.savefig(path, format="png", metadata={"Software": None})
+    with files.atomic(folder / f"{name}.svg", files.read_so_far()) as path:
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        if path.stat().st_size > LARGEST_SVG:
+            path.write_text(_holding(folder / f"{name}.png"), encoding="utf-8")
     plt.close(figure)
+
+
+def _holding(picture: Path) -> str:
+    """Return an SVG that shows a PNG, in the few colours that a figure has."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    with Image.open(picture) as image:
+        width, height = image.size
+        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        few.save(packed, "PNG", optimize=True)
+    data = base64.encodebytes(packed.getvalue()).decode()
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
+        f'href="data:image/png;base64,{data}"/></svg>\n'
+    )
 
 
 def plain(text: str) -> str:
