@@ -152,7 +152,10 @@ class Paths:
             *(
                 path
                 for pair in self.design.computed_pairs
-                for path in self.signals(*pair, self.design.signals)
+                for path in (
+                    *self.signals(*pair, self.design.signals),
+                    *self.smaller(*pair, self.design.cells[pair[0]]),
+                )
             ),
             *self.every_ranking(),
             *self.every_prediction(),
