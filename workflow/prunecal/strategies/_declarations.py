@@ -30,6 +30,8 @@ def declarations(strategy: ModuleType) -> dict[str, str]:
     """Return what a strategy declares: where it drops tokens, what it looks at, and so on."""
     if strategy.PRUNES == "everything":
         return {"drops tokens": "all of them, before the decoder"}
+    if strategy.PRUNES == "before_tower":
+        return {"drops tokens": "before the vision tower, by a smaller image"}
     inside = strategy.PRUNES == "inside_llm"
     merges = hasattr(strategy, "merge") or getattr(strategy, "MERGES", False)
     if inside:
