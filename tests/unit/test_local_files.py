@@ -58,3 +58,11 @@ def test_the_paths_of_a_data_set_are_those_of_its_settings():
     assert sorted(map(str, local_files.named_paths(dataset))) == ["a.json", "b.json", "i"]
     hub = {"name": "pope", "loader": "pope", "repo": "a/b", "revision": "0" * 40}
     assert local_files.named_paths(Dataset.model_validate(hub)) == []
+
+
+@pytest.mark.parametrize("path", ["/", "/proc", "/sys/kernel", "/usr/..", "link"])
+def test_folders_of_the_operating_system_are_refused_unread(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("/proc/self")
+    with pytest.raises(PrunecalError, match="leads to a folder of the operating system"):
+        local_files.local_files([path])

@@ -49,6 +49,12 @@ def _refuse_impossible(path: Path) -> None:
         fault = error.strerror if error.errno == errno.ENAMETOOLONG else None
     if fault:
         raise PrunecalError(f"the path {brief(str(path))} is impossible ({fault}); correct it")
+    place = Path(os.path.realpath(path))
+    if place == Path("/") or {Path("/proc"), Path("/sys")} & {place, *place.parents}:
+        raise PrunecalError(
+            f"the path {brief(str(path))} leads to a folder of the operating system, some of whose "
+            "files have no end; give the folder that holds the data set or the model alone"
+        )
 
 
 def _below(folder: Path) -> list[str]:
