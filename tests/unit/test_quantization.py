@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from helpers.tiny_llava import encoded, picture, questions, tiny_llava
-from prunecal.core import plugins
+from prunecal.caching import lineage
+from prunecal.core import plugins, versions
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import quantization
 from prunecal.engine.session import Session
@@ -137,3 +138,15 @@ def test_one_model_in_two_quantizations_shows_what_precision_does():
     assert alike(int8, int4)
     assert not alike(plain, plain)
     assert not alike(plain, other)
+
+
+def test_versions_of_the_quantizing_library_count_among_quantized_cells_alone(tmp_path):
+    here = {name: versions.installed(name) for name in lineage.LIBRARIES}
+    cells = [here, here | {"torchao": versions.installed("torchao")}]
+    assert lineage.mixed_versions(cells) == []
+    other = here | {"torchao": "0.1"}
+    assert "2 versions of torchao: 0.1 (1 cells), " in lineage.mixed_versions([*cells, other])[0]
+    for number, made in enumerate((*cells, other)):
+        path = tmp_path / f"m/d/s/{number}/provenance.json"
+        files.write_json(path, {"versions": made})
+    assert lineage.cells_of_other_versions(tmp_path) == [tmp_path / "m/d/s/2"]
