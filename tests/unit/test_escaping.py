@@ -1,10 +1,12 @@
 """Text from data, results and settings comes out of every page as text, whatever it holds."""
 
 import base64
+import copy
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -12,15 +14,25 @@ import pytest
 
 from helpers import synthetic_results
 from helpers.stages import define, run, write_first_page
+from prunecal.calibration import catalogue
+from prunecal.core.errors import PrunecalError
 from prunecal.figures import pooling
 from prunecal.report import all_cells, html, single_questions
 from prunecal.report.studies import findings
 from prunecal.storage import files
+from prunecal.study import settings
+from prunecal.study.cells import load_study
+from prunecal.study.settings import Study
 
 EVIL = "</td></script><script>alert('x')</script><img src=x onerror=\"alert(1)\"><!-- &lt;&amp ' \""
 SETTINGS = synthetic_results.study(
     ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}], [4, 8]
 )
+EXPECTED = [
+    {"model": synthetic_results.MODEL, "dataset": "toy-pope", "metric": "accuracy", "value": 0.5}
+    | {"tolerance": 0.1, "source": "a paper"}
+]
+MODELS = [one for one in vars(settings).values() if hasattr(one, "model_fields")]
 REPORTS = Path(__file__).parents[2] / "reports"
 SEPARATORS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"  # each starts a line for str.splitlines
 DIRECTIVE = "\n\n.. raw:: html\n\n   <script>alert(1)</script>\n\n.. include:: /etc/passwd\n\n"
@@ -45,10 +57,13 @@ class Page(HTMLParser):
         self.text += data
 
 
-def spoil_table(path, names, change):
-    """Change the texts in some columns of a parquet file, within lists too."""
+def spoil_table(path, change):
+    """Change the texts in all columns of a parquet file, within lists too."""
     table, facts = files.read_table(path), files.read_facts(path)
-    for name in set(names) & set(table.column_names):
+    for field in table.schema:
+        name, kind = field.name, getattr(field.type, "value_type", field.type)
+        if not pa.types.is_string(kind):
+            continue
         values = table.column(name).to_pylist()
         new = [[*map(change, one)] if isinstance(one, list) else change(one) for one in values]
         place = table.column_names.index(name)
@@ -56,23 +71,63 @@ def spoil_table(path, names, change):
     files.write_table(path, table, facts)
 
 
+def kinds(annotation):
+    """Yield an annotation and those that it is made of."""
+    yield annotation
+    for one in get_args(annotation):
+        yield from kinds(one)
+
+
+def blocks(kind, settings):
+    """Yield the blocks of a study's settings, each with the class that describes it."""
+    yield settings, kind
+    for name, field in kind.model_fields.items():
+        inner = [one for one in kinds(field.annotation) if one in MODELS]
+        value = settings.get(name)
+        for part in value if isinstance(value, list) else [value]:
+            if inner and isinstance(part, dict):
+                yield from blocks(inner[0], part)
+
+
+def with_texts(settings, change):
+    """Change, or add, each text of a study's settings that may be another one."""
+    settings = copy.deepcopy(settings)
+    for block, kind in list(blocks(Study, settings)):
+        for name, field in kind.model_fields.items():
+            if str in kinds(field.annotation):
+                before = dict(block)
+                block[name] = change(block.get(name) or "x")
+                try:
+                    study = load_study(settings)
+                    catalogue.refuse_unknown(value.metric for value in study.expect)
+                except (PrunecalError, ValueError):
+                    block.clear()
+                    block |= before
+    return settings
+
+
+def test_every_text_of_the_settings_that_is_free_is_changed():
+    study = with_texts({**SETTINGS, "expect": EXPECTED}, lambda text: f"{text} {EVIL}")
+    changed = {
+        name for block, _ in blocks(Study, study) for name in block if EVIL in str(block[name])
+    }
+    assert {"title", "path", "source", "subset"} <= changed
+
+
 def write(folder, change):
     """Write a made-up study with all its texts changed."""
     results = synthetic_results.write(folder, SETTINGS)
     synthetic_results.write_sources(results)
-    asked = ("question_id", "image_id", "subset", "text", "options")
     for path in results.rglob("*.parquet"):
         if path.name in ("questions.parquet", "images.parquet", "predictions.parquet"):
-            spoil_table(path, asked, change)
+            spoil_table(path, change)
     for path in results.rglob("ranking.safetensors"):
         file = files.open_arrays(path)
         facts = file.facts
         facts["image_id"] = [*map(change, facts["image_id"])]
         files.write_arrays(path, {n: file.get_tensor(n) for n in ("order", "coverage")}, facts)
     study = files.read_json(results / "study.json")
-    study["title"] = change(study["title"])
-    study["models"][0]["path"] = change(study["models"][0]["path"])
-    files.write_json(results / "study.json", study)
+    files.write_json(results / "study.json", with_texts({**study, "expect": EXPECTED}, change))
     claims = files.read_json(results / "claims.json")
     for claim in claims:
         claim["id"], claim["statement"] = change(claim["id"]), change(claim["statement"])
