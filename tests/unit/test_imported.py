@@ -260,6 +260,25 @@ def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"n_visual": -5}, "-5 as its n_visual; give a whole number from 0"),
+        ({"n_visual": 2.5}, "2.5 as its n_visual; give a whole number"),
+        ({"top_token": 10**12}, "1000000000000 as its top_token"),
+        ({"coverage": 7}, "7 as its coverage; give a number from -1"),
+        ({"spelling_logits": [1.0]}, "has 1 spelling_logits; give one per option"),
+        ({"logits": [5, 6, 7], "log_normaliser": 1}, "log_normaliser 1, less than its logit 7"),
+    ],
+)
+def test_numbers_that_no_cell_can_have_are_refused(tmp_path, more, words):
+    rows = [row | more for row in answers()]
+    if "logits" in more:
+        rows = [{k: v for k, v in row.items() if k != "probabilities"} for row in rows]
+    with pytest.raises(PrunecalError, match=words):
+        cell(tmp_path, rows)
+
+
 def test_options_in_columns_of_their_own_need_no_list(tmp_path):
     rows = [
         {"question_id": f"q{i}", "image_id": "i", "label": "No", "probability_Yes": p,

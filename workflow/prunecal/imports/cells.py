@@ -13,7 +13,13 @@ from prunecal.datasets import question_fault
 from prunecal.datasets._answers import is_missing, listed_options, literal
 from prunecal.datasets.table import UNDIVIDED
 from prunecal.imports.answers import KEPT, READINGS
-from prunecal.imports.option_scores import number_of, row_scores, stored_logits
+from prunecal.imports.option_scores import (
+    LOGITS,
+    kept_number,
+    number_of,
+    row_scores,
+    stored_logits,
+)
 
 LETTERS = "letter_logits"
 IDENTITY = ("question_id", "image_id", "subset")
@@ -128,7 +134,7 @@ def table(
     columns: dict[str, list[Any]] = {name: [] for name in KEPT}
     for (where, row), _ in rows:
         visual, coverage, normaliser, token = (
-            number_of(where, name, row.get(name)) for name in KEPT
+            kept_number(where, name, row.get(name)) for name in KEPT
         )
         if visual is None and not isinstance(budget, int):
             raise PrunecalError(
@@ -158,6 +164,8 @@ def table(
         fields["prediction"], fields["confidence"] = _stated(rows)
     else:
         logits, told = _logits(answers, rows)
+        if answers.layout.form == LOGITS:
+            _refuse_small_normaliser(rows, logits, columns["log_normaliser"])
         fields["logits"] = pa.array(logits, pa.list_(pa.float32()))
         fields |= {
             name: pa.array([_numbers(one, name) for one in rows], pa.list_(pa.float32()))
@@ -165,6 +173,18 @@ def table(
             if name in answers.layout.columns and not is_missing(rows[0][0][1][name])
         }
     return pa.table(fields), told
+
+
+def _refuse_small_normaliser(
+    rows: Sequence[tuple[Row, Any]], logits: Sequence[NDArray], given: Sequence[float | None]
+) -> None:
+    """Refuse an option that would have a probability above 1 among all words."""
+    for ((where, _), _), one, normaliser in zip(rows, logits, given, strict=True):
+        if normaliser is not None and normaliser < max(one) - 1e-3 * (1 + abs(normaliser)):
+            raise PrunecalError(
+                f"{where} has the log_normaliser {normaliser:g}, less than its logit "
+                f"{max(one):g}; give the logsumexp over the whole vocabulary of the same logits"
+            )
 
 
 def _in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[str, Any]]]:
@@ -273,7 +293,11 @@ def _numbers(answered: tuple[Row, Mapping[str, Any]], name: str) -> list[float]:
     if not isinstance(value, list) or not all(isinstance(one, int | float) for one in value):
         raise PrunecalError(f"{where} has {brief(value)} as its {name}; give a list of numbers")
     own = None if is_missing(row.get("options")) else listed_options(where, row["options"])
-    if own is None or name == LETTERS or len(own) != len(value):
+    if name == LETTERS:
+        return value
+    if len(value) != len(question["options"]):
+        raise PrunecalError(f"{where} has {len(value)} {name}; give one per option")
+    if own is None:
         return value
     return [value[own.index(option)] for option in question["options"]]
 

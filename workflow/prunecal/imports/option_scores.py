@@ -15,6 +15,7 @@ import numpy as np
 
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.datasets._answers import is_missing, literal
+from prunecal.storage.schemas import MOST_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,12 @@ FORMS = (LOGITS, LOG_PROBABILITIES, PROBABILITIES, TOP)
 PREFIX = {"logit_": LOGITS, "log_probability_": LOG_PROBABILITIES, "probability_": PROBABILITIES}
 SLACK = 1e-3  # by which rounding may let probabilities sum to more than 1
 LOWEST = -9000.0  # APIs write -9999 for a token that is "very unlikely" and not in their list
+LIMITS = {  # of further columns: least, most, whether it counts something
+    "n_visual": (0, MOST_TOKENS, True),
+    "coverage": (-1.001, 1.001, False),
+    "log_normaliser": (-1e30, 1e30, False),
+    "top_token": (0, 2**31 - 1, True),
+}
 LARGEST = 1e30  # as read_cell: differences of larger logits overflow float32
 
 
@@ -116,6 +123,21 @@ def _numbers(where: str, form: str, value: Any, options: Sequence[str]) -> list[
             "options"
         )
     return [number_of(where, form, one) for one in value]
+
+
+def kept_number(where: str, name: str, value: Any) -> float | None:
+    """Return a number of one of the columns in LIMITS, None where there is none.
+
+    Raises:
+        PrunecalError: it is not a number, outside its limits, or not whole where it counts.
+    """
+    number, (low, high, is_count) = number_of(where, name, value), LIMITS[name]
+    if number is not None and not (low <= number <= high and (number.is_integer() or not is_count)):
+        kind = "a whole number" if is_count else "a number"
+        raise PrunecalError(
+            f"{where} has {brief(value)} as its {name}; give {kind} from {low:g} to {high:g}"
+        )
+    return number
 
 
 def number_of(where: str, name: str, value: Any) -> float | None:
