@@ -265,6 +265,21 @@ def test_a_plugin_that_does_not_follow_its_protocol_is_refused_when_it_is_loaded
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("READS = {'text': 'text_embeds'}", 'must have PER = "question" and read a text in READS'),
+        ("PER = 'question'", "(text_embeds, text_segments), or neither"),
+        ("def reads(settings): ...", "has reads(settings); define it as reads(params)"),
+    ],
+)
+def test_declarations_that_contradict_each_other_are_refused(installed, more, message):
+    name = installed(f"{MINE}\n{more}\n")
+    with pytest.raises(PrunecalError) as caught:
+        plugins.load("strategies", name)
+    assert message in str(caught.value)
+
+
 def test_further_parameters_with_defaults_are_allowed(installed):
     name = installed(MINE.replace("budget, params)", "budget, params, debug=False)"))
     assert plugins.load("strategies", name).LABEL == "Mine"
