@@ -10,17 +10,21 @@ resamples, bins, seed, and FACTS of the model as far as the predictions name the
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prunecal.core import cli
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.baselines import baselines
-from prunecal.statistics.predictions import Cell, read_cells, subsets
+from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
 from prunecal.storage import files
 from prunecal.storage.schemas import STATED
+
+if TYPE_CHECKING:
+    from prunecal.statistics.predictions import Cell
 
 FACTS = ("dtype", "quantization", "group_size", "model_digest", STATED)  # if they are known
 
@@ -62,7 +66,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
 
 
-def _split_by(cells: list[Cell], named: list[str]) -> Cell | None:
+def _split_by(cells: "list[Cell]", named: list[str]) -> "Cell | None":
     """Return the cell by whose answers questions are split, if any.
 
     Raises:
