@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -337,6 +338,21 @@ def test_equal_numbers_are_stored_as_before_and_others_flat(tmp_path):
     arrays = {"features": stacked.bfloat16(), "saliency": stacked[..., 0].contiguous()}
     files.write_tensors(tmp_path / "reference", arrays, facts)
     assert (tmp_path / "same").read_bytes() == (tmp_path / "reference").read_bytes()
+
+
+def test_features_of_a_data_set_are_never_in_memory_together(tmp_path):
+    counts = np.random.default_rng(0).integers(50, 300, 80).tolist()
+    values = torch.ones(max(counts), 64)
+    tracemalloc.start()
+    with Spool(tmp_path / "features") as spool:
+        for count in counts:
+            spool.add("features", values[:count])
+        spool.write({}, [], {})
+    read = PerImage(files.open_arrays(tmp_path / "features"), "features")
+    assert sum(len(part) for part in read) == sum(counts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (tmp_path / "features").stat().st_size / 4
 
 
 def test_a_ranking_of_images_that_differ_is_cut_image_by_image(tmp_path):
