@@ -1,5 +1,6 @@
 """What changes along with calibration: coverage, saliency, entropy, margins."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def over_strategies(
     if count < FEWEST_CELLS:
         return np.full(resamples, np.nan)
     # drawing a cell twice is the same as ranking and averaging with twice its weight
-    weight = image_weights(count, resamples, seed=0)[index]
+    weight = _strategy_weights(count, resamples)[index]
     groups = np.zeros(len(x), dtype=int) if given is None else given
     ranks = []
     for values in (x, y):
@@ -200,6 +201,12 @@ def over_strategies(
     together = (weight * rank_x * rank_y).sum(axis=0)
     undefined = np.full(resamples, np.nan)
     return np.divide(together, scale, out=undefined, where=scale > FLAT)
+
+
+@functools.cache
+def _strategy_weights(strategies: int, resamples: int) -> NDArray:
+    """Return how often each strategy is drawn, the same for all pairs of metrics."""
+    return image_weights(strategies, resamples, seed=0)
 
 
 class Sources:
