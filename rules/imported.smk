@@ -1,5 +1,5 @@
-# Cells whose answers come from elsewhere: a job for those of each model and data set, which reads
-# every file once, and one for the questions of each data set that no loader reads.
+# Cells whose answers come from elsewhere: a job for a few hundred of each model and data set, which
+# reads every file once, and one for the questions of each data set that no loader reads.
 
 
 def imported_files(entries):
@@ -40,13 +40,14 @@ for dataset, entry in DESIGN.imported_datasets.items():
             "--make-questions {output.questions} --log {log}"
 
 
-for (model, dataset), entries in DESIGN.imported.items():
+for (model, dataset, number), entries in DESIGN.import_jobs().items():
+    suffix = f"_{number}" if number else ""
     folder = f"{RESULTS}/{model}/{dataset}"
     cells = [imported_cell(entry) for entry in entries]
 
     rule:
         name:
-            f"import_{model}_{dataset}"
+            f"import_{model}_{dataset}{suffix}"
         input:
             imported_files(entries),
             questions=PATHS.questions([dataset]),
@@ -54,7 +55,7 @@ for (model, dataset), entries in DESIGN.imported.items():
             predictions=PATHS.predictions(model, dataset, cells),
             provenance=PATHS.provenance(model, dataset, cells),
         log:
-            f"logs/import/{model}/{dataset}.log",
+            f"logs/import/{model}/{dataset}{suffix}.log",
         localrule: True
         params:
             folder=folder,

@@ -165,3 +165,13 @@ def test_categories_are_in_the_order_of_their_numbers():
     ]
     assert [value.split(".")[0] for value in categories] == [str(n) for n in range(1, 10)]
     assert categories == sorted(categories)
+
+
+def test_import_jobs_hold_every_imported_cell_once_in_order():
+    entry = {"model": "m", "dataset": "d", "strategy": "full", "budget": 600, "file": "a.csv"}
+    more = [{**entry, "strategy": "mine", "budget": budget} for budget in range(1, 600)]
+    empty = {"title": "t", "models": [], "datasets": [], "strategies": [], "budgets": []}
+    made = Design(load_study({**empty, "imported": [entry, *more]}))
+    jobs = made.import_jobs()
+    assert list(jobs) == [("m", "d", number) for number in range(3)]
+    assert [one for job in jobs.values() for one in job] == made.imported["m", "d"]

@@ -17,6 +17,8 @@ from prunecal.study.cells import (
 )
 from prunecal.study.settings import Dataset, Imported, Model, Study
 
+CELLS_PER_IMPORT = 250
+
 
 class Design:
     """The design of a study, as the rules need it.
@@ -178,6 +180,18 @@ class Design:
         """Return the parameters that strategies have for a model."""
         by_label = {cell.strategy: dict(cell.parameters) for cell in self.cells[model]}
         return [by_label[label] for label in labels]
+
+    def import_jobs(self) -> dict[tuple[str, str, int], list[Imported]]:
+        """Cut the imported cells of each model and data set into jobs, by a number from 0 on.
+
+        In the config's order, so that few files are read by two jobs. Snakemake compares every file
+        that it looks up with all outputs of the job that makes it: a job of thousands is slow.
+        """
+        return {
+            (*pair, start // CELLS_PER_IMPORT): entries[start : start + CELLS_PER_IMPORT]
+            for pair, entries in self.imported.items()
+            for start in range(0, len(entries), CELLS_PER_IMPORT)
+        }
 
     def infer_jobs(self, model: str) -> list[list[Cell]]:
         """Cut a model's cells into jobs of whole strategies, about `cells_per_job` cells each.

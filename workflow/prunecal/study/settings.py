@@ -76,8 +76,11 @@ def _fits(pattern: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+LOCAL_PATH = TypeAdapter(LocalPath)
+
+
 def _home_known(path: str) -> str:
-    TypeAdapter(LocalPath).validate_python(path)  # kept: the home folder's path is never written
+    LOCAL_PATH.validate_python(path)  # kept: the home folder's path is never written
     return path
 
 
