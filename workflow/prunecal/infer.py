@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from prunecal.engine.session import Answers, Session
+    from prunecal.engine.answers import Answers
+    from prunecal.engine.session import Session
     from prunecal.storage.schemas import Facts
 
 

@@ -12,8 +12,8 @@ from prunecal.study.short_answers import is_accepted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prunecal.engine.answers import Answers
     from prunecal.engine.greedy import ShortAnswers
-    from prunecal.engine.session import Answers
 
 NUMBERS = pa.list_(pa.float32())
 

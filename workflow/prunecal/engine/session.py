@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from prunecal.core.cli import log
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import batch as batches
 from prunecal.engine import stages
-from prunecal.engine.greedy import GreedyReader, ShortAnswers
+from prunecal.engine.answers import Answers, patches_per_row
+from prunecal.engine.greedy import GreedyReader
 from prunecal.engine.images import Images
 from prunecal.engine.merged import Merged
 from prunecal.engine.options import OptionReader
@@ -33,54 +34,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from prunecal.engine.answers import HeldPart
     from prunecal.engine.decoder import Past
     from prunecal.engine.interfaces import Stage, VisionLanguageModel
     from prunecal.engine.planner import Row
 
     Batched = Callable[[list[Row]], tuple[Any, ...]]
-    # questions of a micro-batch, int16 [Q, V] as `stages.Held.patch`, bool [Q, N] or None
-    HeldPart = tuple[list[int], Tensor, Tensor | None]
 
 BLIND_ROW = 16  # prompts without an image that share what precedes their texts
-
-
-@dataclass
-class Answers:
-    """Results of a cell, one entry per row of the data set.
-
-    Attributes:
-        n_visual: number of visual tokens kept, int32 [rows].
-        coverage: evidence coverage of the kept tokens, float32 [rows].
-        budget_tokens: what a share of images' tokens means, a mean over images, rounded, where
-            another number is kept; else None.
-        tokens_per_layer: mean number of visual tokens per decoder layer.
-        distinct: number of distinct pairs of image and question, which were computed once.
-        logits: float32 [options] for each row; none of short answers.
-        log_normaliser: log-sum-exp of the logits of the whole vocabulary, float32 [rows].
-        top_token: the vocabulary's token with the largest logit, int32 [rows].
-        spelling_logits: as `logits`, but the log-sum-exp over all spellings of an option; None
-            where the model family names none.
-        letter_logits: of A to D, float32 [rows, 4]; None where options are not letters.
-        short: the answers, where they are short texts.
-        kept_patches: int16 for each row, the patches that are left as they are after the last stage
-            inside the decoder; None where tokens are dropped before it.
-        merged_patches: int16 for each row, the patches within merged tokens that are left; None
-            where none are merged.
-    """
-
-    n_visual: np.ndarray
-    coverage: np.ndarray
-    budget_tokens: int | None
-    tokens_per_layer: float
-    distinct: int
-    logits: list[np.ndarray] = field(default_factory=list)
-    log_normaliser: np.ndarray | None = None
-    top_token: np.ndarray | None = None
-    spelling_logits: list[np.ndarray] | None = None
-    letter_logits: np.ndarray | None = None
-    short: ShortAnswers | None = None
-    kept_patches: list[np.ndarray] | None = None
-    merged_patches: list[np.ndarray] | None = None
 
 
 class Session:
@@ -335,7 +296,7 @@ class Session:
             budget_tokens=budget_tokens,
             tokens_per_layer=tokens_per_layer,
             distinct=len(self.asked) if distinct is None else distinct,
-            **self._held(held),
+            **patches_per_row(held, repeat),
             **self.reader.collect(columns, repeat),
         )
 
@@ -393,22 +354,6 @@ class Session:
         held.append((questions, patch, pruned.held.within_merged()))
         covered = pruned.held.coverage(unpruned.features, unpruned.batch.question_row)
         return pruned.states, covered
-
-    def _held(self, parts: Sequence[HeldPart]) -> dict[str, Any]:
-        """Return which patches are left per row of the data set, as `Answers` has them."""
-        kept: dict[int, np.ndarray] = {}
-        merged: dict[int, np.ndarray] = {}
-        for questions, patches, masks in parts:
-            rows = patches.cpu().numpy()
-            kept |= {at: np.sort(row[row >= 0]) for at, row in zip(questions, rows, strict=True)}
-            if masks is not None:
-                pairs = zip(questions, masks.cpu().numpy(), strict=True)
-                merged |= {at: np.flatnonzero(mask).astype(np.int16) for at, mask in pairs}
-        repeat = self.row_to_distinct
-        return {
-            "kept_patches": [kept[at] for at in repeat] if kept else None,
-            "merged_patches": [merged[at] for at in repeat] if merged else None,
-        }
 
     def _assemble(
         self,
