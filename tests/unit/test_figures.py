@@ -441,4 +441,8 @@ def test_a_figure_of_too_many_marks_is_an_svg_that_shows_its_pixels(tmp_path, mo
             difference = ImageChops.difference(image.convert("RGB"), whole.convert("RGB"))
         assert len(image.getcolors()) <= style.COLOURS
     assert np.asarray(difference).mean() < 1
+    figure, axes = pyplot.subplots()
+    axes.imshow(np.random.default_rng(0).random((20, 20, 3)))
+    style.save(figure, tmp_path, "photograph")
+    assert "<path" in (tmp_path / "photograph.svg").read_text()
     assert shown.get("width") == str(image.width)

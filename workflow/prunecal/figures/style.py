@@ -43,7 +43,7 @@ FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, 
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 REFERENCE, BLIND = "full", "blind"
 INTERVALS = "intervals over resampled images; of several seeds, their range"
-LARGEST_SVG = 1_500_000  # bytes of a figure that is drawn in lines
+LARGEST_SVG = 1_000_000  # bytes of a figure that is drawn in lines
 COLOURS = 64  # of a figure in pixels
 SHEET = "prunecal.figures.prunecal"  # prunecal.mplstyle beside this file
 
@@ -149,7 +149,8 @@ def use() -> None:
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as SVG and PNG that depend on nothing but its content.
 
-    The SVG of a figure with thousands of marks would be megabytes; it then holds the PNG.
+    The SVG of a figure with thousands of marks would be megabytes; it then holds the PNG, unless the
+    figure shows images.
     """
     from matplotlib import pyplot as plt
 
@@ -159,7 +160,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         figure.savefig(path, format="png", metadata={"Software": None})
     with files.atomic(folder / f"{name}.svg", files.read_so_far()) as path:
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-        if path.stat().st_size > LARGEST_SVG:
+        photographs = any(axes.images for axes in figure.axes)  # which have many colours
+        if path.stat().st_size > LARGEST_SVG and not photographs:
             path.write_text(_holding(folder / f"{name}.png"), encoding="utf-8")
     plt.close(figure)
 
