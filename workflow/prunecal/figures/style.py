@@ -149,8 +149,8 @@ def use() -> None:
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as SVG and PNG that depend on nothing but its content.
 
-    The SVG of a figure with thousands of marks would be megabytes; it then holds the PNG, unless the
-    figure shows images.
+    The SVG of a figure with thousands of marks would be megabytes; it then holds the PNG, unless
+    the figure shows images.
     """
     from matplotlib import pyplot as plt
 
