@@ -243,6 +243,15 @@ def test_batch_size_changes_nothing(llava, features, asked, family):
         np.testing.assert_allclose(answers[0].coverage, other.coverage, atol=1e-6)
 
 
+def test_cells_that_begin_alike_share_layers_and_answer_as_alone(llava, features, asked):
+    session = Session(llava, asked, features, batch_tokens=90)
+    for family, budget in (("fastv", 5), ("fastv-two-pass", 3), ("dart", 8), ("fastv", 2)):
+        alone = run(Session(llava, asked, features, batch_tokens=90), family, budget)
+        shared = run(session, family, budget)
+        pairs = zip(shared.logits, alone.logits, strict=True)
+        assert all(np.array_equal(*pair) for pair in pairs)
+
+
 def test_unpruned_cells_equal_transformers_on_pixels(llava, features, asked):
     from transformers import AutoProcessor
 
