@@ -262,7 +262,14 @@ class Sources:
         file = files.open_arrays(path)
         names = [] if "question" in file.facts else file.keys()
         name = "order" if "order" in names else f"kept/{budget}"
-        return _read(path, name, images) if name in names else None
+        if name not in names:
+            return None
+        values = file.get_tensor(name)
+        if name == "order" or values.ndim > 1:
+            return _read(path, name, images)
+        kept = [kept_tokens(budget, count) for count in file.get_tensor("tokens").tolist()]
+        parts = np.split(values, np.cumsum(kept)[:-1])
+        return [parts[row] for row in _places(file, images, path)]
 
 
 def _read(path: Path, name: str, images: list[str]) -> PerImageArray:
