@@ -30,7 +30,7 @@ from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
 from prunecal.study.paths import BENCHMARK, CELL_STORE, RESULTS, Paths, study_folder
 from prunecal.study.quantization import missing
-from prunecal.study.settings import tower_name
+from prunecal.study.model_settings import tower_name
 
 import gpu
 import job_environment

@@ -20,7 +20,7 @@ from prunecal.figures import pooling
 from prunecal.report import all_cells, html, single_questions
 from prunecal.report.studies import findings
 from prunecal.storage import files
-from prunecal.study import settings
+from prunecal.study import data_settings, model_settings, run_settings, settings
 from prunecal.study.cells import load_study
 from prunecal.study.settings import Study
 
@@ -32,7 +32,8 @@ EXPECTED = [
     {"model": synthetic_results.MODEL, "dataset": "toy-pope", "metric": "accuracy", "value": 0.5}
     | {"tolerance": 0.1, "source": "a paper"}
 ]
-MODELS = [one for one in vars(settings).values() if hasattr(one, "model_fields")]
+BLOCKS = (settings, model_settings, data_settings, run_settings)
+MODELS = [one for block in BLOCKS for one in vars(block).values() if hasattr(one, "model_fields")]
 REPORTS = Path(__file__).parents[2] / "reports"
 SEPARATORS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"  # each starts a line for str.splitlines
 DIRECTIVE = "\n\n.. raw:: html\n\n   <script>alert(1)</script>\n\n.. include:: /etc/passwd\n\n"

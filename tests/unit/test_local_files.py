@@ -4,7 +4,7 @@ import pytest
 
 from prunecal.core.errors import PrunecalError
 from prunecal.study import local_files
-from prunecal.study.settings import Dataset
+from prunecal.study.data_settings import Dataset
 
 
 def write(path):

@@ -10,7 +10,7 @@ import pytest
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 from prunecal.study import resources
-from prunecal.study.settings import Inference
+from prunecal.study.run_settings import Inference
 
 LARGE = {
     "files": [{"name": "a.safetensors", "size": 14 * 10**9}, {"name": "b.json", "size": 10**9}]

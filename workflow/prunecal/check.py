@@ -23,13 +23,15 @@ from prunecal.study import quantization, resources
 from prunecal.study.cells import load_study
 from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
-from prunecal.study.settings import tower_name
+from prunecal.study.model_settings import tower_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from prunecal.sources.hub import Kind
-    from prunecal.study.settings import Dataset, Model, Study, TextTower
+    from prunecal.study.data_settings import Dataset
+    from prunecal.study.model_settings import Model, TextTower
+    from prunecal.study.settings import Study
 
 GIGABYTE = 1e9
 LIBRARIES = ("torch", "transformers", "huggingface_hub", "snakemake")

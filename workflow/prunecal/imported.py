@@ -25,7 +25,7 @@ from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import STATED
 from prunecal.study import budgets
 from prunecal.study.cells import imported_cell
-from prunecal.study.settings import Imported
+from prunecal.study.data_settings import Imported
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,8 +28,9 @@ from prunecal.storage.checksums import file_digest
 from prunecal.study import budgets, report_items
 from prunecal.study.cells import imported_cell, load_study
 from prunecal.study.design import Design
+from prunecal.study.model_settings import tower_name
 from prunecal.study.paths import CELL_STORE, RESULTS, Paths
-from prunecal.study.settings import Study, tower_name
+from prunecal.study.settings import Study
 
 WRITTEN = (  # where stages write what decides the numbers, below the folder of results
     *(f"datasets/*/{name}.parquet" for name in ("questions", "images")),

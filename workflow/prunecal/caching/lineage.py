@@ -15,7 +15,7 @@ from prunecal.storage import files
 from prunecal.storage.per_image import TOKENS, PerImage, starts_of_weights
 from prunecal.storage.schemas import check_kept
 from prunecal.study.budgets import Budget, kept_tokens
-from prunecal.study.settings import tower_name
+from prunecal.study.model_settings import tower_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -14,14 +14,16 @@ from prunecal.storage.checksums import file_digest
 from prunecal.study import budgets
 from prunecal.study.cells import cells, imported_cell, load_study
 from prunecal.study.design import Design
+from prunecal.study.fields import plugin_settings
+from prunecal.study.model_settings import tower_name
 from prunecal.study.report_items import MECHANISM_TABLES, TRUST_TABLES
-from prunecal.study.settings import plugin_settings, tower_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from prunecal.study.settings import Model, Study
+    from prunecal.study.model_settings import Model
+    from prunecal.study.settings import Study
 
 NEED_SOURCES = ("metrics.", "comparisons.", "detectable.", "calibration.", "claims.json")
 SCORES = "scores"  # the folder of score files, in a study's folder

@@ -16,7 +16,7 @@ from prunecal.study.budgets import ALL, SHARE, Budget, share_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from prunecal.study.settings import Imported
+    from prunecal.study.data_settings import Imported
 
 NAMES = ("model", "dataset", "strategy", "budget")  # columns that tell cells apart
 DETAILS = ("family", "parameters", "visual_tokens", "tokens_per_layer")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from prunecal.study.settings import Expected
+    from prunecal.study.run_settings import Expected
 
 ROUNDING = 1e-9  # of a difference that is the tolerance itself
 

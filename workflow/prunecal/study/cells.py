@@ -19,8 +19,11 @@ from prunecal.core.parameters import Parameters, sentence
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study import schedules
 from prunecal.study.budgets import ALL, Budget, Budgets, kept_tokens, share, share_text
+from prunecal.study.data_settings import Imported
+from prunecal.study.fields import plugin_settings
+from prunecal.study.model_settings import Model
 from prunecal.study.schedules import MATCH
-from prunecal.study.settings import Imported, Model, Study, plugin_settings, refuse_repeats
+from prunecal.study.settings import Study, refuse_repeats
 
 TEXT_SIGNALS = ("text_embeds", "text_segments")  # of a question; made from a text tower
 MOST_VALUES = 1_000_000  # of the settings; more than any study whose results can be read

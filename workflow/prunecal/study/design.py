@@ -15,7 +15,9 @@ from prunecal.study.cells import (
     outcome_cell,
     read_signals,
 )
-from prunecal.study.settings import Dataset, Imported, Model, Study
+from prunecal.study.data_settings import Dataset, Imported
+from prunecal.study.model_settings import Model
+from prunecal.study.settings import Study
 
 CELLS_PER_IMPORT = 250
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import local_paths
-from prunecal.study.settings import Dataset
+from prunecal.study.data_settings import Dataset
 
 MOST_FILES = 500_000  # below one path; a data set of images has fewer, the root of a disk has more
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prunecal.study import budgets
 from prunecal.study.cells import Cell
 from prunecal.study.design import Design
-from prunecal.study.settings import tower_name
+from prunecal.study.model_settings import tower_name
 
 RESULTS = "results"
 CELL_STORE = f"{RESULTS}/.cells"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecal.storage import files
-from prunecal.study.settings import SLURM_KEYS, Inference
+from prunecal.study.run_settings import SLURM_KEYS, Inference
 
 MEGABYTE = 2**20
 START_MB = 2500  # Python, torch, a micro-batch on the CPU

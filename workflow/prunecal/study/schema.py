@@ -11,16 +11,12 @@ from typing import Any
 
 from prunecal.core import cli, plugins
 from prunecal.study.budgets import ALL
+from prunecal.study.data_settings import Dataset
+from prunecal.study.fields import params_of
+from prunecal.study.model_settings import PRECISION, Model
 from prunecal.study.prompts import TEMPLATES
 from prunecal.study.schedules import MATCH
-from prunecal.study.settings import (
-    PRECISION,
-    Dataset,
-    MatchedBudgets,
-    Model,
-    Study,
-    params_of,
-)
+from prunecal.study.settings import MatchedBudgets, Study
 
 FILE = Path(__file__).with_name("config.schema.json")
 
