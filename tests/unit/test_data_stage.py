@@ -157,7 +157,7 @@ def test_an_unknown_setting_is_named(tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert "data set polls: 'split' is unknown; known are repo" in done.stderr
+    assert "data set polls: 'split' is unknown; known are wording, repo" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from prunecal.core import cli, plugins
 from prunecal.engine import device as devices
 from prunecal.storage import files
 from prunecal.storage.checksums import text_digest
-from prunecal.study.cells import reads
+from prunecal.study.strategy_settings import reads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

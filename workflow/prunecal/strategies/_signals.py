@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
-from prunecal.study.cells import reads
+from prunecal.study.strategy_settings import reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,29 +3,25 @@
 Light on purpose (pydantic only): the Snakefile imports it on every start.
 """
 
-import itertools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief, control_character, nearest
-from prunecal.core.parameters import Parameters, sentence
+from prunecal.core.parameters import sentence
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study import schedules
 from prunecal.study.budgets import ALL, Budget, Budgets, kept_tokens, share, share_text
 from prunecal.study.data_settings import Imported
-from prunecal.study.fields import plugin_settings
 from prunecal.study.model_settings import Model
 from prunecal.study.schedules import MATCH
 from prunecal.study.settings import Study, refuse_repeats
+from prunecal.study.strategy_settings import expand, refuse_unfit
 
-TEXT_SIGNALS = ("text_embeds", "text_segments")  # of a question; made from a text tower
 MOST_VALUES = 1_000_000  # of the settings; more than any study whose results can be read
 
 
@@ -158,7 +154,7 @@ def cells(study: Study, model: Model) -> list[Cell]:
     """
     match = study.budgets.match if isinstance(study.budgets, Budgets) else schedules.KEPT
     strategies = [
-        strategy for entry in study.strategies for strategy in _strategy(entry, model.family, match)
+        strategy for entry in study.strategies for strategy in expand(entry, model.family, match)
     ]
     _refuse_repeats("strategies", [label for label, _, _ in strategies])
     if not any(family == "full" for _, family, _ in strategies):
@@ -166,7 +162,7 @@ def cells(study: Study, model: Model) -> list[Cell]:
             "config: strategies: add `full`, the unpruned model that all others are compared with"
         )
     for _, family, parameters in strategies:
-        _refuse_unfit(family, parameters, model)
+        refuse_unfit(family, parameters, model)
     budgets = [_budget(budget, model) for budget in study.budgets]
     _refuse_repeats(f"budgets of {model.name}", budgets)
     listed = [
@@ -235,60 +231,6 @@ def _refuse_unmatched(cell: Cell, model: Model) -> None:
         raise PrunecalError(f"config: strategies: {cell.strategy}: {error}") from error
 
 
-def _refuse_unfit(family: str, parameters: Mapping[str, Any], model: Model) -> None:
-    """Refuse a strategy that reads what no stage computes for models of the family.
-
-    Raises:
-        PrunecalError: names the strategy and what is missing.
-    """
-    strategy, runs = plugins.load("strategies", family), plugins.load("models", model.family)
-    resized = model.visual_tokens is not None or not getattr(runs, "OWN_RESOLUTION", False)
-    if strategy.PRUNES == "before_tower" and resized:
-        raise PrunecalError(
-            f"config: strategies: {family} needs images that are read at their own resolution, but "
-            f"those of model {model.name!r} ({model.family}) are brought to one size, or cut into "
-            "tiles of one size; leave it out, or take `pool`"
-        )
-    if strategy.PRUNES != "before_llm":
-        return
-    reads_, given = read_signals(family, parameters), getattr(runs, "SIGNALS", ())
-    lacking = sorted(set(reads_) - set(given))
-    if lacking:
-        raise PrunecalError(
-            f"config: strategies: {family} reads {' and '.join(lacking)}, which models of the "
-            f"family {model.family} do not give; leave it out"
-        )
-    if set(reads_) & set(TEXT_SIGNALS) and model.text_tower is None:
-        raise PrunecalError(
-            f"config: strategies: {family} reads CLIP's embedding of each question, but model "
-            f"{model.name!r} names no text tower; give it `text_tower: {{repo: ..., revision: "
-            "...}`, or leave the strategy out"
-        )
-    by_tile = model.params().get("per") == "tile"
-    if by_tile and not plugins.declared("strategies", strategy, "NESTED"):
-        raise PrunecalError(
-            f"config: strategies: {family} selects other tokens at another budget, so that tiles "
-            f"cannot be ranked apart; leave it out, or set `per: image` for {model.name}"
-        )
-
-
-def read_signals(family: str, parameters: Mapping[str, Any]) -> list[str]:
-    """List what a strategy before the LLM reads with some settings, by the names of signals."""
-    strategy = plugins.load("strategies", family)
-    if strategy.PRUNES != "before_llm":
-        return []
-    if not hasattr(strategy, "reads"):  # without settings, of which a study may have thousands
-        return sorted(set(plugins.declared("strategies", strategy, "READS").values()))
-    return sorted(set(reads(strategy, strategy.Params(**parameters)).values()))
-
-
-def reads(strategy: ModuleType, params: Parameters) -> Mapping[str, str]:
-    """Return what a strategy before the LLM reads with some settings: signals by its own names."""
-    if hasattr(strategy, "reads"):
-        return strategy.reads(params)
-    return plugins.declared("strategies", strategy, "READS")
-
-
 def _refuse_values(settings: Mapping[str, Any]) -> None:
     """Refuse settings that YAML's aliases make large, and control characters in any text.
 
@@ -319,117 +261,6 @@ def _refuse_values(settings: Mapping[str, Any]) -> None:
                 f"config: the settings hold more than {MOST_VALUES:,} values once YAML's aliases "
                 "(`*name`) are written out; remove aliases of aliases"
             )
-
-
-def _strategy(
-    entry: str | dict[str, Any], model_family: str, match: str
-) -> list[tuple[str, str, dict[str, Any]]]:
-    """Expand one entry of `strategies` into (label, family, parameters) for a model family."""
-    settings = {"strategy": entry} if isinstance(entry, str) else dict(entry)
-    family = settings.pop("strategy", None)
-    if not isinstance(family, str):
-        raise PrunecalError(
-            f"config: strategies: {brief(entry)} lacks `strategy:`, the strategy's name"
-        )
-    swept = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
-    empty = [key for key, values in swept.items() if not values]
-    if empty:
-        raise PrunecalError(
-            f"config: strategies: {family}: the sweep of {empty[0]} is empty; give it a value"
-        )
-    strategies = []
-    for product in itertools.product(*swept.values()):
-        values = [
-            value + 0.0 if isinstance(value, float) else value for value in product
-        ]  # no -0.0
-        given = dict(zip(swept, values, strict=True))
-        own_match = given.pop(MATCH, None)
-        try:
-            params = plugin_settings("strategies", "strategy", family, given)
-        except ValueError as error:
-            raise PrunecalError(f"config: strategies: {error}") from error
-        label, matched = _label(family, params), _match(family, own_match, match)
-        _refuse_merging(family, params, model_family)
-        fitted = _fit_positions(family, params, model_family).model_dump(mode="json")
-        if matched != schedules.KEPT:
-            label, fitted = f"{label}-{MATCH}{matched}", fitted | {MATCH: matched}
-        strategies.append((label, family, fitted))
-    return strategies
-
-
-def _match(family: str, own: Any, of_study: str) -> str:
-    """Return what a strategy's budgets are matched by: its own setting, else the study's.
-
-    Raises:
-        PrunecalError: an unknown one, or one of a strategy that has a single cost per budget.
-    """
-    if own is not None and own not in schedules.MATCHES:
-        raise PrunecalError(
-            f"config: strategies: {family}: match: {brief(own)} is unknown"
-            f"{nearest(str(own), list(schedules.MATCHES))}; known are "
-            f"{', '.join(schedules.MATCHES)}"
-        )
-    if plugins.load("strategies", family).PRUNES == "inside_llm":
-        return own or of_study
-    if own is not None:
-        raise PrunecalError(
-            f"config: strategies: {family}: match: {own} is of strategies inside the decoder; "
-            "before it as many tokens enter every layer as are kept: leave it out"
-        )
-    return schedules.KEPT
-
-
-def _refuse_merging(family: str, params: Parameters, model_family: str) -> None:
-    """Refuse a strategy that merges tokens for models that have no place for a merged one.
-
-    Raises:
-        PrunecalError: names both.
-    """
-    strategy = plugins.load("strategies", family)
-    inside = getattr(strategy, "MERGES", False) and getattr(params, "positions", "") == "compact"
-    takes = getattr(plugins.load("models", model_family), "MERGED_TOKENS", True)
-    if (inside or hasattr(strategy, "merge")) and not takes:
-        raise PrunecalError(
-            f"config: strategies: {family} merges visual tokens, but in models of the family "
-            f"{model_family} each has its own row and column or text beside it; leave it out"
-        )
-
-
-def _fit_positions(family: str, params: Parameters, model_family: str) -> Parameters:
-    """Give kept tokens the positions that a model family knows, unless the study sets them.
-
-    Raises:
-        PrunecalError: the study sets others.
-    """
-    known = getattr(plugins.load("models", model_family), "POSITIONS", ("compact", "original"))
-    positions = getattr(params, "positions", None)
-    if positions is None or positions in known:
-        return params
-    if "positions" in params.model_fields_set:
-        raise PrunecalError(
-            f"config: strategies: {family}: positions: {positions} is not known for models of the "
-            f"family {model_family}; give {' or '.join(known)}, or leave it out"
-        )
-    return params.model_copy(update={"positions": known[0]})
-
-
-def _label(family: str, params: Parameters) -> str:
-    """Name a strategy in paths: its family and the parameters that are marked or changed."""
-    parts = [family]
-    for key, field in type(params).model_fields.items():
-        value = getattr(params, key)
-        extra = field.json_schema_extra
-        named = isinstance(extra, dict) and extra.get("named", False)
-        if named or value != field.default:
-            text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
-            parts.append(f"{key}{text}")
-    label = "-".join(parts)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", label):
-        raise PrunecalError(
-            f"config: strategies: {family}: {brief(label)} cannot name a folder; give parameters "
-            "as numbers or as words of letters, digits, '.', '_' and '-'"
-        )
-    return label
 
 
 def _budget(setting: Budget, model: Model) -> Budget:

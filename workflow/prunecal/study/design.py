@@ -7,17 +7,11 @@ from typing import Any
 
 from prunecal.core import plugins
 from prunecal.study.budgets import Budget, fewest_first, kept_tokens
-from prunecal.study.cells import (
-    TEXT_SIGNALS,
-    Cell,
-    cells,
-    imported_cell,
-    outcome_cell,
-    read_signals,
-)
+from prunecal.study.cells import Cell, cells, imported_cell, outcome_cell
 from prunecal.study.data_settings import Dataset, Imported
 from prunecal.study.model_settings import Model
 from prunecal.study.settings import Study
+from prunecal.study.strategy_settings import TEXT_SIGNALS, read_signals
 
 CELLS_PER_IMPORT = 250
 
