@@ -296,6 +296,7 @@ def test_fifty_thousand_cells_open_and_sort_without_a_wait(browser, tmp_path):
     values = [float(text.split()[0]) for text in shown]
     assert values == sorted(values)
     assert values[0] == round(value[:, 1].min(), 4)
+    assert "NaN" not in browser.run("document.getElementById('chart').innerHTML")
     drawing = "let begin = performance.now(); draw().then(() => performance.now() - begin)"
     assert browser.run(drawing) < 1000
     browser.run("document.getElementById('against').value = 'operations', null")

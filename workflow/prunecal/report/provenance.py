@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from prunecal.caching import lineage
 from prunecal.core.redaction import expanded
+from prunecal.report import html
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import STATED
@@ -182,7 +183,7 @@ def sequence_limits(cells: pd.DataFrame) -> list[str]:
     if STATED not in cells:
         return []
     short = cells[cells[STATED] == SEQUENCE]
-    cut, names = int(short["cut_off"].sum()), ", ".join(short["dataset"].unique())
+    cut, names = int(short["cut_off"].sum()), html.listed(short["dataset"].unique())
     sentences = [
         f"On {names} answers are short texts, right if they equal an accepted one, and confidence "
         "is sequence confidence: the probability of the whole answer, its end included, decoded "

@@ -148,7 +148,8 @@ class Task:
         start = question["text"].splitlines()[0][:90] if question["text"] else ""
         where = (cell["dataset"], cell["model"], question["subset"], question["image_id"])
         return {
-            "title": f"{change.size:+.2f} by {cell['name']} at {cell['budget']} tokens: {start}",
+            "title": f"{html.signed(change.size, 2)} by {cell['name']} at {cell['budget']} tokens: "
+            f"{start}",
             "question": question,
             "place": " · ".join(where),
             "rows": self._rows(change),

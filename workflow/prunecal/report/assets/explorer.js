@@ -1,6 +1,7 @@
 // The chart above the table: native controls select rows of the table, Vega-Lite draws them.
 const MOST_SELECTED = 12; // strategies when the page opens: more lines cannot be told apart
 const control = name => document.getElementById(name);
+const WITHOUT = "; cells without visual tokens are only on an axis that is not logarithmic";
 let view = null, turn = 0;
 
 function fill(select, values) {
@@ -43,7 +44,8 @@ const boxes = STRATEGIES.map((strategy, place) => {
   return box;
 });
 
-// A row's numbers for the chart, null if it lacks the metric or its cost is not known.
+// A row's numbers for the chart, null if it lacks the metric, its cost is not known, or it has no
+// place on a logarithmic axis: answers without an image have 0 tokens.
 function point(row) {
   const at = NAMES + 2 * Number(control("metric").value), against = control("against").value;
   const [model, , , strategy, budget] = row.split("\t", NAMES);
@@ -51,7 +53,7 @@ function point(row) {
   let x = Number(budget);
   if (against !== "kept") x = parseFloat(part(row, NAMES + 2 * COST));
   if (against === "operations") x *= RATES[model];
-  if (isNaN(value) || isNaN(x)) return null;
+  if (isNaN(value) || isNaN(x) || (x <= 0 && control("log").checked)) return null;
   const [low, high] = interval ? interval.slice(1, -1).split(",").map(Number) : [value, value];
   const shown_x = x.toLocaleString("en", { maximumSignificantDigits: 4 });
   return { strategy, budget, x, shown_x, value, shown: part(row, at), low, high, interval };
@@ -80,8 +82,9 @@ async function draw() {
   const mine = ++turn, selected = STRATEGIES.filter((_, place) => boxes[place].checked);
   const names = new Map(selected.map((one, place) => [one.name, place]));
   const prefix = refill(rows);
-  const points = rows
-    .filter(row => row.startsWith(prefix) && names.has(part(row, 3)))
+  const here = rows.filter(row => row.startsWith(prefix) && names.has(part(row, 3)));
+  const without = control("log").checked && here.some(row => part(row, 4) === "0");
+  const points = here
     .map(point)
     .filter(Boolean)
     .sort((a, b) => names.get(a.strategy) - names.get(b.strategy) || a.x - b.x);
@@ -95,7 +98,7 @@ async function draw() {
   }));
   const strategies = new Set(points.map(one => one.strategy)).size;
   control("drawn").textContent = points.length
-    ? `${points.length} cells of ${strategies} strategies`
+    ? `${points.length} cells of ${strategies} strategies${without ? WITHOUT : ""}`
     : "No cell of these has both numbers; select other strategies, a metric or an axis.";
   const actions = { export: true, source: false, compiled: false, editor: false };
   const made = await vegaEmbed(control("chart"), titled(points), { renderer: "svg", actions });
