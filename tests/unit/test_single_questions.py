@@ -78,7 +78,8 @@ def test_page_shows_each_strategy_at_the_budget_of_the_change(results, tmp_path)
         assert card.count("<svg") == 4  # FastV's are of the question
         assert card.count('class="merged"') == 1
         assert card.count('class="largest"') == 1
-    sizes = [abs(float(size)) for size in re.findall(r"\. ([+-]\d\.\d+) by ", page)]
+    sizes = [float(size) for size in re.findall(r"\. [+−](\d\.\d+) by ", page)]
+    assert len(sizes) == len(cards)
     assert sizes == sorted(sizes, reverse=True)
 
 
