@@ -68,7 +68,10 @@ def main(arguments: argparse.Namespace) -> None:
     else:
         figure = draw(columns(table), kept, pictures, budget, title, grids)
         if arguments.inside:
-            style.note(figure, "Strategies that depend on the question: for the first question about each image")
+            style.note(
+                figure,
+                "Strategies that depend on the question: for the first question about each image",
+            )
     name = f"kept_tokens_{arguments.model}_{arguments.dataset}"
     style.save(figure, arguments.folder, name)
 
