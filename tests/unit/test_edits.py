@@ -156,7 +156,7 @@ def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, ol
         ("rank.py", "BATCH = 32", "BATCH = 16", RANK),
         ("models/llava.py", "channel * 255", "channel * 256", {"encode"}),
         ("models/llava.py", "weights[:, :, 0, 1:].sum", "weights[:, :, 0, 1:].mean", {"encode"}),
-        ("models/_prompting.py", "prompt + answer, add", "prompt + answer[1:], add", INFER),
+        ("models/_prompting.py", "prompt + answer)", "prompt + answer[1:])", INFER),
         ("engine/decoder.py", "STRETCH = ", "STRETCH = 1 + ", INFER),
         ("engine/planner.py", "PADDING = ", "PADDING = 1 + ", INFER),
         ("engine/session.py", '"positions", "original"', '"positions", "compact"', INFER),

@@ -72,9 +72,9 @@ class Prompting:
         """
         alone = [conversation(self.settings["template"], text) for text in texts]
         return [
-            self.tokenizer(
+            self._tokenized(
                 prompt.replace(f"{IMAGE}\n", self.without_image).replace(IMAGE, self.without_image)
-            )["input_ids"]
+            )
             for prompt in alone
         ]
 
@@ -154,7 +154,10 @@ class Prompting:
 
     def _ids(self, text: str, answer: str = "") -> list[int]:
         prompt = conversation(self.settings["template"], text).replace(IMAGE, self.placeholder)
+        return self._tokenized(prompt + answer)
+
+    def _tokenized(self, prompt: str) -> list[int]:
         # a template may hold the token with which texts begin: the tokenizer would add a second one
         begin = self.tokenizer.bos_token
         begun = bool(begin) and prompt.startswith(begin)
-        return self.tokenizer(prompt + answer, add_special_tokens=not begun)["input_ids"]
+        return self.tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
