@@ -76,6 +76,13 @@ def test_several_dtypes_are_a_model_each():
     )
 
 
+@pytest.mark.parametrize("key", ["dtype", "quantization"])
+def test_an_empty_list_of_precisions_is_refused_rather_than_the_model_left_out(key):
+    models = [*small()["models"], {**small()["models"][0], "name": "other", key: []}]
+    with pytest.raises(PrunecalError, match=key):
+        load_study(small(models=models))
+
+
 REFUSED = {  # settings: the whole message
     "an unknown key at the top": (
         small(budget=[3]),

@@ -92,7 +92,9 @@ class Study(Parameters):
         models: list[Any] = []
         for entry in settings["models"]:
             known = isinstance(entry, dict) and isinstance(entry.get("name"), str)
+            # an empty list would leave out the model; as a value of the key it is refused
             swept = [key for key in PRECISION if known and isinstance(entry.get(key), list)]
+            swept = [key for key in swept if entry[key]]
             if not swept:
                 models.append(entry)
                 continue
