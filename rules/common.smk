@@ -206,7 +206,7 @@ def refuse_without_gpu():
 
 
 def refuse_without_library():
-    """Stop before the first job on this machine if a model is quantized by what is not installed."""
+    """Stop before the first job on this machine if a library that quantizes a model is missing."""
     if workflow.local_exec and not workflow.touch and not IN_CONTAINER:
         for model in STUDY.models:
             if fault := missing(model.run_settings()):

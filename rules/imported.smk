@@ -8,7 +8,7 @@ def imported_files(entries):
 
 
 def imported_settings(entries):
-    """Return a function of entries of `imported:` as an argument, so that braces in them stay."""
+    """Return entries of `imported:` as a job's argument; a function, so that braces in them stay."""
     text = json.dumps([entry.model_dump(mode="json") for entry in entries])
     return lambda wildcards: words([text])
 

@@ -30,7 +30,7 @@ rule model:
         "--settings {params.settings:q} --manifest {output.manifest} --log {log}"
 
 
-# The CLIP by which strategies compare patches with questions; only models whose strategies do need it.
+# The CLIP by which strategies compare patches with questions; obtained only if one of them does.
 rule text_tower:
     input:
         local=lambda wildcards: tower_files(wildcards.model),

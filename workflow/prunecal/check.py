@@ -134,7 +134,7 @@ def _text_tower(tower: TextTower) -> Source:
         weights = list(text_tower.WEIGHTS.values())
         return _on_the_hub(tower.repo, tower.revision, "model", weights)
     folder = expanded(Path(str(tower.path)))
-    described = text_tower.describe(folder, {}, lambda _: "")  # unread, what it lacks is known
+    described = text_tower.describe(folder, {}, lambda _: "")  # no checksums: only what it lacks
     return Source(f"{folder}, whose files fit", sum(one["size"] for one in described["files"]), 0)
 
 

@@ -32,7 +32,7 @@ from prunecal.storage import files
 from prunecal.storage.checksums import text_digest
 from prunecal.storage.per_image import TILES, PerImage, grids_of, starts_of_weights, together
 from prunecal.strategies import Images, rank_many
-from prunecal.strategies._per_budget import Sparse, given, of_budgets
+from prunecal.strategies._per_budget import Sparse, of_budgets, ranking_arguments
 from prunecal.strategies._signals import Signals
 from prunecal.study.budgets import kept_tokens
 
@@ -111,7 +111,7 @@ def main(arguments: argparse.Namespace) -> None:
         images = encoded.some(batch)
         similarity = cosine_similarity(images.features)
         if encoded.tiles is None:
-            orders = rank_many(*given(arguments.family, images, None, variants))
+            orders = rank_many(*ranking_arguments(arguments.family, images, None, variants))
         else:
             tiles = [encoded.tiles[image] for image in batch]
             orders = _in_turn(arguments.family, images, tiles, variants)
@@ -278,7 +278,10 @@ if __name__ == "__main__":
     parser.add_argument("--features", type=Path, required=True, help="features.safetensors")
     parser.add_argument("--signals", type=Path, nargs="*", default=[], help="what else it reads")
     parser.add_argument(
-        "--budgets", nargs="*", default=[], help="of a strategy whose are not nested"
+        "--budgets",
+        nargs="*",
+        default=[],
+        help="of a strategy that keeps other tokens at another budget",
     )
     parser.add_argument(
         "--questions", type=Path, help="questions.parquet, of a strategy that ranks for each"

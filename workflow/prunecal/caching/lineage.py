@@ -145,8 +145,8 @@ def ranking(path: Path, budget: Budget) -> Ranking:
         if "question" in file.facts:
             pairs = list(zip(file.facts["image_id"], file.facts["question"], strict=True))
         if f"kept/{budget}" in file.keys():  # noqa: SIM118
-            parted = _parted(path, file.get_tensor(f"kept/{budget}"), numbers)
-            return Ranking(parted, covered, pairs=pairs)
+            rows = _by_row(path, file.get_tensor(f"kept/{budget}"), numbers)
+            return Ranking(rows, covered, pairs=pairs)
         places, weight = (file.get_tensor(f"{name}/{budget}") for name in ("places", "weight"))
         return Ranking([], covered, places, weight, starts_of_weights(numbers, counts), pairs)
     file.get_tensor("order")  # checks that no token is missing
@@ -172,11 +172,11 @@ def token_counts(file: Arrays) -> list[int]:
     return [file.facts["visual_tokens"]] * len(file.facts["image_id"])
 
 
-def _parted(path: Path, kept: np.ndarray, numbers: list[int]) -> list[np.ndarray]:
-    """Return the kept tokens of each image, from [I, K] or of all images one after another.
+def _by_row(path: Path, kept: np.ndarray, numbers: list[int]) -> list[np.ndarray]:
+    """Return the kept tokens of each row, from [I, K] or from all rows one after another.
 
     Raises:
-        PrunecalError: they are not as many as the budget keeps, or an image has one twice.
+        PrunecalError: they are not as many as the budget keeps, or a row has one twice.
     """
     import numpy as np
 

@@ -18,7 +18,8 @@ class Row:
     """An image and the questions about it that are computed together.
 
     Attributes:
-        image: index of the image.
+        image: index of the image, or of what else gives its questions visual tokens of their own,
+            such as a row of a ranking by question.
         questions: indices of its questions, one block each.
         tokens: token ids of the text: the shared beginning, then each question's rest.
         offsets: position of each text token relative to the first text token of its prompt.

@@ -238,10 +238,10 @@ def _named(name: str) -> list[tuple[str, int | None, bool]]:
         return [(OUTER[name], None, False)]
     if name in TRANSPOSED:
         return [(TRANSPOSED[name], None, True)]
-    found = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)", name)
-    if not found:
+    match = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)", name)
+    if not match:
         return []  # of the vision tower
-    layer, part, kind = found.groups()
+    layer, part, kind = match.groups()
     start = f"text_model.encoder.layers.{layer}"
     if part == "attn.in_proj":
         return [(f"{start}.self_attn.{one}_proj.{kind}", at, False) for at, one in enumerate("qkv")]

@@ -62,10 +62,10 @@ class NativeLlava(Llava):
                 f"llava-native read patches of {vision.patch_size} up to a square of "
                 f"{vision.image_size}; use the family llava, which resizes images"
             )
-        found = self.processor(
+        inputs = self.processor(
             images=[image], do_resize=False, do_center_crop=False, return_tensors="pt"
         )
-        pixels = found["pixel_values"].to(self.device, self.model.dtype)
+        pixels = inputs["pixel_values"].to(self.device, self.model.dtype)
         features, saliency = self.encode_pixels(pixels)
         grid = rows, columns
         return Encoded(features[0], saliency[0], grid, grids=(grid,))

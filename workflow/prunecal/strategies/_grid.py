@@ -51,23 +51,25 @@ def cells(images: Images, budget: int) -> list[Cell]:
     tokens = images.features.shape[1]
     side = isqrt(tokens)
     square = ((side, side),) if side * side == tokens else ((1, tokens),)
-    grids, listed, first = images.grids or square, [], 0
+    grids = images.grids or square
+    listed: list[Cell] = []
+    first = 0
     sizes = [rows * columns for rows, columns in grids]
-    for (rows, columns), count in zip(grids, parted(sizes, budget), strict=True):
+    for (rows, columns), count in zip(grids, shares(sizes, budget), strict=True):
         listed += _cells(first, rows, columns, count)
         first += rows * columns
     return listed
 
 
-def parted(sizes: Sequence[int], budget: int) -> list[int]:
+def shares(sizes: Sequence[int], budget: int) -> list[int]:
     """Divide a budget in proportion to sizes; what is left goes to the largest remainders."""
     whole = sum(sizes)
-    shares = [budget * size // whole for size in sizes]
+    counts = [budget * size // whole for size in sizes]
     rest = [budget * size % whole for size in sizes]
     largest = sorted(range(len(sizes)), key=lambda at: -rest[at])  # the first of equal ones
-    for at in largest[: budget - sum(shares)]:
-        shares[at] += 1
-    return shares
+    for at in largest[: budget - sum(counts)]:
+        counts[at] += 1
+    return counts
 
 
 def _cells(first: int, height: int, width: int, budget: int) -> list[Cell]:

@@ -63,7 +63,7 @@ def of_budgets(
     orders: list[Tensor] = []
     for budget, number in sorted(kept.items(), key=lambda pair: -pair[1]):
         if not nested or not orders:
-            orders = rank_many(*given(family, images, number, variants))
+            orders = rank_many(*ranking_arguments(family, images, number, variants))
         for arrays, order in zip(result, orders, strict=True):
             mine = order[:, :number]
             arrays[f"kept/{budget}"] = mine.to(torch.int16).numpy()
@@ -86,7 +86,7 @@ def _merged(
     sources = torch.cat((cls, images.features), dim=1)
     result: list[dict[str, Any]] = [{} for _ in variants]
     for budget, number in kept.items():
-        merged = merge_many(*given(family, images, number, variants))
+        merged = merge_many(*ranking_arguments(family, images, number, variants))
         for arrays, weights in zip(result, merged, strict=True):
             covered = coverage_of_tokens(images.features, weights @ sources)
             arrays[f"covered/{budget}"] = covered.numpy()
@@ -96,10 +96,10 @@ def _merged(
     return result
 
 
-def given(
+def ranking_arguments(
     family: str, images: Images, budget: int | None, variants: list[dict[str, Any]]
 ) -> tuple[Any, ...]:
-    """Return the arguments of `rank_many`; the budget is all tokens if None."""
+    """Return the arguments of `rank_many` and `merge_many`; the budget is all tokens if None."""
     budget = images.features.shape[1] if budget is None else budget
     of_images = (images.ids, images.signals, images.grids)
     return family, images.features, images.saliency, budget, variants, *of_images

@@ -108,7 +108,7 @@ def protocol(plugin: ModuleType) -> type:
     """Return the protocol that a strategy has to follow.
 
     Raises:
-        PrunecalError: what it reads does not fit what it ranks for.
+        PrunecalError: its declarations contradict each other.
     """
     prunes = getattr(plugin, "PRUNES", None)
     _refuse_contradictions(plugin)

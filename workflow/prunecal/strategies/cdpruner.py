@@ -72,11 +72,11 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
     low, high = relevance.amin(1, keepdim=True), relevance.amax(1, keepdim=True)
     relevance = (relevance - low + 1e-6) / (high - low).clamp(min=torch.finfo().tiny)
     projected = params.space == "projected"
-    rows = images.signals["similarity"].double() if projected else images.features
+    rows = images.signals["similarity"] if projected else images.features
     order, similarity = [], None
     for tokens, own in zip(rows, relevance, strict=True):
         if similarity is None or rows.stride(0):  # 0: questions about one image
-            similarity = tokens if projected else double_similarity(tokens)
+            similarity = tokens.double() if projected else double_similarity(tokens)
         order.append(_greedy(own[:, None] * similarity * own, budget))
     return torch.stack(order)
 
