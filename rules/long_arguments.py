@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(".snakemake", "arguments")
-LONGEST = 60_000  # bytes of a list of arguments in a command
+LONGEST = 40_000  # bytes of a list of arguments; a command may have two of them, and more
 
 
 def words(arguments: Iterable[str]) -> str:
