@@ -48,7 +48,7 @@ ENTRIES = 2**25  # of the similarity matrices held at a time
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedImages:
     """The images of a data set as `encode` wrote them, and what a strategy reads of them."""
 
     ids: list[str]
@@ -93,7 +93,7 @@ def main(arguments: argparse.Namespace) -> None:
     what = f"rank {strategy.LABEL}"
     file = files.open_arrays(arguments.features, framework="pt")
     ids = file.facts["image_id"]
-    encoded = Encoded(
+    encoded = EncodedImages(
         ids,
         PerImage(file, "features"),
         PerImage(file, "saliency"),
@@ -172,7 +172,7 @@ def _rank_budgets(
     arguments: argparse.Namespace,
     strategy: ModuleType,
     variants: list[dict[str, Any]],
-    encoded: Encoded,
+    encoded: EncodedImages,
     layout: dict[str, Any],
 ) -> None:
     """Write a file for each variant, with arrays for each budget."""
@@ -259,7 +259,7 @@ def _sparse(budget: str, weights: Sequence[Sparse]) -> dict[str, NDArray]:
     return {f"places/{budget}": np.concatenate(places), f"weight/{budget}": values}
 
 
-def _batches(encoded: Encoded) -> list[list[int]]:
+def _batches(encoded: EncodedImages) -> list[list[int]]:
     """Group images of equal numbers of tokens and grids, as many at a time as memory takes."""
     alike: dict[Any, list[int]] = {}
     for image, count in enumerate(encoded.features.counts):

@@ -214,8 +214,10 @@ class Session:
         tokenize = getattr(self.model, "tokenize_without_image", None)
         if tokenize is None or self.is_short:
             who = f"models of family {self.model.settings['family']!r}"
-            fault = "short answers are" if self.is_short else f"prompts of {who} are"
-            raise PrunecalError(f"{fault} not known without an image; leave the strategy blind out")
+            fault = "short answers are not decoded"
+            if not self.is_short:
+                fault = f"prompts of {who} are not known"
+            raise PrunecalError(f"{fault} without an image; leave the strategy blind out")
         texts = list(dict.fromkeys(text for text, _ in self.asked))
         prompts, decoder = tokenize(texts), self.model.decoder
 

@@ -185,9 +185,9 @@ def run(
 
 
 def _slices(batch: Batch, most_tokens: int | None) -> list[slice]:
-    """Cut rows into parts of equal size, of at most so many tokens each where one row is not more.
+    """Cut rows into parts of about equal size: of at most so many tokens each, or of one row.
 
-    Memory, and what a processor keeps near it, are used as before the cut.
+    So memory and the processor's caches hold no more than before the cut.
     """
     count, length = batch.rows.states.shape[:2]
     most = count if most_tokens is None else max(1, most_tokens // length)

@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def prunes(self) -> str:
-        """Where tokens are dropped: "before_tower", "before_llm", "inside_llm"; "everything" is."""
+        """Where tokens are dropped, or "everything" is: `PRUNES` of the strategy."""
         return plugins.load("strategies", self.family).PRUNES
 
 

@@ -103,7 +103,7 @@ class Design:
         return sorted(name for name in every if (name in TEXT_SIGNALS) == of_text)
 
     def reads(self, plugin: str) -> list[str]:
-        """List the signals that the study's strategies of a plugin read which ranks before the LLM.
+        """List the signals that the study reads for a plugin that ranks before the LLM.
 
         `image_embeds` is not stored: ranking computes it from features and a text signal's file.
         """
