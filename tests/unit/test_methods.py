@@ -49,7 +49,9 @@ def test_every_registered_strategy_and_definition_can_be_shown():
     assert "Text tower: " in page
     declared = declarations(plugins.load("strategies", "cdpruner"))
     assert declared["looks at the question"] == declared["one order for all budgets"] == "yes"
-    assert "segments of the question in CLIP's space" in declared["looks at"]
+    assert "segments of the question in CLIP's space" in declared["is given"]
+    places = declarations(plugins.load("strategies", "sparsevlm"))["positions of tokens"]
+    assert places == "renumbered without gaps or as in the unpruned prompt, by its settings"
     for metric in CATALOGUE.values():
         assert f"<dt>{escape(metric.label)} <small>" in page
         assert escape(metric.formula) in page

@@ -27,7 +27,7 @@ POSITIONS = {"compact": "renumbered without gaps", "original": "as in the unprun
 
 
 def declarations(strategy: ModuleType) -> dict[str, str]:
-    """Return what a strategy declares: where it drops tokens, what it looks at, and so on."""
+    """Return what a strategy declares: where it drops tokens, what it is given, and so on."""
     if strategy.PRUNES == "everything":
         return {"drops tokens": "all of them, before the decoder"}
     if strategy.PRUNES == "before_tower":
@@ -38,23 +38,25 @@ def declarations(strategy: ModuleType) -> dict[str, str]:
         sees = "keys" if _of(strategy, "LOOKS") == "keys" else "attention of the last prompt token"
         if hasattr(strategy, "queries"):
             sees = "attention of text tokens that it selects"
-        looks = f"{sees} in a layer of the decoder"
+        given = f"{sees} in a layer of the decoder"
         asks, one_order = True, False
     else:
         named = [SIGNALS[signal] for signal in _of(strategy, "READS").values()]
-        looks = ", ".join(["features and saliency of the vision tower", *named])
+        given = ", ".join(["features and saliency of the vision tower", *named])
         asks = _of(strategy, "PER") == "question"
         one_order = _of(strategy, "NESTED")
-    field = strategy.Params.model_fields.get("positions")
-    default = "compact" if merges and not inside else "original"
-    positions = POSITIONS[field.default if field else default]
+    positions = POSITIONS["compact" if merges and not inside else "original"]
+    if field := strategy.Params.model_fields.get("positions"):
+        positions = f"{POSITIONS[field.default]} (a setting)"
+    elif hasattr(strategy.Params, "positions"):  # a property, which reads other settings
+        positions = f"{' or '.join(POSITIONS.values())}, by its settings"
     return {
         "drops tokens": "inside the decoder" if inside else "before the decoder",
-        "looks at": looks,
+        "is given": given,
         "looks at the question": _yes(asks),
         "one order for all budgets": _yes(one_order),
         "merges tokens": _yes(merges),
-        "positions of tokens": f"{positions} (a setting)" if field else positions,
+        "positions of tokens": positions,
     }
 
 
