@@ -8,6 +8,7 @@ from helpers.tiny_llava import encoded, picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import decoder
+from prunecal.engine.answers import patches_per_row
 from prunecal.engine.coverage import coverage
 from prunecal.engine.merged import Merged
 from prunecal.engine.options import OptionTokens
@@ -469,3 +470,12 @@ def test_blind_answers_equal_the_plain_forward_on_prompts_without_an_image(
     assert set(answers.coverage) == {0}
     assert answers.tokens_per_layer == 0
     assert answers.distinct == asked["text"].nunique()
+
+
+def test_questions_of_images_too_small_to_merge_have_no_merged_patches():
+    kept = torch.tensor([[2, 0, -1]], dtype=torch.int16)
+    mask = torch.tensor([[False, True, False, True]])
+    left = patches_per_row([([0], kept, mask), ([1], kept[:, :2], None)], np.array([1, 0, 1]))
+    assert [row.tolist() for row in left["kept_patches"]] == [[0, 2]] * 3
+    assert [row.tolist() for row in left["merged_patches"]] == [[], [1, 3], []]
+    assert {row.dtype for row in left["merged_patches"]} == {np.dtype(np.int16)}

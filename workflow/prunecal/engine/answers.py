@@ -72,7 +72,8 @@ def patches_per_row(parts: Sequence[HeldPart], repeat: np.ndarray) -> dict[str, 
         if masks is not None:
             pairs = zip(questions, masks.cpu().numpy(), strict=True)
             merged |= {at: np.flatnonzero(mask).astype(np.int16) for at, mask in pairs}
+    none = np.empty(0, np.int16)  # of images so small that nothing was merged
     return {
         "kept_patches": [kept[at] for at in repeat] if kept else None,
-        "merged_patches": [merged[at] for at in repeat] if merged else None,
+        "merged_patches": [merged.get(at, none) for at in repeat] if merged else None,
     }
