@@ -7,9 +7,11 @@ import pytest
 
 from prunecal.core.errors import PrunecalError
 from prunecal.datasets import pope, scienceqa, vlmevalkit
+from prunecal.datasets._wording import Worded
 from prunecal.study.prompts import (
     TEMPLATES,
     answer_joint,
+    bare,
     conversation,
     pope_text,
     scienceqa_text,
@@ -70,3 +72,11 @@ def test_an_unknown_template_is_refused_with_the_nearest_one():
 def test_a_second_image_placeholder_is_refused():
     with pytest.raises(PrunecalError, match="contains <image>"):
         conversation("vicuna_v1", "What is <image>?")
+
+
+@pytest.mark.parametrize("wording", ["llava", "vlmevalkit"])
+def test_a_question_for_the_text_tower_lacks_the_sentence_on_the_answers_form(wording):
+    words = Worded(wording=wording)
+    assert bare(words.yes_no("Is it red?")) == "Is it red?"
+    for choice in ("red", "红"):
+        assert bare(words.choices("Which?", [choice, "b"])).endswith("\nB. b")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from prunecal.core.parameters import Parameters
-from prunecal.study.prompts import choice_text, pope_text
+from prunecal.study.prompts import SELECT, SELECT_CHINESE, YES_NO, choice_text, pope_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Worded(Parameters):
         """Return what the user says for a question that is answered by Yes or No."""
         if self.wording == "llava":
             return pope_text(question)
-        return f"{question} Please answer yes or no."
+        return f"{question} {YES_NO}"
 
     def choices(self, question: str, choices: Sequence[str], hint: str = "") -> str:
         """Return what the user says for a multiple-choice question with lettered choices."""
@@ -44,5 +44,4 @@ class Worded(Parameters):
         lines += [f"Question: {question}", "Options:"]
         pairs = zip(string.ascii_uppercase, choices, strict=False)
         text = "\n".join([*lines, *(f"{letter}. {choice}" for letter, choice in pairs)])
-        asks = "Please select the correct answer from the options above."
-        return f"{text}\n{'请直接回答选项字母。' if CHINESE.search(text) else asks}"
+        return f"{text}\n{SELECT_CHINESE if CHINESE.search(text) else SELECT}"

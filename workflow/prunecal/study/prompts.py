@@ -20,6 +20,9 @@ IMAGE = "<image>"
 LETTERS = "ABCDE"
 SHORT = "Answer the question using a single word or phrase."  # the forms of answers
 LETTER = "Answer with the option's letter from the given choices directly."
+YES_NO = "Please answer yes or no."  # VLMEvalKit's
+SELECT = "Please select the correct answer from the options above."
+SELECT_CHINESE = "请直接回答选项字母。"
 HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
@@ -112,7 +115,10 @@ def letter_text(question: str) -> str:
 
 def bare(text: str) -> str:
     """Return what the user says without the sentence on the answer's form, if it ends with one."""
-    return text.removesuffix(f"\n{SHORT}").removesuffix(f"\n{LETTER}")
+    lines = (f"\n{form}" for form in (SHORT, LETTER, SELECT, SELECT_CHINESE))
+    for end in (*lines, f" {YES_NO}"):
+        text = text.removesuffix(end)
+    return text
 
 
 def conversation(template: str, text: str) -> str:
