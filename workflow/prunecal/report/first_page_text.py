@@ -174,6 +174,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
         detectable: detectable.csv.
     """
     statistics, short = study.statistics, [one.is_short for one in study.datasets]
+    softmax = not all(short) or any(one.confidence is None for one in study.imported)
     confidence = (  # that of short answers: see `provenance.sequence_limits`
         "Confidence is the softmax over the first-token logits of the answer options"
         f"{', where answers are options.' if any(short) else '; free-form answers are not tested.'}"
@@ -189,7 +190,7 @@ def limits(study: Study, detectable: pd.DataFrame) -> list[str]:
     )
     return [
         f"Not distinguishable does not mean equal.{power if smallest else ''}",
-        *([] if short and all(short) else [confidence]),
+        *([confidence] if softmax else []),
         f"Intervals ({100 * statistics.level:g} %) come from {statistics.resamples} resamples of "
         "images, all questions of an image together. They generalise to other images like these, "
         "not to other models, trainings or data sets.",

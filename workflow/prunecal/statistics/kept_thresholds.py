@@ -60,7 +60,7 @@ def threshold_rows(task: Task, level: float) -> Rows:
             }
         )
     pruned = [index for index in range(len(rows)) if index != reference]
-    if pruned and task.enough:
+    if pruned and task.testable(level):
         table = np.stack([risks[index] for index in pruned]) - RISK
         adjusted = step_down(table[:, 0], table[:, 1:])
         alone = [step_down(one[:1], one[None, 1:])[0] for one in table]
