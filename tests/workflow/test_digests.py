@@ -55,7 +55,9 @@ def counts(walk, file, name):
     outer, *inner = name.split(".")
     if reach._is_plumbing(module) or outer.startswith("<"):  # a module's own statements
         return True
-    if outer == "protocol" or (outer.lstrip("_")[0].isupper() and not inner):
+    if outer in ("protocol", "_refuse_contradictions") or (
+        outer.lstrip("_")[0].isupper() and not inner
+    ):
         return True  # a plugin is checked, or a class defined: nothing is computed
     method = ".".join([outer, *inner[:1]])
     key = method if method in reach._read_module(module).nodes else outer

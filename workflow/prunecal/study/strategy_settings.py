@@ -3,19 +3,24 @@
 Light on purpose (pydantic only): the Snakefile imports it on every start.
 """
 
+from __future__ import annotations
+
 import itertools
 import re
-from collections.abc import Mapping
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, brief, nearest
-from prunecal.core.parameters import Parameters
 from prunecal.study import schedules
 from prunecal.study.fields import plugin_settings
-from prunecal.study.model_settings import Model
 from prunecal.study.schedules import MATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+    from prunecal.core.parameters import Parameters
+    from prunecal.study.model_settings import Model
 
 TEXT_SIGNALS = ("text_embeds", "text_segments")  # of a question; made from a text tower
 
