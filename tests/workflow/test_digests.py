@@ -55,10 +55,10 @@ def counts(walk, file, name):
     outer, *inner = name.split(".")
     if reach._is_plumbing(module) or outer.startswith("<"):  # a module's own statements
         return True
-    if outer in ("protocol", "_refuse_contradictions") or (
+    if outer in ("protocol", "_refuse_contradictions", "known_plugin") or (
         outer.lstrip("_")[0].isupper() and not inner
     ):
-        return True  # a plugin is checked, or a class defined: nothing is computed
+        return True  # a plugin or a setting is checked, or a class defined: nothing is computed
     method = ".".join([outer, *inner[:1]])
     key = method if method in reach._read_module(module).nodes else outer
     return (module, key) in walk._seen
