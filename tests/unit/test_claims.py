@@ -308,6 +308,7 @@ def test_a_curve_that_returns_to_its_start_has_a_range_though_no_slope(tmp_path)
         assert 0.09 < low < 0.1 < high < 0.11
 
 
+@pytest.mark.slow
 def test_equal_cells_are_shown_to_lie_within_a_margin_as_often_as_two_one_sided_tests_allow():
     """With margins of 2.5 standard errors; intervals of 95 % would fit in 41 % of studies."""
     rng = np.random.default_rng(5)

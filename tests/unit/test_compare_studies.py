@@ -101,6 +101,7 @@ def test_equal_effects_do_not_differ(tmp_path):
     assert "differs in 0 of 4 cases" in page
 
 
+@pytest.mark.slow
 def test_pairing_needs_the_same_images_and_draws(tmp_path):
     """Noise that all cells share cancels where draws are paired, and adds up where not."""
     a = write_study(tmp_path / "a")

@@ -171,6 +171,7 @@ def past(results, folder):
     return (folder / "provenance.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [write_first_page, write_single_questions, define, past])
 def test_a_page_has_the_same_elements_whatever_its_texts_hold(make, plain, evil, tmp_path):
     expected, found = (Page(make(results, tmp_path)) for results in (plain, evil))

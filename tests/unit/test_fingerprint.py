@@ -532,6 +532,7 @@ def test_a_files_digest_is_its_sha256(tmp_path):
     assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_digest_is_the_same_in_every_process():
     """Python orders sets by a seed of the process; a digest that followed it would rerun jobs."""
     stages = ["report.methods", "report.single_questions", "figures.kept_tokens", "infer", "score"]

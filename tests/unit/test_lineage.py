@@ -156,6 +156,7 @@ def test_a_cell_of_a_strategy_that_is_gone_is_named(results):
     assert "the strategy 'gone' is unknown" in reasons(results)[UNRANKED]
 
 
+@pytest.mark.slow
 def test_files_of_a_stage_whose_code_or_plugin_changed_are_named(results, tmp_path, monkeypatch):
     package = tmp_path / "workflow" / "prunecal"
     shutil.copytree(Path(files.__file__).parents[1], package)

@@ -27,6 +27,8 @@ from prunecal.sources import model_folder
 from prunecal.storage import files
 from prunecal.study.cells import cells, load_study
 
+pytestmark = pytest.mark.slow  # a whole study is made first
+
 ROOT = Path(__file__).parents[2]
 TINY = "results/tiny/polls"
 SCORES = "results/scores/tiny/polls.safetensors"

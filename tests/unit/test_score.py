@@ -187,6 +187,7 @@ def test_the_score_file_says_how_the_bins_are_filled(tmp_path):
     assert use["largest_bin_share"][whole] == 0.5
 
 
+@pytest.mark.slow
 def test_the_same_bytes_come_out_whatever_the_threads_and_the_order_of_files(tmp_path):
     paths = study(tmp_path)
     run(tmp_path, paths, "a.safetensors")
