@@ -299,6 +299,7 @@ def texts(figure):
     return [figure.get_suptitle(), figure.get_supxlabel(), *legends]
 
 
+@pytest.mark.slow
 def test_figures_need_no_caption(small):
     for number, figure in enumerate(drawings(*small)):
         assert figure.get_suptitle()

@@ -147,6 +147,7 @@ def test_a_ranking_does_not_depend_on_the_order_of_additions(params):
     assert torch.equal(order, torch.cat(alone))
 
 
+@pytest.mark.slow
 def test_a_ranking_is_the_same_by_other_instructions_of_the_cpu(tmp_path):
     features, saliency = structural_ties()
     variants = [{"alpha": 0.0}, {"alpha": 0.5}, {"alpha": 0.0, "gap_power": 3.0}]

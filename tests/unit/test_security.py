@@ -116,6 +116,7 @@ def test_code_that_only_looks_like_it_is_let_be():
     assert faults("f(trust_remote_code=False, allow_pickle=False); 'eval(x)'") == []
 
 
+@pytest.mark.slow
 def test_no_python_file_could_run_a_files_code():
     assert ruff(*FOLDERS) == []
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
