@@ -147,7 +147,9 @@ def trust(measured, compared):
     cells.columns = cells.columns.str.replace("ece_debiased", "ece")
     cells = cells.assign(
         seeds=1, ece_recalibrated_delta=0.0, overconfidence=0.1, ece_debiased=0.1,
-        ece_temperature=0.02, accuracy_provable=0.03, ece_provable=0.04,
+        overconfidence_low=0.08, overconfidence_high=0.12, ece_temperature=0.02,
+        ece_refit_delta=-0.08, ece_refit_delta_low=-0.1, ece_refit_delta_high=-0.06,
+        accuracy_provable=0.03, ece_provable=0.04,
         **dict.fromkeys(("p_accuracy", "p_ece", "p_recalibrated"), 0.5),
     )  # fmt: skip
     for column, limit in (("verdict", 0.1), ("verdict_recalibrated", 0.2)):
@@ -158,7 +160,7 @@ def trust(measured, compared):
         smallest_budget=strategies["budget"].where(strategies["verdict"] == "no worse"),
         smallest_budget_recalibrated=strategies["budget"], next_budget=4,
         at_next=strategies["verdict"],
-        accuracy_margin=0.1, ece_margin=0.1, n_images=IMAGES,
+        accuracy_margin=0.1, ece_margin=0.1, n_images=IMAGES, not_tested="",
     )  # fmt: skip
     measured = measured[measured["family"] != "blind"]
     thresholds = measured[(measured["subset"] == "all") & (measured["metric"] == "accuracy")]
@@ -166,7 +168,7 @@ def trust(measured, compared):
     shares += tuple(f"guaranteed_{name}" for name in ("threshold", "coverage", "risk"))
     shares += tuple(f"own_{name}" for name in ("threshold", "coverage"))
     shares += tuple(f"own_guaranteed_{name}" for name in ("threshold", "coverage"))
-    thresholds = thresholds[keys].assign(**dict.fromkeys(shares, 0.25))
+    thresholds = thresholds[keys].assign(silent=False, **dict.fromkeys(shares, 0.25))
     lowest = measured[(measured["subset"] == "all") & (measured["family"] != "full")]
     selected = lowest[lowest["metric"].isin(["accuracy", "ece_debiased"])]
     selected = selected.drop_duplicates(["dataset", "metric"]).assign(selection="best", among=9)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import yaml
 from scipy.special import ndtr
-from scipy.stats import spearmanr
+from scipy.stats import sem, spearmanr, t
 
 from prunecal import claims
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics import contrasts
+from prunecal.statistics.bootstrap import image_weights
 from prunecal.statistics.claim_grammar import Claim, Expectation, read_claims
 from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.scores import Scores
@@ -316,12 +317,35 @@ def test_equal_cells_are_shown_to_lie_within_a_margin_as_often_as_two_one_sided_
     draws = rng.normal(size=20_000)
     share = np.mean(
         [
-            Expectation("within", 2.5).test(contrasts.Contrast("", x, x + draws), 0.95)
+            Expectation("within", 2.5).test(contrasts.Contrast("", x, x + draws, 10_000), 0.95)
             == "supported"
             for x in estimates
         ]
     )
     assert share == pytest.approx(2 * ndtr(2.5 - 1.645) - 1, abs=0.03)
+
+
+def test_few_images_widen_an_interval_as_students_t_does():
+    sample = np.random.default_rng(6).normal(size=25)
+    exact = t.interval(0.99, 24, loc=sample.mean(), scale=sem(sample))
+    spread = sample.std() / np.sqrt(25) / np.sqrt(2)  # of resamples of these 25
+    draws = sample.mean() + spread * np.array([-1.0, 1.0])
+    for cases in (1, 5):
+        case = contrasts.Contrast("", sample.mean(), draws, 25)
+        assert case.interval(1 - 0.01 * cases, cases) == pytest.approx(exact)
+
+
+@pytest.mark.slow
+def test_equal_cells_are_rarely_said_to_differ_by_a_range_though_images_are_few():
+    """That some of three ranges is above 0; by normal quantiles, in 10 % of studies."""
+    rng = np.random.default_rng(7)
+    weights = np.hstack([np.ones((20, 1)), image_weights(20, 400, 0)]) / 20
+    false = 0
+    for _ in range(600):
+        tables = (rng.normal(size=(9, 20)) @ weights).reshape(3, 3, -1)
+        ranges = (contrasts.Range("", 0, table[0, 1:], 20, table=table) for table in tables)
+        false += max(case.interval(0.95, 3)[0] for case in ranges) > 0
+    assert false <= 43  # 99 % of 600 studies at 5 % have at most 43
 
 
 def test_all_cases_of_a_claim_share_its_strict_level(tmp_path):

@@ -201,7 +201,7 @@ def test_wider_margins_show_the_twin_no_worse_and_the_overconfident_one_after_re
     said = {truth: " ".join(trust_text.answer(tables.of_task((MODEL, truth)))) for truth in TRUTHS}
     kept = "Saliency and FastV keep accuracy and calibration down to 4 of 36 tokens, the smallest"
     assert said["calibrated"].startswith(kept)
-    refitted = "labelled images: Saliency down to 4 tokens and FastV down to 4 tokens."
+    refitted = "further down: by Saliency down to 4 tokens and FastV down to 4 tokens."
     assert said["overconfident"].startswith("No strategy")
     assert said["overconfident"].endswith(refitted)
     for truth in ("accuracy", "fitting"):  # a temperature brings no right answer back

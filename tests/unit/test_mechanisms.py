@@ -15,7 +15,7 @@ from prunecal.figures import explanations
 from prunecal.statistics import accuracy_matched
 from prunecal.statistics import mechanisms as statistics_of
 from prunecal.statistics.bootstrap import image_weights
-from prunecal.statistics.contrasts import rank_correlation
+from prunecal.statistics.rank_correlation import rank_correlation
 from prunecal.statistics.scores import read_scores
 
 

@@ -16,6 +16,7 @@ from prunecal.report.trust_tables import Trust
 from prunecal.statistics.baselines import Baselines, at_chance, baselines
 from prunecal.statistics.claim_grammar import Claim
 from prunecal.statistics.claim_tests import evaluate
+from prunecal.statistics.kept_thresholds import threshold_rows
 from prunecal.statistics.predictions import read_cells
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selection import selected_rows
@@ -102,7 +103,9 @@ def test_a_model_at_chance_is_not_asked_whether_it_can_be_trusted_when_pruned(fi
     strategies, rows = trust_rows(Task(scores, cells, {"accuracy": 0.9, "ece": 0.9}), 0.95)
     assert {row["verdict"] for row in rows} == {"cannot be told"}
     told = trust_text.answer(Trust(*map(pd.DataFrame, (strategies, rows, [], []))))
-    assert told == ["It cannot be told what pruning does to a model that is at chance unpruned."]
+    (reason,) = {row["not_tested"] for row in strategies}
+    assert reason.startswith("the unpruned model is at chance: accuracy 0.")
+    assert told == [f"It cannot be told: {reason}."]
 
 
 def test_option_mass_and_answer_rate_are_drawn_against_the_budget(finished):
@@ -200,6 +203,8 @@ def test_a_cell_that_stops_answering_is_neither_trusted_nor_selected(finished):
     assert verdicts.pop(SILENT) == "cannot be told"
     assert set(verdicts.values()) == {"no worse"}
     assert [row["among"] for row in selected_rows(task, 0.95)] == [3, 1]
+    rows = threshold_rows(task, 0.95)
+    assert [(row["strategy"], row["budget"]) for row in rows if row["silent"]] == [SILENT]
 
 
 def test_published_values_are_set_beside_the_measured_ones(finished):

@@ -2,7 +2,8 @@
 
 Writes four tables to a folder, all over the whole data set (subset "all"). trust.csv: a row per
 strategy with the smallest budget down to which it is shown to be no worse than the unpruned model
-by more than the margins, as it is and with one temperature refitted. trust_cells.csv: a row per
+by more than the margins, as it is and with one temperature refitted, and why nothing was tested
+(too few images, or an unpruned model at chance; else empty). trust_cells.csv: a row per
 strategy and budget with the differences and tests behind it. thresholds.csv: a row per cell with
 risk and coverage at the unpruned model's confidence threshold for 5 % risk, chosen on these
 questions and chosen with a guarantee, and the same of the cell's own thresholds. selected.csv: the
@@ -29,17 +30,20 @@ COLUMNS = {  # of the tables
     "trust": (
         "model", "dataset", "strategy", "family", "seeds", "smallest_budget", "next_budget",
         "at_next", "smallest_budget_recalibrated", "accuracy_margin", "ece_margin", "n_images",
+        "not_tested",
     ),
     "trust_cells": (
         *CELL, "seeds", "accuracy_delta", "accuracy_delta_low", "accuracy_delta_high",
         "p_accuracy", "ece_delta", "ece_delta_low", "ece_delta_high", "p_ece", "verdict",
         "ece_recalibrated_delta", "p_recalibrated", "verdict_recalibrated", "overconfidence",
-        "ece_debiased", "ece_temperature", "accuracy_provable", "ece_provable",
+        "overconfidence_low", "overconfidence_high", "ece_debiased", "ece_temperature",
+        "ece_refit_delta", "ece_refit_delta_low", "ece_refit_delta_high", "accuracy_provable",
+        "ece_provable",
     ),
     "thresholds": (
         *CELL, "threshold", "coverage", "risk", "risk_low", "risk_high", "p", "p_adjusted",
         "guaranteed_threshold", "guaranteed_coverage", "guaranteed_risk", "own_threshold",
-        "own_coverage", "own_guaranteed_threshold", "own_guaranteed_coverage",
+        "own_coverage", "own_guaranteed_threshold", "own_guaranteed_coverage", "silent",
     ),
     "selected": (
         "model", "dataset", "selection", "metric", "strategy", "family", "budget", "seeds",

@@ -20,7 +20,7 @@ TEXTS = (  # columns of CSV tables
     "first_question", "options", "answer", "constant_answer", "device", "dtype", "quantization",
     "model_digest",
     "model_revision", "dataset_revision", "evidence", "predictions_sha256", "versions", "platform",
-    "answers_file", "scores", "stated_confidence",
+    "answers_file", "scores", "stated_confidence", "not_tested",
 )  # fmt: skip
 HEADLINE_SUBSET = "all"
 LEVEL = 0.05  # of the family-wise error rate that the step-down controls

@@ -58,14 +58,15 @@ def findings(table: pd.DataFrame, selected: pd.DataFrame) -> list[dict[str, Any]
         selected: selected.csv, with the column series, strategies' names.
 
     Returns:
-        dataset, model, accuracy and ece of the unpruned model, pairs (of strategy and budget that
-        are compared with it) and sentences, none where nothing is pruned.
+        dataset, model, accuracy and ece of the unpruned model as text with their intervals, pairs
+        (of strategy and budget that are compared with it) and sentences, none where nothing is
+        pruned.
     """
     results = []
     for task in pooling.tasks(table):
         here = pooling.of_task(table, task)
         every = [here[here["metric"] == metric] for metric in TOLD]
-        full = [pooling.reference(cells)["value"].iloc[0] for cells in every]
+        full = [_measured(pooling.reference(cells).iloc[0]) for cells in every]
         accuracy, ece, over = map(pooling.pruned, every)
         images = pooling.reference(every[0])["n_images"].iloc[0]
         sentences = []
@@ -94,6 +95,12 @@ def findings(table: pd.DataFrame, selected: pd.DataFrame) -> list[dict[str, Any]
             }
         )
     return results
+
+
+def _measured(row: pd.Series) -> str:
+    """Return a value with its interval, if it has one."""
+    ends = f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] == row["low"] else ""
+    return f"{row['value']:.3f}{ends}"
 
 
 def _lowest(ece: pd.DataFrame, selected: pd.DataFrame) -> list[str]:

@@ -13,6 +13,7 @@ from prunecal.study.report_items import TRUST_TABLES
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -65,6 +66,7 @@ def read(paths: list[Path], looks: dict[str, Style]) -> Trust:
         )
         frames.append(frame.sort_values("place", kind="stable"))
     strategies, cells, thresholds, selected = frames
+    strategies = strategies.assign(not_tested=strategies["not_tested"].fillna(""))
     return Trust(strategies, cells, _joined(thresholds), selected)
 
 
@@ -124,26 +126,31 @@ def cell_rows(task: Trust) -> list[dict[str, Any]]:
 def threshold_rows(task: Trust) -> list[dict[str, Any]]:
     """Return what the page shows of each cell's thresholds, the unpruned model first."""
     rows = task.thresholds.sort_values(["place", "budget"], ascending=[True, False], kind="stable")
-    shown = []
-    for row in rows.to_dict("records"):
-        bounds = ""
-        if row["cells"] == 1 and row["risk_low"] == row["risk_low"]:
-            bounds = f" [{100 * row['risk_low']:.1f}, {100 * row['risk_high']:.1f}]"
-        shown.append(
-            {
-                "name": row["series"],
-                "budget": row["budget"],
-                "risk": percent(row["risk"]) + bounds,
-                "above": bool(row["p_adjusted"] < pooling.LEVEL and row["risk"] > 0.05),
-                "coverage": percent(row["coverage"]),
-                "guaranteed_risk": percent(row["guaranteed_risk"]),
-                "guaranteed_coverage": percent(row["guaranteed_coverage"]),
-                "own_coverage": percent(row["own_coverage"]),
-                "own_guaranteed_coverage": percent(row["own_guaranteed_coverage"] or math.nan)
-                or "none",
-            }
-        )
-    return shown
+    return [
+        {
+            "name": row["series"],
+            "budget": row["budget"],
+            "risk": risk_words(row).replace(" %", ""),
+            "above": bool(row["p_adjusted"] < pooling.LEVEL and row["risk"] > 0.05),
+            "coverage": percent(row["coverage"]),
+            "guaranteed_risk": percent(row["guaranteed_risk"]),
+            "guaranteed_coverage": percent(row["guaranteed_coverage"]),
+            "own_coverage": percent(row["own_coverage"]),
+            "own_guaranteed_coverage": percent(row["own_guaranteed_coverage"] or math.nan)
+            or "none",
+        }
+        for row in rows.to_dict("records")
+    ]
+
+
+def risk_words(row: Mapping[str, Any] | pd.Series) -> str:
+    """Return a row's risk in per cent with its interval; means over seeds have none."""
+    if row["risk"] != row["risk"]:
+        return ""
+    ends = ""
+    if row["cells"] == 1 and row["risk_low"] == row["risk_low"]:
+        ends = f" [{100 * row['risk_low']:.1f}, {100 * row['risk_high']:.1f}]"
+    return f"{percent(row['risk'])} %{ends}"
 
 
 def percent(share: float) -> str:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from prunecal.figures import pooling
 from prunecal.report.html import listed
-from prunecal.report.trust_tables import signed
-from prunecal.statistics.significance import FEWEST_IMAGES
+from prunecal.report.trust_tables import risk_words, signed
 from prunecal.statistics.thresholds import RISK
 from prunecal.statistics.trust import WORSE
 
@@ -26,22 +25,11 @@ def answer(task: Trust) -> list[str]:
     rows = task.strategies
     if rows.empty:
         return []
-    first = rows.iloc[0]
-    if first["n_images"] < FEWEST_IMAGES:
-        return [
-            f"It cannot be told: a test needs at least {FEWEST_IMAGES} images, and there "
-            f"{'is' if first['n_images'] == 1 else 'are'} {first['n_images']}."
-        ]
-    if _at_chance(task):
-        return ["It cannot be told what pruning does to a model that is at chance unpruned."]
+    if reason := rows["not_tested"].iloc[0]:
+        return [f"It cannot be told: {reason}."]
     kept = rows[rows["smallest_budget"].notna()]
     sentences = _kept(task, kept) if len(kept) else _none(task)
     return [*sentences, *_others(task, kept), *_recalibrated(rows)]
-
-
-def _at_chance(task: Trust) -> bool:
-    """Tell whether the unpruned model is at chance: no cell was tested although images suffice."""
-    return len(task.cells) > 0 and bool(task.cells["p_accuracy"].isna().all())
 
 
 def _kept(task: Trust, kept: pd.DataFrame) -> list[str]:
@@ -56,7 +44,7 @@ def _kept(task: Trust, kept: pd.DataFrame) -> list[str]:
         f"{full} tokens{last}: accuracy is shown to be lower by less than "
         f"{best['accuracy_margin'].iloc[0]:g}, and ECE to be higher by less than "
         f"{best['ece_margin'].iloc[0]:g}, than those of the unpruned model.",
-        *_below(task, best.iloc[0]),
+        *_below(task, best.iloc[0], alone=len(best) == 1),
     ]
 
 
@@ -72,41 +60,47 @@ def _next(task: Trust, row: pd.Series) -> pd.Series | None:
     return None if below.empty else below.loc[below["budget"].idxmax()]
 
 
-def _below(task: Trust, row: pd.Series) -> list[str]:
-    """Say what happens to a strategy at the next smaller budget."""
+def _below(task: Trust, row: pd.Series, *, alone: bool) -> list[str]:
+    """Say what happens to a strategy, one of several or alone, at the next smaller budget."""
     cell = _next(task, row)
     if cell is None:
         return []
-    start = f"At {cell['budget']} tokens"
+    start = f"{'At' if alone else 'For example, at'} {cell['budget']} tokens"
     start += (
-        f" {row['series']} is worse by more than a margin"
+        f"{',' if not alone else ''} {row['series']} is worse by more than a margin"
         if cell["verdict"] == WORSE
         else f", whether {row['series']} is worse by more than a margin cannot be told"
     )
-    over = cell["overconfidence"]
-    side = "overconfident" if over > 0 else "underconfident"
     text = (
-        f"{start}: accuracy changes by "
-        f"{_change(cell, 'accuracy')}, ECE by {_change(cell, 'ece')}, and it is {side} by "
-        f"{abs(over):.3f}."
+        f"{start}: accuracy changes by {_change(cell, 'accuracy_delta')}, ECE by "
+        f"{_change(cell, 'ece_delta')}, and it is {_overconfident(cell)}."
     )
     if cell["ece_temperature"] == cell["ece_temperature"]:
         text += (
-            f" Refitting one temperature takes its ECE from {cell['ece_debiased']:.3f} to "
-            f"{max(cell['ece_temperature'], 0):.3f} and leaves its accuracy as it is."
+            f" Refitting one temperature changes its ECE by {_change(cell, 'ece_refit_delta')}, to "
+            f"{max(cell['ece_temperature'], 0):.3f}, and leaves its accuracy as it is."
         )
-    risks = task.thresholds.set_index(["series", "budget"])["risk"]
-    risk = risks[row["series"], cell["budget"]]
-    if risk == risk:
+    risks = task.thresholds.set_index(["series", "budget"])
+    risk = risks.loc[(row["series"], cell["budget"])]
+    if risk["risk"] == risk["risk"]:
         text += (
             f" Keeping the unpruned model's threshold for {100 * RISK:g} % risk would make "
-            f"{100 * risk:.1f} % of the accepted answers wrong."
+            f"{risk_words(risk)} of the accepted answers wrong."
         )
     return [text]
 
 
+def _overconfident(cell: pd.Series) -> str:
+    """Say by how much mean confidence is above, or below, accuracy."""
+    side = 1 if cell["overconfidence"] > 0 else -1
+    low, high = (side * cell[f"overconfidence_{end}"] for end in ("low", "high")[::side])
+    ends = f" [{low:.3f}, {high:.3f}]".replace("-", "−") if low == low else ""
+    size = f"{abs(cell['overconfidence']):.3f}{ends}"
+    return f"{'over' if side > 0 else 'under'}confident by {size}"
+
+
 def _change(cell: pd.Series, name: str) -> str:
-    return signed(*(cell[f"{name}_delta{end}"] for end in ("", "_low", "_high")))
+    return signed(*(cell[f"{name}{end}"] for end in ("", "_low", "_high")))
 
 
 def _none(task: Trust) -> list[str]:
@@ -161,13 +155,14 @@ def _recalibrated(rows: pd.DataFrame) -> list[str]:
     if not parts:
         return []
     return [
-        f"With one temperature refitted to the pruned model on labelled images: {listed(parts)}."
+        "With one temperature refitted to the pruned model on labelled images, accuracy and "
+        f"calibration are kept further down: by {listed(parts)}."
     ]
 
 
 def thresholds(task: Trust) -> list[str]:
     """Say what the unpruned model's threshold lets through after pruning."""
-    if (task.strategies["n_images"] < FEWEST_IMAGES).any() or _at_chance(task):
+    if task.strategies["not_tested"].any():
         return []
     full = pooling.reference(task.thresholds).iloc[0]
     if full["threshold"] != full["threshold"]:
@@ -177,18 +172,19 @@ def thresholds(task: Trust) -> list[str]:
         ]
     sentences = [
         f"The unpruned model can answer {_share(full['coverage'])} of these questions, those "
-        f"with a confidence of at least {full['threshold']:.3f}, with {100 * full['risk']:.1f} % "
-        "of the answers wrong."
+        f"with a confidence of at least {full['threshold']:.3f}, with {risk_words(full)} of the "
+        "answers wrong."
     ]
     cells = pooling.pruned(task.thresholds)
-    cells = cells[cells["risk"].notna()]
+    still = " that still answer with an option" if (cells["silent"] > 0).any() else ""
+    cells = cells[cells["risk"].notna() & (cells["silent"] == 0)]
     if len(cells):
         above = cells["risk"] > RISK
         shown = (above & (cells["p_adjusted"] < pooling.LEVEL)).sum()
         sentences.append(
             f"With this threshold kept after pruning, more than {100 * RISK:g} % are wrong for "
-            f"{above.sum()} of {len(cells)} pairs of strategy and budget (shown for {shown}, "
-            f"adjusted p < {pooling.LEVEL:g}): {100 * cells['risk'].median():.1f} % in the median, "
+            f"{above.sum()} of {len(cells)} pairs of strategy and budget{still} "
+            f"(shown for {shown}, adjusted p < {pooling.LEVEL:g}): {100 * cells['risk'].median():.1f} % in the median, "
             f"{100 * cells['risk'].max():.1f} % at most."
         )
     return [*sentences, _guarantee(full)]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import REFERENCE, Scores
+from prunecal.statistics.significance import FEWEST_IMAGES
 from prunecal.study.short_answers import OTHER
 
 
@@ -36,6 +37,17 @@ def baselines(options: Sequence[Sequence[str]], label: Sequence[int]) -> Baselin
     chance = sum(1 / len(row) for row in options if row[-1] != OTHER) / len(options)
     constant = times / len(options) if len(right) > 1 else 0.0
     return Baselines(chance, constant, answer)
+
+
+def not_tested(scores: Scores, subset: int, level: float) -> str:
+    """Say why nothing can be said of pruning on a subset; empty where it can be.
+
+    There are too few images for a test, or the unpruned model is at chance (`fault_of_unpruned`).
+    """
+    images = scores.subsets[subset]["n_images"]
+    if images < FEWEST_IMAGES:
+        return f"{images} image{'s' if images > 1 else ''}, {FEWEST_IMAGES} are needed for a test"
+    return fault_of_unpruned(scores, subset, level)
 
 
 def fault_of_unpruned(scores: Scores, subset: int, level: float) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from prunecal.calibration._checks import checked, checked_bins
 from prunecal.calibration.metrics import METRICS, PRIMARY, compute
@@ -131,6 +131,23 @@ def normal_interval(value: ArrayLike, draws: NDArray, level: float = 0.95) -> ND
     error = standard_error(draws)
     z = ndtri(0.5 + level / 2)
     return np.stack([value - z * error, value + z * error])
+
+
+def widened(level: float, images: int) -> float:
+    """Return the level whose normal quantile makes up for few images.
+
+    Resamples of n images vary by (n - 1) / n too little, and their standard deviation is itself an
+    estimate: the quantile of Student's t with n - 1 degrees of freedom times sqrt(n / (n - 1)) is
+    exact for means of normal observations. An interval of resamples, normal or percentile, covers
+    with a chance of `level` at the level returned here (Hesterberg, The American Statistician 69,
+    2015, section 5: expanded percentile interval).
+
+    Args:
+        level: of the interval.
+        images: number of images that were resampled, at least 2.
+    """
+    t = stdtrit(images - 1, 0.5 + level / 2) * np.sqrt(images / (images - 1))
+    return float(2 * ndtr(t) - 1)
 
 
 def standard_error(draws: NDArray) -> NDArray:

@@ -22,7 +22,11 @@ list of values, or `{not: value}`.
 
 `expect` is "below X", "above X" or "within X" (between -X and X). A case is *supported* where its
 whole interval is on that side, *contradicted* where its whole interval is on the other, else
-*inconclusive*. Intervals have the study's level, 0.95 unless it says otherwise; "within" is
+*inconclusive*. Intervals have the study's level, 0.95 unless it says otherwise. Those of
+differences, slopes and ranges are Student's: the value plus and minus t s sqrt(n / (n - 1)), with s
+the standard deviation over resamples of n images and t the quantile with n - 1 degrees of freedom;
+those of spreads and correlations reach between quantiles of the resamples, at the level that makes
+up for few images in the same way (Hesterberg, The American Statistician 69, 2015). "within" is
 supported by the interval of level 2 * 0.95 - 1 = 0.90, which makes it two one-sided tests at 5 %
 (Schuirmann 1987). `for: every` (the default) wants it of every case, `for: some` of at least one.
 A case that decides alone is judged at the level 1 - (1 - level) / m, m being all cases of the claim

@@ -8,13 +8,12 @@ import numpy as np
 
 from prunecal.calibration.constants import READOUTS
 from prunecal.core.errors import PrunecalError
-from prunecal.statistics.baselines import fault_of_unpruned
+from prunecal.statistics.baselines import not_tested
 from prunecal.statistics.claim_grammar import Claim, Condition, Verdict
 from prunecal.statistics.contrasts import Contrast
 from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
-from prunecal.statistics.significance import FEWEST_IMAGES
 
 
 def evaluate(claim: Claim, studied: list[Scores], level: float = 0.95) -> dict[str, Any]:
@@ -48,9 +47,9 @@ def _judge(
     for scores in _named(claim, studied):
         subset = scores.subset(claim.subset)
         if subset is not None:
-            fault = fault_of_unpruned(scores, subset, level)
+            fault = not_tested(scores, subset, level)
             tests += [
-                _Test(Measured(scores, subset, readout), scores, subset, condition, claim, fault)
+                _Test(Measured(scores, subset, readout), scores, condition, claim, fault)
                 for condition in claim.conditions
             ]
     cases = sum(len(test.cases) for test in tests)
@@ -82,19 +81,15 @@ class _Test:
     """One condition of a claim on one model and data set."""
 
     def __init__(
-        self, measured: Measured, scores: Scores, subset: int, condition: Condition, claim: Claim,
-        fault: str,
+        self, measured: Measured, scores: Scores, condition: Condition, claim: Claim, fault: str
     ):  # fmt: skip
         try:
             cases = condition.measure(measured)
         except PrunecalError as error:
             raise PrunecalError(f"claim {claim.id}: {error}") from error
         self.where = scores.task | {"subset": claim.subset}
-        self.images = scores.subsets[subset]["n_images"]
         self.condition = condition
         self.fault = fault  # why nothing can be said of pruning
-        if self.images < FEWEST_IMAGES:
-            self.fault = f"{self.images} images, {FEWEST_IMAGES} are needed"
         self.cases = [] if self.fault else [case for case in cases if _defined(case)]
 
     def verdict(self, level: float, cases: int) -> Verdict:

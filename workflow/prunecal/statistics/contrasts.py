@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from prunecal.calibration.catalogue import metric_name
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.statistics.bootstrap import interval, normal_interval
+from prunecal.statistics.bootstrap import interval, normal_interval, widened
+from prunecal.statistics.rank_correlation import disattenuated, reliability
 from prunecal.statistics.selectors import Measured, Selector, property_of
 
 FEWEST_CELLS = 4  # ranks of fewer say little
 LEAST_RELIABILITY = 0.5  # of a metric over cells: below it, differences are mostly noise
 SEED = "seed"
-FLAT = 1e-9  # sums of squares of ranks below it are rounding
 
 
 @dataclass(frozen=True)
@@ -28,24 +27,43 @@ class Contrast:
         words: what was measured.
         value: on the rows as they are.
         draws: on each resample of images, float64 [R].
+        images: number of images that were resampled.
         doubt: why no verdict can rest on it; empty where one can.
     """
 
     words: str
     value: float
     draws: NDArray
+    images: int
     doubt: str = ""
 
     def interval(self, level: float, cases: int = 1) -> tuple[float, float]:
         """Return the interval of this case alone, or at the strict level of one among `cases`.
 
-        Alone it is the percentile interval. The strict level 1 - (1 - level) / cases is beyond
-        what the tails of a few thousand draws can tell, so there it is the normal interval.
+        Student's t of the value and the draws' standard deviation, see `widened`. The level of one
+        among several cases is 1 - (1 - level) / cases.
         """
-        if cases == 1:
-            low, high = interval(self.draws, level)
-        else:
-            low, high = normal_interval(self.value, self.draws, 1 - (1 - level) / cases)
+        low, high = normal_interval(self.value, self.draws, self._shared(level, cases))
+        return float(low), float(high)
+
+    def _shared(self, level: float, tests: int) -> float:
+        """Return the level of one among some tests, made up for few images."""
+        return widened(1 - (1 - level) / tests, self.images)
+
+
+@dataclass(frozen=True)
+class Curved(Contrast):
+    """A number that is no linear function of metrics, so that its draws may lie askew.
+
+    Alone it has the percentile interval. The strict level is beyond what the tails of a few
+    thousand draws can tell, so there it is that of any contrast.
+    """
+
+    def interval(self, level: float, cases: int = 1) -> tuple[float, float]:
+        """Return the interval, see the class."""
+        if cases > 1:
+            return super().interval(level, cases)
+        low, high = interval(self.draws, self._shared(level, 1))
         return float(low), float(high)
 
 
@@ -67,7 +85,7 @@ class Range(Contrast):
         """Return the interval of the range, see the class."""
         first, second = np.triu_indices(len(self.table), 1)
         pairs = self.table[first] - self.table[second]
-        shared = 1 - (1 - level) / (cases * len(pairs))
+        shared = self._shared(level, cases * len(pairs))
         low, high = normal_interval(pairs[:, 0], pairs[:, 1:], shared)
         shown = np.maximum(np.maximum(low, -high), 0.0)
         return float(shown.max()), float(np.maximum(np.abs(low), np.abs(high)).max())
@@ -107,7 +125,8 @@ def differences(
                 f"{metric_name(metric)} of {_name(cell)} minus "
                 f"{measured.cells[found[0]]['strategy']}"
             )
-            yield Contrast(words, float(row[0]), row[1:], measured.doubt([index, found[0]]))
+            doubt = measured.doubt([index, found[0]])
+            yield Contrast(words, float(row[0]), row[1:], measured.images, doubt)
 
 
 def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterator[Contrast]:
@@ -120,7 +139,7 @@ def trends(measured: Measured, metric: str, of: Selector, along: str) -> Iterato
     for budget, cells, x in _sweeps(measured, of, along):
         row = x @ table[cells] / (x @ x)
         words = f"slope of {metric_name(metric)} over {along} at {budget} tokens"
-        yield Contrast(words, float(row[0]), row[1:], measured.doubt(cells))
+        yield Contrast(words, float(row[0]), row[1:], measured.images, measured.doubt(cells))
 
 
 def ranges(measured: Measured, metric: str, of: Selector, along: str) -> Iterator[Contrast]:
@@ -134,7 +153,7 @@ def ranges(measured: Measured, metric: str, of: Selector, along: str) -> Iterato
         row = np.ptp(table[cells], axis=0)
         words = f"range of {metric_name(metric)} over {along} at {budget} tokens"
         doubt = measured.doubt(cells)
-        yield Range(words, float(row[0]), row[1:], doubt, table=table[cells])
+        yield Range(words, float(row[0]), row[1:], measured.images, doubt, table=table[cells])
 
 
 def _sweeps(
@@ -185,7 +204,7 @@ def spreads(measured: Measured, metric: str, of: Selector) -> Iterator[Contrast]
             f"variance between {len(budgets)} budgets"
         )
         used = [cell for (one, _), group in cells.items() if one in whole for cell in group]
-        yield Contrast(words, float(row[0]), row[1:], measured.doubt(used))
+        yield Curved(words, float(row[0]), row[1:], measured.images, measured.doubt(used))
 
 
 def variance_components(grid: NDArray) -> NDArray:
@@ -220,7 +239,7 @@ def correlations(
     followed, *others = (measured.table(name)[cells] for name in (metric, near, far))
     if any(np.ptp(table[:, 0]) == 0 for table in (followed, *others)):
         return
-    close, distant = (_disattenuated(followed, other) for other in others)
+    close, distant = (disattenuated(followed, other) for other in others)
     least, name = min(
         (reliability(table)[0], name) for table, name in zip(others, (near, far), strict=True)
     )
@@ -232,53 +251,7 @@ def correlations(
         f"rank correlation of {metric_name(metric)} with {metric_name(near)} minus that with "
         f"{metric_name(far)} over {len(cells)} cells (absolute values, corrected for attenuation)"
     )
-    yield Contrast(words, float(row[0]), row[1:], doubt)
-
-
-def reliability(table: NDArray) -> NDArray:
-    """Return the share of a metric's variance over cells that is not noise, float64 [1 + R].
-
-    Noise is the mean variance of the cells' draws about their common mean; a draw holds the noise
-    of the sample and its own.
-
-    Args:
-        table: the value, then the draws of each cell, float64 [cells, 1 + R].
-    """
-    centred = table - table.mean(axis=0)
-    noise = np.nanvar(centred[:, 1:], axis=1, ddof=1).mean()
-    times = np.where(np.arange(table.shape[1]) == 0, 1.0, 2.0)
-    return 1 - times * noise / centred.var(axis=0, ddof=1)
-
-
-def _disattenuated(followed: NDArray, noisy: NDArray) -> NDArray:
-    """Return the absolute rank correlation freed of the noise of `noisy`, float64 [1 + R].
-
-    A draw whose reliability is nearly 0 is bounded, so that it cannot decide by itself.
-    """
-    share = np.clip(reliability(noisy), 0.05, 1.0)
-    return np.minimum(np.abs(rank_correlation(followed, noisy)) / np.sqrt(share), 1.5)
-
-
-def rank_correlation(x: NDArray, y: NDArray, given: NDArray | None = None) -> NDArray:
-    """Return Spearman's rank correlation of the columns of two [cells, R] tables, float64 [R].
-
-    Ties share their mean rank; NaN where one of the two does not vary.
-
-    Args:
-        x: one metric.
-        y: the other.
-        given: a group of each cell, [cells]; ranks are then taken less the mean rank of their
-            group, which makes it a partial rank correlation given the group.
-    """
-    x, y = (rankdata(table, axis=0) for table in (x, y))
-    groups = np.zeros(len(x), dtype=int) if given is None else given
-    for group in np.unique(groups):
-        members = groups == group
-        for ranks in (x, y):
-            ranks[members] -= ranks[members].mean(axis=0)
-    scale = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
-    undefined = np.full(scale.shape, np.nan)
-    return np.divide((x * y).sum(axis=0), scale, out=undefined, where=scale > FLAT)
+    yield Curved(words, float(row[0]), row[1:], measured.images, doubt)
 
 
 def unseeded(cell: Mapping[str, Any]) -> str:

@@ -33,12 +33,14 @@ def threshold_rows(task: Task, level: float) -> Rows:
     over images at this threshold, and p-values of a risk other than 5 % (`step_down`, all pruned
     cells of a model and data set). The columns `guaranteed_` are the same of the unpruned model's
     threshold with a guarantee (see the function of that name). Those that begin with `own_` are of
-    thresholds chosen in the same two ways on the cell's own answers.
+    thresholds chosen in the same two ways on the cell's own answers. `silent` says that the cell
+    has stopped answering with an option, so that its confidence is of answers it does not give.
     """
     reference = task.scores.reference
     unpruned = task.answers(reference)
     old, tested = largest_coverage(unpruned), guaranteed_threshold(unpruned)
     rows, risks = [], []
+    stopped = [one.members for one, silent in zip(task.series, task.silent, strict=True) if silent]
     for index, cell in enumerate(task.scores.cells):
         answers = task.answers(index)
         own = largest_coverage(answers), guaranteed_threshold(answers)
@@ -53,6 +55,7 @@ def threshold_rows(task: Task, level: float) -> Rows:
             | {"guaranteed_threshold": tested, "guaranteed_coverage": guaranteed_coverage}
             | {"guaranteed_risk": guaranteed_risk, "own_threshold": own[0]}
             | {"own_coverage": _coverage(answers, own[0]), "own_guaranteed_threshold": own[1]}
+            | {"silent": any(index in members for members in stopped)}
             | {
                 "own_guaranteed_coverage": _coverage(answers, own[1]),
                 "p": np.nan,
@@ -60,7 +63,7 @@ def threshold_rows(task: Task, level: float) -> Rows:
             }
         )
     pruned = [index for index in range(len(rows)) if index != reference]
-    if pruned and task.testable(level):
+    if pruned and not task.not_tested(level):
         table = np.stack([risks[index] for index in pruned]) - RISK
         adjusted = step_down(table[:, 0], table[:, 1:])
         alone = [step_down(one[:1], one[None, 1:])[0] for one in table]

@@ -12,8 +12,9 @@ from prunecal.calibration.bins import BinSums, bin_sums
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.accuracy_matched import Tables, keys_of
 from prunecal.statistics.bootstrap import image_weights, interval
-from prunecal.statistics.contrasts import FEWEST_CELLS, FLAT, rank_correlation, unseeded
+from prunecal.statistics.contrasts import FEWEST_CELLS, unseeded
 from prunecal.statistics.predictions import Cell, read_cell
+from prunecal.statistics.rank_correlation import FLAT, rank_correlation
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
 from prunecal.statistics.tables import Rows

@@ -26,6 +26,7 @@ class Measured:
 
     def __init__(self, scores: Scores, subset: int, readout: str = ""):
         self.cells = scores.cells
+        self.images: int = scores.subsets[subset]["n_images"]
         self._scores, self._subset, self._readout = scores, subset, readout
         self._silent = {} if readout else silent_cells(scores, subset)
 

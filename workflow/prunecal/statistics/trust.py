@@ -37,8 +37,8 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
     strategies, budgets and the two metrics. Else it cannot be told. A cell that has stopped
     answering with an option is not "no worse". `verdict_recalibrated` asks the
     same of the ECE after refitting one temperature to the pruned model, another family of tests.
-    With too few images, or where the unpruned model is at chance, nothing can be told and no
-    p-value is given.
+    With too few images, or where the unpruned model is at chance, nothing can be told, no p-value
+    is given, and `not_tested` says why.
     """
     if not task.series:
         return [], []
@@ -51,12 +51,14 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
     safe = task.measure("ece_debiased") - unpruned_ece
     refitted = task.measure("ece_temperature") - unpruned_ece
     recalibrated = task.measure("ece_temperature") - task.unpruned("ece_debiased")
+    refit = task.measure("ece_temperature") - task.measure("ece_debiased")
+    over = task.measure("overconfidence")
     count = len(task.images[0])
     strategies = len({one.name for one in task.series})
     tests = ((lost, "accuracy"), (safe, "ece"), (refitted, "ece"))
     p = np.stack([noninferiority_p(*harm, margins[key], count) for harm, key in tests])
     p[:, task.silent] = 1.0  # its confidence is of answers that it does not give
-    if not (testable := task.testable(level)):
+    if reason := task.not_tested(level):
         p[:] = np.nan
     numbers = {
         "accuracy_delta": -lost.value,
@@ -65,21 +67,26 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
         "p_ece": p[1],
         "ece_recalibrated_delta": recalibrated.value,
         "p_recalibrated": p[2],
-        **{key: task.measure(key).value for key in ("overconfidence", "ece_debiased")},
+        "overconfidence": over.value,
+        "ece_refit_delta": refit.value,
+        "ece_debiased": task.measure("ece_debiased").value,
         "ece_temperature": task.measure("ece_temperature").value,
         "accuracy_provable": provable_margin(lost.draws, strategies),
         "ece_provable": provable_margin(safe.draws, strategies),
     }
-    low, high = interval(-lost.draws, level)
-    numbers |= {"accuracy_delta_low": low, "accuracy_delta_high": high}
-    low, high = normal_interval(gained.value, gained.draws, level)
-    numbers |= {"ece_delta_low": low, "ece_delta_high": high}
+    for name, ends in {
+        "accuracy_delta": interval(-lost.draws, level),
+        "ece_delta": normal_interval(*gained, level),
+        "ece_refit_delta": normal_interval(*refit, level),
+        "overconfidence": interval(over.draws, level),
+    }.items():
+        numbers |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     judged = {
         "verdict": (np.maximum(p[0], p[1]), (lost, gained)),
         "verdict_recalibrated": (np.maximum(p[0], p[2]), (lost, recalibrated)),
     }
     unknown = [UNKNOWN] * len(task.series)
-    verdicts = {key: _verdicts(task, *of) if testable else unknown for key, of in judged.items()}
+    verdicts = {key: unknown if reason else _verdicts(task, *of) for key, of in judged.items()}
     cells = [
         task.keys(one)
         | {key: column[index] for key, column in numbers.items()}
@@ -94,7 +101,7 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
             | _reached(own)
             | {"smallest_budget_recalibrated": _smallest(own, "verdict_recalibrated")}
             | {"accuracy_margin": margins["accuracy"], "ece_margin": margins["ece"]}
-            | {"n_images": count}
+            | {"n_images": count, "not_tested": reason}
         )
     return rows, cells
 
