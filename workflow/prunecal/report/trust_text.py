@@ -183,9 +183,9 @@ def thresholds(task: Trust) -> list[str]:
         shown = (above & (cells["p_adjusted"] < pooling.LEVEL)).sum()
         sentences.append(
             f"With this threshold kept after pruning, more than {100 * RISK:g} % are wrong for "
-            f"{above.sum()} of {len(cells)} pairs of strategy and budget{still} "
-            f"(shown for {shown}, adjusted p < {pooling.LEVEL:g}): {100 * cells['risk'].median():.1f} % in the median, "
-            f"{100 * cells['risk'].max():.1f} % at most."
+            f"{above.sum()} of {len(cells)} pairs of strategy and budget{still} (shown for "
+            f"{shown}, adjusted p < {pooling.LEVEL:g}): {100 * cells['risk'].median():.1f} % in "
+            f"the median, {100 * cells['risk'].max():.1f} % at most."
         )
     return [*sentences, _guarantee(full)]
 
