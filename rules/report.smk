@@ -146,4 +146,5 @@ rule html_report:
         "DOCUTILSCONFIG={input.docutils:q} python -m snakemake results "
         "--snakefile {params.snakefile:q} --cores 1 --nolock "
         "--workflow-profile none --configfile {input.study} "
-        "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1"
+        "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1 "
+        "&& python -m prunecal.verify {output} --record --made-from {input.study} 2>> {log}"

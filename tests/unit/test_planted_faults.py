@@ -13,6 +13,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -24,7 +26,9 @@ from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.report import methods, tables
 from prunecal.sources import model_folder
+from prunecal.statistics import recomputed
 from prunecal.storage import files
+from prunecal.storage.checksums import file_digest
 from prunecal.study.cells import cells, load_study
 
 pytestmark = pytest.mark.slow  # a whole study is made first
@@ -219,6 +223,10 @@ def whole(tmp_path_factory):
     train = {"train": SETTINGS["models"][0]["train"]}
     described = model_folder.describe(weights, "llava", train)
     files.write_json(weights.parent / "manifest.json", described)
+    (weights / "learning_curve.csv").write_text("phase,step,metric,value\n")
+    (folder / "reports").mkdir()
+    (folder / "reports" / "report.html").write_text("<html></html>")
+    files.record(folder / "reports" / "report.html")
     (folder / "images").mkdir()
     lines = []
     for number in range(4):
@@ -514,6 +522,87 @@ def page_of_older_tables(results):
     return "results/tables/cells.html", "results/tables/headline.csv"
 
 
+def forge(path, change):
+    """Change a file, and have its record say that it was written so, of the same sources."""
+    record = files.checksum_file(path)
+    before = files.recorded(path)
+    change(path)
+    record.write_text(record.read_text().replace(before, file_digest(path)))
+
+
+def rewrite(path, column, row, value):
+    """Change one value of a parquet file, which keeps its metadata."""
+    table, metadata = pq.read_table(path), pq.read_schema(path).metadata
+    values = table[column].to_pylist()
+    values[row] = value
+    place = table.column_names.index(column)
+    table = table.set_column(place, column, pa.array(values, table.schema.field(column).type))
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def table_forged(results):
+    path = results / "results/metrics.parquet"
+    forge(path, lambda path: rewrite(path, "value", 3, 0.123))
+    return "results/metrics.parquet"
+
+
+def p_value_forged(results):
+    def change(path):
+        lines = path.read_text().splitlines(keepends=True)
+        place = lines[0].replace('"', "").split(",").index("ci_low")
+        values = lines[1].split(",")
+        values[place] = "-0.5"
+        path.write_text("".join([lines[0], ",".join(values), *lines[2:]]))
+
+    forge(results / "results/comparisons.csv", change)
+    return "results/comparisons.csv"
+
+
+def score_forged(results):
+    def change(path):
+        file = files.open_arrays(path)
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays["value/accuracy"][1, 0] += 0.125
+        files.write_arrays(path, arrays, file.facts, files.sources_of(path))
+
+    path = results / "results/scores/given/local.safetensors"
+    change(path)
+    return str(path.relative_to(results.folder))
+
+
+def prediction_forged(results):
+    """Change an answer, and all records that tell of it."""
+    path = results / TINY / "saliency/8/predictions.parquet"
+    before = files.recorded(path)
+    logits = pq.read_table(path)["logits"].to_pylist()[0]
+    forge(path, lambda path: rewrite(path, "logits", 0, logits[::-1]))
+    for one in [*results.folder.rglob("*.json"), *results.folder.rglob(".*.sha256")]:
+        if before in one.read_text() and ".cells" not in one.parts:
+            one.write_text(one.read_text().replace(before, files.recorded(path)))
+    files.record(path.with_name("provenance.json"))
+    return f"{TINY}/saliency/8/predictions.parquet", SCORES
+
+
+def table_removed_with_its_record(results):
+    path = results / "results/metrics.csv"
+    path.unlink()
+    files.checksum_file(path).unlink()
+    return "results/metrics.csv"
+
+
+def table_of_trust_recorded_anew(results):
+    path = results / "results/tables/trust.csv"
+    path.write_text(path.read_text().replace("saliency", "scope", 1))
+    files.record(path)
+    return "results/tables/trust.csv"
+
+
+def report_edited(results):
+    path = results / "reports/report.html"
+    path.write_text("<html>")
+    return "reports/report.html"
+
+
 def page_without_checksum(results):
     files.checksum_file(results / "results/tables/headline.tex").unlink()
     return "results/tables/headline.tex"
@@ -562,6 +651,15 @@ FAULTS = [
     page_of_older_tables,
     page_without_checksum,
 ]
+TOGETHER = [  # which touch different files
+    table_forged,
+    p_value_forged,
+    score_forged,
+    prediction_forged,
+    table_removed_with_its_record,
+    table_of_trust_recorded_anew,
+    report_edited,
+]
 
 
 def test_no_sound_file_is_called_bad(results):
@@ -580,10 +678,20 @@ def test_no_sound_file_is_called_bad(results):
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
-def test_a_planted_fault_is_named(results, plant):
+def test_a_planted_fault_is_named(results, plant, monkeypatch):
+    monkeypatch.setattr(recomputed, "other_values", lambda *_: [])  # by what is recorded alone
     names = plant(results)
     said = results.verify()
-    lines = [line for line in said.splitlines() if line.startswith(("results", "given"))]
+    lines = [line for line in said.splitlines() if line.startswith(("results", "given", "reports"))]
     expected = {names} if isinstance(names, str) else set(names)
     assert expected <= {line.split()[0] for line in lines}
     assert "s repair" in said or "snakemake --cores 1 repair" in said
+
+
+def test_files_that_were_edited_with_their_records_and_files_gone_with_them_are_named(results):
+    names = set()
+    for plant in TOGETHER:
+        planted = plant(results)
+        names |= {planted} if isinstance(planted, str) else set(planted)
+    said = results.verify().splitlines()
+    assert names <= {line.split()[0] for line in said}

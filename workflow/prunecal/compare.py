@@ -15,49 +15,28 @@ slope and intercept of its calibration.
 
 import argparse
 
-import pyarrow as pa
-
 from prunecal.core import cli
-from prunecal.statistics.calibrated import COLUMNS, calibration_rows
-from prunecal.statistics.comparisons import (
-    columns,
-    comparison_rows,
-    detectable_rows,
-    have_shares,
-    metric_rows,
-    parameter_names,
-)
+from prunecal.statistics.aggregates import aggregates
 from prunecal.statistics.scores import read_scores
-from prunecal.statistics.tables import typed_table, write_table_csv
+from prunecal.statistics.tables import write_table_csv
 from prunecal.storage import files
+
+IN_PARQUET = ("metrics", "comparisons")  # too
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the tables."""
-    studied = read_scores(arguments.scores)
-    every = read_scores(arguments.scores, blind=True)
-    parameters = parameter_names(every)
+    keys = ("model", "dataset", "bins", "seed", "resamples")
+    studied = [scores.facts for scores in read_scores(arguments.scores)]
     facts = {
         "level": arguments.level,
-        "scores": [
-            {key: scores.facts[key] for key in ("model", "dataset", "bins", "seed", "resamples")}
-            for scores in studied
-        ],
+        "scores": [{key: one[key] for key in keys} for one in studied],
     }
-    level, shares = arguments.level, have_shares(studied)
-    metrics = [row for scores in every for row in metric_rows(scores, level)]
-    comparisons = [row for scores in studied for row in comparison_rows(scores, level)]
-    for name, rows in (("metrics", metrics), ("comparisons", comparisons)):
-        table = typed_table(rows, columns(name, parameters, shares=shares))
-        path = arguments.folder / f"{name}.parquet"
-        files.write_table(path, table, facts, arguments.scores)
-        write_table_csv(path.with_suffix(".csv"), table, arguments.scores)
-    detectable = [row for scores in studied for row in detectable_rows(scores)]
-    path = arguments.folder / "detectable.csv"
-    write_table_csv(path, pa.Table.from_pylist(detectable), arguments.scores)
-    calibrated = [row for scores in studied for row in calibration_rows(scores, level)]
-    table = typed_table(calibrated, COLUMNS)
-    write_table_csv(arguments.folder / "calibration.csv", table, arguments.scores)
+    for name, table in aggregates(arguments.scores, arguments.level).items():
+        path = arguments.folder / f"{name}.csv"
+        if name in IN_PARQUET:
+            files.write_table(path.with_suffix(".parquet"), table, facts, arguments.scores)
+        write_table_csv(path, table, arguments.scores)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -3,8 +3,10 @@
 Each file of a stage has its SHA-256 beside it, in a hidden file that `sha256sum --check` reads too.
 A model's files are compared with its manifest wherever they are: trained, local, in a cache.
 Undamaged files are compared with the current code, features and cells with weights and inputs
-(`caching.lineage`), tables and score files with the predictions that they summarise, all files of a
-study with its settings (`caching.outdated`), data sets and imported cells with their local files.
+(`caching.lineage`), tables and score files with the predictions that they summarise, by checksums
+(`caching.outdated`) and by values (`statistics.recomputed`), all files of a study with its
+settings, data sets and imported cells with their local files. Of a finished study every file must
+be there (`caching.missing`).
 """
 
 import argparse
@@ -14,19 +16,18 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from prunecal.caching import lineage, outdated
+from prunecal.caching import lineage, missing, outdated
 from prunecal.caching.cell_store import FILES as CELL_FILES
 from prunecal.caching.cell_store import misplaced_cells
 from prunecal.caching.lineage import Foreign
 from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import local_paths
-from prunecal.core.redaction import expanded
+from prunecal.imports.unlike import other_answers
 from prunecal.sources import model_folder, weights
+from prunecal.statistics import recomputed
 from prunecal.storage import files
-from prunecal.storage.checksums import file_digest
-from prunecal.study import budgets, report_items
-from prunecal.study.cells import imported_cell, load_study
+from prunecal.study.cells import load_study
 from prunecal.study.design import Design
 from prunecal.study.model_settings import tower_name
 from prunecal.study.paths import CELL_STORE, RESULTS, Paths
@@ -55,7 +56,8 @@ def damaged_files(results: Path, study: Study | None = None) -> list[Path]:
         results: folder of all results.
         study: tells which figures and pages should have a checksum.
     """
-    gone, shown = outdated.missing_sources(results), _shown(results, study) if study else ()
+    gone = {*missing.sources(results), *missing.of_finished_studies(results)}
+    shown = _shown(results, study) if study else ()
     paths = sorted({*files.written_files(results), *_unchecked(results), *gone, *shown})
     checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
     return [path for path in checked if not files.undamaged(path)]
@@ -71,12 +73,14 @@ def _unchecked(results: Path) -> Iterator[Path]:
 
 
 def _shown(results: Path, study: Study) -> Iterator[Path]:
-    """Yield the figures and pages of a study that are there."""
-    items = report_items.report_items(Paths(Design(study)))
-    for item in [*items, *report_items.png_twins(items)]:
+    """Yield the figures and pages of a study that are there, and its report."""
+    for item in missing.shown(Paths(Design(study))):
         path = results / Path(item).relative_to(RESULTS)
         if path.is_file():
             yield path
+    report = missing.report(results, study)
+    if report.is_file() or files.checksum_file(report).is_file():
+        yield report
 
 
 def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple[Path, Path, str]]:
@@ -136,23 +140,6 @@ def other_data(results: Path, study: Study, damaged: Collection[Path]) -> Iterat
             yield Foreign(questions, f"from other files than lie in {paths[0]} now")
 
 
-def other_answers(results: Path, study: Study, damaged: Collection[Path]) -> Iterator[Foreign]:
-    """Yield the imported cells whose files of answers have changed since."""
-    bad = set(damaged)
-    named = {entry.file: expanded(Path(entry.file)) for entry in study.imported}
-    now = {name: file_digest(path) for name, path in named.items() if path.is_file()}
-    for name in sorted(named.keys() - now):
-        cli.log.info("the cells of %s are not checked: it is not there", name)
-    for entry in study.imported:
-        cell = imported_cell(entry)
-        place = results / entry.model / entry.dataset / cell.strategy / budgets.folder(cell.budget)
-        predictions, provenance = (place / name for name in CELL_FILES)
-        if entry.file in now and provenance.is_file() and not {predictions, provenance} & bad:
-            made_from = files.read_object(provenance).get(lineage.MADE_FROM, {})
-            if made_from.get(lineage.FILE) != now[entry.file]:
-                yield Foreign(predictions, f"from other answers than {entry.file} holds now")
-
-
 def outdated_files(
     results: Path, settings: dict[str, Any] | None, damaged: Collection[Path]
 ) -> list[Foreign]:
@@ -165,7 +152,8 @@ def outdated_files(
         study = load_study(settings)
         rows += outdated.of_other_settings(results, study, settings, damaged)
         rows += other_data(results, study, damaged)
-        rows += other_answers(results, study, damaged)
+        rows += other_answers(results, study, damaged, recomputed.first_difference)
+    rows += [Foreign(*row) for row in recomputed.other_values(results, damaged)]
     return sorted({row.path: row for row in reversed(rows)}.values())
 
 
@@ -175,7 +163,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.record:
         if not results.is_file():
             raise PrunecalError(f"{results} is not a file; name one to record its checksum")
-        files.record(results)
+        files.record(results, arguments.made_from)
         return
     if not results.is_dir():
         raise PrunecalError(f"{results} is not a folder; name the one with the results")
@@ -278,6 +266,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--command", default="snakemake --cores 1", help="how Snakemake is called, for advice"
     )
+    parser.add_argument("--made-from", type=Path, nargs="+", default=[], help="with --record")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--repair", action="store_true", help="remove damaged files")
     wish.add_argument("--outdated", action="store_true", help="remove outdated files")

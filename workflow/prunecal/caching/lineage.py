@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prunecal.caching.cell_store import PREDICTIONS
+from prunecal.caching.cell_store import FILES, KEY_IN_PROVENANCE, PREDICTIONS, CellStore
 from prunecal.caching.fingerprint import is_outdated, source_digest
 from prunecal.core import plugins, versions
 from prunecal.core.errors import RERUN, PrunecalError
@@ -16,10 +17,10 @@ from prunecal.storage.per_image import TOKENS, PerImage, starts_of_weights
 from prunecal.storage.schemas import check_kept
 from prunecal.study.budgets import Budget, kept_tokens
 from prunecal.study.model_settings import tower_name
+from prunecal.study.paths import CELL_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     import numpy as np
 
@@ -40,7 +41,8 @@ SHARED = ("questions.parquet", "features.safetensors")
 LIBRARIES = ("torch", "transformers")  # whose versions may change a cell's logits
 QUANTIZERS = ("torchao", "bitsandbytes")  # likewise, of cells of quantized models alone
 CELLS_BELOW = "[!.]*/*/*/*/provenance.json"  # results
-STORED_BELOW = ".cells/*/*/provenance.json"
+STORE = Path(CELL_STORE).name
+STORED_BELOW = f"{STORE}/*/*/provenance.json"
 
 
 class Foreign(NamedTuple):
@@ -314,6 +316,10 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     if note.get(PREDICTIONS) != files.recorded(path) or made_from is None or cell is None:
         yield "otherwise than its provenance.json says"
         return
+    if KEY_IN_PROVENANCE in note:
+        copy = CellStore(results / STORE).folder(note[KEY_IN_PROVENANCE]) / FILES[0]
+        if copy.is_file() and files.recorded(copy) not in (None, files.recorded(path)):
+            yield f"otherwise than its copy {copy}"
     if IMPORTED in facts:
         if made_from.get(CODE) != source_digest(IMPORTED_CELLS):
             yield OTHER_CODE

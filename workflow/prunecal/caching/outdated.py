@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from prunecal.study.model_settings import Model
     from prunecal.study.settings import Study
 
-NEED_SOURCES = ("metrics.", "comparisons.", "detectable.", "calibration.", "claims.json")
+NEED_SOURCES = (
+    "metrics.", "comparisons.", "detectable.", "calibration.", "provenance.csv", "claims.json",
+)  # fmt: skip
 SCORES = "scores"  # the folder of score files, in a study's folder
+SHOWN = {"figures", "tables"}  # likewise
 
 
 def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[Foreign]:
@@ -70,27 +73,16 @@ def _whole_files(results: Path, damaged: Collection[Path]) -> list[Path]:
 
 
 def _needs_sources(path: Path, results: Path) -> bool:
+    """Tell whether a file is a score file, table, figure or page, which name their sources."""
     place = path.relative_to(results).parts
     is_score = SCORES in place[:2] and path.suffix == ".safetensors"
-    is_table = path.name.startswith(NEED_SOURCES) and path.suffix != ".tex"
-    return is_score or (len(place) <= 2 and is_table)
+    is_table = len(place) <= 2 and path.name.startswith(NEED_SOURCES)
+    return is_score or is_table or path.suffix == ".html" or bool({*place[:2]} & SHOWN)
 
 
 def _digest(source: Path) -> str | None:
     """Return the SHA-256 of a source, None if it is missing."""
     return (files.recorded(source) or file_digest(source)) if source.is_file() else None
-
-
-def missing_sources(results: Path) -> Iterator[Path]:
-    """Yield the results that are gone with their record, though others were made from them.
-
-    What two studies are compared from may be gone with one of them.
-    """
-    for path in files.written_files(results):
-        if path.is_file() and results / "studies" not in path.parents:
-            for source in files.sources_of(path):
-                if results in source.parents and not source.is_file():
-                    yield source
 
 
 def _short(path: Path, results: Path) -> str:

@@ -90,14 +90,15 @@ def _record_lines(path: Path) -> list[str]:
         return []
 
 
-def record(path: Path) -> None:
-    """Write a file's checksum beside it.
+def record(path: Path, sources: Iterable[Path] = ()) -> None:
+    """Write the checksum of a file that another program made beside it; `sources` as for `atomic`.
 
     Raises:
         CannotWriteError: as `atomic`.
     """
+    text = f"{file_digest(path)}  {path.name}\n{_source_lines(path, sources)}"
     with disk_errors.writing(checksum_file(path)):
-        checksum_file(path).write_text(f"{file_digest(path)}  {path.name}\n", encoding="utf-8")
+        checksum_file(path).write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -115,12 +116,15 @@ def atomic(path: Path | str, sources: Iterable[Path] = ()) -> Iterator[Path]:
         CannotWriteError: the disk is full or read-only, or the folder is not this user's.
     """
     path = Path(path)
-    lines = [
+    with disk_errors.writing(path), _atomic(path, _source_lines(path, sources)) as temporary:
+        yield temporary
+
+
+def _source_lines(path: Path, sources: Iterable[Path]) -> str:
+    return "".join(
         f"{SOURCE_LINE}{_digest_of(source)}  {os.path.relpath(source, path.parent)}\n"
         for source in sources
-    ]
-    with disk_errors.writing(path), _atomic(path, "".join(lines)) as temporary:
-        yield temporary
+    )
 
 
 def _digest_of(path: Path) -> str:

@@ -1,0 +1,76 @@
+"""Results that are gone with the record of their checksum, told from those that were never made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunecal.core import cli
+from prunecal.core.errors import PrunecalError
+from prunecal.storage import files
+from prunecal.study.cells import load_study
+from prunecal.study.design import Design
+from prunecal.study.paths import RESULTS, Paths
+from prunecal.study.report_items import png_twins, report_items
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prunecal.study.settings import Study
+
+PAGES = ("summary.html", "methods.html")  # which are made when all results are there
+
+
+def sources(results: Path) -> Iterator[Path]:
+    """Yield the results that are gone, though others were made from them.
+
+    What two studies are compared from may be gone with one of them.
+    """
+    for path in files.written_files(results):
+        if path.is_file() and results / "studies" not in path.parents:
+            for source in files.sources_of(path):
+                if results in source.parents and not source.is_file():
+                    yield source
+
+
+def of_finished_studies(results: Path) -> Iterator[Path]:
+    """Yield the files that are gone of each study that was finished with the settings it has.
+
+    A study's first page, or that of its methods, tells that all its results were there, and its
+    report that all figures, tables and pages were, as long as each was made with the settings that
+    the study has now.
+    """
+    for written in (results / "study.json", *sorted(results.glob("[!.]*/study.json"))):
+        if not written.is_file():
+            continue
+        try:
+            study = load_study(dict(files.read_json(written)))
+        except (PrunecalError, ValueError, TypeError) as error:
+            cli.log.debug("what %s needs is not known: %s", written, error)
+            continue
+        if results / study.study / "study.json" != written:
+            continue
+        paths = Paths(Design(study))
+        reported = _made_with(report(results, study), written)
+        pages = [written.with_name(name) for name in PAGES]
+        if reported or any(_made_with(page, written) for page in pages):
+            listed = [*paths.every_result(), *(shown(paths) if reported else ())]
+            every = [results / path.removeprefix(f"{RESULTS}/") for path in listed]
+            yield from (path for path in every if not path.is_file())
+
+
+def report(results: Path, study: Study) -> Path:
+    """Return the path of a study's report."""
+    return results.parent / Paths(Design(study)).report
+
+
+def shown(paths: Paths) -> list[str]:
+    """List the figures, tables and pages that the report shows, figures also as PNG."""
+    items = report_items(paths)
+    return [*items, *png_twins(items)]
+
+
+def _made_with(path: Path, settings: Path) -> bool:
+    """Tell whether a file was made with the settings that its study has now."""
+    made_from = files.sources_of(path)
+    return settings in made_from and made_from[settings] == files.recorded(settings)

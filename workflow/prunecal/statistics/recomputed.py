@@ -1,0 +1,210 @@
+"""Score files and tables that hold other values than follow from the predictions beneath them.
+
+A checksum tells damage, but not a file that was edited and recorded anew. So values are computed
+again: of each score file the metrics that take neither a resampling nor a fit, and from the score
+files all numbers of the tables of metrics, comparisons, detectable differences and calibration.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecal.calibration.metrics import METRICS, compute, compute_read
+from prunecal.calibration.sample import Sample
+from prunecal.core.errors import PrunecalError
+from prunecal.statistics import readouts
+from prunecal.statistics.aggregates import aggregates
+from prunecal.statistics.predictions import OUTCOME, POOLED, Cell, read_cells, subsets
+from prunecal.statistics.scoring import WHOLE, bins_in_use
+from prunecal.storage import files
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+# relative and absolute: another CPU rounds otherwise, and some values are iterated
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def other_values(results: Path, damaged: Collection[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the score files and tables that hold other values than follow, and which those are.
+
+    Args:
+        results: folder of all results.
+        damaged: files about which nothing can be said, with all that was made from them.
+    """
+    for study in ("", "[!.]*/"):
+        for path in sorted(results.glob(f"{study}scores/*/*.safetensors")):
+            sources = [*files.sources_of(path)]
+            if sources and not {path, *sources} & set(damaged):
+                yield from _told(path, _other_score, path, sources)
+        for metrics in sorted(results.glob(f"{study}metrics.parquet")):
+            sources = sorted(files.sources_of(metrics))
+            if sources and not {metrics, *sources} & set(damaged):
+                yield from _other_tables(metrics, sources, damaged)
+
+
+def _told(path: Path, check: Any, *arguments: Any) -> Iterator[tuple[Path, str]]:
+    """Yield a file with what a check says against it, if anything."""
+    try:
+        fault = check(*arguments)
+    except PrunecalError as error:
+        fault = f"from files that this checkout refuses: {error}"
+    if fault:
+        yield path, fault
+
+
+def _other_score(path: Path, sources: list[Path]) -> str | None:
+    """Say which value of a score file is not that of the predictions, if any."""
+    predictions = [one for one in sources if one.name == "predictions.parquet"]
+    questions = next((one for one in sources if one.name == "questions.parquet"), None)
+    if not all(one.is_file() for one in sources):
+        return None  # a missing source is not compared
+    file = files.open_arrays(path)
+    facts, cells = file.facts, read_cells(predictions)
+    named = facts.get("outcome_of")
+    split = [cell for cell in cells if [cell.facts["strategy"], str(cell.facts["budget"])] == named]
+    parts = subsets(cells[0].rows, questions, split[0] if split else None)
+    listed = [(cell["strategy"], cell["budget"]) for cell in facts["cells"]]
+    if listed != [(cell.facts["strategy"], cell.facts["budget"]) for cell in cells]:
+        return "from other cells than its predictions are"
+    counts = [(name, len(rows)) for name, rows in parts.items()]
+    if [(subset["name"], subset["n"]) for subset in facts["subsets"]] != counts:
+        return "from other questions than its predictions answer"
+    tables: dict[str, NDArray] = {}
+    for at, cell in enumerate(cells):
+        for of, (metric, value) in _values(cell, parts, facts["bins"]):
+            table = tables.setdefault(metric, np.full((len(cells), len(parts)), np.nan))
+            table[at, of] = value
+    tables = {f"value/{metric}": table for metric, table in tables.items()}
+    tables |= bins_in_use(cells, parts, facts["bins"])
+    for name in sorted(tables):
+        if name not in file.keys():  # noqa: SIM118  not a mapping
+            return f"without the {name.rpartition('/')[2]} of its predictions"
+        other = ~np.isclose(file.get_tensor(name), tables[name], equal_nan=True, **CLOSE)
+        for at, of in np.argwhere(other):
+            value, now = file.get_tensor(name)[at, of], tables[name][at, of]
+            return (
+                f"with {name.rpartition('/')[2]} {value:.6g} of {listed[at][0]} at {listed[at][1]} "
+                f"on subset {facts['subsets'][of]['name']!r}, where its predictions have {now:.6g}"
+            )
+    return None
+
+
+def _values(
+    cell: Cell, parts: Mapping[str, NDArray], bins: int
+) -> Iterator[tuple[int, tuple[str, float]]]:
+    """Yield the number of a subset, a metric and its value, of those that take no resampling."""
+    images, image = np.unique(cell.rows["image_id"], return_inverse=True)
+    columns, read = cell.row_means(), readouts.readings(cell)
+    for at, (name, rows) in enumerate(parts.items()):
+        own = {
+            key: np.isin(rows, part)
+            for key, part in parts.items()
+            if name == POOLED and key not in WHOLE and not key.startswith(OUTCOME)
+        }
+        ones = np.ones((len(images), 1))
+        columns_here = {key: column[rows] for key, column in columns.items()}
+        groups = {} if cell.yes is None else {"yes": cell.yes[rows], "no": ~cell.yes[rows]}
+        sample = Sample(
+            cell.confidence[rows],
+            cell.correct[rows],
+            image[rows],
+            ones,
+            bins,
+            columns_here,
+            groups,
+            own,
+        )
+        values = {key: compute(key, sample) for key in (*sample.means, *METRICS)}
+        for readout, reading in read.items() if name == POOLED else ():
+            confidence, correct = (one[rows] for one in reading)
+            other = Sample(confidence, correct, image[rows], ones, bins)
+            values |= compute_read(other, readout)
+        for key, value in values.items():
+            if value is not None:
+                yield at, (key, value[0])
+
+
+def _other_tables(
+    metrics: Path, scores: list[Path], damaged: Collection[Path]
+) -> Iterator[tuple[Path, str]]:
+    """Yield the tables of a study that differ from those of its score files."""
+    if not all(path.is_file() for path in scores):
+        return
+    try:
+        tables = aggregates(scores, files.read_facts(metrics)["level"])
+    except PrunecalError as error:
+        yield metrics, f"from files that this checkout refuses: {error}"
+        return
+    for name, table in tables.items():
+        for kind in ("parquet", "csv"):
+            path = metrics.with_name(f"{name}.{kind}")
+            if path.is_file() and path not in damaged:
+                yield from _told(path, _other_table, path, table)
+
+
+def _other_table(path: Path, table: pa.Table) -> str | None:
+    """Say which value of a file is not that of the table as it follows, if any."""
+    stored = files.read_table(path) if path.suffix == ".parquet" else _read_csv(path, table.schema)
+    if stored.column_names != table.column_names or len(stored) != len(table):
+        return "with other rows or columns than its score files give"
+    for name in table.column_names:
+        row = first_difference(stored[name], table[name])
+        if row is not None:
+            value, now = (one[name][row].as_py() for one in (stored, table))
+            return f"with {name} {value!r} in row {row + 1}, where its score files give {now!r}"
+    return None
+
+
+def first_difference(stored: pa.ChunkedArray, computed: pa.ChunkedArray) -> int | None:
+    """Return the first row in which two columns differ, None if none does.
+
+    Numbers may differ by what rounding explains; nothing and NaN are the same.
+    """
+    import pyarrow as pa
+
+    if len(stored) != len(computed):
+        return min(len(stored), len(computed))
+    if pa.types.is_floating(computed.type) and pa.types.is_floating(stored.type):
+        one, other = (values.to_numpy() for values in (stored, computed))
+        differs = ~np.isclose(one, other, equal_nan=True, **CLOSE)
+    else:
+        differs = np.array(
+            [
+                one != other
+                for one, other in zip(stored.to_pylist(), computed.to_pylist(), strict=True)
+            ]
+        )
+    return int(differs.argmax()) if differs.any() else None
+
+
+def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a CSV file as columns of these types; those of other names are text.
+
+    Raises:
+        PrunecalError: a column does not hold its type.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    files.note_read(path)
+    options = csv.ConvertOptions(
+        column_types=dict(zip(schema.names, schema.types, strict=True)),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    try:
+        return csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=options,
+        )
+    except pa.ArrowException as error:
+        raise PrunecalError(f"{path} is not the table that it was ({error})") from error
