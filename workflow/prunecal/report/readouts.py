@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ECE = "ece_debiased"
+NEARLY_ALL = 0.99  # of option mass: how it moves with the budget need not be told
 
 
 def findings(
@@ -94,9 +95,14 @@ def _mass(here: pd.DataFrame) -> list[str]:
         f"Among all words, the unpruned model gives {_percent(full)} of the probability to the "
         f"options{answers}."
     )
+    pruned = pooling.pruned(mass)
+    if len(pruned) and pruned["value"].min() >= NEARLY_ALL:
+        low = pruned.loc[pruned["value"].idxmin()]
+        least = f"{_percent(low['value'])} ({low['series']} at {low['budget']} tokens)"
+        return [sentence, f"Option mass of the pruned models is at every budget at least {least}."]
     parts = []
     for budget in pooling.budgets(mass):
-        cells = pooling.pruned(mass)[pooling.pruned(mass)["budget"] == budget]
+        cells = pruned[pruned["budget"] == budget]
         low = cells.loc[cells["value"].idxmin()]
         parts.append(
             f"{_percent(cells['value'].mean())} at {budget} tokens "
