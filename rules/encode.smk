@@ -83,6 +83,8 @@ if DESIGN.text_signals:
     rule embed:
         input:
             manifest=lambda wildcards: PATHS.manifest(tower_name(wildcards.model)),
+            model="results/models/{model}/manifest.json",
+            weights=lambda wildcards: PATHS.weights(wildcards.model),
             questions="results/datasets/{dataset}/questions.parquet",
         output:
             PATHS.signals("{model}", "{dataset}", DESIGN.text_signals),
@@ -94,6 +96,8 @@ if DESIGN.text_signals:
             runtime=resources.growing(60),
         params:
             source=lambda wildcards: tower_source(wildcards.model),
+            model_source=lambda wildcards: model_source(wildcards.model),
+            weights=lambda wildcards: PATHS.weights_option(wildcards.model),
             threads=STUDY.inference.threads,  # counts: it changes the rounding
             code=code_record("prunecal.embed"),
         message:
@@ -101,5 +105,6 @@ if DESIGN.text_signals:
         shell:
             "PRUNECAL_CODE={params.code:q} "
             "python -m prunecal.embed --manifest {input.manifest} --source {params.source:q} "
+            "--model {input.model} --model-source {params.model_source:q} {params.weights} "
             "--questions {input.questions} --threads {params.threads} --signals {output} "
             "--log {log}"

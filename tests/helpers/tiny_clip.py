@@ -35,12 +35,12 @@ def tokenizer():
     )
 
 
-def tiny_clip(folder, *, width=48, seed=0):
+def tiny_clip(folder, *, tower=None, seed=0):
     """Save a random CLIP as transformers does, its texts 16 tokens long; return the model.
 
     Args:
         folder: where to save it.
-        width: of the vision tower.
+        tower: the vision tower of a tiny LLaVA, whose weights it gets.
         seed: of the weights.
     """
     from transformers import CLIPConfig, CLIPModel
@@ -56,7 +56,7 @@ def tiny_clip(folder, *, width=48, seed=0):
         "eos_token_id": 2,  # as OpenAI's configurations have it
     }
     vision = {
-        "hidden_size": width,
+        "hidden_size": 48,
         "intermediate_size": 96,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
@@ -68,6 +68,8 @@ def tiny_clip(folder, *, width=48, seed=0):
     model = CLIPModel(config).eval().requires_grad_(requires_grad=False)
     for value in model.parameters():
         value.add_(torch.randn_like(value) * 0.2)
+    if tower is not None:
+        model.vision_model.load_state_dict(tower.state_dict())
     model.save_pretrained(folder)
     own.save_pretrained(folder)
     return model
@@ -82,6 +84,7 @@ def as_open_clip(model, folder, **settings):
         "text_projection": state["text_projection.weight"].T.contiguous(),
         "visual.proj": state["visual_projection.weight"].T.contiguous(),
         "visual.class_embedding": state["vision_model.embeddings.class_embedding"],
+        "visual.conv1.weight": state["vision_model.embeddings.patch_embedding.weight"],
     }
     for kind in ("weight", "bias"):
         tensors[f"ln_final.{kind}"] = state[f"text_model.final_layer_norm.{kind}"]
@@ -101,8 +104,14 @@ def as_open_clip(model, folder, **settings):
                 tensors[f"{new}mlp.c_proj.{kind}"] = state[f"{old}mlp.fc2.{kind}"]
     folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "open_clip_model.safetensors", {"format": "pt"})
-    text = model.config.text_config
+    text, vision = model.config.text_config, model.config.vision_config
     settings |= {
+        "vision_cfg": {
+            "image_size": vision.image_size,
+            "layers": vision.num_hidden_layers,
+            "patch_size": vision.patch_size,
+            "width": vision.hidden_size,
+        },
         "embed_dim": model.config.projection_dim,
         "text_cfg": {
             "context_length": text.max_position_embeddings,

@@ -21,7 +21,7 @@ from prunecal.engine.session import Session
 from prunecal.engine.similarity import UNIT, exact_similarity
 from prunecal.models._text_tower import TextTower
 from prunecal.models.llava import Llava
-from prunecal.sources import text_tower
+from prunecal.sources import model_folder, text_tower
 from prunecal.storage import files
 from prunecal.storage.checksums import text_digest
 from prunecal.strategies import rank as ranked
@@ -43,8 +43,8 @@ class Study:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        tiny_llava(folder / "llava")
-        self.clip = tiny_clip(folder / "clip")
+        whole = tiny_llava(folder / "llava")
+        self.clip = tiny_clip(folder / "clip", tower=whole.model.vision_tower)
         self.tower = TextTower(folder / "clip")
         self.model = Llava(folder / "llava", SETTINGS, torch.device("cpu"))
         self.asked = questions(IMAGES)
@@ -67,7 +67,13 @@ class Study:
         manifest = folder / "manifest.json"
         files.write_json(manifest, text_tower.describe(folder / "clip", clip))
         texts = [self.signal(name) for name in SIGNALS if name.startswith("text_")]
+        llava = {"path": str(folder / "llava")}
+        files.write_json(
+            folder / "llava.json", model_folder.describe(folder / "llava", "llava", {})
+        )
         common = {"manifest": manifest, "source": json.dumps(clip), "threads": 1}
+        common |= {"model": folder / "llava.json", "model_source": json.dumps(llava)}
+        common |= {"weights": None}
         embed.main(argparse.Namespace(**common, questions=self.questions, signals=texts))
 
     def signal(self, name: str) -> Path:

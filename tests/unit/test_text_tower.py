@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from helpers.loopback_hub import SHA, Hub, serve, use
 from helpers.tiny_clip import as_open_clip, tiny_clip, tokenizer
+from helpers.tiny_llava import tiny_llava
 from prunecal import check, verify
 from prunecal import text_tower as stage
 from prunecal.caching import lineage, outdated
 from prunecal.core.errors import PrunecalError
+from prunecal.models._same_tower import refuse_other_tower
 from prunecal.models._text_tower import TextTower
 from prunecal.sources import text_tower
 from prunecal.sources.weights import checked
@@ -285,3 +287,19 @@ def test_the_names_of_the_hubs_checkpoints_are_known(clip, tmp_path):
         state[f"{tower}_model.embeddings.position_ids"] = torch.arange(length)[None]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     assert torch.equal(TextTower(tmp_path).embed(TEXTS), expected)
+
+
+def test_a_clip_of_another_vision_tower_than_the_models_is_refused(tmp_path):
+    """Of the same width, so that its projection would take the features."""
+    model = tiny_llava(tmp_path / "llava")
+    own = tiny_clip(tmp_path / "own", tower=model.model.vision_tower.half())
+    as_open_clip(own, tmp_path / "open")
+    for name in ("own", "open"):
+        refuse_other_tower(tmp_path / name, tmp_path / "llava")
+    tiny_clip(tmp_path / "other")
+    with pytest.raises(PrunecalError, match="other: its vision tower has other weights than that"):
+        refuse_other_tower(tmp_path / "other", tmp_path / "llava")
+    tiny_llava(tmp_path / "larger", image_size=84)
+    for name in ("own", "open"):
+        with pytest.raises(PrunecalError, match="has the image_size 56, but that of larger has 84"):
+            refuse_other_tower(tmp_path / name, tmp_path / "larger")

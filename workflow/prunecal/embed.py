@@ -7,7 +7,8 @@ Writes a file for each signal of a text that a strategy of the study reads. `tex
 float32 [T, C], of each text as it is asked, cut after 77 tokens. `text_segments`: `signal` float32
 [S, C], of each text without the sentence on the answer's form, in segments of 77 tokens, and
 `segments` int32 [T], how many each text has. Both hold `norm` float32 [2, D] and `projection`
-float32 [C, D], by which ranking makes embeddings of patches from features.
+float32 [C, D], by which ranking makes embeddings of patches from features. That projection belongs
+to the states of CLIP's own vision tower, which must be the model's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.core import cli
 from prunecal.engine import device
+from prunecal.models._same_tower import refuse_other_tower
 from prunecal.models._text_tower import TextTower
 from prunecal.sources import weights
 from prunecal.storage import files
@@ -37,7 +39,12 @@ def main(arguments: argparse.Namespace) -> None:
     source = json.loads(arguments.source)
     described = files.read_object(arguments.manifest)
     place = {key: source[key] for key in ("repo", "revision", "path") if key in source}
-    with weights.checked(place, described) as folder:
+    model = files.read_object(arguments.model), arguments.weights
+    with (
+        weights.checked(place, described) as folder,
+        weights.checked(json.loads(arguments.model_source), *model) as of_model,
+    ):
+        refuse_other_tower(folder, of_model)
         tower = TextTower(folder, source.get("activation"))
     column = files.read_table(arguments.questions, ["text"]).column("text")
     texts = list(dict.fromkeys(column.to_pylist()))
@@ -62,6 +69,9 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("--manifest", type=Path, required=True, help="the text tower's manifest")
     parser.add_argument("--source", required=True, help="JSON: the study's `text_tower`")
+    parser.add_argument("--model", type=Path, required=True, help="the model's manifest")
+    parser.add_argument("--model-source", required=True, help="JSON: where its weights come from")
+    parser.add_argument("--weights", type=Path, help="folder of a model that is trained")
     parser.add_argument("--questions", type=Path, required=True, help="questions.parquet")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--signals", type=Path, nargs="+", required=True, help="files to write")
