@@ -115,6 +115,12 @@ def model_settings(name):
     return json.dumps(DESIGN.models[name].run_settings(), sort_keys=True)
 
 
+def stated_layers(name):
+    """Return the option that holds a decoder against the number of layers that the study says."""
+    layers = DESIGN.models[name].layers
+    return "" if layers is None else f" --layers {layers}"
+
+
 def family_module(name):
     """Return the module that runs a model."""
     return module_name("models", DESIGN.models[name].family)

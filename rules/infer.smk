@@ -38,7 +38,8 @@ for model, dataset in DESIGN.computed_pairs:
                     ),
                 ),
             params:
-                names=f"--model {model} --dataset {dataset} --folder {folder}",
+                names=f"--model {model} --dataset {dataset} --folder {folder}"
+                f"{stated_layers(model)}",
                 source=lambda _, model=model: model_source(model),
                 settings=model_settings(model),
                 weights=PATHS.weights_option(model),

@@ -66,7 +66,7 @@ class Run:
         params = json.dumps(settings.params())
         data.main(Namespace(dataset=name, loader=settings.loader, params=params, **paths))
         features = folder / "features.safetensors"
-        encoded = {"images": paths["images"], "out": features, "signals": []}
+        encoded = {"images": paths["images"], "out": features, "signals": [], "budget": None}
         encode.main(Namespace(**self.common(), **encoded))
         cells = [cell for cell in self.design.cells[NAME] if (cell.strategy, cell.budget) in CELLS]
         assert len(cells) == len(CELLS)
@@ -81,6 +81,7 @@ class Run:
             Namespace(
                 **self.common(),
                 model=NAME,
+                layers=None,
                 dataset=name,
                 cells=json.dumps([cell.settings() for cell in cells]),
                 questions=paths["questions"],

@@ -33,6 +33,7 @@ from prunecal.storage.per_image import PerImage, together
 from prunecal.storage.spooled import Spool
 from prunecal.study.budgets import folder, kept_tokens, share_text
 from prunecal.study.cells import load_study
+from prunecal.study.strategy_settings import TEXT_SIGNALS
 
 STUDY = {
     "title": "Two sizes of pictures",
@@ -104,7 +105,8 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
         "threads": 1,
     }
     features = task / "features.safetensors"
-    encode.main(argparse.Namespace(**run, images=data / "images.parquet", signals=[], out=features))
+    whole = {"images": data / "images.parquet", "signals": [], "budget": None}
+    encode.main(argparse.Namespace(**run, **whole, out=features))
     counts = PerImage(files.open_arrays(features), "saliency").counts
     assert counts == [8, 15, 8, 15]  # pixels / 64
     from prunecal.study.cells import cells
@@ -140,6 +142,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
         argparse.Namespace(
             **run,
             model="tiny",
+            layers=4,
             dataset="polls",
             cells=json.dumps([cell.settings() for cell in listed]),
             questions=data / "questions.parquet",
@@ -427,6 +430,19 @@ def test_strategies_that_a_family_has_nothing_for_are_refused_by_name(strategy, 
     model = {key: STUDY["models"][0][key] for key in ("name", "family", "template", "path")}
     with pytest.raises(PrunecalError, match=message):
         load_study({**STUDY, "models": [model | change], "strategies": ["full", strategy]})
+
+
+def test_strategies_that_rank_for_each_question_do_not_rank_tiles_apart(monkeypatch):
+    """No family gives both today, but one of a plugin may."""
+    from prunecal.models import llava_next
+
+    monkeypatch.setattr(llava_next, "SIGNALS", ("image_embeds", *TEXT_SIGNALS), raising=False)
+    model = {key: STUDY["models"][0][key] for key in ("name", "template", "path")}
+    model |= {"family": "llava-next", "text_tower": {"path": "clip"}}
+    study = {**STUDY, "strategies": ["full", "cdpruner"]}
+    load_study({**study, "models": [model]})
+    with pytest.raises(PrunecalError, match="cdpruner ranks tokens for each question, so that til"):
+        load_study({**study, "models": [model | {"per": "tile"}]})
 
 
 def test_positions_that_a_family_does_not_know_are_refused():

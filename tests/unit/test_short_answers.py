@@ -226,7 +226,7 @@ def computed(settings, results):
     run = {"manifest": manifest, "weights": None, "source": source, "settings": how,
            "device": "cpu", "threads": 1}  # fmt: skip
     features = task / "features.safetensors"
-    encode.main(Namespace(**run, images=images, signals=[], out=features))
+    encode.main(Namespace(**run, images=images, signals=[], budget=None, out=features))
     listed = cells(checked, model)
     for cell in {cell.strategy: cell for cell in listed}.values():
         ranking = task / cell.strategy / "ranking.safetensors"
@@ -234,7 +234,7 @@ def computed(settings, results):
         rank_stage.main(Namespace(family=cell.family, variants=variants, signals=[], budgets=[],
                                   questions=None,
                                   features=features, threads=1, out=[ranking]))  # fmt: skip
-    infer.main(Namespace(**run, model=model.name, dataset=dataset.name, folder=task,
+    infer.main(Namespace(**run, model=model.name, layers=None, dataset=dataset.name, folder=task,
                          cells=json.dumps([cell.settings() for cell in listed]),
                          questions=questions, features=features, store=results / ".cells",
                          batch_tokens=512))  # fmt: skip

@@ -56,17 +56,19 @@ class Study:
 
     def encode(self):
         images, out = self.root / "images.parquet", self.root / "features.safetensors"
-        encode.main(SimpleNamespace(**self.common(), images=images, out=out, signals=[]))
+        options = {"images": images, "out": out, "signals": [], "budget": None}
+        encode.main(SimpleNamespace(**self.common(), **options))
 
     def describe_and_encode(self):
         self.describe()
         self.encode()
 
-    def infer(self):
+    def infer(self, layers=None):
         infer.main(
             SimpleNamespace(
                 **self.common(),
                 model="m",
+                layers=layers,
                 dataset="d",
                 cells=json.dumps(CELLS),
                 questions=self.root / "questions.parquet",
@@ -333,6 +335,14 @@ def test_settings_that_do_not_fit_the_model_are_refused_before_an_image_is_read(
     with pytest.raises(PrunecalError, match=message):
         study.describe_and_encode()
     assert not (study.root / "features.safetensors").exists()
+
+
+def test_another_number_of_layers_than_the_decoders_is_refused_by_name(study):
+    with pytest.raises(PrunecalError, match="m: layers: 5 are not the 4 that its decoder has; set"):
+        study.infer(layers=5)
+    assert study.cells() == []
+    study.infer(layers=4)
+    assert len(study.cells()) == 2
 
 
 def test_another_whole_model_has_cells_of_its_own(study, finished):

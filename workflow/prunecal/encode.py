@@ -54,8 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
     source = json.loads(arguments.source)
     with weights.checked(source, described, arguments.weights) as folder:
         model = load_model(settings["family"], folder, settings, where, "vision")
-    smaller = getattr(arguments, "budget", None) is not None
-    reduce = _Smaller(model, arguments) if smaller else None
+    reduce = None if arguments.budget is None else _Smaller(model, arguments)
     encoder = model if reduce is None else reduce
     ids, layouts, grids = [], [], []
     signals = {path.stem: Spool(path) for path in arguments.signals}

@@ -113,6 +113,7 @@ class Job:
             quantization.refuse_unavailable(self.settings, where)
             with weights.checked(source, self.manifest, arguments.weights) as folder:
                 model = load_model(family, folder, self.settings, where, "language")
+            _refuse_other_depth(arguments.model, arguments.layers, len(model.decoder.layers))
             quantization.quantize(model.decoder.layers, self.settings)
             options = arguments.batch_tokens, self.max_new_tokens
             return Session(model, self.questions, arguments.features, *options)
@@ -139,6 +140,19 @@ def main(arguments: argparse.Namespace) -> None:
             by_reason.setdefault(_fault_text(error), []).append(name)
         reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
         raise PrunecalError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
+
+
+def _refuse_other_depth(model: str, stated: int | None, depth: int) -> None:
+    """Refuse a study whose budgets are matched as if the decoder had another number of layers.
+
+    Raises:
+        PrunecalError: names both numbers.
+    """
+    if stated not in (None, depth):
+        raise PrunecalError(
+            f"config: models: {model}: layers: {stated} are not the {depth} that its decoder has; "
+            f"set `layers: {depth}`"
+        )
 
 
 def _fault_text(error: Exception) -> str:
@@ -260,6 +274,7 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     add_model_arguments(parser)
     parser.add_argument("--model", required=True, help="the model's name")
+    parser.add_argument("--layers", type=int, help="layers of its decoder, as the study says")
     parser.add_argument("--dataset", required=True, help="the data set's name")
     parser.add_argument("--cells", required=True, help="JSON: list of cells")
     parser.add_argument("--questions", type=Path, required=True, help="questions.parquet")

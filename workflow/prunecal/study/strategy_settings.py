@@ -165,8 +165,14 @@ def refuse_unfit(family: str, parameters: Mapping[str, Any], model: Model) -> No
             f"{model.name!r} names no text tower; give it `text_tower: {{repo: ..., revision: "
             "...}`, or leave the strategy out"
         )
-    by_tile = model.params().get("per") == "tile"
-    if by_tile and not plugins.declared("strategies", strategy, "NESTED"):
+    if model.params().get("per") != "tile":
+        return
+    if plugins.declared("strategies", strategy, "PER") == "question":
+        raise PrunecalError(
+            f"config: strategies: {family} ranks tokens for each question, so that tiles cannot be "
+            f"ranked apart; leave it out, or set `per: image` for {model.name}"
+        )
+    if not plugins.declared("strategies", strategy, "NESTED"):
         raise PrunecalError(
             f"config: strategies: {family} selects other tokens at another budget, so that tiles "
             f"cannot be ranked apart; leave it out, or set `per: image` for {model.name}"
