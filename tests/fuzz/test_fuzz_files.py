@@ -24,7 +24,7 @@ from prunecal.figures import cell_selection
 from prunecal.figures.naming import strategy_name
 from prunecal.models.llava import Llava
 from prunecal.statistics import interactions
-from prunecal.statistics.mechanisms import Sources
+from prunecal.statistics.kept_saliency import Sources
 from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files

@@ -14,7 +14,7 @@ from prunecal.statistics.predictions import Cell
 from prunecal.statistics.readouts import Recorded
 from prunecal.statistics.scoring import Resamples, cell_temperatures, score_cell
 
-BY_OTHER_STAGES = {"saliency_share", "mean_saliency"}  # of rankings, see statistics.mechanisms
+BY_OTHER_STAGES = {"saliency_share", "mean_saliency"}  # of rankings, see statistics.kept_saliency
 OF_LOGITS = {"brier_multiclass", "nll", "temperature"}
 
 

@@ -12,11 +12,13 @@ from prunecal.calibration import expected_calibration_error
 from prunecal.calibration.bins import bin_sums
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import explanations
-from prunecal.statistics import accuracy_matched
+from prunecal.statistics import accuracy_matched, kept_saliency
 from prunecal.statistics import mechanisms as statistics_of
 from prunecal.statistics.bootstrap import image_weights
 from prunecal.statistics.rank_correlation import rank_correlation
 from prunecal.statistics.scores import read_scores
+from prunecal.storage import files
+from prunecal.study.budgets import kept_tokens
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_saliency_kept_equals_a_slow_computation():
     saliency = generator.random((3, 9)).astype(np.float32)
     order = np.stack([generator.permutation(9) for _ in range(3)]).astype(np.int16)
     weights = np.array([[2.0, 0], [1, 3], [5, 1]])
-    found = statistics_of.saliency_tables([order, None], [4, 4], saliency, weights)
+    found = kept_saliency.saliency_tables([order, None], [4, 4], saliency, weights)
     for column in range(2):
         share, mean, count = 0.0, 0.0, 0.0
         for image in range(3):
@@ -51,6 +53,40 @@ def test_saliency_kept_equals_a_slow_computation():
         assert found["saliency_share"][0, column] == pytest.approx(share / count)
         assert found["mean_saliency"][0, column] == pytest.approx(mean / count)
     assert np.isnan(found["saliency_share"][1]).all()
+
+
+def test_saliency_kept_of_images_that_differ_in_tokens_equals_a_slow_computation(tmp_path):
+    """Once with one order for all budgets, once with tokens selected for the budget alone."""
+    generator, counts = np.random.default_rng(0), [5, 10, 7]
+    saliency = [generator.random(count).astype(np.float32) for count in counts]
+    orders = [generator.permutation(count).astype(np.int16) for count in counts]
+    kept = [order[: kept_tokens("40%", len(order))] for order in orders]
+    assert [len(one) for one in kept] == [2, 4, 3]
+    ids, task = ["a", "b", "c"], ("model", "data")
+    paths = [tmp_path / "model" / "data" / name / "ranking.safetensors" for name in ("one", "own")]
+    features = tmp_path / "model" / "data" / "features.safetensors"
+    tokens, facts = np.array(counts, np.int32), {"image_id": ids}
+    arrays = [
+        {"order": np.concatenate(orders), "coverage": np.ones(22, np.float32)},
+        {"kept/40%": np.concatenate(kept), "covered/40%": np.ones(3, np.float32)},
+        {"saliency": np.concatenate(saliency), "features": np.ones((22, 2), np.float32)},
+    ]
+    for path, values in zip([*paths, features], arrays, strict=True):
+        files.write_arrays(path, values | {"tokens": tokens}, facts)
+    sources = kept_saliency.Sources(paths, [features], [])
+    asked, weights = ["c", "a"], np.array([[2.0, 0], [1, 3]])  # in another order, not all
+    read = [sources.order(task, name, asked, "40%") for name in ("one", "own")]
+    values = sources.saliency(task, asked)
+    found = kept_saliency.saliency_tables(read, ["40%", "40%"], values, weights)
+    for column in range(2):
+        held = [saliency[image][kept[image]] for image in (2, 0)]
+        whole = [saliency[image].sum(dtype=float) for image in (2, 0)]
+        of_questions = weights[:, column] / weights[:, column].sum()
+        share = [one.sum(dtype=float) / total for one, total in zip(held, whole, strict=True)]
+        mean = [one.sum(dtype=float) / len(one) for one in held]
+        for cell in range(2):
+            assert found["saliency_share"][cell, column] == pytest.approx(of_questions @ share)
+            assert found["mean_saliency"][cell, column] == pytest.approx(of_questions @ mean)
 
 
 def test_all_tokens_hold_all_saliency(results):
@@ -134,7 +170,7 @@ def test_an_image_without_saliency_is_named(results):
     task = synthetic_results.MODEL, "toy-pope"
     unpruned = sorted(results.glob("*/*/full/*/predictions.parquet"))
     features = sorted(results.glob("*/*/features.safetensors"))
-    sources = statistics_of.Sources([], features, unpruned)
+    sources = kept_saliency.Sources([], features, unpruned)
     with pytest.raises(PrunecalError, match="lacks image 'unseen'; delete it"):
         sources.saliency(task, ["unseen"])
 
@@ -174,7 +210,7 @@ def test_a_study_of_almost_nothing_is_explained(strategies, tmp_path):
 def test_a_study_without_scores_of_the_unpruned_predictions_is_refused(results):
     scores = read_scores(sorted(results.glob("scores/*/*.safetensors")))[0]
     with pytest.raises(PrunecalError, match="are missing; add them to --unpruned"):
-        statistics_of.measure(scores, statistics_of.Sources([], [], []))
+        statistics_of.measure(scores, kept_saliency.Sources([], [], []))
 
 
 class FewCells:

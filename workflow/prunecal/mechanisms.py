@@ -14,9 +14,9 @@ from pathlib import Path
 
 from prunecal.core import cli
 from prunecal.statistics.accuracy_matched import matched_rows
+from prunecal.statistics.kept_saliency import Sources
 from prunecal.statistics.mechanisms import (
     COLUMNS,
-    Sources,
     correlation_rows,
     measure,
     mechanism_rows,
