@@ -1,6 +1,6 @@
 """Score files and tables that hold other values than follow from the predictions beneath them.
 
-A checksum tells damage, but not a file that was edited and recorded anew. So values are computed
+A checksum tells damage, but not a file that was edited and recorded again. So values are computed
 again: of each score file the metrics that take neither a resampling nor a fit, and from the score
 files all numbers of the tables of metrics, comparisons, detectable differences and calibration.
 """
