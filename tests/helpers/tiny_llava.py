@@ -9,6 +9,7 @@ from PIL import Image
 
 from prunecal.study.prompts import conversation, pope_text, scienceqa_text
 
+SETTINGS = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
 TEXTS = [
     *(pope_text(f"Is there a {thing} in the image?") for thing in ("cat", "dog", "red car")),
     scienceqa_text("Which is longer?", ["a rope", "a pencil"], "Two things are shown."),
@@ -74,6 +75,21 @@ def tiny_llava(
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return model
+
+
+def loaded(folder, **changes):
+    """Return the model of a folder, run as SETTINGS say but for some changes, on the CPU."""
+    from prunecal.models.llava import Llava
+
+    return Llava(folder, SETTINGS | changes, torch.device("cpu"))
+
+
+def embedded_prompt(model, text, visual):
+    """Return a whole prompt's embeddings [1, T, H] with visual tokens [K, H] for its image."""
+    ids = model.tokenizer(conversation(model.settings["template"], text))["input_ids"]
+    at, embed = ids.index(model.image_token), model.model.get_input_embeddings()
+    pieces = embed(torch.tensor(ids[:at])), visual, embed(torch.tensor(ids[at + 1 :]))
+    return torch.cat(pieces)[None]
 
 
 def tiny_tokenizer():

@@ -8,12 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-from helpers.tiny_llava import TEXTS, picture, tiny_llava
+from helpers.tiny_llava import SETTINGS, TEXTS, picture, tiny_llava
 from prunecal.core.errors import PrunecalError
 from prunecal.models import load_model
 from prunecal.models._checkpoint import load_weights
 
-SETTINGS = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
 CPU = torch.device("cpu")
 MB = 2**20
 

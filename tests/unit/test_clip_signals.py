@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from helpers.tiny_llava import picture, tiny_llava
+from helpers.tiny_llava import SETTINGS, picture, tiny_llava
 from prunecal.models._clip_signals import early_layer
 from prunecal.models.llava import Llava
 
-SETTINGS = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
 NAMES = ["cls", "keys", "attention", "early_attention", "last_keys", "last_cls_query"]
 
 

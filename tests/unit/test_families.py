@@ -255,11 +255,18 @@ def test_pruned_cells_equal_the_model_with_the_kept_tokens_alone(case):
             assert answers.n_visual[at] == len(kept)
 
 
+def test_families_say_whether_they_read_smaller_images():
+    for name in plugins.names("models"):
+        family = plugins.load("models", name)
+        own = getattr(family, "OWN_RESOLUTION", False)
+        assert hasattr(family.load, "encode_smaller") == own == name.startswith("qwen")
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", [name for name in FAMILIES if name.startswith("qwen")], indirect=True
+)
 def test_a_smaller_image_is_encoded_as_the_resized_one(case):
-    if not getattr(plugins.load("models", case.entry.family), "OWN_RESOLUTION", False):
-        assert not hasattr(case.model, "encode_smaller")
-        return
     side = 8  # pixels along a token
     with torch.inference_mode():
         for image, tokens in zip(case.images, (9, 20, 4), strict=True):
@@ -373,16 +380,16 @@ def test_qwen_on_padded_squares_has_a_fixed_number_of_tokens(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", [name for name in FAMILIES if not name.startswith("qwen")], indirect=True
+)  # Qwen's tower is checked above
 def test_saliency_of_towers_is_what_eager_attention_gives(case):
-    """The families but Qwen's, whose tower is checked above."""
     family, core, image, one = (
         case.entry.family,
         case.model.model.model,
         case.images[0],
         case.encoded[0],
     )
-    if family.startswith("qwen"):
-        return
     tower = core.vision_model if family == "idefics3" else core.vision_tower
     tower.set_attn_implementation("eager")
     with torch.inference_mode():

@@ -9,18 +9,24 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.tiny_llava import TEXTS, encoded, picture, questions, tiny_llava
+from helpers.tiny_llava import (
+    TEXTS,
+    embedded_prompt,
+    encoded,
+    loaded,
+    picture,
+    questions,
+    tiny_llava,
+)
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.session import Session
-from prunecal.models.llava import Llava, pad_to_square
+from prunecal.models.llava import pad_to_square
 from prunecal.storage import files
 from prunecal.strategies import rank
 from prunecal.study.prompts import conversation
 
 N = 576
-SETTINGS = {"visual_tokens": N, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
-CPU = torch.device("cpu")
 SHAPES = {"portrait": (200, 337), "landscape": (640, 427), "square": (90, 90), "narrow": (5, 336)}
 
 
@@ -33,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def llava(folder):
-    return Llava(folder, SETTINGS, CPU)
+    return loaded(folder, visual_tokens=N)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +118,7 @@ def test_images_of_every_mode_are_taken_as_rgb(llava, mode):
 
 def test_cropped_images_are_what_the_processor_alone_makes(llava, images):
     cropping = copy.copy(llava)
-    cropping.settings = SETTINGS | {"image": "crop"}
+    cropping.settings = llava.settings | {"image": "crop"}
     alone = llava.processor(images=images, return_tensors="pt")["pixel_values"]
     assert torch.equal(cropping.pixels(images), alone)
     padded = llava.pixels(images)
@@ -177,7 +183,6 @@ def answer(session, family, budget, **parameters):
 
 def test_a_pruned_cell_equals_the_plain_forward_on_the_kept_tokens(llava, session):
     order, answers = answer(session, "scope", 64, alpha=0.5)
-    embed = llava.model.get_input_embeddings()
     asked = questions(2)
     for at in (0, 3, 4, 6, 10):  # both images, both tasks
         row = asked.iloc[at]
@@ -185,10 +190,8 @@ def test_a_pruned_cell_equals_the_plain_forward_on_the_kept_tokens(llava, sessio
         output = llava.model.get_image_features(llava.pixels([picture(image)]))
         whole = getattr(output, "pooler_output", output)[0]
         visual = whole[order[image].sort().values]
-        ids = llava.tokenizer(conversation("vicuna_v1", row["text"]))["input_ids"]
-        cut = ids.index(llava.model.config.image_token_id)
-        pieces = embed(torch.tensor(ids[:cut])), visual, embed(torch.tensor(ids[cut + 1 :]))
-        plain = llava.model(inputs_embeds=torch.cat(pieces)[None]).logits[0, -1]
+        prompt = embedded_prompt(llava, row["text"], visual)
+        plain = llava.model(inputs_embeds=prompt).logits[0, -1]
         plain = plain[llava.option_tokens(row["text"], row["options"])]
         np.testing.assert_allclose(answers.logits[at], plain.detach().numpy(), atol=1e-4)
     assert set(answers.n_visual) == {64}
@@ -210,7 +213,7 @@ def test_an_unpruned_cell_equals_transformers_from_pixels_and_prompt(llava, sess
 
 
 def test_half_precision_gives_float32_logits_near_the_float32_ones(folder, llava, session):
-    half = Llava(folder, SETTINGS | {"dtype": "bfloat16"}, CPU)
+    half = loaded(folder, visual_tokens=N, dtype="bfloat16")
     states = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
     logits = half.decoder.logits(states.bfloat16())
     assert logits.dtype == torch.float32
@@ -238,4 +241,4 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(
     config = tmp_path / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     with pytest.raises(PrunecalError, match=message):
-        Llava(tmp_path, SETTINGS | {"visual_tokens": visual_tokens}, CPU)
+        loaded(tmp_path, visual_tokens=visual_tokens)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.tiny_llava import encoded, picture, questions, tiny_llava
+from helpers.tiny_llava import SETTINGS, encoded, picture, questions, tiny_llava
 from prunecal.caching import lineage
 from prunecal.core import plugins, versions
 from prunecal.core.errors import PrunecalError
@@ -20,7 +20,6 @@ from prunecal.study import quantization as study_quantization
 from prunecal.study.cells import load_study
 
 CPU = torch.device("cpu")
-SETTINGS = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
 INT8, INT4 = {"quantization": "int8"}, {"quantization": "int4", "group_size": 32}
 
 

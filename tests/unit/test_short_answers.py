@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from helpers.stages import ask_trust, explain, run, write_first_page
-from helpers.tiny_llava import encoded, picture, png, questions, tiny_llava
+from helpers.tiny_llava import (
+    embedded_prompt,
+    encoded,
+    loaded,
+    picture,
+    png,
+    questions,
+    tiny_llava,
+)
 from prunecal import claims, compare, data, encode, infer, score
 from prunecal import model as model_stage
 from prunecal import rank as rank_stage
@@ -23,11 +31,8 @@ from prunecal.models.llava import Llava
 from prunecal.report import single_questions
 from prunecal.storage import files
 from prunecal.study.cells import cells, load_study
-from prunecal.study.prompts import conversation
 from prunecal.study.short_answers import normalised
 
-CPU = torch.device("cpu")
-SETTINGS = {"visual_tokens": 16, "template": "vicuna_v1", "image": "pad", "dtype": "float32"}
 MOST = 4  # tokens of an answer
 
 
@@ -42,7 +47,7 @@ def folder(tmp_path_factory):
 def features(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("features") / "features.safetensors"
     with torch.inference_mode():
-        tokens, saliency = encoded(Llava(folder, SETTINGS, CPU), [picture(0), picture(1)])
+        tokens, saliency = encoded(loaded(folder), [picture(0), picture(1)])
     arrays = {"features": tokens.contiguous(), "saliency": saliency}
     files.write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
     return path
@@ -51,7 +56,7 @@ def features(folder, tmp_path_factory):
 def ending_with(folder, ends):
     """Return the model, whose answers end with these tokens."""
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
-    return Llava(folder, SETTINGS, CPU)
+    return loaded(folder)
 
 
 def answered(model, features, family, order, batch_tokens):
@@ -63,14 +68,7 @@ def answered(model, features, family, order, batch_tokens):
 
 def generated(model, features, text, kept, ends):
     """What transformers' own generate says to one prompt with some visual tokens kept."""
-    before, _, after = conversation("vicuna_v1", text).partition("<image>")
-    system = model.tokenizer(before)["input_ids"]
-    ids = model.tokenizer(before + "<image>" + after)["input_ids"]
-    embed = model.model.get_input_embeddings()
-    head, tail = (torch.tensor(part) for part in (ids[: ids.index(4)], ids[ids.index(4) + 1 :]))
-    assert head.tolist()[: len(system)] == system[: len(head)]
-    visual = model.project(features[kept])
-    prompt = torch.cat((embed(head), visual, embed(tail)))[None]
+    prompt = embedded_prompt(model, text, model.project(features[kept]))
     result = model.model.generate(
         inputs_embeds=prompt,
         attention_mask=torch.ones(prompt.shape[:2], dtype=torch.int64),

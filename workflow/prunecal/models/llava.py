@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
 from prunecal.engine.similarity import UNIT, exact_similarity
 from prunecal.models import _clip_signals as clip_signals
-from prunecal.models._checkpoint import (
-    load_weights,
-    readable,
-    refuse_unknown_decoder,
-)
-from prunecal.models._llama_ids import refuse_other_ids
-from prunecal.models._processors import read_processors
+from prunecal.models._checkpoint import load_weights, refuse_unknown_decoder
+from prunecal.models._llava_files import read_folder
 from prunecal.models._prompting import Prompting
-from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
     from torch import Tensor
-    from transformers import LlavaConfig
 
     from prunecal.engine.interfaces import Part, Signal
 
@@ -40,10 +32,6 @@ SIGNALS = (
     "projected_similarity",
     *("image_embeds", "text_embeds", "text_segments"),  # features are states of CLIP's tower
 )
-SIZES = {  # counts in config.json that nothing could be computed with if they were not positive
-    "vision_config": ("image_size", "patch_size", "num_attention_heads", "num_hidden_layers"),
-    "text_config": ("max_position_embeddings", "num_attention_heads", "num_key_value_heads"),
-}
 LEFT_OUT: dict[Part, tuple[str, ...]] = {  # modules, by the part that is loaded
     "whole": (),
     "vision": ("model.language_model", "lm_head"),
@@ -90,7 +78,7 @@ class Llava(Prompting):
 
         from prunecal.engine.decoder import Decoder
 
-        config, self.tokenizer, self.processor = _read(folder, settings)
+        config, self.tokenizer, self.processor = read_folder(folder, settings)
         self.settings, self.device = settings, device
         kind, dtype = LlavaForConditionalGeneration, settings["dtype"]
         self.model = load_weights(kind, folder, config, dtype, device, LEFT_OUT[part])
@@ -200,26 +188,8 @@ def check(folder: Path, settings: Mapping[str, Any]) -> None:
     """
     from transformers import LlavaForConditionalGeneration as Model
 
-    config, _, _ = _read(folder, settings)
+    config, _, _ = read_folder(folder, settings)
     refuse_unknown_decoder(Model, folder, config, "model.language_model")
-
-
-def _read(folder: Path, settings: Mapping[str, Any]) -> tuple[LlavaConfig, Any, Any]:
-    """Return a model's configuration, tokenizer and image processor, which fit the settings.
-
-    Raises:
-        PrunecalError: they do not (see `Llava`); weights are not looked at and need not be there.
-    """
-    from transformers import LlavaConfig
-
-    with readable(folder, "configuration"):
-        config = LlavaConfig.from_pretrained(folder, local_files_only=True)
-    _check_config(folder, config, settings["visual_tokens"])
-    tokenizer, processor = read_processors(folder)
-    _check_tokenizer(folder, tokenizer, config)
-    refuse_other_ids(folder, tokenizer, settings["template"])
-    _check_processor(folder, processor, config.vision_config.image_size)
-    return config, tokenizer, processor
 
 
 def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
@@ -230,74 +200,6 @@ def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
     square = Image.new("RGB", (side, side), colour)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
-
-
-def _check_config(folder: Path, config: LlavaConfig, visual_tokens: int | None) -> None:
-    """Refuse a model that does not fit, before its weights are loaded."""
-    vision = config.vision_config
-    for part, name in ((part, name) for part, names in SIZES.items() for name in names):
-        size = getattr(getattr(config, part), name)
-        if not isinstance(size, int) or size < 1:
-            raise PrunecalError(
-                f"{folder}: config.json says {name}: {brief(size)} in {part}; give the model's own "
-                "config.json"
-            )
-    tokens = (vision.image_size // vision.patch_size) ** 2
-    if visual_tokens is not None and tokens != visual_tokens:  # None: images differ in them
-        raise PrunecalError(
-            f"{folder} has {tokens} visual tokens per image but the config says "
-            f"visual_tokens: {visual_tokens}; correct it in `models`"
-        )
-    layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
-    depth = vision.num_hidden_layers
-    if not isinstance(layer, int) or not 1 <= abs(layer) <= depth or choice != "default":
-        raise PrunecalError(
-            f"{folder} takes its visual tokens from layer {brief(layer)} of {depth} with strategy "
-            f"{choice!r}; the model family llava supports a single layer without CLS "
-            '("default"); use another model'
-        )
-
-
-def _check_tokenizer(folder: Path, tokenizer: Any, config: LlavaConfig) -> None:
-    """Refuse a tokenizer of another model: another placeholder for images, or unknown ids."""
-    image_id, image_token = tokenizer.convert_tokens_to_ids(IMAGE), config.image_token_id
-    if image_id != image_token:
-        raise PrunecalError(
-            f"{folder}: its tokenizer has {image_id} as the id of {IMAGE}, but config.json says "
-            f"{brief(image_token)}; give the model's own tokenizer and config.json"
-        )
-    if IMAGE not in tokenizer.get_added_vocab():  # else it is cut as any text is
-        raise PrunecalError(
-            f"{folder}: its tokenizer knows {IMAGE} as plain text, not as a token of its own; give "
-            "the model's own tokenizer files"
-        )
-    largest, size = max(tokenizer.get_vocab().values()), config.text_config.vocab_size
-    if largest >= size:
-        raise PrunecalError(
-            f"{folder}: its tokenizer has ids up to {largest}, but the model has embeddings for "
-            f"{size}; give the model's own tokenizer and config.json"
-        )
-
-
-def _check_processor(folder: Path, processor: Any, side: int) -> None:
-    """Refuse an image processor that cannot make the pixels that the tower takes."""
-    from PIL import Image
-
-    sizes = [processor.size, *([processor.crop_size] if processor.do_center_crop else [])]
-    edges = {edge for size in sizes for edge in dict(size or {}).values() if edge is not None}
-    if not processor.do_resize or not edges <= {side}:
-        raise PrunecalError(
-            f"{folder}: its image processor shows the vision tower a part of an image or a larger "
-            f"one (sizes {brief(sorted(map(str, edges)))}), but the tower takes {side} x {side} "
-            "pixels of the whole; give the model's own image processor"
-        )
-    with readable(folder, "image processor's settings"):
-        pixels = processor(images=[Image.new("RGB", (8, 8))], return_tensors="pt")["pixel_values"]
-    if pixels.shape[-2:] != (side, side):
-        raise PrunecalError(
-            f"{folder}: its image processor gives {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
-            f"but its vision tower takes {side} x {side}; give the model's own image processor"
-        )
 
 
 def cls_attention(layer: torch.nn.Module, states: Tensor) -> Tensor:

@@ -5,20 +5,15 @@ A strategy is a module that follows one of the protocols of `_protocols`.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
-from prunecal.core.parameters import Parameters, sentence
+from prunecal.strategies._arguments import checked_budget, images_of, settings_of, taken
 from prunecal.strategies._protocols import Images, protocol
-from prunecal.study.strategy_settings import reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import ModuleType
 
     from torch import Tensor, nn
 
@@ -49,7 +44,7 @@ def rank(
             fit, or features or saliency that are not finite.
     """
     image_ids = params.pop("image_ids", None)
-    signals = _taken(strategy, params)
+    signals = taken(strategy, params)
     return rank_many(strategy, features, saliency, budget, [params], image_ids, signals)[0]
 
 
@@ -76,7 +71,7 @@ def reduce(
     import torch
 
     image_ids = params.pop("image_ids", None)
-    signals = _taken(strategy, params)
+    signals = taken(strategy, params)
     module = plugins.load("strategies", strategy)
     cls = signals.get("cls", params.pop("cls", None))
     if not hasattr(module, "merge"):
@@ -190,9 +185,9 @@ def rank_many(
         raise PrunecalError(f"{strategy}: ranks tokens inside the language model, not features")
     if not hasattr(module, "rank"):
         raise PrunecalError(f"{strategy}: merges tokens, so that it ranks none; call `reduce`")
-    settings = [_settings(strategy, module, variant) for variant in variants]
-    budget = _check(strategy, features, saliency, budget, image_ids)
-    images = _images(strategy, module, settings, features, saliency, image_ids, signals, grids)
+    settings = [settings_of(strategy, module, variant) for variant in variants]
+    budget = checked_budget(strategy, features, saliency, budget, image_ids)
+    images = images_of(strategy, module, settings, features, saliency, image_ids, signals, grids)
     with torch.no_grad():
         if hasattr(module, "rank_many"):
             return module.rank_many(images, budget, settings)
@@ -219,89 +214,12 @@ def merge_many(
     import torch
 
     module = plugins.load("strategies", strategy)
-    settings = [_settings(strategy, module, variant) for variant in variants]
-    checked = _check(strategy, features, saliency, 1 if budget is None else budget, image_ids)
-    images = _images(strategy, module, settings, features, saliency, image_ids, signals, grids)
+    settings = [settings_of(strategy, module, variant) for variant in variants]
+    checked = checked_budget(
+        strategy, features, saliency, 1 if budget is None else budget, image_ids
+    )
+    images = images_of(strategy, module, settings, features, saliency, image_ids, signals, grids)
     with torch.no_grad():
         return [
             module.merge(images, None if budget is None else checked, params) for params in settings
         ]
-
-
-def _taken(strategy: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Take what a strategy READS out of its keyword arguments."""
-    module = plugins.load("strategies", strategy)
-    reads = plugins.declared("strategies", module, "READS") if module.PRUNES == "before_llm" else {}
-    return {name: params.pop(name) for name in reads if name in params}
-
-
-def _images(
-    strategy: str,
-    module: ModuleType,
-    settings: Sequence[Parameters],
-    features: Tensor,
-    saliency: Tensor,
-    image_ids: Any,
-    signals: Mapping[str, Tensor] | None,
-    grids: tuple[tuple[int, int], ...],
-) -> Images:
-    """Return the images with what the strategy reads of them, in float32.
-
-    Raises:
-        PrunecalError: a signal is missing or not finite.
-    """
-    given = {name: values.float() for name, values in (signals or {}).items()}
-    missing = [name for one in settings for name in reads(module, one) if name not in given]
-    if missing:
-        raise PrunecalError(f"{strategy}: {missing[0]} is missing; pass it by that name")
-    for name, values in given.items():
-        if not values.isfinite().all():
-            raise PrunecalError(f"{strategy}: {name} has NaN or infinite values")
-    return Images(features.float(), saliency.float(), image_ids, given, grids)
-
-
-def _settings(strategy: str, module: ModuleType, params: Mapping[str, object]) -> Parameters:
-    try:
-        return module.Params(**params)
-    except ValidationError as error:
-        raise PrunecalError(f"{strategy}: {sentence(error, module.Params)}") from error
-
-
-def _check(
-    strategy: str, features: Tensor, saliency: Tensor, budget: int, image_ids: list[str] | None
-) -> int:
-    """Return the budget as an int once all inputs fit together."""
-    if features.ndim != 3 or 0 in features.shape:
-        raise PrunecalError(
-            f"{strategy}: features have shape {list(features.shape)}; give [images, tokens, width]"
-        )
-    images, tokens, _ = features.shape
-    if saliency.shape != (images, tokens):
-        raise PrunecalError(
-            f"{strategy}: saliency has shape {list(saliency.shape)} where features need "
-            f"{[images, tokens]}"
-        )
-    if image_ids is not None and len(image_ids) != images:
-        raise PrunecalError(
-            f"{strategy}: {len(image_ids)} image_ids for {images} images; give one for each"
-        )
-    try:
-        budget = operator.index(budget)
-    except TypeError as error:
-        raise PrunecalError(
-            f"{strategy}: budget {budget!r} is not a whole number; give 1 to {tokens}"
-        ) from error
-    if not 1 <= budget <= tokens:
-        raise PrunecalError(
-            f"{strategy}: budget {budget} is out of range; the images have 1 to {tokens} tokens"
-        )
-    for name, values in (("features", features), ("saliency", saliency)):
-        finite = values.flatten(1).sum(1).isfinite()
-        if not finite.all() and not (finite := values.flatten(1).isfinite().all(1)).all():
-            image = finite.logical_not().nonzero()[0].item()
-            which = image if image_ids is None else image_ids[image]
-            raise PrunecalError(
-                f"{strategy}: image {which} has NaN or infinite {name}; delete "
-                "features.safetensors and run snakemake again"
-            )
-    return budget
