@@ -27,3 +27,22 @@ class Elements(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+class Page(HTMLParser):
+    """Keeps a page's elements with the names of their attributes, and its text, in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, *sorted(name for name, _ in attributes)))
+
+    def handle_comment(self, _):
+        self.elements.append("comment")
+
+    def handle_data(self, data):
+        self.text += data

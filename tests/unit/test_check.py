@@ -14,6 +14,7 @@ from prunecal import check
 from prunecal.core.errors import PrunecalError
 from prunecal.core.host import Memory
 from prunecal.sources import hub, model_folder
+from prunecal.study.model_settings import TextTower
 
 MODEL, DATA = ("someone/llava", "a" * 40), ("someone/polls", "b" * 40)
 SETTINGS = {
@@ -172,3 +173,27 @@ def test_a_local_model_is_held_against_the_settings(machine, checked, tmp_path):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(PrunecalError, match="has no tokenizer"):
         checked(models=[model], datasets=sets)
+
+
+@pytest.mark.parametrize(
+    ("names", "lacks"),
+    [
+        (["config.json", "model.safetensors"], "no tokenizer"),
+        (["tokenizer.json", "model.safetensors"], "no configuration"),
+        (["config.json", "tokenizer.json"], "no weights"),
+        (["open_clip_config.json", "open_clip_model.safetensors", "vocab.json"], None),
+    ],
+)
+def test_what_a_text_tower_on_the_hub_lacks_is_named(monkeypatch, names, lacks):
+    def not_here(*_):
+        raise PrunecalError("it is not in the cache")
+
+    monkeypatch.setattr(check.hub, "cached_sizes", not_here)
+    monkeypatch.setattr(check.hub, "is_offline", lambda: False)
+    monkeypatch.setattr(check.hub, "sizes", lambda *_: dict.fromkeys(names, 10))
+    tower = TextTower(repo="a/b", revision="0" * 40)
+    if lacks:
+        with pytest.raises(PrunecalError, match=f"a/b at revision .* has {lacks} "):
+            check._text_tower(tower)
+    else:
+        assert check._text_tower(tower).missing == 30

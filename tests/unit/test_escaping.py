@@ -3,7 +3,6 @@
 import base64
 import copy
 import zlib
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -13,6 +12,8 @@ import pyarrow as pa
 import pytest
 
 from helpers import synthetic_results
+from helpers.markup import Page
+from helpers.plugin_texts import PLUGINS, settings_with
 from helpers.stages import define, run, write_first_page
 from prunecal.calibration import catalogue
 from prunecal.core.errors import PrunecalError
@@ -37,25 +38,6 @@ MODELS = [one for block in BLOCKS for one in vars(block).values() if hasattr(one
 REPORTS = Path(__file__).parents[2] / "reports"
 SEPARATORS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"  # each starts a line for str.splitlines
 DIRECTIVE = "\n\n.. raw:: html\n\n   <script>alert(1)</script>\n\n.. include:: /etc/passwd\n\n"
-
-
-class Page(HTMLParser):
-    """Keeps a page's elements with the names of their attributes, and its text, in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.text = [], ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, *sorted(name for name, _ in attributes)))
-
-    def handle_comment(self, _):
-        self.elements.append("comment")
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def spoil_table(path, change):
@@ -115,6 +97,11 @@ def test_every_text_of_the_settings_that_is_free_is_changed():
     assert {"title", "path", "source", "subset"} <= changed
 
 
+def test_plugins_other_than_loaders_take_no_free_text():
+    others = [plugin for plugin in PLUGINS if plugin[0] != "datasets"]
+    assert [plugin for plugin in others if settings_with(*plugin, EVIL)[0]] == []
+
+
 def write(folder, change):
     """Write a made-up study with all its texts changed."""
     results = synthetic_results.write(folder, SETTINGS)
@@ -127,8 +114,13 @@ def write(folder, change):
         facts = file.facts
         facts["image_id"] = [*map(change, facts["image_id"])]
         files.write_arrays(path, {n: file.get_tensor(n) for n in ("order", "coverage")}, facts)
-    study = files.read_json(results / "study.json")
-    files.write_json(results / "study.json", with_texts({**study, "expect": EXPECTED}, change))
+    study = with_texts({**files.read_json(results / "study.json"), "expect": EXPECTED}, change)
+    study["datasets"] += [
+        {"name": f"more-{name}", "loader": name} | settings_with("datasets", name, change("x"))[0]
+        for folder, name in PLUGINS
+        if folder == "datasets"  # of other plugins no setting takes any text, see the test above
+    ]
+    files.write_json(results / "study.json", study)
     claims = files.read_json(results / "claims.json")
     for claim in claims:
         claim["id"], claim["statement"] = change(claim["id"]), change(claim["statement"])

@@ -132,6 +132,8 @@ def test_the_baselines_are_counted():
     base = baselines(options, [0, 1, 2, 1])
     assert base == Baselines((0.5 * 3 + 0.25) / 4, 2 / 4, "Yes")
     assert baselines([["Yes", "No"]] * 3, [0, 0, 0]).constant == 0  # tells nothing
+    assert baselines([["two", "another answer"]] * 3, [0, 0, 0]).chance == 0.5
+    assert baselines([["two", "another answer"]] * 3, [0, 0, 0], short=True).chance == 0
 
 
 @pytest.mark.parametrize(

@@ -131,8 +131,8 @@ def _model(model: Model) -> Source:
 
 def _text_tower(tower: TextTower) -> Source:
     if tower.repo is not None and tower.revision is not None:
-        weights = list(text_tower.WEIGHTS.values())
-        return _on_the_hub(tower.repo, tower.revision, "model", weights)
+        patterns = [*model_folder.DESCRIPTION, *text_tower.WEIGHTS.values()]
+        return _on_the_hub(tower.repo, tower.revision, "model", patterns, text_tower.PARTS)
     folder = expanded(Path(str(tower.path)))
     described = text_tower.describe(folder, {}, lambda _: "")  # no checksums: only what it lacks
     return Source(f"{folder}, whose files fit", sum(one["size"] for one in described["files"]), 0)

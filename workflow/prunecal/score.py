@@ -22,6 +22,7 @@ from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
 from prunecal.storage import files
 from prunecal.storage.schemas import STATED
+from prunecal.study import short_answers
 
 if TYPE_CHECKING:
     from prunecal.statistics.predictions import Cell
@@ -39,12 +40,15 @@ def main(arguments: argparse.Namespace) -> None:
     )
     results = score_cells(cells, parts, resamples, arguments.bins, arguments.threads)
     options, label = (cells[0].rows[name] for name in ("options", "label"))
+    short = short_answers.are_asked_in(cells[0].facts["dataset"])
     subset_facts = [
         {"name": name, "n": len(rows), "n_images": len(np.unique(image_ids[rows]))}
         for name, rows in parts.items()
     ]
     without_looking = [
-        baselines([options[row] for row in rows], [label[row] for row in rows])._asdict()
+        baselines(
+            [options[row] for row in rows], [label[row] for row in rows], short=short
+        )._asdict()
         for rows in parts.values()
     ]
     questions = [arguments.questions] if arguments.questions else []

@@ -12,6 +12,7 @@ from prunecal.report import all_cells
 from prunecal.report import latex as latex_tables
 from prunecal.statistics.baselines import baselines
 from prunecal.storage import files
+from prunecal.study import short_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,8 @@ def datasets_table(paths: list[Path]) -> pd.DataFrame:
         columns = ["image_id", "subset", "text", "options", "label"]
         questions = files.read_table(path, columns, ["answers"]).to_pandas()
         first = questions.iloc[0]
-        base = baselines(questions["options"].tolist(), questions["label"].tolist())
+        short = short_answers.are_asked_in(path.parent.name)
+        base = baselines(questions["options"].tolist(), questions["label"].tolist(), short=short)
         edition = files.read_facts(path).get("edition")
         rows.append(
             {

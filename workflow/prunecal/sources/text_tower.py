@@ -23,6 +23,11 @@ FAMILY = "text-tower"  # in the manifest, where that of a model names its family
 OPEN_CLIP = "open_clip_config.json"
 WEIGHTS = {"transformers": "model*.safetensors", "open_clip": "open_clip_model.safetensors"}
 TOKENIZER = ("tokenizer.json", "vocab.json")  # one of them; the latter beside merges.txt
+PARTS = {  # which a repository must have, each a file of one of these names
+    "configuration": ("config.json", OPEN_CLIP),
+    "weights": ("model.safetensors", "model.safetensors.index.json", WEIGHTS["open_clip"]),
+    "tokenizer": TOKENIZER,
+}
 PICKLED_ALONE = (
     "pickled weights can run code when loaded and are refused; name a copy of the checkpoint in "
     "safetensors, as studies/methods-llava-1.5-7b.yaml does for openai/clip-vit-large-patch14-336"

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import REFERENCE, Scores
 from prunecal.statistics.significance import FEWEST_IMAGES
-from prunecal.study.short_answers import OTHER
 
 
 class Baselines(NamedTuple):
@@ -25,16 +24,19 @@ class Baselines(NamedTuple):
     answer: str
 
 
-def baselines(options: Sequence[Sequence[str]], label: Sequence[int]) -> Baselines:
+def baselines(
+    options: Sequence[Sequence[str]], label: Sequence[int], *, short: bool = False
+) -> Baselines:
     """Return the baselines of some questions.
 
     Args:
         options: answer options of each question.
         label: index of each question's right option.
+        short: whether they are asked for short answers, so that no option can be guessed.
     """
     right = Counter(row[at] for row, at in zip(options, label, strict=True))
     answer, times = max(right.items(), key=lambda pair: pair[1])
-    chance = sum(1 / len(row) for row in options if row[-1] != OTHER) / len(options)
+    chance = 0.0 if short else sum(1 / len(row) for row in options) / len(options)
     constant = times / len(options) if len(right) > 1 else 0.0
     return Baselines(chance, constant, answer)
 

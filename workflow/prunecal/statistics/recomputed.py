@@ -2,7 +2,8 @@
 
 A checksum tells damage, but not a file that was edited and recorded again. So values are computed
 again: of each score file the metrics that take neither a resampling nor a fit, and from the score
-files all numbers of the tables of metrics, comparisons, detectable differences and calibration.
+files all numbers of the tables of metrics, comparisons, detectable differences and calibration, and
+the claims.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from prunecal.calibration.sample import Sample
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics import readouts
 from prunecal.statistics.aggregates import aggregates
+from prunecal.statistics.claim_grammar import read_claims
+from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.predictions import OUTCOME, POOLED, Cell, read_cells, subsets
+from prunecal.statistics.scores import read_scores
 from prunecal.statistics.scoring import WHOLE, bins_in_use
 from prunecal.storage import files
 
@@ -47,6 +51,9 @@ def other_values(results: Path, damaged: Collection[Path]) -> Iterator[tuple[Pat
             sources = sorted(files.sources_of(metrics))
             if sources and not {metrics, *sources} & set(damaged):
                 yield from _other_tables(metrics, sources, damaged)
+                claims = metrics.with_name("claims.json")
+                if claims.is_file() and claims not in damaged:
+                    yield from _told(claims, _other_claims, claims, metrics)
 
 
 def _told(path: Path, check: Any, *arguments: Any) -> Iterator[tuple[Path, str]]:
@@ -160,6 +167,32 @@ def _other_table(path: Path, table: pa.Table) -> str | None:
             value, now = (one[name][row].as_py() for one in (stored, table))
             return f"with {name} {value!r} in row {row + 1}, where its score files give {now!r}"
     return None
+
+
+def _other_claims(path: Path, metrics: Path) -> str | None:
+    """Say which claim has another verdict or evidence than its score files give, if any."""
+    sources = [*files.sources_of(path)]
+    claims = [one for one in sources if one.suffix in (".yaml", ".yml")]
+    scores = [one for one in sources if one not in claims]
+    if len(claims) != 1 or not all(one.is_file() for one in sources):
+        return None
+    studied, level = read_scores(scores), files.read_facts(metrics)["level"]
+    stored = files.read_json(path)
+    for at, claim in enumerate(read_claims(claims[0])):
+        if at >= len(stored) or not _same(stored[at], evaluate(claim, studied, level)):
+            return f"with another verdict or evidence of {claim.id} than its score files give"
+    return None
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values are equal, numbers but for rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, float | np.floating):
+        return bool(np.isclose(one, other, equal_nan=True, **CLOSE))
+    return bool(one == other)
 
 
 def first_difference(stored: pa.ChunkedArray, computed: pa.ChunkedArray) -> int | None:

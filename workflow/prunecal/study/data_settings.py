@@ -21,7 +21,7 @@ from prunecal.core.parameters import Parameters
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study.budgets import ALL, Budget, share, share_text
 from prunecal.study.fields import Name, budget_form, home_known, known_plugin, plugin_settings
-from prunecal.study.short_answers import FORM, SUFFIX
+from prunecal.study.short_answers import FORM, SUFFIX, are_asked_in
 
 
 def _imported_budget(budget: Any) -> Any:
@@ -54,7 +54,7 @@ class Dataset(BaseModel):
     def _settings_fit_loader(self) -> "Dataset":
         settings = self.model_extra or {}
         plugin_settings("datasets", "loader", self.loader, settings)
-        if self.is_short != self.name.endswith(SUFFIX):
+        if self.is_short != are_asked_in(self.name):
             raise ValueError(
                 f"a data set of short answers is called so everywhere, and no other, since its "
                 f"confidence is another one: name it {self.name.removesuffix(SUFFIX)}{SUFFIX} and "
@@ -83,7 +83,10 @@ class Imported(Parameters):
         description="the model that answered; it ends in -verbalised, -sampled or -sequence if "
         "its confidence is of that kind"
     )
-    dataset: Name = Field(description="the data set; of `datasets:` or only in such files")
+    dataset: Name = Field(
+        description="the data set; of `datasets:` or only in such files; ends in -short-answers if "
+        "its answers are no options"
+    )
     strategy: Name = Field("full", description="names the strategy in paths and tables")
     family: str | None = Field(
         None, min_length=1, max_length=100, description="strategy family; `strategy:` if not given"

@@ -12,12 +12,17 @@ import re
 from collections.abc import Iterable
 
 FORM = "short-answer"  # of a data set's settings
-SUFFIX = "-short-answers"  # of the names of such data sets
+SUFFIX = "-short-answers"  # of the names of such data sets, imported ones too
 OTHER = "another answer"  # the option that stands for all that is not accepted
 SEQUENCE = "sequence"  # the kind of confidence: the probability of the whole answer
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(NUMBERS)}
 ARTICLES = ("a", "an", "the")
+
+
+def are_asked_in(dataset: str) -> bool:
+    """Tell whether the questions of a data set have short answers: its name says so."""
+    return dataset.endswith(SUFFIX)
 
 
 def normalised(text: str) -> str:
