@@ -6,7 +6,7 @@ public repositories hold:
   tung2kg1/AI-Stock-Chart-Analysis, 61f63b5;
 - LLaVA-1.6-Mistral-7B: NVIDIA/TensorRT-LLM, test_modeling_llava_next.py, b93e14c;
 - LLaVA-OneVision-7B: 0702hjj/SingGuard, convert_llavashield_hf.py, ce72acf;
-- Qwen2.5-VL-7B: Harrison-HXLiu/vlm_api_test, da6f793, its preprocessor
+- Qwen2.5-VL-7B: Harrison-HXLiu/vlm_api_test, da6f793, its early preprocessor
   remodlai/qwen-2.5-vl-7b-instruct-lexiq, a22b9b2, and as transformers 4.54 writes it
   modelscope/DiffSynth-Studio, qwen_image_text_encoder.py, 288fb76;
 - Qwen3-VL-4B: DiffSynth-Studio, an encoder of Wan;
@@ -191,6 +191,7 @@ QWEN_PROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2_5_VLProcessor",
 }
+QWEN_EARLY_PROCESSOR = QWEN_PROCESSOR | {"image_processor_type": "Qwen2_5_VLImageProcessor"}
 QWEN_2 = {
     **{key: value for key, value in QWEN_2_5.items() if key != "vision_config"},
     "architectures": ["Qwen2VLForConditionalGeneration"],

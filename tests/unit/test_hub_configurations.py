@@ -83,7 +83,8 @@ CASES = {
         "qwen2-5-vl", hub.QWEN_2, hub.QWEN_PROCESSOR, QWEN_NAMES, SEEN_BY_QWEN, QWEN, qwen_inputs,
     ),
     "qwen2.5-vl-7b": (
-        "qwen2-5-vl", hub.QWEN_2_5, hub.QWEN_PROCESSOR, QWEN_NAMES, SEEN_BY_QWEN, QWEN, qwen_inputs,
+        "qwen2-5-vl", hub.QWEN_2_5, hub.QWEN_EARLY_PROCESSOR, QWEN_NAMES, SEEN_BY_QWEN, QWEN,
+        qwen_inputs,
     ),
     "qwen2.5-vl-7b, new names": (
         "qwen2-5-vl", hub.QWEN_2_5_NEW, hub.QWEN_PROCESSOR, AS_THEY_ARE, SEEN_BY_QWEN, QWEN,

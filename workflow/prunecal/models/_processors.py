@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError, brief, cut
 from prunecal.models._checkpoint import OWN, readable
+from prunecal.storage.files import read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER, PROCESSOR = "tokenizer.json", "preprocessor_config.json"
+EARLY_QWEN = "Qwen2_5_VLImageProcessor"  # a class that transformers had before its release alone
 
 
 def read_processors(folder: Path) -> tuple[Any, Any]:
@@ -21,17 +23,26 @@ def read_processors(folder: Path) -> tuple[Any, Any]:
         PrunecalError: one of them cannot be read, a special token is plain text to the vocabulary,
             or pixels are scaled or divided by a number that no image processor has.
     """
-    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLImageProcessorPil
 
     with readable(folder, "tokenizer's files"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **OWN)
         tokenizer("a")  # some settings are first used in a call
         _refuse_plain_specials(folder, tokenizer)
     with readable(folder, "image processor's files"):
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **OWN)
+        if _stated(folder) == EARLY_QWEN:  # in many copies of Qwen2.5-VL
+            processor: Any = Qwen2VLImageProcessorPil.from_pretrained(folder, **OWN)
+        else:
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **OWN)
     with readable(folder, "image processor's settings"):
         _refuse_scale(folder, processor)
     return tokenizer, processor
+
+
+def _stated(folder: Path) -> object:
+    """Return the class that a folder's image processor is of, if its file says so."""
+    path = folder / PROCESSOR
+    return read_object(path).get("image_processor_type") if path.is_file() else None
 
 
 def _refuse_plain_specials(folder: Path, tokenizer: Any) -> None:
