@@ -116,7 +116,7 @@ def model_settings(name):
 
 
 def stated_layers(name):
-    """Return the option that holds a decoder against the number of layers that the study says."""
+    """Return the option by which a decoder is compared with the layers that the study states."""
     layers = DESIGN.models[name].layers
     return "" if layers is None else f" --layers {layers}"
 
