@@ -227,11 +227,6 @@ onstart:
         refuse_without_library()
 
 
-onsuccess:
-    if Path(PATHS.report).exists():
-        print(f"Report: {Path(PATHS.report).resolve()}", file=sys.stderr)
-
-
 if workflow.is_main_process:
     unrecorded_results = unrecorded([*PATHS.every_result(), *report_files(None)])
     if unrecorded_results:

@@ -148,3 +148,8 @@ rule html_report:
         "--workflow-profile none --configfile {input.study} "
         "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1 "
         "&& python -m prunecal.verify {output} --record --made-from {input.study} 2>> {log}"
+
+
+onsuccess:
+    if Path(PATHS.report).exists():
+        print(f"Report: {Path(PATHS.report).resolve()}", file=sys.stderr)

@@ -3,7 +3,7 @@ import pytest
 from helpers import pages, synthetic_results
 
 pytestmark = pytest.mark.slow
-OTHERS = ("public-functions", "tutorial", "import-answers")
+OTHERS = ("public-functions", "tutorial", "import-answers", "caching")
 GUIDES = [
     *sorted(pages.ROOT.glob("docs/add-a-*.md")),
     *(pages.ROOT / "docs" / f"{name}.md" for name in OTHERS),

@@ -33,17 +33,6 @@ def test_one_command_runs_the_study_and_one_the_tests_each_with_its_own_set_up()
     assert re.search(r"\.venv/bin/pytest\S*$|\.venv/bin/pytest ", tests)
 
 
-def test_every_target_in_the_table_of_commands_is_a_rule():
-    rules = "".join(path.read_text() for path in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")])
-    defined = set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
-    table = re.findall(r"^\| `snakemake ([^`]+)`", TEXT, re.MULTILINE)
-    assert len(table) > 5
-    for command in table:
-        words = re.sub(r"--(cores|config|resources|configfile) \S+", "", command).split()
-        targets = {word for word in words if not word.startswith("-") and "/" not in word}
-        assert targets <= defined, command  # a path is planned by tests/workflow
-
-
 def script(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "pictures" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)

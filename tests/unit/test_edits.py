@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prunecal.caching import fingerprint, reach
+from prunecal.caching import code_files, fingerprint, reach
 
 LLAVA, FULL = "prunecal.models.llava", "prunecal.strategies.full"
 TEMPLATE = "prunecal.study.prompts.TEMPLATES[vicuna_v1]"
@@ -32,7 +32,7 @@ PAGES = {
 }
 INFER = {"infer vision", "infer fastv"}
 RANK = {"rank scope", "rank random"}
-CACHED = (fingerprint._digest, reach._path, reach._beside, reach._words)
+CACHED = (fingerprint._digest, code_files.code_path, code_files.files_beside, code_files._words)
 
 
 def digests(*changed):
@@ -51,7 +51,7 @@ def copied(tmp_path_factory):
     root = tmp_path_factory.mktemp("workflow")
     shutil.copytree(Path(fingerprint.__file__).parents[1], root / "prunecal")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reach, "ROOT", root)
+        patch.setattr(code_files, "ROOT", root)
         yield root / "prunecal", digests()
     digests()
 
@@ -123,6 +123,9 @@ def module_of(name):
         ("infer.py", "not enough memory", "out of memory"),
         ("rank.py", "import argparse\nimport json", "import json\nimport argparse"),
         ("encode.py", "BATCH = 32", "BATCH: int = 32"),
+        ("strategies/_protocols.py", '"everything"]', '"everything", "nothing"]'),
+        ("strategies/_protocols.py", '== "question")', '!= "image")'),
+        ("engine/interfaces.py", "depth: int, params", "depth: int, parameters"),
     ],
 )
 def test_k_messages_helps_bounds_and_plumbing_run_nothing_again(edited, name, old, new):
@@ -174,6 +177,12 @@ def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, ol
             "        2,\n        ge=1",
             "        3,\n        ge=1",
             {"infer fastv"},
+        ),
+        (
+            "strategies/_protocols.py",
+            "NESTED: bool = True",
+            "NESTED: bool = False",
+            {*RANK, *INFER},
         ),
         ("datasets/pope.py", 'OPTIONS = ["Yes"', 'OPTIONS = ["yes"', {"data"}),
         ("study/prompts.py", "Answer the question using", "Reply using", {"data", "train"}),

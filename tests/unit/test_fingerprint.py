@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from prunecal.caching import fingerprint, reach
+from prunecal.caching import code_files, fingerprint, reach
 from prunecal.caching.reach import Reach
 from prunecal.storage.checksums import file_digest
 
@@ -19,7 +19,25 @@ FILES = {
     "core/__init__": "",
     "core/errors": "def cut(text):\n    return text[:200]\n",
     "storage/__init__": "VERSION = 1\n",
-    "strategies/__init__": "",
+    "strategies/__init__": """from typing import Protocol
+
+
+class Strategy(Protocol):
+    LABEL: str
+    NESTED: bool = True
+
+    def rank(self, x: int) -> int:
+        "Rank."
+
+
+def protocol(plugin):
+    return Protocol if hasattr(plugin, "unused") else Strategy
+
+
+def refuse_contradictions(plugin):
+    if not hasattr(plugin, "rank"):
+        raise ValueError(plugin)
+""",
     "strategies/one": """LABEL = "One"
 
 
@@ -31,7 +49,14 @@ def unused(x):
     return x
 """,
     "strategies/two": 'LABEL = "Two"\n\n\ndef rank(x):\n    return -x\n',
-    "plugins": "def load(folder, name):\n    return __import__(f'pack.{folder}.{name}')\n",
+    "plugins": """def load(folder, name):
+    return __import__(f'pack.{folder}.{name}')
+
+
+def declared(folder, plugin, name):
+    protocol = __import__(f'pack.{folder}').protocol
+    return getattr(plugin, name, getattr(protocol(plugin), name))
+""",
     "stage": '''"""A stage."""
 import argparse
 import logging
@@ -62,6 +87,7 @@ def run(x: int, parameter: "Kind" = 3) -> float:
     total = 0.0
     for step in progress(range(x), what=what, unit="step"):
         total += twice(helper.half(step), Params())  # a comment
+    total += plugins.declared("strategies", strategy, "NESTED")
     return strategy.rank(total) + Model(parameter).size(), strategy.LABEL
 
 
@@ -152,7 +178,7 @@ MODULES = {"half": "halves"}
 def __getattr__(name):
     return getattr(importlib.import_module(f"pack.lazily.{MODULES[name]}"), name)
 """
-CACHED = (fingerprint._digest, reach._path, reach._beside, reach._words)
+CACHED = (fingerprint._digest, code_files.code_path, code_files.files_beside, code_files._words)
 
 
 @pytest.fixture
@@ -162,7 +188,7 @@ def package(tmp_path, monkeypatch):
         path = folder / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(reach, "ROOT", tmp_path)
+    monkeypatch.setattr(code_files, "ROOT", tmp_path)
     yield folder
     forget()
 
@@ -229,6 +255,11 @@ def change(path, old, new):
         ("refusals", '"is odd"', '"is not even"'),
         ("refusals", '"give another"', '"give one more"'),
         ("refusals", "is low", "is too low"),
+        ("strategies/__init__", "LABEL: str", "LABEL: str\n    PER: int"),
+        ("strategies/__init__", "NESTED: bool", "NESTED: int"),
+        ("strategies/__init__", "x: int) -> int", "x, y)"),
+        ("strategies/__init__", '"Rank."', "..."),
+        ("strategies/__init__", "if not hasattr", "if hasattr"),
     ],
 )  # fmt: skip
 def test_what_changes_no_number_keeps_the_digest(package, file, old, new):
@@ -289,6 +320,10 @@ def test_a_touched_file_keeps_the_digest(package):
         ("refusals", "check_file(x,", "check_file(x + 1,"),
         ("refusals", "raise ValueError", "return"),
         ("stage", "total += twice(helper.half(step), Params())", "break"),
+        ("strategies/__init__", "NESTED: bool = True", "NESTED: bool = False"),
+        ("strategies/one", "def unused", "def other"),
+        ("strategies/__init__", '"Rank."', '"Rank."\n        return x'),
+        ("strategies/__init__", "else Strategy", "else object"),
     ],
 )
 def test_what_may_change_a_number_changes_the_digest(package, file, old, new):
@@ -545,7 +580,7 @@ def test_a_digest_is_the_same_in_every_process():
     said = {
         subprocess.run(
             [sys.executable, "-c", code, *stages],
-            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(reach.ROOT)},
+            env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(code_files.ROOT)},
             capture_output=True,
             text=True,
             check=True,

@@ -410,7 +410,7 @@ def test_kinds_of_confidence_do_not_share_a_model():
     empty = {"title": "t", "models": [], "datasets": [], "strategies": [], "budgets": []}
     with pytest.raises(PrunecalError, match="m-sampled"):
         load_study({**empty, "imported": [stated]})
-    with pytest.raises(PrunecalError, match="called so everywhere"):
+    with pytest.raises(PrunecalError, match="end in -"):
         load_study({**empty, "imported": [{**entry, "model": "m-sampled"}]})
 
 

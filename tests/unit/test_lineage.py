@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from prunecal import verify
-from prunecal.caching import fingerprint, lineage, reach
+from prunecal.caching import code_files, fingerprint, lineage, reach
 from prunecal.caching.cell_store import KEY_IN_PROVENANCE
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
@@ -160,12 +160,12 @@ def test_a_cell_of_a_strategy_that_is_gone_is_named(results):
 def test_files_of_a_stage_whose_code_or_plugin_changed_are_named(results, tmp_path, monkeypatch):
     package = tmp_path / "workflow" / "prunecal"
     shutil.copytree(Path(files.__file__).parents[1], package)
-    monkeypatch.setattr(reach, "ROOT", package.parent)
+    monkeypatch.setattr(code_files, "ROOT", package.parent)
     path = results / "m" / "d" / "other.json"
 
     def forget():
         fingerprint._digest.cache_clear()
-        reach._path.cache_clear()
+        code_files.code_path.cache_clear()
         reach._modules.clear()
 
     def write():

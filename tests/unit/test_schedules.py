@@ -107,7 +107,7 @@ def test_the_study_or_a_strategy_says_what_is_matched():
     ]
     siblings = [dict(cell.parameters) for cell in found[2:]]
     names = [naming.strategy_name("fastv", one, siblings) for one in siblings]
-    assert names == ["FastV", "FastV match mean_tokens"]
+    assert names == ["FastV", "FastV matched by mean tokens"]
 
 
 @pytest.mark.parametrize(

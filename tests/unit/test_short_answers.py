@@ -192,7 +192,7 @@ def test_what_short_answers_do_not_allow_is_refused_in_a_sentence(folder, tmp_pa
     tables = asked(tmp_path, ["cat"])
     for faulty, words in (
         (study(folder, tables, name="d"), "name it d-short-answers and set `form: short-answer`"),
-        (study(folder, tables, form="yes-no"), "called so everywhere, and no other"),
+        (study(folder, tables, form="yes-no"), "end in -short"),
         (study(folder, tables, options="choices"), "`form: short-answer` has no options"),
         (study(folder, tables, answer_is="text"), "`answer_is:` does not belong to"),
         (

@@ -3,10 +3,10 @@
 import json
 
 from helpers.small_project import Project
-from prunecal.caching import fingerprint, reach
+from prunecal.caching import code_files, fingerprint, reach
 
 PROFILER = """
-import atexit, json, os, sys, threading
+import atexit, inspect, json, os, sys, threading
 from pathlib import Path
 
 PACKAGE = f"{Path(__file__).parent / 'prunecal'}{os.sep}"
@@ -14,15 +14,32 @@ CALLS = Path(__file__).parents[1] / "calls"
 calls = set()
 
 
+def name(code):
+    return code.co_filename.removeprefix(PACKAGE), code.co_qualname
+
+
+def runs_once(code):
+    return not code.co_flags & inspect.CO_OPTIMIZED  # the body of a class or a module
+
+
 def note(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code.co_filename.startswith(PACKAGE):
-        calls.add((code.co_filename.removeprefix(PACKAGE), code.co_qualname))
+    if event != "call" or not code.co_filename.startswith(PACKAGE) or runs_once(code):
+        return
+    call = (*name(code), None)
+    while call not in calls:
+        frame = frame.f_back
+        if frame is None or frame.f_code.co_name == "<module>":
+            calls.add(call)
+        elif name(frame.f_code) == ("core/plugins.py", "_check"):
+            return  # a plugin is checked, and nothing computed
+        elif runs_once(frame.f_code) and frame.f_code.co_filename.startswith(PACKAGE):
+            call = (*name(code), name(frame.f_code))
 
 
 def write():
     CALLS.mkdir(exist_ok=True)
-    text = json.dumps([os.environ["PRUNECAL_CODE"], sorted(calls)])
+    text = json.dumps([os.environ["PRUNECAL_CODE"], list(calls)])
     (CALLS / f"{os.getpid()}.json").write_text(text)
 
 
@@ -44,21 +61,22 @@ def test_every_function_that_a_stage_calls_counts_in_its_digest(tmp_path):
         kind, *modules = record.split()[1:]
         walk = reach.Reach(tuple(modules), texts=kind == fingerprint.PAGE)
         stages.add(modules[0].removeprefix("prunecal."))
-        missed = {call for call in map(tuple, calls) if not counts(walk, *call)}
+        missed = {
+            (file, name)
+            for file, name, defining in calls
+            if not counts(walk, file, name)
+            if defining is None or counts(walk, *defining)  # else of a class that nothing uses
+        }
         assert not missed, modules[0]
     assert stages == STAGES
 
 
 def counts(walk, file, name):
-    """Tell whether a called function is in a walk, or computes nothing."""
+    """Tell whether a called function, or a class, is in a walk."""
     module = f"prunecal.{file.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
     outer, *inner = name.split(".")
-    if reach._is_plumbing(module) or outer.startswith("<"):  # a module's own statements
+    if code_files.is_plumbing(module) or outer.startswith("<"):  # a module's own statements
         return True
-    if outer in ("protocol", "_refuse_contradictions", "known_plugin") or (
-        outer.lstrip("_")[0].isupper() and not inner
-    ):
-        return True  # a plugin or a setting is checked, or a class defined: nothing is computed
     method = ".".join([outer, *inner[:1]])
     key = method if method in reach._read_module(module).nodes else outer
     return (module, key) in walk._seen

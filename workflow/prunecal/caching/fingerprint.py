@@ -17,8 +17,9 @@ import hashlib
 import sys
 from typing import TYPE_CHECKING
 
+from prunecal.caching.code_files import ROOT, declared_plugins
 from prunecal.caching.known_digests import KnownDigests
-from prunecal.caching.reach import ROOT, Reach, declared_plugins
+from prunecal.caching.reach import Reach
 from prunecal.caching.source_units import PLUGINS
 
 if TYPE_CHECKING:

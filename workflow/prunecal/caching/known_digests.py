@@ -17,7 +17,7 @@ class KnownDigests:
     """Digests of one state of the code, in a JSON file; without it they are derived again.
 
     Args:
-        path: the file; it is replaced when the code is another than the one that it is of.
+        path: the file; it is replaced when the code has changed.
         root: the folder whose files are the code.
     """
 

@@ -225,7 +225,7 @@ def version_remarks(results: Path) -> list[str]:
 
 
 def cells_of_other_versions(results: Path, pattern: str = CELLS_BELOW) -> list[Path]:
-    """List the folders of cells that others than the installed versions of libraries made."""
+    """List the folders of cells made by other versions of libraries than are installed."""
     here = {library: versions.installed(library) for library in LIBRARIES}
     here |= {library: versions.installed(library) for library in QUANTIZERS if find_spec(library)}
     return [

@@ -24,7 +24,7 @@ PAGES = ("summary.html", "methods.html")  # which are made when all results are 
 def sources(results: Path) -> Iterator[Path]:
     """Yield the results that are gone, though others were made from them.
 
-    What two studies are compared from may be gone with one of them.
+    Where two studies were compared, one of them may be gone as a whole.
     """
     for path in files.written_files(results):
         if path.is_file() and results / "studies" not in path.parents:

@@ -10,13 +10,13 @@ What is left out, and why it is safe:
 - a local variable that only messages used goes too;
 - texts that a function with `fault` in its name returns or yields, or that are given to a variable
   with `fault` in its name, are messages; so are the arguments in MESSAGES;
+- of a protocol, what a plugin or an object is only checked against: all but values and code;
 - help texts of arguments, texts of progress bars, descriptions and bounds of pydantic fields.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 from typing import Any
 
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log", "warn"}
@@ -45,7 +45,6 @@ NO_EFFECT = {
 }
 NO_FIELDS = ("ClassVar", "InitVar", "KW_ONLY")  # annotations that a dataclass reads
 UNCLEAR = {"locals", "vars", "globals", "dir", "eval", "exec"}  # may use any name
-BUILTINS = set(dir(builtins))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 LEAVES = (ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop, ast.alias)
@@ -82,6 +81,13 @@ def _is_log(node: ast.expr) -> bool:
     if not isinstance(function, ast.Attribute) or function.attr not in LOG_METHODS:
         return False
     return called(function.value) in LOGGERS
+
+
+def _is_declaration(node: ast.stmt) -> bool:
+    """Tell whether a statement of a protocol's body only says what an object must have."""
+    if isinstance(node, FUNCTIONS):
+        return all(isinstance(one, ast.Expr | ast.Pass) and is_pure(one) for one in node.body)
+    return isinstance(node, ast.AnnAssign) and node.value is None
 
 
 class _Blank(ast.NodeTransformer):
@@ -144,8 +150,10 @@ class Strip(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
-        """Mark the fields whose annotations may be read."""
+        """Mark the fields whose annotations may be read; of a protocol, keep values alone."""
         plain = not node.bases and not unknown_decorators(node)
+        if any(called(base) == "Protocol" for base in node.bases) and not node.decorator_list:
+            plain, node.body = True, [one for one in node.body if not _is_declaration(one)]
         fields: list[Any] = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         for field in fields:
             field.keep = not plain or any(kind in ast.dump(field.annotation) for kind in NO_FIELDS)
@@ -213,86 +221,3 @@ class Strip(ast.NodeTransformer):
             if called(node) in ("parser", "ArgumentParser"):
                 node.args = []  # the description
         return self.generic_visit(node)
-
-
-class _DropUnused(Strip):
-    """Drops assignments to local variables that nothing reads any more."""
-
-    def __init__(self, unused: set[str]) -> None:
-        self._unused = unused
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
-        """Leave classes alone: their names are attributes."""
-        return node
-
-    def visit_Assign(self, node: ast.Assign | ast.AugAssign) -> ast.AST | None:  # noqa: N802
-        """Drop the assignment, and the value too if nothing else comes of it."""
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if all(isinstance(one, ast.Name) and one.id in self._unused for one in targets):
-            return None if is_pure(node.value) else ast.Expr(node.value)
-        return self.generic_visit(node)
-
-    visit_AugAssign = visit_Assign  # noqa: N815
-
-
-def reduce_function(function: Function, known: set[str]) -> None:
-    """Drop a stripped function's variables that nothing reads and number the others, in place.
-
-    Args:
-        function: its syntax tree.
-        known: names of the module, which are never numbered.
-    """
-    seen: set[str] = set()
-    while True:
-        nodes = list(ast.walk(function))
-        names = [one for one in nodes if isinstance(one, ast.Name)]
-        stored = {one.id for one in names if isinstance(one.ctx, ast.Store)}
-        fixed = _fixed_names(nodes)
-        read = {one.id for one in names if not isinstance(one.ctx, ast.Store)}
-        unused = stored - read - fixed - _may_change_others(nodes)
-        if unused <= seen:
-            break
-        seen |= unused
-        dropper = _DropUnused(unused)
-        function.body = [kept for one in function.body if (kept := dropper.visit(one))]
-        function.body = function.body or [ast.Pass()]
-    if any(isinstance(one, ast.Match | ast.ClassDef) for one in nodes) or read & UNCLEAR:
-        return
-    fixed |= known | BUILTINS
-    numbers: dict[str, str] = {}
-    for one in nodes:
-        if isinstance(one, ast.ExceptHandler) and one.name and one.name not in fixed:
-            one.name = numbers.setdefault(one.name, f"_{len(numbers)}")
-        elif isinstance(one, ast.Name) and one.id in stored - fixed:
-            numbers.setdefault(one.id, f"_{len(numbers)}")
-    for one in names:
-        one.id = numbers.get(one.id, one.id)
-
-
-def _may_change_others(nodes: list[ast.AST]) -> set[str]:
-    """Return the names by which `+=` and the like may change a value that has another name too."""
-    augmented: set[str] = set()
-    counters: set[str] = set()  # numbers and texts, which cannot be changed
-    values: set[str] = set()
-    for one in nodes:
-        if isinstance(one, ast.AugAssign):
-            augmented.add(called(one.target))
-        elif isinstance(one, ast.Assign):
-            names = {called(target) for target in one.targets}
-            (counters if isinstance(one.value, ast.Constant) else values).update(names)
-    return augmented - (counters - values)
-
-
-def _fixed_names(nodes: list[ast.AST]) -> set[str]:
-    """Return the names of a function that others may use: of its arguments, imports, functions."""
-    fixed: set[str] = set()
-    for one in nodes:
-        if isinstance(one, ast.arg):
-            fixed.add(one.arg)
-        elif isinstance(one, ast.Global | ast.Nonlocal):
-            fixed.update(one.names)
-        elif isinstance(one, ast.alias):
-            fixed.add((one.asname or one.name).partition(".")[0])
-        elif isinstance(one, FUNCTIONS):
-            fixed.add(one.name)
-    return fixed

@@ -6,27 +6,28 @@ Nothing heavy is imported: the Snakefile needs this on every start.
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
-import importlib.util
 import re
-from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunecal.caching.code_files import (
+    WORD,
+    code_path,
+    every_plugin,
+    files_beside,
+    is_own,
+    is_plumbing,
+    is_used,
+    plugin_folder,
+)
 from prunecal.caching.normal_form import UNCLEAR
-from prunecal.caching.source_units import PLUGINS, VERSION, Module
-from prunecal.core import plugins
+from prunecal.caching.source_units import VERSION, Module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ROOT = Path(__file__).resolve().parents[2]  # the folder that is on the import path
-PLUMBING = ("core", "storage", "caching", "sources.hub", "sources.safe_paths")
 LABEL = "LABEL"  # a plugin's display name: shown by pages, never part of a number
 ENTRY = re.compile(r"(.+)\.(\w+)\[(.+)\]")  # of a mapping
-WORD = re.compile(r"[A-Za-z_]\w*")
-CONSTANT = re.compile(r"^([A-Za-z_]\w*)(?::[^=\n]+)? *=(?!=)", re.MULTILINE)
 _modules: dict[str, Module] = {}  # read so far
 
 
@@ -46,27 +47,38 @@ class Reach:
             self._entries.setdefault(entry.group(1, 2), set()).add(entry[3])
         modules = tuple(module for module in modules if not ENTRY.fullmatch(module))
         self._roots = {module.partition(".")[0] for module in modules}
-        self._plugins = [module for module in modules if _folder(module)]
+        self._plugins = [module for module in modules if plugin_folder(module)]
         self._opened: set[str] = set()
         self._values: set[str] = set()  # modules of which any attribute may be used
         self._attributes: set[str] = set()  # names of attributes of unknown values
+        self._asked: set[str] = set()  # attributes of which only counts who has them
         self._unclear = False  # whether attributes are used whose names are not known
         # the methods of the classes reached, by their own names
         self._methods: dict[str, list[tuple[str, str]]] = {}
         self._seen: set[tuple[str, str]] = set()
         self._pending: list[tuple[str, str]] = []
         for root in self._roots:
-            if _path(f"{root}.storage"):
+            if code_path(f"{root}.storage"):
                 self._pending.append((f"{root}.storage", VERSION))
         for module in modules:
             self._start(module)
         self._take_pending()
         self._pending += self._orphans()
         self._take_pending()
+        self._count_asked()
 
     def _take_pending(self) -> None:
         while self._pending:
             self._take(*self._pending.pop())
+
+    def _count_asked(self) -> None:
+        """Count which of the modules and classes have the attributes that code asks for."""
+        for module in self._values:
+            code = _read_module(module)
+            have = self._asked & {*code.nodes, *code.bindings}
+            self.lines |= {f"{module} has {name}" for name in have}
+        for name in self._asked:
+            self.lines |= {f"{module} has {one}" for module, one in self._methods.get(name, ())}
 
     def _orphans(self) -> list[tuple[str, str]]:
         """List the constants that no module names: what reads them cannot be told."""
@@ -74,15 +86,15 @@ class Reach:
             (module, name)
             for module in self._opened
             for name in _read_module(module).constants
-            if not _is_used(module.partition(".")[0], name) and not name.startswith("__")
+            if not is_used(module.partition(".")[0], name) and not name.startswith("__")
         ]
 
     def _start(self, module: str) -> None:
         """Take in a module that is run, or a plugin of which any part may be used."""
-        if _path(module) is None:
-            raise ModuleNotFoundError(f"{module} is not a module below {ROOT}")
+        if code_path(module) is None:
+            raise ModuleNotFoundError(f"{module} is not a module of the project or of a plugin")
         self._open(module)
-        if _folder(module):
+        if plugin_folder(module):
             self._use(module)
         else:
             code = _read_module(module)
@@ -90,7 +102,7 @@ class Reach:
 
     def _open(self, module: str) -> None:
         """Take in what runs when a module is imported."""
-        if module in self._opened or _is_plumbing(module) or _path(module) is None:
+        if module in self._opened or is_plumbing(module) or code_path(module) is None:
             return  # None: a folder without __init__.py, which runs nothing
         self._opened.add(module)
         if "." in module:
@@ -105,14 +117,14 @@ class Reach:
         parts = target.split(".")
         if parts[0] not in self._roots:
             return []
-        depth = next(d for d in range(len(parts), 0, -1) if _path(".".join(parts[:d])))
+        depth = next(d for d in range(len(parts), 0, -1) if code_path(".".join(parts[:d])))
         module = ".".join(parts[:depth])
         self._open(module)
         return [module, *parts[depth:]]
 
     def _use(self, module: str) -> None:
         """Take in a module whose attributes are used through a variable."""
-        if module in self._values or _is_plumbing(module):
+        if module in self._values or is_plumbing(module):
             return
         self._open(module)
         self._values.add(module)
@@ -132,13 +144,13 @@ class Reach:
             self._follow(f"{star.removesuffix('.*')}.{name}")
         if "__getattr__" in code.nodes and name not in code.nodes | code.bindings:
             for path in sorted(code.folder.glob("[!_]*.py")):  # one of them defines it
-                if _path(part := f"{module}.{path.stem}"):
+                if code_path(part := f"{module}.{path.stem}"):
                     self._open(part)
                     self._name(part, name)
 
     def _follow(self, dotted: str) -> None:
         """Reach what a full dotted name refers to."""
-        if not (parts := self._imports(dotted)) or _is_plumbing(parts[0]):
+        if not (parts := self._imports(dotted)) or is_plumbing(parts[0]):
             return
         module, *names = parts
         if names:
@@ -178,7 +190,7 @@ class Reach:
             for dotted in unit.names:
                 root, *rest = dotted.split(".")
                 stands_for = code.bindings.get(root, "")
-                if stands_for and not _is_plumbing(stands_for):  # else an import could be swapped
+                if stands_for and not is_plumbing(stands_for):  # else an import could be swapped
                     self.lines.add(f"{module} {name} {root} {stands_for}")
                 if root in unit.bindings:
                     self._follow(".".join([unit.bindings[root], *rest]))
@@ -187,31 +199,34 @@ class Reach:
                 if root not in unit.bindings | code.bindings or root in code.nodes:
                     self._name(module, root)
                     self._mention(rest)
+            self._asked |= unit.asked
             self._mention(unit.attributes | set(filter(WORD.fullmatch, unit.strings)))
             if unit.names & UNCLEAR and not self._unclear:
                 self._unclear = True
                 for value in self._values:
                     self._pending += [(value, one) for one in _read_module(value).nodes]
             for folder in unit.plugins:
-                mine = [plugin for plugin in self._plugins if _folder(plugin) == folder]
-                for plugin in mine or _every_plugin(module.partition(".")[0], folder):
+                mine = [plugin for plugin in self._plugins if plugin_folder(plugin) == folder]
+                for plugin in mine or every_plugin(module.partition(".")[0], folder):
                     self._use(plugin)
+            for folder in unit.defaults:
+                self._follow(f"{module.partition('.')[0]}.{folder}.protocol")
             for text in unit.strings:
                 self._take_text(module, text)
 
     def _take_text(self, module: str, text: str) -> None:
         """Take in a module or a file beside the code, if a text is the name of one."""
-        if text.partition(".")[0] in self._roots and "." in text and _path(text):
+        if text.partition(".")[0] in self._roots and "." in text and code_path(text):
             self._start(text)
             self._use(text)
-        for path in _beside(_read_module(module).folder).get(text, ()):
+        for path in files_beside(_read_module(module).folder).get(text, ()):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             self.lines.add(f"{module} {text}/{path.name} {digest}")
 
 
 def _read_module(module: str) -> Module:
     if module not in _modules:
-        path = _path(module)
+        path = code_path(module)
         if path is None:
             raise ModuleNotFoundError(f"no module named {module!r}")
         code = _modules[module] = Module(module, path)
@@ -224,82 +239,12 @@ def _read_module(module: str) -> Module:
 def _is_plain(dotted: str | None) -> bool:
     """Tell whether a class and all that it extends are the project's: no library calls it."""
     parts = (dotted or "").split(".")
-    if not (ROOT / parts[0]).exists() or len(parts) == 1:
+    if not is_own(parts[0]) or len(parts) == 1:
         return False
-    depth = next(d for d in range(len(parts), 0, -1) if _path(".".join(parts[:d])) or d == 1)
+    depth = next(d for d in range(len(parts), 0, -1) if code_path(".".join(parts[:d])) or d == 1)
     if depth != len(parts) - 1:
         return False
     code, name = _read_module(".".join(parts[:depth])), parts[-1]
     if name in code.bases:
         return all(map(_is_plain, code.bases[name]))
     return name not in code.nodes and _is_plain(code.bindings.get(name))
-
-
-@functools.cache
-def _path(module: str) -> Path | None:
-    """Return a module's file: of this project or of a plugin's distribution."""
-    base = ROOT.joinpath(*module.split("."))
-    candidates = (base.with_suffix(".py"), base / "__init__.py")
-    here = next((path for path in candidates if path.is_file()), None)
-    if here or (ROOT / module.partition(".")[0]).exists():
-        return here
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.has_location and spec.origin else None
-
-
-def _is_used(root: str, name: str) -> bool:
-    """Tell whether a constant's name stands anywhere but where constants of that name are set."""
-    words, definitions = _words(root)
-    return words[name] > definitions[name]
-
-
-@functools.cache
-def _words(root: str) -> tuple[Counter[str], Counter[str]]:
-    """Count the words in all code of this project, and the names to which constants are set."""
-    words, definitions = Counter[str](), Counter[str]()
-    for path in (ROOT / root).rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        words.update(WORD.findall(text))
-        definitions.update(CONSTANT.findall(text))
-    return words, definitions
-
-
-def _is_plumbing(module: str) -> bool:
-    inside = module.partition(".")[2]
-    return any(f"{inside}.".startswith(f"{room}.") for room in PLUMBING)
-
-
-def _folder(module: str) -> str | None:
-    """Return the folder of which a module is a plugin, even one of another distribution."""
-    parts = module.split(".")
-    if (ROOT / parts[0]).exists():
-        return parts[1] if len(parts) == 3 and parts[1] in PLUGINS else None
-    return next((folder for folder in PLUGINS if module in declared_plugins(folder)), None)
-
-
-def _every_plugin(root: str, folder: str) -> list[str]:
-    paths = (ROOT / root / folder).glob("[!_]*")
-    names = {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").exists()}
-    return [*(f"{root}.{folder}.{name}" for name in sorted(names)), *declared_plugins(folder)]
-
-
-@functools.cache
-def declared_plugins(folder: str) -> list[str]:
-    """List the modules of the plugins that other distributions declare."""
-    modules = [plugins.module_name(folder, name) for name in plugins.names(folder)]
-    return [module for module in modules if not module.startswith(f"prunecal.{folder}.")]
-
-
-@functools.cache
-def _beside(folder: Path) -> dict[str, list[Path]]:
-    """Return the files beside the code, by their own name and by that of their folder."""
-    found: dict[str, list[Path]] = {}
-    for path in folder.iterdir():
-        if path.is_file() and path.suffix not in (".py", ".pyc"):
-            found[path.name] = [path]
-        elif path.is_dir() and not (path / "__init__.py").exists():
-            found[path.name] = [one for one in sorted(path.rglob("*")) if one.is_file()]
-    return found

@@ -28,7 +28,7 @@ def missing_record(paths: list[str]) -> str:
     """Say what it means that these results have no record, and what to do."""
     return (
         f"{len(paths)} results, {paths[0]} among them, have no record in .snakemake: a change of "
-        "settings or code since they were made starts no job. `snakemake verify` names those that "
-        "are outdated and `snakemake repair_outdated` removes them; "
-        "`snakemake --touch --forceall results` records all others as up to date"
+        "settings or code since they were made starts no job. `snakemake --cores 1 verify` names "
+        "those that are outdated and `snakemake --cores 1 repair_outdated` removes them; "
+        "`snakemake --cores 1 --touch --forceall results` records all others as up to date"
     )

@@ -9,14 +9,8 @@ import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from prunecal.caching.normal_form import (
-    FUNCTIONS,
-    Function,
-    Strip,
-    called,
-    reduce_function,
-    unknown_decorators,
-)
+from prunecal.caching.local_variables import reduce_function
+from prunecal.caching.normal_form import FUNCTIONS, Function, Strip, called, unknown_decorators
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -36,8 +30,10 @@ class Unit:
         names: dotted names that it uses, for example "np.sort" and "order".
         attributes: attributes of values whose type is unknown.
         bindings: names that it imports itself, with what they stand for.
-        strings: all texts.
+        strings: all texts, but for those in `asked`.
+        asked: attributes of which it asks whether something has them (`hasattr`).
         plugins: folders of which it loads plugins.
+        defaults: folders of plugins of which it may take a default from their protocol.
     """
 
     digest: str = ""
@@ -46,7 +42,9 @@ class Unit:
     attributes: set[str] = field(default_factory=set)
     bindings: dict[str, str] = field(default_factory=dict)
     strings: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     plugins: set[str] = field(default_factory=set)
+    defaults: set[str] = field(default_factory=set)
 
 
 class Module:
@@ -248,8 +246,15 @@ def _describe(node: ast.AST, form: list[str], unit: Unit, local: set[str]) -> No
         kind = node.__class__
     if isinstance(node, ast.Call):
         unit.texts += getattr(node, "texts", "")
-        if node.args and called(node) == "load":
-            unit.plugins |= set(PLUGINS) & {getattr(node.args[0], "value", None)}
+        match node:
+            case ast.Call(ast.Name("hasattr"), [owner, ast.Constant(str(asked))]):
+                unit.asked.add(asked)
+                form.append(f"hasattr {asked}")
+                _describe(owner, form, unit, local)
+                return
+        if node.args and called(node) in ("load", "declared"):
+            folders = unit.plugins if called(node) == "load" else unit.defaults
+            folders |= set(PLUGINS) & {getattr(node.args[0], "value", None)}
     if isinstance(node, ast.Constant):
         form.append(f"={node.value!r}")
         if isinstance(node.value, str):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 BIN_COUNTS = (5, 10, 20, 30, 50)  # further numbers of bins in which ECE is reported
 COVERAGE, RISK = 0.8, 0.05  # of risk_at_80_coverage and coverage_at_5_risk
+LEVEL = 0.05  # of each family of tests: the error rate that is controlled
 
 
 class Readout(NamedTuple):

@@ -10,7 +10,8 @@ entry point of the group `prunecal.<folder>`, for example in its pyproject.toml
     my-strategy = "my_package.my_strategy"
 
 Every plugin is checked against the protocol of its kind when it is loaded. The protocols are in the
-packages of the plugins, for example `prunecal.strategies`, whose function `protocol` picks one.
+packages of the plugins, for example `prunecal.strategies`, whose function `protocol` picks one and
+whose `refuse_contradictions` refuses what no protocol can say.
 """
 
 import functools
@@ -86,8 +87,11 @@ def declared(folder: str, plugin: ModuleType, name: str) -> Any:
 
 @functools.cache
 def _check(folder: str, name: str, plugin: ModuleType) -> None:
-    protocol = importlib.import_module(f"prunecal.{folder}").protocol
-    refuse_unlike(f"the {KINDS[folder]} {name!r} ({plugin.__file__})", plugin, protocol(plugin))
+    room = importlib.import_module(f"prunecal.{folder}")
+    what = f"the {KINDS[folder]} {name!r} ({plugin.__file__})"
+    refuse_unlike(what, plugin, room.protocol(plugin))
+    if hasattr(room, "refuse_contradictions"):
+        room.refuse_contradictions(plugin)
 
 
 def _modules(folder: str) -> dict[str, str]:

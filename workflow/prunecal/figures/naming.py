@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.calibration.catalogue import CATALOGUE
 from prunecal.core import plugins
+from prunecal.study.schedules import FLOPS, MATCH, MEAN_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +63,7 @@ COLUMNS = {  # of tables, where the key itself would not do
 }
 
 SYMBOLS = {"alpha": "α", "gap_power": "p"}
+WORDS = {MATCH: "matched by", MEAN_TOKENS: "mean tokens", FLOPS: "FLOPs"}  # keys and values
 
 SEED = "seed"  # strategies that differ in this parameter alone are drawn as one
 
@@ -134,11 +136,11 @@ def strategy_name(
 
 
 def _symbol(key: str) -> str:
-    return f"{SYMBOLS[key]} = " if key in SYMBOLS else f"{key.replace('_', ' ')} "
+    return f"{SYMBOLS[key]} = " if key in SYMBOLS else f"{WORDS.get(key, key.replace('_', ' '))} "
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return f"{value:g}" if isinstance(value, int | float) else WORDS.get(value, str(value))
 
 
 def _is_known(family: str) -> bool:

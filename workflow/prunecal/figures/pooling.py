@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prunecal.calibration import constants
 from prunecal.core.errors import PrunecalError
 from prunecal.figures.style import BLIND, REFERENCE, Style, styles
 from prunecal.storage import files
@@ -23,7 +24,7 @@ TEXTS = (  # columns of CSV tables
     "answers_file", "scores", "stated_confidence", "not_tested",
 )  # fmt: skip
 HEADLINE_SUBSET = "all"
-LEVEL = 0.05  # of the family-wise error rate that the step-down controls
+LEVEL = constants.LEVEL
 
 
 def read(path: Path) -> pd.DataFrame:

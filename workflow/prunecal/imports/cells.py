@@ -22,7 +22,6 @@ from prunecal.imports.option_scores import (
 )
 
 LETTERS = "letter_logits"
-IDENTITY = ("question_id", "image_id", "subset")
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,10 +4,9 @@ import itertools
 from operator import itemgetter
 
 from prunecal.calibration.catalogue import metric_name
+from prunecal.calibration.constants import LEVEL
 from prunecal.statistics.interactions import PRECISION, PRUNING
 from prunecal.statistics.tables import Rows
-
-LEVEL = 0.05
 
 
 def findings(rows: Rows) -> dict[str, list[str]]:

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecal.calibration.constants import LEVEL
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.significance import FEWEST_IMAGES, excess_p
 from prunecal.statistics.tables import Rows
 
-LEVEL = 0.05  # of the family-wise error rate that the step-down controls
 NULL = "ece_if_calibrated"
 NEEDED = (NULL, "ece_cross_fitted", "cox_slope", "cox_intercept")
 COLUMNS = [

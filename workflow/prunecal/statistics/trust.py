@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunecal.calibration.constants import LEVEL
 from prunecal.statistics.bootstrap import interval, normal_interval
 from prunecal.statistics.noninferiority import noninferiority_p, passed, provable_margin
 from prunecal.statistics.significance import step_down
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from prunecal.statistics.tables import Rows
     from prunecal.statistics.task import Measure, Task
 
-LEVEL = 0.05  # of each family of tests
 NO_WORSE, WORSE, UNKNOWN = "no worse", "worse", "cannot be told"
 
 

@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.strategies._arguments import checked_budget, images_of, settings_of, taken
-from prunecal.strategies._protocols import Images, protocol
+from prunecal.strategies._protocols import Images, protocol, refuse_contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
-__all__ = ["Images", "decode", "merge_many", "protocol", "rank", "rank_many", "reduce"]
+__all__ = [
+    "Images",
+    "decode",
+    "merge_many",
+    "protocol",
+    "rank",
+    "rank_many",
+    "reduce",
+    "refuse_contradictions",
+]
 
 
 def rank(

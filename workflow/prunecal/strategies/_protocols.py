@@ -105,13 +105,8 @@ class ReadsBySettings(Protocol):
 
 
 def protocol(plugin: ModuleType) -> type:
-    """Return the protocol that a strategy has to follow.
-
-    Raises:
-        PrunecalError: its declarations contradict each other.
-    """
+    """Return the protocol that a strategy has to follow."""
     prunes = getattr(plugin, "PRUNES", None)
-    _refuse_contradictions(plugin)
     if prunes == "before_llm" and hasattr(plugin, "merge"):
         return MergingStrategy
     if prunes == "before_llm":
@@ -121,8 +116,8 @@ def protocol(plugin: ModuleType) -> type:
     return Strategy
 
 
-def _refuse_contradictions(plugin: ModuleType) -> None:
-    """Refuse declarations that do not fit each other.
+def refuse_contradictions(plugin: ModuleType) -> None:
+    """Refuse declarations of a strategy that follow its protocol but do not fit each other.
 
     Raises:
         PrunecalError: a ranking of images that reads texts, one of questions that reads none, or
@@ -131,8 +126,7 @@ def _refuse_contradictions(plugin: ModuleType) -> None:
     what = f"the strategy {plugin.__name__}"
     if hasattr(plugin, "reads"):
         refuse_unlike(what, plugin, ReadsBySettings)
-    declared = getattr(plugin, "READS", {})
-    of_text = isinstance(declared, dict) and any(name in TEXT_SIGNALS for name in declared.values())
+    of_text = any(name in TEXT_SIGNALS for name in getattr(plugin, "READS", {}).values())
     if of_text != (getattr(plugin, "PER", "image") == "question"):
         raise PrunecalError(
             f'{what} must have PER = "question" and read a text in READS '

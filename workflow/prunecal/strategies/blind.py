@@ -3,7 +3,7 @@
 Its one budget is 0. The prompt is the model's own template for a text without an image: the
 placeholder is left out with all that belongs to it, such as the line break after it or the tokens
 around it. Answers depend on the question's text alone, so equal texts are computed once. No token
-is kept that could represent a patch: evidence coverage is 0. It is a mark to compare with, not a
+is kept that could represent a patch: evidence coverage is 0. It is something to compare with, not a
 pruned model: a line in figures against the budget, and rows of metrics.csv, but no part of tests,
 claims, correlations over cells or the page on trust.
 """

@@ -56,9 +56,9 @@ class Dataset(BaseModel):
         plugin_settings("datasets", "loader", self.loader, settings)
         if self.is_short != are_asked_in(self.name):
             raise ValueError(
-                f"a data set of short answers is called so everywhere, and no other, since its "
-                f"confidence is another one: name it {self.name.removesuffix(SUFFIX)}{SUFFIX} and "
-                f"set `form: {FORM}`, or neither"
+                f"the names of data sets of short answers, and no others, end in {SUFFIX}, because "
+                f"their confidence is of another kind: name it {self.name.removesuffix(SUFFIX)}"
+                f"{SUFFIX} and set `form: {FORM}`, or neither"
             )
         empty = [key for key, value in settings.items() if value is None]
         if empty:
@@ -120,9 +120,9 @@ class Imported(Parameters):
             named = self.model.endswith(f"-{kind}")
             if named != (self.confidence == kind):
                 raise ValueError(
-                    f"a model whose confidence is {kind} is called so everywhere, and no other: "
-                    f"name it {self.model.removesuffix(f'-{kind}')}-{kind} and set `confidence: "
-                    f"{kind}`, or neither"
+                    f"the names of models whose confidence is {kind}, and no others, end in "
+                    f"-{kind}: name it {self.model.removesuffix(f'-{kind}')}-{kind} and set "
+                    f"`confidence: {kind}`, or neither"
                 )
         return self
 

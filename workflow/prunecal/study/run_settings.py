@@ -113,11 +113,11 @@ class Expected(Parameters):
 
 
 class Outcome(Parameters):
-    """A pruned cell by whose answers questions are split into those it answers rightly and wrongly.
+    """A pruned cell by whose answers questions are split into those it gets right and wrong.
 
     As arXiv 2510.07143 does with images reduced in size, to tell questions that need little of the
-    image from those that need more; it keeps those alone that the unpruned model answers rightly,
-    here all stay.
+    image from those that need more; that study keeps only questions that the unpruned model gets
+    right, here all stay.
     """
 
     strategy: str = Field(description="the strategy's name in paths, such as pool")
@@ -140,6 +140,6 @@ class Statistics(Parameters):
     )
     outcome_of: Outcome | None = Field(
         None,
-        description="add two subsets: the questions that this cell answers rightly, and wrongly; "
+        description="add two subsets: the questions that this cell gets right and wrong; "
         "chosen by outcome, so that nothing is tested on them",
     )
