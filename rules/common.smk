@@ -23,12 +23,19 @@ from prunecal.core.redaction import expanded
 from prunecal.sources import model_folder
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.digest_cache import NAME as DIGESTS, digest_of_all
+from prunecal.study import budgets, resources
 from prunecal.study import report_items as items
-from prunecal.study import resources
 from prunecal.study.cells import imported_cell, load_study
 from prunecal.study.design import Design
 from prunecal.study.local_files import local_files, named_paths
-from prunecal.study.paths import BENCHMARK, CELL_STORE, RESULTS, Paths, study_folder
+from prunecal.study.paths import (
+    BENCHMARK,
+    CELL_STORE,
+    RANKING_STORE,
+    RESULTS,
+    Paths,
+    study_folder,
+)
 from prunecal.study.quantization import missing
 from prunecal.study.model_settings import tower_name
 

@@ -46,11 +46,13 @@ rule encode_smaller:
         images="results/datasets/{dataset}/images.parquet",
         whole="results/{model}/{dataset}/features.safetensors",
     output:
-        "results/{model}/{dataset}/downsample/{budget}/smaller.safetensors",
+        "results/{model}/{dataset}/{strategy}/{budget}/smaller.safetensors",
     log:
-        "logs/encode_smaller/{model}/{dataset}/{budget}.log",
+        "logs/encode_smaller/{model}/{dataset}/{strategy}/{budget}.log",
     benchmark:
-        "logs/encode_smaller/{model}/{dataset}/{budget}.benchmark.tsv"
+        "logs/encode_smaller/{model}/{dataset}/{strategy}/{budget}.benchmark.tsv"
+    wildcard_constraints:
+        strategy=one_of(DESIGN.before_tower),
     threads: STUDY.inference.threads
     resources:
         **resources.model_job(
@@ -63,7 +65,7 @@ rule encode_smaller:
         source=lambda wildcards: model_source(wildcards.model),
         settings=lambda wildcards: model_settings(wildcards.model),
         weights=lambda wildcards: PATHS.weights_option(wildcards.model),
-        budget=lambda wildcards: wildcards.budget.replace("pct", "%"),
+        budget=lambda wildcards: budgets.of_folder(wildcards.budget),
         device=STUDY.inference.job_device,
         threads=STUDY.inference.threads,  # counts: it changes the rounding
         code=lambda wildcards: code_of_model("prunecal.encode", wildcards.model),
@@ -90,6 +92,8 @@ if DESIGN.text_signals:
             PATHS.signals("{model}", "{dataset}", DESIGN.text_signals),
         log:
             "logs/embed/{model}/{dataset}.log",
+        benchmark:
+            "logs/embed/{model}/{dataset}.benchmark.tsv"
         threads: STUDY.inference.threads
         resources:
             mem_mb=resources.growing(5000),

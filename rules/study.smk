@@ -99,7 +99,7 @@ rule prune:
         store=CELL_STORE,
         results=RESULTS,
     message:
-        "Remove finished cells that no result uses, and stale half-written files"
+        "Remove finished cells and rankings that no result uses, and stale half-written files"
     shell:
         "python -m prunecal.prune --store {params.store} --results {params.results} --log {log}"
 

@@ -196,12 +196,8 @@ VARIANTS = {
 def ranked(path, family):
     """Rank as the stage does, and return the orders as inference reads them."""
     outputs = [path.with_name(f"{number}.safetensors") for number in range(len(VARIANTS[family]))]
-    given = {"variants": json.dumps(VARIANTS[family]), "features": path, "out": outputs}
-    given |= {"signals": [], "budgets": [], "questions": None}
-    try:
-        rank.main(argparse.Namespace(family=family, threads=1, **given))
-    finally:
-        torch.set_flush_denormal(False)  # the stage's own setting; Hypothesis needs all numbers
+    inputs = argparse.Namespace(features=path, signals=[], questions=None)
+    rank.rank_plugin(inputs, family, VARIANTS[family], [], outputs)
     return [np.stack(lineage.ranking(output, 1).order) for output in outputs]
 
 

@@ -82,18 +82,12 @@ class Study:
     def rank(self, family: str, budgets: list[int], **parameters) -> Path:
         """Run the stage for one setting of a strategy; return its file."""
         out = self.folder / f"{family}-{len(parameters)}" / "ranking.safetensors"
-        rank.main(
-            argparse.Namespace(
-                family=family,
-                variants=json.dumps([parameters]),
-                features=self.features,
-                signals=[self.signal(name) for name in SIGNALS],
-                budgets=list(map(str, budgets)),
-                questions=self.questions,
-                threads=1,
-                out=[out],
-            )
+        inputs = argparse.Namespace(
+            features=self.features,
+            signals=[self.signal(name) for name in SIGNALS],
+            questions=self.questions,
         )
+        rank.rank_plugin(inputs, family, [parameters], budgets, [out])
         return out
 
 

@@ -141,6 +141,8 @@ def test_the_prune_command_says_what_it_did(cells, tmp_path):
         text=True,
         check=True,
     )
-    assert done.stderr == "kept 1 cells, removed 1 and 0 half-written files\n"
+    assert done.stderr == (
+        "kept 0 rankings, removed 0\nkept 1 cells, removed 1 and 0 half-written files\n"
+    )
     assert cells.has(OTHER)
     assert not cells.has(KEY)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from prunecal.core import plugins
 from prunecal.study import report_items
 from prunecal.study.cells import load_study
 from prunecal.study.design import Design
@@ -63,16 +62,21 @@ def test_a_strategy_added_at_the_end_leaves_earlier_jobs_as_they_are():
     assert more.infer_jobs("trained")[: len(few.infer_jobs("trained"))] == few.infer_jobs("trained")
 
 
-def test_rank_jobs_are_one_per_plugin_that_ranks_before_the_llm():
-    jobs = design().rank_jobs()
-    assert {name: list(variants) for name, variants in jobs.items()} == {
-        "full": ["full"],
-        "random": ["random-seed0", "random-seed1"],
-        "scope": ["scope-alpha0", "scope-alpha0.5"],
-    }
-    assert [variant["alpha"] for variant in jobs["scope"].values()] == [0, 0.5]
-    for name in jobs:
-        assert plugins.load("strategies", name).PRUNES == "before_llm"
+def test_a_rank_job_holds_every_strategy_once_that_ranks_before_the_llm():
+    study = design()
+    (job,) = study.rank_jobs("trained")
+    names = ["full", "random-seed0", "random-seed1", "scope-alpha0", "scope-alpha0.5"]
+    assert [cell.strategy for cell in job] == names
+    settings = [study.rank_settings("trained", cell) for cell in job]
+    assert [one["parameters"].get("alpha") for one in settings] == [None, None, None, 0, 0.5]
+    assert not any(one["budgets"] for one in settings)
+
+
+def test_rank_jobs_are_no_longer_than_a_plan_takes():
+    jobs = design(strategies=["full", {"strategy": "random", "seed": list(range(260))}]).rank_jobs(
+        "local"
+    )
+    assert [len(job) for job in jobs] == [250, 11]
 
 
 @pytest.mark.parametrize(

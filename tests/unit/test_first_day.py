@@ -72,11 +72,9 @@ class Run:
         assert len(cells) == len(CELLS)
         for cell in cells:
             if cell.prunes == "before_llm":
-                variants = json.dumps([dict(cell.parameters)])
                 out = [folder / cell.strategy / "ranking.safetensors"]
-                ranked = {"family": cell.family, "variants": variants, "threads": 1}
-                ranked |= {"signals": [], "budgets": [], "questions": None}
-                rank.main(Namespace(**ranked, features=features, out=out))
+                inputs = Namespace(features=features, signals=[], questions=None)
+                rank.rank_plugin(inputs, cell.family, [dict(cell.parameters)], [], out)
         infer.main(
             Namespace(
                 **self.common(),

@@ -30,6 +30,7 @@ from prunecal.statistics import recomputed
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.study.cells import cells, load_study
+from prunecal.study.design import Design
 
 pytestmark = pytest.mark.slow  # a whole study is made first
 
@@ -101,9 +102,14 @@ class Results:
         return "\n".join(said)
 
 
+def module_of(cell):
+    return plugins.module_name("strategies", cell.family)
+
+
 def run_study(settings):
     """Run a study's stages in the working directory."""
     study = load_study(settings)
+    design = Design(study)
     common = {"device": "cpu", "threads": 1, "log": None}
 
     def stage(module, *modules, **arguments):
@@ -147,18 +153,22 @@ def run_study(settings):
                 encode, family, **own, images=prepared / "images.parquet", out=features, signals=[]
             )
             studied = cells(study, one)
-            for cell in studied:
-                if cell.prunes == "before_llm":
-                    stage(
-                        rank,
-                        plugins.module_name("strategies", cell.family),
-                        family=cell.family,
-                        variants=json.dumps([dict(cell.parameters)]),
-                        features=features,
-                        signals=[],
-                        budgets=[],
-                        out=[folder / cell.strategy / "ranking.safetensors"],
-                    )
+            (ranked,) = design.rank_jobs(one.name)
+            stage(
+                rank,
+                strategies=json.dumps(
+                    [
+                        design.rank_settings(one.name, cell)
+                        | {"code": code_record("prunecal.rank", module_of(cell))}
+                        for cell in ranked
+                    ]
+                ),
+                features=features,
+                signals=[],
+                questions=None,
+                folder=folder,
+                store=Path("results/.rankings"),
+            )
             stage(
                 infer,
                 family,

@@ -31,7 +31,7 @@ from prunecal.statistics.results import Results
 from prunecal.storage import files
 from prunecal.storage.per_image import PerImage, together
 from prunecal.storage.spooled import Spool
-from prunecal.study.budgets import folder, kept_tokens, share_text
+from prunecal.study.budgets import folder, kept_tokens, of_folder, share_text
 from prunecal.study.cells import load_study
 from prunecal.study.strategy_settings import TEXT_SIGNALS
 
@@ -117,19 +117,9 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
         parameters = next(dict(cell.parameters) for cell in listed if cell.family == name)
         assert parameters.get("positions", "original") == "original"  # all that Qwen knows
         out = [task / name / "ranking.safetensors"]
-        variants = json.dumps([parameters])
-        rank.main(
-            argparse.Namespace(
-                family=name,
-                variants=variants,
-                signals=[],
-                questions=None,
-                budgets=["50%", "25%", "2"] if name in ("uniform", "vispruner") else [],
-                features=features,
-                threads=1,
-                out=out,
-            )
-        )
+        inputs = argparse.Namespace(features=features, signals=[], questions=None)
+        budgets = ["50%", "25%", 2] if name in ("uniform", "vispruner") else []
+        rank.rank_plugin(inputs, name, [parameters], budgets, out)
     order = lineage.ranking(task / "uniform" / "ranking.safetensors", "50%").order
     middles = [[0, 1, 5, 7], [0, 1, 3, 4, 10, 11, 13, 14]]  # of 4 rows of 2, of 3 rows of 5
     assert [row.tolist() for row in order[:2]] == middles
@@ -208,18 +198,8 @@ def ranked(folder, model, family, strategy, budgets=()):
         layout = torch.tensor([one.layout for one in encoded]).int()
         facts = {"image_id": ["a", "b", "c"]}
         spool.write(facts, [], {"layout": layout, "grids": torch.tensor(grids).int()})
-    rank.main(
-        argparse.Namespace(
-            family=strategy,
-            variants="[{}]",
-            signals=[],
-            questions=None,
-            budgets=budgets,
-            features=features,
-            threads=1,
-            out=[out],
-        )
-    )
+    inputs = argparse.Namespace(features=features, signals=[], questions=None)
+    rank.rank_plugin(inputs, strategy, [{}], budgets, [out])
     return SimpleNamespace(model=loaded, encoded=encoded, features=features, out=out)
 
 
@@ -380,6 +360,11 @@ def test_a_ranking_of_images_that_differ_is_cut_image_by_image(tmp_path):
 )
 def test_kept_tokens(budget, tokens, kept):
     assert kept_tokens(budget, tokens) == kept
+
+
+@pytest.mark.parametrize("budget", [64, "25%", "11.1%", "all"])
+def test_a_folders_name_tells_its_budget(budget):
+    assert of_folder(folder(budget)) == str(budget)
 
 
 def test_shares_have_one_form_and_a_folder():

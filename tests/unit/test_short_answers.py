@@ -228,10 +228,8 @@ def computed(settings, results):
     listed = cells(checked, model)
     for cell in {cell.strategy: cell for cell in listed}.values():
         ranking = task / cell.strategy / "ranking.safetensors"
-        variants = json.dumps([dict(cell.parameters)])
-        rank_stage.main(Namespace(family=cell.family, variants=variants, signals=[], budgets=[],
-                                  questions=None,
-                                  features=features, threads=1, out=[ranking]))  # fmt: skip
+        inputs = Namespace(features=features, signals=[], questions=None)
+        rank_stage.rank_plugin(inputs, cell.family, [dict(cell.parameters)], [], [ranking])
     infer.main(Namespace(**run, model=model.name, layers=None, dataset=dataset.name, folder=task,
                          cells=json.dumps([cell.settings() for cell in listed]),
                          questions=questions, features=features, store=results / ".cells",

@@ -145,4 +145,6 @@ def test_prune_says_how_many_it_removed(results, writer):
         text=True,
         check=True,
     )
-    assert done.stderr == "kept 0 cells, removed 0 and 1 half-written files\n"
+    assert done.stderr == (
+        "kept 0 rankings, removed 0\nkept 0 cells, removed 0 and 1 half-written files\n"
+    )

@@ -79,12 +79,9 @@ def test_the_papers_study_is_planned_from_the_hub_to_the_report(checkout):
         assert f"results/llava-1.5-7b/{name}" in made
     files = Counter(made.values())
     assert (files["data"], files["model"], files["encode"]) == (4, 1, 2)
-    ranked = Counter()
-    for name, count in files.items():
-        if name.startswith("rank_"):
-            ranked[name.rpartition("_")[2]] += count
     # an order per data set; FastV's strategies have none, the unpruned model has
-    assert ranked == {"full": 2, "random": 6, "saliency": 2, "scope": 16}
+    ranked = [count for name, count in files.items() if name.startswith("rank_")]
+    assert ranked == [1 + 3 + 1 + 8] * 2
     assert sum(name.startswith("infer_") for name in files) == 2  # one load per data set
     assert "train" not in files
 

@@ -1,6 +1,10 @@
-"""Stage `rank`: the visual tokens that a strategy keeps of every image, or how it merges them.
+"""Stage `rank`: the visual tokens that strategies keep of every image, or how they merge them.
 
-Writes, for each variant of a strategy, `order` int16 [I, N] and `coverage` float32 [I, N]: the
+A job covers the strategies of one model and data set, because a process start costs more than a
+ranking; those that the store has already are not ranked again. Variants of one plugin share what
+they can, such as similarities.
+
+Writes, for each strategy, `order` int16 [I, N] and `coverage` float32 [I, N]: the
 evidence coverage of the first 1 ... N tokens of that order. Every budget is a prefix. Where images
 have different numbers of tokens, both are flattened, and `tokens` and `layout` are those of the
 features.
@@ -20,10 +24,13 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunecal.caching import lineage
+from prunecal.caching.cell_store import RANKING_FILES, CellStore, cell_key
 from prunecal.core import cli, plugins
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import device
@@ -34,10 +41,11 @@ from prunecal.storage.per_image import TILES, PerImage, grids_of, starts_of_weig
 from prunecal.strategies import Images, rank_many
 from prunecal.strategies._per_budget import Sparse, of_budgets, ranking_arguments
 from prunecal.strategies._signals import Signals
-from prunecal.study.budgets import kept_tokens
+from prunecal.study.budgets import Budget, kept_tokens
+from prunecal.study.strategy_settings import read_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -45,6 +53,48 @@ if TYPE_CHECKING:
 
 BATCH = 32  # images at a time
 ENTRIES = 2**25  # of the similarity matrices held at a time
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy to rank by.
+
+    Attributes:
+        inputs: the job's arguments.
+        strategy: its label in paths.
+        family: its plugin's name.
+        parameters: its own.
+        budgets: those to rank for; none if one order serves all.
+        code: record of the code that ranks by it.
+    """
+
+    inputs: argparse.Namespace
+    strategy: str
+    family: str
+    parameters: dict[str, Any]
+    budgets: list[Budget]
+    code: str
+
+    @cached_property
+    def sources(self) -> list[Path]:
+        """The files that it reads."""
+        read = read_signals(self.family, self.parameters)
+        signals = [path for path in self.inputs.signals if path.stem in read]
+        module = plugins.load("strategies", self.family)
+        asks = plugins.declared("strategies", module, "PER") == "question"
+        return [self.inputs.features, *signals, *([self.inputs.questions] if asks else [])]
+
+    def key(self) -> str:
+        """Return the key of its ranking: a digest of everything that determines it."""
+        return cell_key(
+            {
+                "family": self.family,
+                "parameters": self.parameters,
+                "budgets": self.budgets,
+                lineage.CODE: self.code,
+                lineage.MADE_FROM: {path.name: files.digest_of(path) for path in self.sources},
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -84,49 +134,91 @@ class EncodedImages:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Rank all images of a data set for all variants of a strategy."""
+    """Rank or fetch the strategies of a job."""
+    strategies = [Strategy(arguments, **one) for one in json.loads(arguments.strategies)]
+    store = CellStore(arguments.store, RANKING_FILES)
+    keys = [strategy.key() for strategy in strategies]
+    missing: dict[str, list[tuple[Strategy, Path]]] = {}  # by plugin
+    for strategy, key in zip(strategies, keys, strict=True):
+        if not store.has(key):
+            out = store.folder(key) / RANKING_FILES[0]
+            missing.setdefault(strategy.family, []).append((strategy, out))
+    if missing:
+        device.pick("cpu", arguments.threads)
+    for family, listed in missing.items():
+        variants, out = [one.parameters for one, _ in listed], [path for _, path in listed]
+        rank_plugin(arguments, family, variants, listed[0][0].budgets, out)
+        for path in out:
+            store.record(path.parent.name)
+    for strategy, key in zip(strategies, keys, strict=True):
+        destination = arguments.folder / strategy.strategy
+        store.hand_out(key, destination, RANKING_FILES[:1], strategy.sources, strategy.code)
+
+
+def rank_plugin(
+    inputs: argparse.Namespace,
+    family: str,
+    variants: list[dict[str, Any]],
+    budgets: Sequence[Budget],
+    out: Sequence[Path],
+) -> None:
+    """Rank all images of a data set for variants of one plugin, and write a file for each.
+
+    Args:
+        inputs: paths of `features`, `signals` (a list) and `questions` (None if it reads none).
+        family: the plugin's name.
+        variants: its parameters.
+        budgets: those to rank for; none if one order serves all.
+        out: a ranking.safetensors for each variant.
+
+    Raises:
+        PrunecalError: a signal is missing, or inputs do not fit together.
+    """
     import torch
 
-    device.pick("cpu", arguments.threads)
-    variants = json.loads(arguments.variants)
-    strategy = plugins.load("strategies", arguments.family)
-    what = f"rank {strategy.LABEL}"
-    file = files.open_arrays(arguments.features, framework="pt")
+    strategy = plugins.load("strategies", family)
+    file = files.open_arrays(inputs.features, framework="pt")
     ids = file.facts["image_id"]
     encoded = EncodedImages(
         ids,
         PerImage(file, "features"),
         PerImage(file, "saliency"),
-        Signals(strategy, variants, arguments.signals, ids),
+        Signals(strategy, variants, inputs.signals, ids),
         grids_of(file, len(ids)),
         PerImage(file, TILES) if TILES in file.keys() else None,  # noqa: SIM118  not a mapping
     )
     layout = {"layout": file.get_tensor("layout").numpy()} if "layout" in file.keys() else {}  # noqa: SIM118
-    if arguments.budgets:
-        _rank_budgets(arguments, strategy, variants, encoded, layout)
+    if budgets:
+        asks = plugins.declared("strategies", strategy, "PER") == "question"
+        questions = inputs.questions if asks else None
+        _rank_budgets(questions, family, variants, budgets, encoded, layout, out)
         return
     ranked: list[dict[int, tuple[Any, Any]]] = [{} for _ in variants]  # by image
-    batches = _batches(encoded)
-    for batch in cli.progress(batches, total=len(batches), what=what, unit="batch"):
+    for batch in _progress(strategy, _batches(encoded)):
         images = encoded.some(batch)
         similarity = cosine_similarity(images.features)
         if encoded.tiles is None:
-            orders = rank_many(*ranking_arguments(arguments.family, images, None, variants))
+            orders = rank_many(*ranking_arguments(family, images, None, variants))
         else:
             tiles = [encoded.tiles[image] for image in batch]
-            orders = _in_turn(arguments.family, images, tiles, variants)
+            orders = _in_turn(family, images, tiles, variants)
         for variant, order in enumerate(orders):
             coverage = coverage_curve(similarity, order).numpy()
             pairs = zip(order.to(torch.int16).numpy(), coverage, strict=True)
             ranked[variant] |= zip(batch, pairs, strict=True)
-    for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
+    for variant, (parameters, path) in enumerate(zip(variants, out, strict=True)):
         orders, coverages = zip(*(ranked[variant][at] for at in range(len(ids))), strict=True)
         flat = together(orders)
         arrays = {"order": flat.values, "coverage": together(coverages).values, **layout}
         if flat.tokens is not None:
             arrays["tokens"] = flat.tokens
-        facts = {"image_id": ids, "family": arguments.family, "parameters": parameters}
-        files.write_arrays(path, arrays, facts, [arguments.features, *arguments.signals])
+        files.write_arrays(
+            path, arrays, {"image_id": ids, "family": family, "parameters": parameters}
+        )
+
+
+def _progress(strategy: ModuleType, batches: list[list[int]]) -> Iterable[list[int]]:
+    return cli.progress(batches, total=len(batches), what=f"rank {strategy.LABEL}", unit="batch")
 
 
 def _in_turn(
@@ -169,42 +261,41 @@ def _in_turn(
 
 
 def _rank_budgets(
-    arguments: argparse.Namespace,
-    strategy: ModuleType,
+    questions: Path | None,
+    family: str,
     variants: list[dict[str, Any]],
+    budgets: Sequence[Budget],
     encoded: EncodedImages,
     layout: dict[str, Any],
+    out: Sequence[Path],
 ) -> None:
-    """Write a file for each variant, with arrays for each budget."""
+    """Write a file for each variant, with arrays for each budget; of each question if given."""
     import numpy as np
 
-    sources = [arguments.features, *arguments.signals]
+    strategy = plugins.load("strategies", family)
     pairs = [(image, "") for image in range(len(encoded.ids))]
-    if arguments.questions:
-        pairs = _pairs(arguments.questions, encoded.ids)
-        sources.append(arguments.questions)
+    if questions:
+        pairs = _pairs(questions, encoded.ids)
     counts = [encoded.features.counts[image] for image, _ in pairs]
     parts: list[dict[str, list[Any]]] = [{} for _ in variants]  # by row
-    budgets = [int(text) if text.isdigit() else text for text in arguments.budgets]
-    batches = [*_questions(pairs)] if arguments.questions else _batches(encoded)
-    what = f"rank {strategy.LABEL}"
-    for rows in cli.progress(batches, total=len(batches), what=what, unit="batch"):
-        if arguments.questions:
+    batches = [*_questions(pairs)] if questions else _batches(encoded)
+    for rows in _progress(strategy, batches):
+        if questions:
             images = encoded.asked(pairs[rows[0]][0], [pairs[row][1] for row in rows])
         else:
             images = encoded.some(rows)
         kept = {str(budget): kept_tokens(budget, counts[rows[0]]) for budget in budgets}
-        listed = of_budgets(arguments.family, strategy, kept, images, variants)
+        listed = of_budgets(family, strategy, kept, images, variants)
         for variant, arrays in enumerate(listed):
             for name, values in arrays.items():
                 of_rows = parts[variant].setdefault(name, [None] * len(pairs))
                 for row, one in zip(rows, values, strict=True):
                     of_rows[row] = one
     equal = len(set(counts)) == 1
-    for variant, (parameters, path) in enumerate(zip(variants, arguments.out, strict=True)):
+    for variant, (parameters, path) in enumerate(zip(variants, out, strict=True)):
         ids = [encoded.ids[image] for image, _ in pairs]
-        facts = {"image_id": ids, "family": arguments.family, "parameters": parameters}
-        if arguments.questions:
+        facts = {"image_id": ids, "family": family, "parameters": parameters}
+        if questions:
             facts["question"] = [text for _, text in pairs]
         numbers = dict(layout)
         if equal:
@@ -218,7 +309,7 @@ def _rank_budgets(
             else:
                 joined = np.stack if equal or kind == "covered" else np.concatenate
                 numbers[name] = joined(of_rows)
-        files.write_arrays(path, numbers, facts, sources)
+        files.write_arrays(path, numbers, facts)
 
 
 def _pairs(questions: Path, ids: list[str]) -> list[tuple[int, str]]:
@@ -273,21 +364,11 @@ def _batches(encoded: EncodedImages) -> list[list[int]]:
 
 if __name__ == "__main__":
     parser = cli.parser(__doc__)
-    parser.add_argument("--family", required=True, help="the strategy's name")
-    parser.add_argument("--variants", required=True, help="JSON: a list of its parameters")
+    parser.add_argument("--strategies", required=True, help="JSON: list of strategies")
     parser.add_argument("--features", type=Path, required=True, help="features.safetensors")
-    parser.add_argument("--signals", type=Path, nargs="*", default=[], help="what else it reads")
-    parser.add_argument(
-        "--budgets",
-        nargs="*",
-        default=[],
-        help="of a strategy that keeps other tokens at another budget",
-    )
-    parser.add_argument(
-        "--questions", type=Path, help="questions.parquet, of a strategy that ranks for each"
-    )
+    parser.add_argument("--signals", type=Path, nargs="*", default=[], help="what else they read")
+    parser.add_argument("--questions", type=Path, help="questions.parquet, if one ranks for each")
+    parser.add_argument("--folder", type=Path, required=True, help="results/{model}/{dataset}")
+    parser.add_argument("--store", type=Path, required=True, help="folder of finished rankings")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument(
-        "--out", type=Path, nargs="+", required=True, help="a ranking.safetensors per variant"
-    )
     cli.run(main, parser.parse_args())

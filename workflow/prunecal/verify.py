@@ -18,7 +18,7 @@ from typing import Any
 
 from prunecal.caching import lineage, missing, outdated
 from prunecal.caching.cell_store import FILES as CELL_FILES
-from prunecal.caching.cell_store import misplaced_cells
+from prunecal.caching.cell_store import RANKING_FILES, misplaced_cells
 from prunecal.caching.lineage import Foreign
 from prunecal.core import cli, plugins
 from prunecal.core.errors import PrunecalError
@@ -30,7 +30,7 @@ from prunecal.storage import files
 from prunecal.study.cells import load_study
 from prunecal.study.design import Design
 from prunecal.study.model_settings import tower_name
-from prunecal.study.paths import CELL_STORE, RESULTS, Paths
+from prunecal.study.paths import CELL_STORE, RANKING_STORE, RESULTS, Paths
 from prunecal.study.settings import Study
 
 WRITTEN = (  # where stages write what decides the numbers, below the folder of results
@@ -40,6 +40,7 @@ WRITTEN = (  # where stages write what decides the numbers, below the folder of 
     "*/*/signals/*.safetensors",
     "*/*/*/ranking.safetensors",
     *(f"{below}/{name}" for below in ("*/*/*/*", ".cells/*/*") for name in CELL_FILES),
+    *(f".rankings/*/*/{name}" for name in RANKING_FILES),
     *(f"{study}scores/*/*.safetensors" for study in ("", "*/")),
     *(
         f"{study}{name}"
@@ -171,6 +172,7 @@ def main(arguments: argparse.Namespace) -> None:
     study = load_study(settings) if settings else None
     damaged = damaged_files(results, study)
     damaged += misplaced_cells(results / Path(CELL_STORE).name, damaged)
+    damaged += misplaced_cells(results / Path(RANKING_STORE).name, damaged, RANKING_FILES)
     for path in damaged:
         unknown = path.is_file() and not files.checksum_file(path).is_file()
         fault = "has no checksum beside it" if unknown else "is missing or not as it was written"

@@ -1,14 +1,14 @@
-"""A content-addressed store of finished cells, so that cells can share a job and survive it.
+"""Content-addressed stores of finished cells and rankings, so that these can share a job.
 
 A job covers several cells, because a process start and a model load cost more than a cell. Each
 cell is filed under a key of all that determines it; a job computes what is missing and hands out
 copies. So a killed job loses only the cell in flight, a change of one cell recomputes that cell,
-and studies share what they have in common.
+and studies share what they have in common. Rankings are kept alike, in a store of their own.
 """
 
 import hashlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 
 FILES = ("predictions.parquet", "provenance.json")
+RANKING_FILES = ("ranking.safetensors", "provenance.json")
 KEY_IN_PROVENANCE = "cell_key"
 PREDICTIONS = "predictions_sha256"  # in provenance too
 
@@ -28,10 +29,16 @@ def cell_key(facts: Mapping[str, Any]) -> str:
 
 
 class CellStore:
-    """Finished cells in a folder, one subfolder per key."""
+    """Finished cells in a folder, one subfolder per key.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder.
+        names: of a cell's files: the result, and what accompanied it, which names key and result.
+    """
+
+    def __init__(self, root: Path, names: tuple[str, str] = FILES) -> None:
         self.root = root
+        self.names = names
 
     def folder(self, key: str) -> Path:
         """Return where a cell's files are, or would be."""
@@ -40,42 +47,73 @@ class CellStore:
     def has(self, key: str) -> bool:
         """Tell whether a cell is there and undamaged; a damaged one is removed with a warning."""
         folder = self.folder(key)
-        if not all((folder / name).is_file() for name in FILES):
+        if not all((folder / name).is_file() for name in self.names):
             return False
-        damaged = [name for name in FILES if not files.undamaged(folder / name)]
-        if damaged or _is_misplaced(folder):
-            log.warning("%s is damaged; the cell is computed again", folder / (damaged or FILES)[0])
+        damaged = [name for name in self.names if not files.undamaged(folder / name)]
+        if damaged or _is_misplaced(folder, self.names):
+            path = folder / (damaged or self.names)[0]
+            log.warning("%s is damaged; the cell is computed again", path)
             shutil.rmtree(folder)
             return False
         return True
 
-    def hand_out(self, key: str, destination: Path) -> None:
-        """Copy a cell's files to their place among the results, unless they are there already."""
-        for name in FILES:
+    def record(self, key: str) -> None:
+        """Write what accompanies a result of which nothing but its key is told."""
+        result, accompanying = (self.folder(key) / name for name in self.names)
+        note = {KEY_IN_PROVENANCE: key, _digest_name(result): file_digest(result)}
+        files.write_json(accompanying, note)
+
+    def hand_out(
+        self,
+        key: str,
+        destination: Path,
+        names: Iterable[str] = FILES,
+        sources: Collection[Path] = (),
+        code: str | None = None,
+    ) -> None:
+        """Copy a cell's files to their place among the results, unless they are there already.
+
+        Args:
+            key: of the cell.
+            destination: the folder of the copies.
+            names: the files to copy.
+            sources: to be recorded, as for `files.atomic`.
+            code: likewise.
+        """
+        for name in names:
             source, target = self.folder(key) / name, destination / name
-            if not files.undamaged(target) or file_digest(target) != file_digest(source):
-                with files.atomic(target) as temporary:
+            same = files.undamaged(target) and file_digest(target) == file_digest(source)
+            if sources or not same:  # the record of equal bytes may name other sources
+                with files.atomic(target, sources, code) as temporary:
                     shutil.copyfile(source, temporary)
 
 
-def misplaced_cells(root: Path, damaged: Collection[Path] = ()) -> list[Path]:
-    """List the predictions of another cell than that of the key under which they are filed.
+def misplaced_cells(
+    root: Path, damaged: Collection[Path] = (), names: tuple[str, str] = FILES
+) -> list[Path]:
+    """List the results of another cell than that of the key under which they are filed.
 
     Args:
         root: the store.
         damaged: files about which nothing can be said.
+        names: of a cell's files, as for `CellStore`.
     """
     bad = {path.parent for path in damaged}
     cells = [path for path in sorted(root.glob("*/*")) if path not in bad]
-    whole = [path for path in cells if all((path / name).is_file() for name in FILES)]
-    return [path / FILES[0] for path in whole if _is_misplaced(path)]
+    whole = [path for path in cells if all((path / name).is_file() for name in names)]
+    return [path / names[0] for path in whole if _is_misplaced(path, names)]
 
 
-def _is_misplaced(folder: Path) -> bool:
+def _is_misplaced(folder: Path, names: tuple[str, str]) -> bool:
     """Tell whether a cell's files are of another cell, as after a copy to the wrong folder."""
-    note = files.read_object(folder / FILES[1])
-    predictions = files.recorded(folder / FILES[0])
-    return (note.get(KEY_IN_PROVENANCE), note.get(PREDICTIONS)) != (folder.name, predictions)
+    result, note = folder / names[0], files.read_object(folder / names[1])
+    told = note.get(KEY_IN_PROVENANCE), note.get(_digest_name(result))
+    return told != (folder.name, files.recorded(result))
+
+
+def _digest_name(result: Path) -> str:
+    """Return the key of provenance under which a result's SHA-256 stands."""
+    return f"{result.stem}_sha256"
 
 
 def prune(root: Path, results: Path) -> tuple[int, int]:
@@ -98,6 +136,17 @@ def prune(root: Path, results: Path) -> tuple[int, int]:
     }
     folders = [path for path in root.glob("*/*") if path.is_dir()]
     unused = [path for path in folders if path.name not in used]
+    for path in unused:
+        shutil.rmtree(path)
+    return len(folders) - len(unused), len(unused)
+
+
+def prune_rankings(root: Path, results: Path) -> tuple[int, int]:
+    """Remove the rankings that no results folder holds; arguments and result as for `prune`."""
+    name = RANKING_FILES[0]
+    used = {files.recorded(path) for path in results.glob(f"[!.]*/*/*/{name}")}
+    folders = [path for path in root.glob("*/*") if path.is_dir()]
+    unused = [path for path in folders if files.recorded(path / name) not in used]
     for path in unused:
         shutil.rmtree(path)
     return len(folders) - len(unused), len(unused)

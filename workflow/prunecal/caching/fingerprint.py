@@ -12,6 +12,7 @@ Nothing heavy is imported: the Snakefile needs this on every start.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import sys
@@ -30,9 +31,13 @@ _known: list[KnownDigests] = []  # at most one: of this process
 
 
 def remember(path: Path) -> None:
-    """Keep the digests that this process derives in a file, and take those that it holds."""
+    """Keep the digests that this process derives in a file, and take those that it holds.
+
+    The file is written once, when the process ends.
+    """
     if not any(map(declared_plugins, PLUGINS)):  # their code lies elsewhere, and may change
         _known[:] = [KnownDigests(path, ROOT / __name__.partition(".")[0])]
+        atexit.register(_known[0].keep)
 
 
 def source_digest(*modules: str) -> str:

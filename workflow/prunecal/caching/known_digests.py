@@ -25,6 +25,7 @@ class KnownDigests:
         self._path = path
         self._code = _contents(root)
         self._digests: dict[str, str] = {}
+        self._complete = True  # what the file holds, of what is known
         with contextlib.suppress(OSError, ValueError):  # none yet, or damaged
             known = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(known, dict) and known.get("code") == self._code:
@@ -34,8 +35,14 @@ class KnownDigests:
         """Return the digest of that name, derived only if it is not known yet."""
         if name not in self._digests:
             self._digests[name] = derive()
-            self._write()
+            self._complete = False
         return self._digests[name]
+
+    def keep(self) -> None:
+        """Write the file, unless it holds every digest already."""
+        if not self._complete:
+            self._write()
+            self._complete = True
 
     def _write(self) -> None:
         part = self._path.with_name(f"{self._path.name}.{os.getpid()}")

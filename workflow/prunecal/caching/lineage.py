@@ -291,6 +291,7 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         Foreign(path, OTHER_CODE)
         for path in files.written_files(results)
         if path not in bad | known
+        and not any(part.startswith(".") for part in path.relative_to(results).parts[:-1])
         and (code := files.code_of(path))
         and CELLS not in code.split()  # whose code provenance.json tells cell by cell
         and is_outdated(code)

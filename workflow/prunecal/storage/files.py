@@ -102,7 +102,9 @@ def record(path: Path, sources: Iterable[Path] = ()) -> None:
 
 
 @contextlib.contextmanager
-def atomic(path: Path | str, sources: Iterable[Path] = ()) -> Iterator[Path]:
+def atomic(
+    path: Path | str, sources: Iterable[Path] = (), code: str | None = None
+) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only if the block succeeds.
 
     The file's checksum is written beside it, so that `prunecal.verify` can tell later damage, with
@@ -111,23 +113,25 @@ def atomic(path: Path | str, sources: Iterable[Path] = ()) -> Iterator[Path]:
     Args:
         path: the file's final name.
         sources: files that it is made from, to be recorded with their checksums.
+        code: record of the code that made it, by default that which the environment names.
 
     Raises:
         CannotWriteError: the disk is full or read-only, or the folder is not this user's.
     """
     path = Path(path)
-    with disk_errors.writing(path), _atomic(path, _source_lines(path, sources)) as temporary:
+    with disk_errors.writing(path), _atomic(path, _source_lines(path, sources), code) as temporary:
         yield temporary
 
 
 def _source_lines(path: Path, sources: Iterable[Path]) -> str:
     return "".join(
-        f"{SOURCE_LINE}{_digest_of(source)}  {os.path.relpath(source, path.parent)}\n"
+        f"{SOURCE_LINE}{digest_of(source)}  {os.path.relpath(source, path.parent)}\n"
         for source in sources
     )
 
 
-def _digest_of(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return a file's SHA-256, read once as long as the file stays the same."""
     return _known_digest(path, identity(path))
 
 
@@ -138,7 +142,7 @@ def _known_digest(path: Path, _: Identity) -> str:
 
 
 @contextlib.contextmanager
-def _atomic(path: Path, sources: str) -> Iterator[Path]:
+def _atomic(path: Path, sources: str, code: str | None) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{part_prefix(path)}{secrets.token_hex(4)}{PART}")
     note = temporary.with_name(f"{temporary.name}.checksum")
@@ -147,7 +151,8 @@ def _atomic(path: Path, sources: str) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(mode)  # safetensors puts a file of mode 0600 in its place
-        text, code = f"{file_digest(temporary)}  {path.name}\n", os.environ.get(CODE_VARIABLE)
+        text = f"{file_digest(temporary)}  {path.name}\n"
+        code = code or os.environ.get(CODE_VARIABLE)
         code_line = f"{CODE_LINE}{code}\n" if code else ""
         note.write_text(text + code_line + sources, encoding="utf-8")
         temporary.replace(path)  # renamed once both are written: no file without its checksum

@@ -53,6 +53,11 @@ def folder(budget: Budget) -> str:
     return str(budget).replace("%", "pct")
 
 
+def of_folder(name: str) -> str:
+    """Return the budget of a folder's name, as a text: "64", "25%", "all"."""
+    return re.sub("pct$", "%", name)
+
+
 def fewest_first(budget: Budget) -> tuple[bool, float]:
     """Return a key that sorts budgets: numbers, then shares, `ALL` last."""
     if isinstance(budget, int):

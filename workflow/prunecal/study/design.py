@@ -13,7 +13,7 @@ from prunecal.study.model_settings import Model
 from prunecal.study.settings import Study
 from prunecal.study.strategy_settings import TEXT_SIGNALS, read_signals
 
-CELLS_PER_IMPORT = 250
+CELLS_PER_IMPORT = STRATEGIES_PER_RANK = 250
 
 
 class Design:
@@ -89,6 +89,11 @@ class Design:
         }
 
     @cached_property
+    def before_tower(self) -> list[str]:
+        """Labels of strategies that make images smaller before the vision tower."""
+        return [label for label, cell in self.strategies.items() if cell.prunes == "before_tower"]
+
+    @cached_property
     def signals(self) -> list[str]:
         """What strategies read of the vision tower beside features and saliency."""
         return self._read_by_any(of_text=False)
@@ -108,6 +113,10 @@ class Design:
         `image_embeds` is not stored: ranking computes it from features and a text signal's file.
         """
         return self._reads.get(plugin, [])
+
+    def read_by(self, cells: Iterable[Cell]) -> list[str]:
+        """List the signals that some cells' strategies read."""
+        return sorted({name for cell in cells for name in self.reads(cell.family)})
 
     @cached_property
     def _reads(self) -> dict[str, list[str]]:
@@ -156,26 +165,26 @@ class Design:
         most = self.models[model].most_tokens()
         return [kept_tokens(cell.budget, most) for cell in cells]
 
-    def rank_jobs(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the strategies that each rank job covers: parameters by label, by plugin.
+    def rank_jobs(self, model: str) -> list[list[Cell]]:
+        """Cut a model's strategies that rank before the LLM into jobs, one cell of each strategy.
 
-        The strategies of one plugin share a job, so that a sweep shares its similarities. Positions
-        are those of some model of the study (see `parameters`).
+        In the config's order, as many a job as a plan takes (see `import_jobs`).
         """
-        return {
-            name: {
-                label: dict(cell.parameters)
-                for label, cell in self.strategies.items()
-                if cell.family == name
-            }
-            for name in self.plugins
-            if name in self.before_llm
+        by_label = {
+            cell.strategy: cell for cell in self.cells[model] if cell.family in self.before_llm
         }
+        ranked, step = list(by_label.values()), STRATEGIES_PER_RANK
+        return [ranked[start : start + step] for start in range(0, len(ranked), step)]
 
-    def parameters(self, model: str, labels: Iterable[str]) -> list[dict[str, Any]]:
-        """Return the parameters that strategies have for a model."""
-        by_label = {cell.strategy: dict(cell.parameters) for cell in self.cells[model]}
-        return [by_label[label] for label in labels]
+    def rank_settings(self, model: str, cell: Cell) -> dict[str, Any]:
+        """Return what determines a strategy's ranking, beside its inputs and code."""
+        return {
+            "strategy": cell.strategy,
+            "family": cell.family,
+            "parameters": dict(cell.parameters),
+            # of strategies that keep other tokens at another budget, or for another question
+            "budgets": [] if self.has_one_order(cell.family) else self.budgets(model),
+        }
 
     def import_jobs(self) -> dict[tuple[str, str, int], list[Imported]]:
         """Cut the imported cells of each model and data set into jobs, by a number from 0 on.

@@ -9,6 +9,7 @@ from prunecal.study.model_settings import tower_name
 
 RESULTS = "results"
 CELL_STORE = f"{RESULTS}/.cells"
+RANKING_STORE = f"{RESULTS}/.rankings"
 BENCHMARK = f"{RESULTS}/benchmark"
 WEIGHTS = ("model.safetensors", "learning_curve.csv")  # of a model that the workflow trains
 
