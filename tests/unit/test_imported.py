@@ -12,7 +12,7 @@ import prunecal
 from helpers import synthetic_results
 from helpers.stages import run
 from prunecal import claims, compare, imported, score, verify
-from prunecal.caching import lineage, outdated
+from prunecal.caching import library_versions, lineage, outdated
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import mechanisms
 from prunecal.imports import __main__ as imports
@@ -241,8 +241,8 @@ def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):
     import_all(settings, results)
     study = load_study(settings)
     assert lineage.foreign_files(results) == []
-    assert lineage.version_remarks(results) == []
-    assert lineage.cells_of_other_versions(results) == []
+    assert library_versions.version_remarks(results) == []
+    assert library_versions.cells_of_other_versions(results) == []
     assert list(outdated.of_other_settings(results, study, settings)) == []
     changed = {**settings, "imported": [one | {"visual_tokens": 9} for one in settings["imported"]]}
     foreign = outdated.of_other_settings(results, load_study(changed), changed)

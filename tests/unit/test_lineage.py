@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from prunecal import verify
-from prunecal.caching import code_files, fingerprint, lineage, reach
+from prunecal.caching import code_files, fingerprint, library_versions, lineage, reach
 from prunecal.caching.cell_store import KEY_IN_PROVENANCE
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
@@ -230,13 +230,13 @@ def test_l_versions_that_differ_are_named_and_their_cells_removed_on_request(res
     assert (results / "m" / "d" / RANKED).exists()
     assert not removed.exists()
     assert not (results / "m" / "d" / UNRANKED).exists()
-    assert lineage.version_remarks(results) == []
+    assert library_versions.version_remarks(results) == []
 
 
 def test_l_cells_of_one_other_version_are_named_too(results):
     for cell in (CELL, INSIDE):
         write_versions(results, cell, "2.0.0")
-    (remark,) = lineage.version_remarks(results)
+    (remark,) = library_versions.version_remarks(results)
     assert remark.startswith(f"2 of 2 cells were made by other versions than torch {torch_here()}")
 
 

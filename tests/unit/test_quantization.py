@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.tiny_llava import SETTINGS, encoded, picture, questions, tiny_llava
-from prunecal.caching import lineage
+from prunecal.caching import library_versions
 from prunecal.core import plugins, versions
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import quantization
@@ -140,12 +140,15 @@ def test_one_model_in_two_quantizations_shows_what_precision_does():
 
 
 def test_versions_of_the_quantizing_library_count_among_quantized_cells_alone(tmp_path):
-    here = {name: versions.installed(name) for name in lineage.LIBRARIES}
+    here = {name: versions.installed(name) for name in library_versions.LIBRARIES}
     cells = [here, here | {"torchao": versions.installed("torchao")}]
-    assert lineage.mixed_versions(cells) == []
+    assert library_versions.mixed_versions(cells) == []
     other = here | {"torchao": "0.1"}
-    assert "2 versions of torchao: 0.1 (1 cells), " in lineage.mixed_versions([*cells, other])[0]
+    assert (
+        "2 versions of torchao: 0.1 (1 cells), "
+        in library_versions.mixed_versions([*cells, other])[0]
+    )
     for number, made in enumerate((*cells, other)):
         path = tmp_path / f"m/d/s/{number}/provenance.json"
         files.write_json(path, {"versions": made})
-    assert lineage.cells_of_other_versions(tmp_path) == [tmp_path / "m/d/s/2"]
+    assert library_versions.cells_of_other_versions(tmp_path) == [tmp_path / "m/d/s/2"]

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from prunecal.caching import lineage, missing, outdated
+from prunecal.caching import library_versions, lineage, missing, outdated
 from prunecal.caching.cell_store import FILES as CELL_FILES
 from prunecal.caching.cell_store import RANKING_FILES, misplaced_cells
 from prunecal.caching.lineage import Foreign
@@ -195,7 +195,7 @@ def main(arguments: argparse.Namespace) -> None:
         cli.log.info("removed %d outdated files", len(old))
         return
     command = arguments.command
-    for remark in lineage.version_remarks(results):
+    for remark in library_versions.version_remarks(results):
         cli.log.warning("%s; `%s repair_versions` removes those of other versions", remark, command)
     own = [path for _, path, _ in unfit if results not in path.parents]  # the user's, the Hub's
     faults = [
@@ -254,10 +254,13 @@ def _remove(path: Path) -> None:
 
 def _remove_other_versions(results: Path) -> None:
     """Remove the cells that others than the installed versions made, out of the store too."""
-    cells = lineage.cells_of_other_versions(results)
-    for folder in [*cells, *lineage.cells_of_other_versions(results, lineage.STORED_BELOW)]:
+    cells = library_versions.cells_of_other_versions(results)
+    for folder in [
+        *cells,
+        *library_versions.cells_of_other_versions(results, lineage.STORED_BELOW),
+    ]:
         shutil.rmtree(folder)
-    versions = " and ".join(lineage.LIBRARIES)
+    versions = " and ".join(library_versions.LIBRARIES)
     cli.log.info("removed %d cells of other versions of %s", len(cells), versions)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunecal.caching.cell_store import FILES, KEY_IN_PROVENANCE, PREDICTIONS, CellStore
 from prunecal.caching.fingerprint import is_outdated, source_digest
-from prunecal.core import plugins, versions
+from prunecal.core import plugins
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
 from prunecal.storage.per_image import TOKENS, PerImage, starts_of_weights
@@ -20,7 +18,7 @@ from prunecal.study.model_settings import tower_name
 from prunecal.study.paths import CELL_STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import numpy as np
 
@@ -38,8 +36,6 @@ IMPORTED_CELLS = "prunecal.imported"
 IMPORTED = "imported"  # key of the metadata and the provenance of imported cells
 OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
-LIBRARIES = ("torch", "transformers")  # whose versions may change a cell's logits
-QUANTIZERS = ("torchao", "bitsandbytes")  # likewise, of cells of quantized models alone
 CELLS_BELOW = "[!.]*/*/*/*/provenance.json"  # results
 STORE = Path(CELL_STORE).name
 STORED_BELOW = f"{STORE}/*/*/provenance.json"
@@ -189,61 +185,6 @@ def _by_row(path: Path, kept: np.ndarray, numbers: list[int]) -> list[np.ndarray
     for order in orders if kept.ndim == 1 else ():
         check_kept(path, order[None])
     return orders
-
-
-def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
-    """Say for each library which versions made cells that are compared, if there are several.
-
-    Args:
-        cells: of each cell, the version of each library that made it.
-    """
-    cells, remarks = list(cells), []
-    for library in (*LIBRARIES, *QUANTIZERS):
-        counts = Counter(
-            made.get(library, "unknown")
-            for made in cells
-            if library in LIBRARIES or library in made
-        )
-        if len(counts) > 1:
-            numbers = ", ".join(f"{number} ({n} cells)" for number, n in sorted(counts.items()))
-            remarks.append(
-                f"The cells were made by {len(counts)} versions of {library}: {numbers}; "
-                "differences between cells may come from that"
-            )
-    return remarks
-
-
-def version_remarks(results: Path) -> list[str]:
-    """Say which versions made the cells below a folder, if several did or others than here."""
-    made = [made for path in results.glob(CELLS_BELOW) if (made := _versions(path)) is not None]
-    other = len(cells_of_other_versions(results))
-    here = " and ".join(f"{library} {versions.installed(library)}" for library in LIBRARIES)
-    installed = [
-        f"{other} of {len(made)} cells were made by other versions than {here}, installed here"
-    ]
-    return mixed_versions(made) + (installed if other else [])
-
-
-def cells_of_other_versions(results: Path, pattern: str = CELLS_BELOW) -> list[Path]:
-    """List the folders of cells made by other versions of libraries than are installed."""
-    here = {library: versions.installed(library) for library in LIBRARIES}
-    here |= {library: versions.installed(library) for library in QUANTIZERS if find_spec(library)}
-    return [
-        path.parent
-        for path in sorted(results.glob(pattern))
-        if (made := _versions(path)) is not None
-        and any(
-            made.get(library) != here.get(library)
-            for library in (*LIBRARIES, *QUANTIZERS)
-            if library in LIBRARIES or library in made
-        )
-    ]
-
-
-def _versions(provenance: Path) -> dict[str, str] | None:
-    """Return the versions that made a cell; None of one that was imported."""
-    record = files.read_object(provenance)
-    return None if IMPORTED in record else record.get("versions", {})
 
 
 def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from prunecal.caching import lineage
+from prunecal.caching import library_versions, lineage
 from prunecal.core.redaction import expanded
 from prunecal.report import html
 from prunecal.storage import files
@@ -205,7 +205,7 @@ def version_limits(versions: Iterable[str]) -> list[str]:
         versions: column of provenance.csv, for example "python 3.12.1, torch 2.13.0".
     """
     cells = [dict(part.split(" ", 1) for part in text.split(", ")) for text in versions]
-    return [f"{remark}." for remark in lineage.mixed_versions(cells)]
+    return [f"{remark}." for remark in library_versions.mixed_versions(cells)]
 
 
 def page_values(rows: list[dict[str, Any]]) -> dict[str, Any]:
