@@ -369,15 +369,15 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(
 ):
     session = Session(llava, asked, features, batch_tokens=4096)
     expected = run(session, "saliency", 5)
-    whole = session._vision_batch
+    whole = session.runner.before
 
-    def small_memory(*settings_and_rows):
+    def small_memory(*settings_and_rows, short):
         rows = settings_and_rows[-1]
         if sum(len(row.questions) for row in rows) > 2:
             raise torch.OutOfMemoryError("pretended")
-        return whole(*settings_and_rows)
+        return whole(*settings_and_rows, short=short)
 
-    monkeypatch.setattr(session, "_vision_batch", small_memory)
+    monkeypatch.setattr(session.runner, "before", small_memory)
     with caplog.at_level("WARNING", logger="prunecal"):
         answers = run(session, "saliency", 5)
     assert "halving" in caplog.text
@@ -388,10 +388,10 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(
 def test_too_little_memory_for_one_question_is_said(llava, features, asked, monkeypatch):
     session = Session(llava, asked, features, batch_tokens=4096)
 
-    def no_memory(*_):
+    def no_memory(*_, short):
         raise torch.OutOfMemoryError("pretended")
 
-    monkeypatch.setattr(session, "_vision_batch", no_memory)
+    monkeypatch.setattr(session.runner, "before", no_memory)
     with pytest.raises(PrunecalError, match="out of memory with a single question"):
         run(session, "saliency", 5)
 

@@ -386,7 +386,7 @@ def setting_of_the_title(results):
 
 
 def code_of_inference(results):
-    edit(results, "engine/session.py", '"positions", "original"', '"positions", "compact"')
+    edit(results, "engine/runner.py", '"positions", "original"', '"positions", "compact"')
     return f"{TINY}/saliency/8/predictions.parquet"
 
 

@@ -259,10 +259,10 @@ def _write(
     path = folder / "predictions.parquet"
     files.write_table(path, table, facts)
     provenance = files.provenance(
-        device=device.name(job.session.device),
+        device=device.name(job.session.model.device),
         distinct_questions=answers.distinct,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        peak_gpu_memory_mb=device.peak_memory_mb(job.session.device),
+        peak_gpu_memory_mb=device.peak_memory_mb(job.session.model.device),
     )
     if by := library(job.settings):
         provenance["versions"][by] = installed(by)

@@ -153,11 +153,12 @@ def _summary(
     median = {way: statistics.median(values) for way, values in seconds.items()}
     whole = median["engine"] + median["encode"]
     shape = decoder_shape(llava)
-    planned = plan(session.images.tolist(), session.texts, budget, session.batch_tokens)
+    asked, count = session.questions, len(session.questions.row_to_distinct)
+    planned = plan(asked.images.tolist(), asked.texts, budget, session.runner.batch_tokens)
     rows = [row for batch in planned for row in batch]
     prompts = [
         (
-            len(session.system),
+            len(asked.system),
             budget + row.shared,
             [row.blocks.count(b + 1) for b in range(len(row.questions))],
         )
@@ -165,7 +166,7 @@ def _summary(
     ]
     padded = sum(len(b) * (budget + max(len(row.tokens) for row in b)) for b in planned)
     tokens = sum(budget + len(row.tokens) for row in rows)
-    achieved = needed_flops(shape, prompts) / (median["engine"] * len(session.row_to_distinct))
+    achieved = needed_flops(shape, prompts) / (median["engine"] * count)
     gaps = [np.abs(logits.numpy() - answers.logits[row]).max() for row, logits in compared.items()]
     same = [
         int(logits.argmax()) == int(answers.logits[row].argmax())
@@ -179,8 +180,8 @@ def _summary(
     )
     return {
         "budget": budget,
-        "rows": len(session.row_to_distinct),
-        "distinct": len(session.texts),
+        "rows": count,
+        "distinct": len(asked),
         **{
             f"{way}_s_per_question": median[way]
             for way in ("one_at_a_time", "plain_batch", "engine", "encode")
@@ -188,7 +189,7 @@ def _summary(
         "ratio_features_cached": median["one_at_a_time"] / median["engine"],
         "ratio_encoding_included": median["one_at_a_time"] / whole,
         "ratio_over_plain_batch": median["plain_batch"] / whole,
-        "tokens_per_s": tokens / (median["engine"] * len(session.row_to_distinct)),
+        "tokens_per_s": tokens / (median["engine"] * count),
         "padding": 1 - tokens / padded,
         "tflops": achieved / 1e12,
         "matmul_tflops": median["matmul"] / 1e12,

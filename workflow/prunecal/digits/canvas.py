@@ -58,7 +58,7 @@ class Canvas:
     pixels: np.ndarray
     digits: tuple[Digit, ...]
 
-    @property
+    @functools.cached_property
     def present(self) -> frozenset[int]:
         """The classes on the canvas."""
         return frozenset(digit.value for digit in self.digits)
@@ -147,21 +147,21 @@ def _common(rng: np.random.Generator) -> int:
 
 def _cells(rng: np.random.Generator, count: int) -> list[np.ndarray]:
     """Draw patches as (row, column), no two of which touch, even at a corner."""
-    cells: list[np.ndarray] = []
-    for patch in rng.permutation(GRID * GRID):
-        cell = np.array(divmod(int(patch), GRID))
-        if all(abs(cell - other).max() > 1 for other in cells):
-            cells.append(cell)
+    cells: list[tuple[int, int]] = []
+    for patch in rng.permutation(GRID * GRID).tolist():
+        row, column = divmod(patch, GRID)
+        if all(max(abs(row - down), abs(column - across)) > 1 for down, across in cells):
+            cells.append((row, column))
         if len(cells) == count:
             break
-    return cells
+    return list(map(np.array, cells))
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
     """Draw the empty canvas: uniform grey, blotches, and a finer grain."""
     blotches = rng.normal(0, TEXTURE, (SIDE // BLOTCH, SIDE // BLOTCH))
     grain = rng.normal(0, 0.7 * TEXTURE, (SIDE, SIDE))
-    return rng.uniform(*GROUND) + np.kron(blotches, np.ones((BLOTCH, BLOTCH))) + grain
+    return rng.uniform(*GROUND) + blotches.repeat(BLOTCH, 0).repeat(BLOTCH, 1) + grain
 
 
 @functools.cache

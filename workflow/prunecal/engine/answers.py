@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prunecal.engine.greedy import ShortAnswers
 
-    # questions of a micro-batch, int16 [Q, V] as `stages.Held.patch`, bool [Q, N] or None
+    # questions of a micro-batch, int16 [Q, V] as `held.Held.patch`, bool [Q, N] or None
     HeldPart = tuple[list[int], Tensor, Tensor | None]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -187,6 +187,22 @@ def answer_states(
         keep: list to which each layer's keys and values are appended, those of `past` first.
     """
     return batch.per_question(decoder.run(batch.rows, past, keep=keep))
+
+
+def advance(decoder: Decoder, batch: Batch, past: Past | None, first: int, last: int) -> Batch:
+    """Return a micro-batch before layer `last`, given the one before layer `first`.
+
+    Args:
+        decoder: the language model.
+        batch: the rows.
+        past: keys and values of the shared system text.
+        first: layer that the rows are the input of.
+        last: layer to stop before, not below `first`.
+    """
+    if first == last:
+        return batch
+    states = decoder.run(batch.rows, past, first=first, last=last)
+    return replace(batch, rows=replace(batch.rows, states=states))
 
 
 def _beside(states: Tensor, visual: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+AT_ONCE = 2**22  # similarities of kept sets that are compared at a time
+
 
 def cosine_similarity(features: Tensor) -> Tensor:
     """Return S_ij = cos(i, j) between the tokens of each image.
@@ -85,8 +87,12 @@ def coverage_of_sets(similarity: Tensor, kept: Tensor | Sequence[Tensor], image:
         raise PrunecalError(
             f"coverage: {len(kept)} kept sets for {len(image)} image indices; give one for each"
         )
-    rows = zip(image.tolist(), kept, strict=True)
-    return torch.stack([_mean_of_best(similarity[index][row]) for index, row in rows])
+    if isinstance(kept, torch.Tensor) and kept.dtype != torch.bool:
+        some = max(1, AT_ONCE // (kept.shape[1] * similarity.shape[2] or 1))
+        parts = zip(image.split(some), kept.split(some), strict=True)
+        return torch.cat([_mean_of_best(similarity[at[:, None], rows]) for at, rows in parts])
+    pairs = zip(image.tolist(), kept, strict=True)
+    return torch.stack([_mean_of_best(similarity[index][row]) for index, row in pairs])
 
 
 def coverage_curve(similarity: Tensor, order: Tensor) -> Tensor:
@@ -117,25 +123,27 @@ def directions(tokens: Tensor) -> Tensor:
 
 
 def _mean_of_best(similarity_of_kept: Tensor) -> Tensor:
-    """Return the mean over tokens of the best similarity among kept rows [K, N]."""
-    if len(similarity_of_kept) == 0:
+    """Return the mean over tokens of the best similarity among kept rows [..., K, N]."""
+    if similarity_of_kept.shape[-2] == 0:
         raise PrunecalError("coverage: a kept set is empty; keep at least one token")
-    return similarity_of_kept.amax(dim=0).float().mean()
+    return similarity_of_kept.amax(dim=-2).float().mean(dim=-1)
 
 
-def coverage_of_tokens(features: Tensor, tokens: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the coverage of sets of tokens that need not be patches, float32 [B].
+def coverage_of_tokens(
+    features: Tensor, tokens: Tensor | Sequence[Tensor], image: Tensor | None = None
+) -> Tensor:
+    """Return the coverage of sets of tokens that need not be patches, float32 [Q].
 
     Args:
         features: [B, N, D], the patches.
-        tokens: [B, K, D], for example sums of patches; a list may differ in K.
+        tokens: [Q, K, D], for example sums of patches; a list may differ in K.
+        image: int64 [Q], the image that each set belongs to; by default each has one of its own.
     """
     import torch
 
-    pairs = zip(features, tokens, strict=True)
+    patches = [directions(own.float()) for own in features]
+    images = range(len(patches)) if image is None else image.tolist()
+    pairs = zip(images, tokens, strict=True)
     return torch.stack(
-        [
-            _mean_of_best(directions(token.float()) @ directions(patches.float()).T)
-            for patches, token in pairs
-        ]
+        [_mean_of_best(directions(token.float()) @ patches[index].T) for index, token in pairs]
     )

@@ -45,6 +45,7 @@ class Decoder:
         self._rope_by_kind = (
             "layer_type" in inspect.signature(backbone.rotary_emb.forward).parameters
         )
+        self._last: tuple[tuple, int, Any] = ((None,) * 5, -1, None)  # of `_layout`
         self.axes = 3 if "mrope_section" in stacks.rope_settings(backbone.config)[0] else 1
 
     @property
@@ -101,10 +102,9 @@ class Decoder:
         depth = len(self.layers)
         last = depth if last is None else last
         states = rows.states
-        ropes = self._ropes(states, rows.positions)
         system = 0 if past is None else past[0][0].shape[2]
         system -= 0 if rows.before is None else rows.before.blocks.shape[1]
-        masks = self._masks(rows, system)
+        ropes, masks = self._layout(rows, system)
         for number in range(first, last):
             layer, kind = self.layers[number], self.kinds[number]
             (cos, sin), mask = ropes[kind], masks[kind]
@@ -150,12 +150,13 @@ class Decoder:
         layer = self.layers[number]
         attention, normed = layer.self_attn, layer.input_layernorm(rows.states)
         q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
-        cos, sin = self._ropes(rows.states, rows.positions)[self.kinds[number]]
+        system = 0 if past is None else past[0][0].shape[2]
+        ropes, masks = self._layout(rows, system)
+        cos, sin = ropes[self.kinds[number]]
         keys = _rotate(_heads(attention.k_proj(normed), attention, k_norm), cos, sin)
         projected = _heads(attention.q_proj(_pick(normed, columns)), attention, q_norm)
         q_cos, q_sin = (_pick_heads(part, columns) for part in (cos, sin))
-        system = 0 if past is None else past[0][0].shape[2]
-        mask = _pick_heads(self._masks(rows, system)[self.kinds[number]], columns)
+        mask = _pick_heads(masks[self.kinds[number]], columns)
         every = keys if past is None else _prepend(past[number][0], keys)
         return keys, _attention(_rotate(projected, q_cos, q_sin), every, mask, attention.scaling)
 
@@ -189,6 +190,15 @@ class Decoder:
             top = torch.where(value > highest, token + start, top)
             highest = torch.maximum(highest, value)
         return normaliser, top, highest
+
+    def _layout(self, rows: Rows, system: int) -> tuple[dict, dict]:
+        """Return the ropes and masks of rows, which stay the same from a cut to the next."""
+        parts = (rows.positions, rows.blocks, rows.places, rows.groups, rows.before)
+        known, length, layout = self._last
+        if length != system or any(a is not b for a, b in zip(known, parts, strict=True)):
+            layout = self._ropes(rows.states, rows.positions), self._masks(rows, system)
+            self._last = parts, system, layout
+        return layout
 
     def _ropes(self, states: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return cosines and sines [B, 1, T, d] of the rotary positions for each kind of layer."""

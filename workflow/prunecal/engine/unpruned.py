@@ -6,8 +6,10 @@ has computed serves the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from prunecal.engine.batch import advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,25 +39,21 @@ class Unpruned:
     past: Past | None
     batch: Batch
     features: Tensor
-    _states: dict[int, Tensor] = field(default_factory=dict)
+    _before: dict[int, Batch] = field(default_factory=dict)
 
     def before(self, layer: int) -> Batch:
         """Return the rows before a layer."""
-        known = max((at for at in self._states if at <= layer), default=0)
-        rows = self.batch.rows
-        if known:
-            rows = replace(rows, states=self._states[known])
+        known = max((at for at in self._before if at <= layer), default=0)
+        batch = self._before.get(known, self.batch)
         if known < layer:
-            states = self.decoder.run(rows, self.past, first=known, last=layer)
-            self._states[layer] = states
-            rows = replace(rows, states=states)
-        return replace(self.batch, rows=rows)
+            batch = self._before[layer] = advance(self.decoder, batch, self.past, known, layer)
+        return batch
 
     @property
     def bytes(self) -> int:
         """The size of what is kept."""
-        kept = (self.batch.rows.states, *self._states.values())
-        return sum(states.nbytes for states in kept)
+        kept = (self.batch, *self._before.values())
+        return self.features.nbytes + sum(batch.rows.states.nbytes for batch in kept)
 
 
 class Memory:
@@ -70,7 +68,7 @@ class Memory:
         if key in self._kept:
             return self._kept[key]
         made = make()
-        size = LAYERS * made.batch.rows.states.nbytes
+        size = made.features.nbytes + LAYERS * made.batch.rows.states.nbytes
         if size + sum(kept.bytes for kept in self._kept.values()) <= MOST_BYTES:
             self._kept[key] = made
         return made

@@ -77,27 +77,34 @@ def rank(images: Images, budget: int, params: Params) -> Tensor:
     for tokens, own in zip(rows, relevance, strict=True):
         if similarity is None or rows.stride(0):  # 0: questions about one image
             similarity = tokens.double() if projected else double_similarity(tokens)
-        order.append(_greedy(own[:, None] * similarity * own, budget))
+        order.append(_greedy(similarity, own, budget))
     return torch.stack(order)
 
 
-def _greedy(kernel: Tensor, budget: int) -> Tensor:
-    """Select for the largest determinant of a kernel [N, N], greedily (arXiv 1709.05135)."""
+def _greedy(similarity: Tensor, relevance: Tensor, budget: int) -> Tensor:
+    """Select for the largest determinant of a kernel, greedily (arXiv 1709.05135).
+
+    Args:
+        similarity: float64 [N, N], S; the kernel is r_i S_ij r_j.
+        relevance: float64 [N], r.
+        budget: tokens to select.
+    """
     import torch
 
-    gains = kernel.diagonal().clone()
+    gains = relevance * similarity.diagonal() * relevance  # -inf once a token is selected
     floor = EXHAUSTED * float(gains.max())
-    taken = torch.zeros(len(gains), dtype=torch.bool, device=kernel.device)
-    factors = kernel.new_zeros(budget, len(gains))
-    order = []
+    factors = similarity.new_zeros(budget, len(gains))
+    order: list[int] = []
     for step in range(budget):
-        if float(gains.masked_fill(taken, -torch.inf).max()) <= floor:
+        largest, place = gains.max(dim=0)  # the first of several
+        if float(largest) <= floor:
             break
-        token = int(gains.masked_fill(taken, -torch.inf).argmax())
-        row = kernel[token] - factors[:step, token] @ factors[:step]
-        factors[step] = row / gains[token].sqrt()
-        gains = gains - factors[step] ** 2
-        taken[token] = True
+        token = int(place)
+        row = relevance[token] * similarity[token] * relevance
+        row -= factors[:step, token] @ factors[:step]
+        torch.div(row, largest.sqrt(), out=factors[step])
+        gains -= factors[step].square()
+        gains[token] = -torch.inf
         order.append(token)
-    order += (~taken).nonzero().flatten()[: budget - len(order)].tolist()
-    return torch.tensor(order, device=kernel.device)
+    rest = gains.isfinite().nonzero().flatten()[: budget - len(order)]
+    return torch.tensor(order + rest.tolist(), device=similarity.device)

@@ -84,8 +84,7 @@ class Exam:
         mix: Mix,
     ) -> None:
         self.tokenizer, self.canvases, self.holds, self.mix = tokenizer, canvases, holds, mix
-        (prompt,) = self._tokenize([""])
-        self.before = prompt[: prompt.index(tokenizer.convert_tokens_to_ids(IMAGE))]
+        self.before: list[int] = tokenizer(_around_image("")[0])["input_ids"]
 
     def questions(self, index: int, rng: np.random.Generator) -> list[Target]:
         """Draw questions about one canvas, polls first."""
@@ -108,7 +107,7 @@ class Exam:
         """Draw and pack the questions about some canvases."""
         drawn = [self.questions(index, rng) for index in indices]
         tokens = iter(self._tokenize([target.text for row in drawn for target in row]))
-        rows = [[next(tokens)[len(self.before) + 1 :] for _ in row] for row in drawn]
+        rows = [[next(tokens) for _ in row] for row in drawn]
         length = max(sum(map(len, row)) for row in rows)
         ids, block, offset = np.zeros((3, len(rows), length), dtype=np.int64)
         ends = np.array([np.cumsum([len(question) for question in row]) for row in rows])
@@ -136,4 +135,13 @@ class Exam:
         return torch.tensor(self.tokenizer.convert_tokens_to_ids(words), dtype=torch.int64)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer([conversation(TEMPLATE, text) for text in texts])["input_ids"]
+        """Return the tokens of prompts behind the image, without the bookkeeping of offsets."""
+        encode = self.tokenizer.backend_tokenizer.encode_batch_fast
+        encoded = encode([_around_image(text)[1] for text in texts], add_special_tokens=False)
+        return [one.ids for one in encoded]
+
+
+def _around_image(text: str) -> tuple[str, str]:
+    """Return what stands before and behind the image in a prompt."""
+    before, _, behind = conversation(TEMPLATE, text).partition(IMAGE)
+    return before, behind

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ def train(
             trained, *(half_gradients for half_gradients, _ in halves), strict=True
         ):
             used = [gradient for gradient in gradients if gradient is not None]
-            parameter.grad = sum(used) / len(halves) if used else None
+            parameter.grad = reduce(torch.add, used).div_(len(halves)) if used else None
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         list(workers.map(lambda optimizer: optimizer.step(), optimizers))
         for scheduler in scheduled:
