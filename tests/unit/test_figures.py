@@ -362,6 +362,10 @@ def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
     figure = kept_tokens.draw(chosen, kept, pictures, 8, "costs $5 & <b>more</b>")
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 2 * (len(chosen) + 1)
+    assert {axes.get_aspect() for axes in shown} == {1}
+    grids = dict.fromkeys(pictures, (4, 9))  # of an image that is wider than it is high
+    figure = kept_tokens.draw(chosen[:1], kept, pictures, 8, "wide", grids)
+    assert {axes.get_aspect() for axes in figure.axes if axes.images} == {4 / 9}
 
 
 def test_headline_table_holds_each_cell_once(measured, compared):

@@ -230,9 +230,11 @@ def draw(
             shown = picture
             if held is not None and image_id not in held:
                 continue  # no question is about it
+            sides = (grids or {}).get(image_id)
             if held is not None:
-                shown = fade(picture, held[image_id], (grids or {}).get(image_id))
-            axes.imshow(shown, interpolation="nearest", aspect="equal")
+                shown = fade(picture, held[image_id], sides)
+            shape = sides[0] / sides[1] if sides else 1  # of the image, which is stretched
+            axes.imshow(shown, interpolation="nearest", aspect=shape)
         grid[row][start].text(
             -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
             va="center", transform=grid[row][start].transAxes, fontsize=9,

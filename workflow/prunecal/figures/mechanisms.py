@@ -137,11 +137,13 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         )
     for axes, name in zip(grid[-1], columns, strict=True):
         axes.set_xlabel(catalogue.catalogued(name).label_with_unit, fontsize=9)
+    drawn = {looks[strategy].name for strategy in cells["strategy"]}
     entries = [
         Line2D(
             [], [], linestyle="", marker=look.marker, color=look.colour, label=unpooled(look.name)
         )
         for look in style.legend_entries(looks)
+        if look.name in drawn
     ]
     style.legend_beside(figure, entries)
     figure.suptitle(
