@@ -23,4 +23,4 @@ def test_the_warning_counts_the_results_and_names_the_remedies():
     said = missing_record(["results/metrics.csv", "results/claims.json"])
     assert said.startswith("2 results, results/metrics.csv among them, have no record")
     for command in ("verify", "repair_outdated", "--touch --forceall results"):
-        assert f"`snakemake {command}`" in said
+        assert f"`snakemake --cores 1 {command}`" in said
