@@ -90,6 +90,15 @@ def study_settings(wildcards):
     return words([json.dumps(dict(config), sort_keys=True)])
 
 
+def every_prediction(wildcards):
+    """Return the paths of all predictions as a job's arguments.
+
+    Jobs that read them all have the score files as inputs, which hold a digest of the predictions:
+    thousands of inputs of every such job would make planning slow.
+    """
+    return words(PATHS.every_prediction())
+
+
 def same_study(wildcards):
     """Return the command that finds this study again, less its target."""
     given = workflow.config_settings  # on the command line

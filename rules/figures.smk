@@ -148,7 +148,7 @@ rule draw_forest:
 
 rule draw_reliability:
     input:
-        predictions=PATHS.every_prediction(),
+        scores=PATHS.scores(),  # change with every prediction, and are few
     output:
         svg=[
             report(
@@ -166,7 +166,7 @@ rule draw_reliability:
     log:
         f"{LOGS}/figures/reliability.log",
     params:
-        predictions=lambda wildcards, input: words(input.predictions),
+        predictions=every_prediction,
         code=code_record("prunecal.figures.reliability", page=True),
         look=STYLE,
         folder=subpath(output[0], parent=True),
@@ -180,7 +180,7 @@ rule draw_reliability:
 
 rule draw_risk_coverage:
     input:
-        predictions=PATHS.every_prediction(),
+        scores=PATHS.scores(),  # change with every prediction, and are few
     output:
         svg=report(
             f"{FIGURES}/risk_coverage.svg",
@@ -192,7 +192,7 @@ rule draw_risk_coverage:
     log:
         f"{LOGS}/figures/risk_coverage.log",
     params:
-        predictions=lambda wildcards, input: words(input.predictions),
+        predictions=every_prediction,
         code=code_record("prunecal.figures.risk_coverage", page=True),
         look=STYLE,
         folder=subpath(output[0], parent=True),

@@ -15,15 +15,7 @@ rule mechanisms:
         features=PATHS.features(),
         rankings=PATHS.every_ranking(),
     output:
-        [
-            report(
-                f"{TABLES}/{name}.csv",
-                caption=f"../reports/captions/{name}_table.rst",
-                category=items.MECHANISMS,
-                labels={"figure": f"{title}, table"},
-            )
-            for name, title in items.MECHANISM_TABLES.items()
-        ],
+        [f"{TABLES}/{name}.csv" for name in items.MECHANISM_TABLES],
     log:
         f"{LOGS}/mechanisms.log",
     priority: FIRST
@@ -121,7 +113,7 @@ rule methods:
         study=f"{AGGREGATES}/study.json",
         metrics=f"{AGGREGATES}/metrics.parquet",
         manifests=[PATHS.manifest(model) for model in DESIGN.models],
-        predictions=PATHS.every_prediction(),
+        scores=PATHS.scores(),
     output:
         page=report(
             f"{AGGREGATES}/methods.html",
@@ -135,16 +127,11 @@ rule methods:
             category=items.METHODS,
             labels={"figure": "Provenance of every cell"},
         ),
-        table=report(
-            f"{AGGREGATES}/provenance.csv",
-            caption="../reports/captions/provenance_table.rst",
-            category=items.TABLES,
-            labels={"table": "What made each cell, CSV"},
-        ),
+        table=f"{AGGREGATES}/provenance.csv",
     log:
         f"{LOGS}/methods.log",
     params:
-        predictions=lambda wildcards, input: words(input.predictions),
+        predictions=every_prediction,
         look=PAGES,
         code=code_record("prunecal.report.methods", page=True),
     message:

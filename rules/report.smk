@@ -4,6 +4,7 @@
 localrules:
     tables,
     latex,
+    archive,
     summary,
     html_report,
 
@@ -16,30 +17,10 @@ rule tables:
         questions=PATHS.questions(),
         provenance=f"{AGGREGATES}/provenance.csv",
     output:
-        csv=report(
-            f"{TABLES}/headline.csv",
-            caption="../reports/captions/headline_table.rst",
-            category=items.TABLES,
-            labels={"table": "Headline metrics, CSV"},
-        ),
-        latex=report(
-            f"{TABLES}/headline.tex",
-            caption="../reports/captions/headline_table.rst",
-            category=items.TABLES,
-            labels={"table": "Headline metrics, LaTeX"},
-        ),
-        claims=report(
-            f"{TABLES}/claims.csv",
-            caption="../reports/captions/claims_table.rst",
-            category=items.TABLES,
-            labels={"table": f"{items.LATEX_TABLES['claims']}, CSV"},
-        ),
-        datasets=report(
-            f"{TABLES}/datasets.csv",
-            caption="../reports/captions/datasets_table.rst",
-            category=items.TABLES,
-            labels={"table": f"{items.LATEX_TABLES['datasets']}, CSV"},
-        ),
+        csv=f"{TABLES}/headline.csv",
+        latex=f"{TABLES}/headline.tex",
+        claims=f"{TABLES}/claims.csv",
+        datasets=f"{TABLES}/datasets.csv",
         page=report(
             f"{TABLES}/cells.html",
             caption="../reports/captions/cells_table.rst",
@@ -67,15 +48,7 @@ rule latex:
         tables=items.csv_tables(PATHS),
         metrics=f"{AGGREGATES}/metrics.parquet",
     output:
-        [
-            report(
-                f"{TABLES}/{name}.tex",
-                caption=f"../reports/captions/{name}_table.rst",
-                category=items.TABLES,
-                labels={"table": f"{title}, LaTeX"},
-            )
-            for name, title in items.LATEX_TABLES.items()
-        ],
+        [f"{TABLES}/{name}.tex" for name in items.LATEX_TABLES],
     log:
         f"{LOGS}/latex.log",
     params:
@@ -87,6 +60,30 @@ rule latex:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.report.latex --tables {input.tables} --metrics {input.metrics} "
         "--folder {params.folder} --log {log}"
+
+
+# In the report once and compressed: one by one, tables of thousands of cells would be most of it.
+rule archive:
+    input:
+        tables=items.tables(PATHS),
+        captions=[str(CHECKOUT / path) for path in items.table_captions()],
+    output:
+        report(
+            f"{TABLES}/tables.zip",
+            caption="../reports/captions/tables.rst",
+            category=items.TABLES,
+            labels={"table": "All tables, CSV and LaTeX"},
+        ),
+    log:
+        f"{LOGS}/archive.log",
+    params:
+        code=code_record("prunecal.report.archive", page=True),
+    message:
+        "Pack the tables for the report"
+    shell:
+        "PRUNECAL_CODE={params.code:q} "
+        "python -m prunecal.report.archive --tables {input.tables} --captions {input.captions} "
+        "--output {output} --log {log}"
 
 
 rule summary:

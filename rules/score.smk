@@ -50,18 +50,8 @@ rule compare:
             "metrics.csv",
             "comparisons.parquet",
             "comparisons.csv",
-        ),
-        report(
-            f"{AGGREGATES}/detectable.csv",
-            caption="../reports/captions/detectable_table.rst",
-            category=items.TABLES,
-            labels={"table": "Smallest detectable differences, CSV"},
-        ),
-        report(
-            f"{AGGREGATES}/calibration.csv",
-            caption="../reports/captions/calibration_table.rst",
-            category=items.TABLES,
-            labels={"table": "Is each cell calibrated?, CSV"},
+            "detectable.csv",
+            "calibration.csv",
         ),
     log:
         f"{LOGS}/compare.log",

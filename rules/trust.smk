@@ -9,22 +9,13 @@ localrules:
 rule trust:
     input:
         scores=PATHS.scores(),
-        predictions=PATHS.every_prediction(),
     output:
-        [
-            report(
-                f"{TABLES}/{name}.csv",
-                caption=f"../reports/captions/{name}_table.rst",
-                category=items.TABLES,
-                labels={"table": f"{title}, CSV"},
-            )
-            for name, title in items.TRUST_TABLES.items()
-        ],
+        [f"{TABLES}/{name}.csv" for name in items.TRUST_TABLES],
     log:
         f"{LOGS}/trust.log",
     priority: FIRST
     params:
-        predictions=lambda wildcards, input: words(input.predictions),
+        predictions=every_prediction,
         level=STUDY.statistics.level,
         accuracy=STUDY.statistics.margins.accuracy,
         ece=STUDY.statistics.margins.ece,
@@ -51,12 +42,7 @@ rule trust_page:
             category=items.HEADLINE,
             labels={"figure": "Can it be trusted?"},
         ),
-        svg=report(
-            f"{FIGURES}/trust.svg",
-            caption="../reports/captions/trust_figure.rst",
-            category=items.HEADLINE,
-            labels={"figure": "Trustworthy budgets"},
-        ),
+        svg=f"{FIGURES}/trust.svg",  # which the page shows
         png=f"{FIGURES}/trust.png",
     log:
         f"{LOGS}/trust_page.log",

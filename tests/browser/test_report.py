@@ -279,7 +279,9 @@ def test_fifty_thousand_cells_open_and_sort_without_a_wait(browser, tmp_path):
     ]
     page = all_cells.packed([*names, *metrics], len(names), listed)
     cells = frame.assign(family=frame["strategy"], metric=np.resize(metrics, rows))
-    page |= all_cells.explorer(cells, provenance) | {"bundle": all_cells.vega_scripts()}
+    page |= all_cells.explorer(cells, provenance) | {
+        "bundle": all_cells.deflated(all_cells.vega_scripts())
+    }
     html.write(tmp_path / "cells.html", "cells", title="All cells", **page)
     browser.errors.clear()
     start = time.perf_counter()

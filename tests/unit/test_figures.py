@@ -436,7 +436,7 @@ def test_a_legend_lies_within_its_figure_however_many_strategies_it_names(entrie
 def test_a_figure_of_too_many_marks_is_an_svg_that_shows_its_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "LARGEST_SVG", 1000)
     figure, axes = pyplot.subplots()
-    axes.plot([0, 1], [1, 0], color="#d55e00")
+    axes.scatter(*np.random.default_rng(0).random((2, 5000)), s=range(5000), color="#d55e00")
     style.save(figure, tmp_path, "many")
     shown = ElementTree.fromstring((tmp_path / "many.svg").read_text())  # noqa: S314  our own file
     (held,) = shown

@@ -4,8 +4,8 @@ Output: safetensors. `value/<metric>` float64 [cells, subsets], and `draws/<metr
 [cells, subsets, R], the metric on each resample of images, the same resamples in all cells; NaN
 where it is undefined. `bins_filled` int64 and `largest_bin_share` float64 [cells, subsets]: how
 many bins of confidence hold a question, and the share of the fullest one. Metadata: model, dataset,
-cells, subsets, baselines (per subset), metrics,
-resamples, bins, seed, and FACTS of the model as far as the predictions name them.
+cells, subsets, baselines (per subset), metrics, resamples, bins, seed, a digest of the predictions,
+and FACTS of the model as far as the predictions name them.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
 from prunecal.storage import files
+from prunecal.storage.checksums import file_digest, text_digest
 from prunecal.storage.schemas import STATED
 from prunecal.study import short_answers
 
@@ -63,11 +64,17 @@ def main(arguments: argparse.Namespace) -> None:
             "baselines": without_looking,
             "bins": arguments.bins,
             "seed": arguments.seed,
+            "predictions": _digest_of(arguments.predictions),
             **{key: run[key] for key in FACTS if run.get(key)},
             **({"outcome_of": arguments.outcome_of} if arguments.outcome_of else {}),
         },
         [*arguments.predictions, *questions],
     )
+
+
+def _digest_of(predictions: list[Path]) -> str:
+    """Fingerprint the bytes of all predictions: what else reads them depends on the score file."""
+    return text_digest("\n".join(map(file_digest, predictions)))
 
 
 def _split_by(cells: "list[Cell]", named: list[str]) -> "Cell | None":

@@ -54,7 +54,10 @@ def version_remarks(results: Path) -> list[str]:
 
 
 def cells_of_other_versions(results: Path, pattern: str = lineage.CELLS_BELOW) -> list[Path]:
-    """List the folders of cells made by other versions of libraries than are installed."""
+    """List the folders of cells made by other versions of libraries than are installed.
+
+    A library that quantizes and is not installed here has no version that could be another.
+    """
     here = {library: versions.installed(library) for library in LIBRARIES}
     here |= {library: versions.installed(library) for library in QUANTIZERS if find_spec(library)}
     return [
@@ -63,7 +66,7 @@ def cells_of_other_versions(results: Path, pattern: str = lineage.CELLS_BELOW) -
         if (made := _versions(path)) is not None
         and any(
             made.get(library) != here.get(library)
-            for library in (*LIBRARIES, *QUANTIZERS)
+            for library in here
             if library in LIBRARIES or library in made
         )
     ]

@@ -44,3 +44,8 @@ def nearest(name: str, known: list[str]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number and what it counts, such as "1 cell" and "2 cells"."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"

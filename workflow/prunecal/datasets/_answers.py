@@ -64,11 +64,20 @@ def listed_options(where: str, value: Any) -> list[str]:
 def accepted_answers(where: str, value: Any) -> list[str]:
     """Return the answers that a row accepts: a text or number, or a list of them, each once.
 
+    In a list they may be objects with the key `answer`, as VQA's annotations have them.
+
     Raises:
-        PrunecalError: there is none, or one is no text or number.
+        PrunecalError: there is none, one is no text or number, or a text is a list of numbers.
     """
     listed = literal(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
     answers = listed if isinstance(listed, list | tuple) else [value]
+    if answers is listed:
+        answers = [one.get("answer") if isinstance(one, dict) else one for one in answers]
+    if isinstance(value, str) and any(isinstance(one, int | float) for one in answers):
+        raise PrunecalError(
+            f"{where} has the answer {brief(value)}, one text or a list of numbers; write the "
+            """accepted answers as quoted texts, such as ["1", "2"] or, for this one, ["[1, 2]"]"""
+        )
     for one in answers:
         kind = isinstance(one, str | int | float) and not isinstance(one, bool)
         if is_missing(one) or not kind or one in (math.inf, -math.inf):
@@ -121,6 +130,9 @@ def lettered_options(where: str, names: Sequence[str], values: Sequence[Any]) ->
     return [option for option in options if option is not None]
 
 
+SHORT = ", or ask for short answers: loader `table`, `form: short-answer`"
+
+
 def yes_or_no(where: str, answer: Any, *, flag: bool = False) -> int:
     """Return the index of an answer among Yes and No.
 
@@ -138,7 +150,7 @@ def yes_or_no(where: str, answer: Any, *, flag: bool = False) -> int:
     if text in YES_WORDS:
         return YES_WORDS[text]
     more = "; if 1 is yes and 0 no, set `answer_is: flag`" if text in ("0", "1") else ""
-    raise PrunecalError(f"{where} has the answer {brief(answer)}; make it yes or no{more}")
+    raise PrunecalError(f"{where} has the answer {brief(answer)}; make it yes or no{more or SHORT}")
 
 
 def labels(questions: Sequence[Answered], reading: str | None = None) -> list[int]:

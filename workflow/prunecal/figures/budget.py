@@ -76,6 +76,10 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     for axes, task in zip(grid.flat, tasks, strict=False):
         _draw_panel(axes, pooling.of_task(curves, task), looks)
         axes.set_title(pooling.task_title(task, tasks))
+        if axes.get_ylim()[1] > 1 >= curves["high"].max():  # of a share, no more is possible
+            axes.set_ylim(top=1)
+            for line in axes.lines:  # markers at 1 stay whole
+                line.set_clip_on(False)
         axes.set_xscale("log")
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()

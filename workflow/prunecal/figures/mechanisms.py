@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.calibration import catalogue
+from prunecal.core.errors import counted
 from prunecal.figures import pooling, style
 from prunecal.statistics.mechanisms import (
     CENTRED,
@@ -75,9 +76,9 @@ def _counts(correlations: pd.DataFrame, task: tuple[str, str]) -> str:
     every = here[here["budget"] == CENTRED].iloc[0]
     each = here[~here["budget"].isin([CENTRED, POOLED_BUDGETS])]["cells"]
     a_budget = f", {' to '.join(map(str, sorted({each.min(), each.max()})))} a budget"
-    return (
-        f"{every['cells']} cells of {every['strategies']} strategies{a_budget if len(each) else ''}"
-    )
+    cells = counted(every["cells"], "cell")
+    strategies = counted(every["strategies"], "strategy", "strategies")
+    return f"{cells} of {strategies}{a_budget if len(each) else ''}"
 
 
 def _draw_correlations(

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from prunecal.core import plugins
 from prunecal.figures import naming
+from prunecal.figures.compact_svg import compact
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, 
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 REFERENCE, BLIND = "full", "blind"
 INTERVALS = "intervals over resampled images; of several seeds, their range"
-LARGEST_SVG = 1_000_000  # bytes of a figure that is drawn in lines
-COLOURS = 64  # of a figure in pixels
+LARGEST_SVG = 500_000  # bytes of a figure that is drawn in lines, if pixels take fewer
+LARGEST_WEBP = 16_383  # pixels along a side
+COLOURS = 32  # of a figure in pixels
 SHEET = "prunecal.figures.prunecal"  # prunecal.mplstyle beside this file
 
 
@@ -149,8 +151,8 @@ def use() -> None:
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as SVG and PNG that depend on nothing but its content.
 
-    The SVG of a figure with thousands of marks would be megabytes; it then holds the PNG, unless
-    the figure shows images.
+    The SVG of a figure with thousands of marks would be megabytes; it then holds pixels, if these
+    are smaller, unless the figure shows images.
     """
     from matplotlib import pyplot as plt
 
@@ -160,26 +162,32 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         figure.savefig(path, format="png", metadata={"Software": None})
     with files.atomic(folder / f"{name}.svg", files.read_so_far()) as path:
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        svg = compact(path.read_text(encoding="utf-8"))
         photographs = any(axes.images for axes in figure.axes)  # which have many colours
-        if path.stat().st_size > LARGEST_SVG and not photographs:
-            path.write_text(_holding(folder / f"{name}.png"), encoding="utf-8")
+        if len(svg) > LARGEST_SVG and not photographs:
+            svg = min(svg, _holding(folder / f"{name}.png"), key=len)
+        path.write_text(svg, encoding="utf-8")
     plt.close(figure)
 
 
 def _holding(picture: Path) -> str:
-    """Return an SVG that shows a PNG, in the few colours that a figure has."""
+    """Return an SVG that shows the pixels of a PNG, in the few colours that a figure has."""
     from PIL import Image
 
     packed = io.BytesIO()
     with Image.open(picture) as image:
         width, height = image.size
         few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        few.save(packed, "PNG", optimize=True)
+        kind = "webp" if max(image.size) <= LARGEST_WEBP else "png"
+        if kind == "webp":
+            few.convert("RGB").save(packed, kind, lossless=True)
+        else:
+            few.save(packed, kind, optimize=True)
     data = base64.encodebytes(packed.getvalue()).decode()
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
-        f'href="data:image/png;base64,{data}"/></svg>\n'
+        f'href="data:image/{kind};base64,{data}"/></svg>\n'
     )
 
 

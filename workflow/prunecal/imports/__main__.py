@@ -8,16 +8,21 @@ another study.
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from prunecal.core import cli
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, counted
 from prunecal.datasets._answers import is_missing
 from prunecal.imports.answers import DETAILS, NAMES, Files, budget_of, parameters_of
 from prunecal.imports.option_scores import number_of
 from prunecal.storage import files
 from prunecal.study.cells import load_study
+
+MANY = 500  # cells
+SNAKEFILE = Path(__file__).parents[3] / "Snakefile"  # of a checkout, installed with -e
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -38,14 +43,20 @@ def main(arguments: argparse.Namespace) -> None:
     _write(arguments.study, study)
     models, datasets = ({entry[key] for entry in entries} for key in ("model", "dataset"))
     cli.log.info(
-        "%s: %d cells, %d models, %d data sets; run them with `snakemake --cores all --configfile "
-        "%s`",
+        "%s: %s, %s, %s; run them with `%s`",
         arguments.study,
-        len(entries),
-        len(models),
-        len(datasets),
-        arguments.study,
+        counted(len(entries), "cell"),
+        counted(len(models), "model"),
+        counted(len(datasets), "data set"),
+        _command(arguments.study),
     )
+
+
+def _command(study: Path) -> str:
+    """Return the command that runs a study from the working directory, where it names no other."""
+    here = not Path("Snakefile").exists() and SNAKEFILE.exists()
+    elsewhere = ["--snakefile", str(SNAKEFILE)] if here else []
+    return shlex.join(["snakemake", *elsewhere, "--cores", "all", "--configfile", str(study)])
 
 
 def _entries(read: Files, path: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -102,10 +113,12 @@ def _entry(
 def _write(path: Path, study: dict[str, Any]) -> None:
     import yaml
 
+    if len(study["imported"]) > MANY:  # JSON is YAML, and is read a hundred times as fast
+        text = json.dumps(study, indent=1, ensure_ascii=False)
+    else:
+        text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
     with files.atomic(path) as temporary:
-        temporary.write_text(
-            yaml.safe_dump(study, sort_keys=False, allow_unicode=True), encoding="utf-8"
-        )
+        temporary.write_text(text, encoding="utf-8")
     files.checksum_file(path).unlink()  # a user's file, to be edited
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from prunecal.core.errors import counted
 from prunecal.figures.naming import heading
 from prunecal.storage import files
 
@@ -40,6 +41,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "heading": heading,
+        "counted": counted,
         "listed": listed,
         "entry": entry,
         "prose": prose,

@@ -40,10 +40,11 @@ def lines() -> Iterator[str]:
 
 def _plugin(name: str, module: ModuleType) -> Iterator[str]:
     outside = "" if module.__name__.startswith("prunecal.") else f", from {module.__name__}"
-    prunes = f", prunes {module.PRUNES}" if hasattr(module, "PRUNES") else ""
+    pruning = hasattr(module, "PRUNES") and name != "full"
+    prunes = f", prunes {module.PRUNES}" if pruning else ""
     yield f"  {name}: {module.LABEL}{prunes}{outside}"
     yield from _indented(inspect.getdoc(module).partition("\n")[0])
-    if hasattr(module, "PRUNES"):
+    if pruning:
         yield from _indented(
             "; ".join(f"{key}: {said}" for key, said in declarations(module).items())
         )

@@ -62,9 +62,20 @@ def csv_tables(paths: Paths) -> list[str]:
     ]
 
 
+def tables(paths: Paths) -> list[str]:
+    """List all tables, as CSV and as LaTeX."""
+    headline = [f"{paths.tables}/headline.csv", f"{paths.tables}/headline.tex"]
+    return [*headline, *csv_tables(paths), *(f"{paths.tables}/{name}.tex" for name in LATEX_TABLES)]
+
+
+def table_captions() -> list[str]:
+    """List the files that say what each table holds."""
+    return [f"reports/captions/{name}_table.rst" for name in ("headline", *LATEX_TABLES)]
+
+
 def report_items(paths: Paths) -> list[str]:
     """List the files that the report shows; each figure (.svg) has a twin .png for papers."""
-    design, figures, tables = paths.design, paths.figures, paths.tables
+    design, figures = paths.design, paths.figures
     return [
         *(f"{figures}/budget_{metric}.svg" for metric in BUDGET_FIGURES),
         *(f"{figures}/sweep_{parameter}.svg" for parameter in design.swept_parameters()),
@@ -81,11 +92,9 @@ def report_items(paths: Paths) -> list[str]:
         *(f"{figures}/{name}.svg" for name in EXPLANATIONS),
         *([f"{paths.aggregates}/examples.html"] if design.computed_pairs else []),
         *(f"{paths.aggregates}/{page}.html" for page in ("trust", "methods", "provenance")),
-        f"{tables}/headline.csv",
-        f"{tables}/headline.tex",
-        *csv_tables(paths),
-        *(f"{tables}/{name}.tex" for name in LATEX_TABLES),
-        f"{tables}/cells.html",
+        *tables(paths),
+        f"{paths.tables}/tables.zip",
+        f"{paths.tables}/cells.html",
         f"{paths.aggregates}/summary.html",
     ]
 

@@ -47,6 +47,7 @@ def expand(
             value + 0.0 if isinstance(value, float) else value for value in product
         ]  # no -0.0
         given = dict(zip(swept, values, strict=True))
+        _refuse_own_match(family)
         own_match = given.pop(MATCH, None)
         try:
             params = plugin_settings("strategies", "strategy", family, given)
@@ -59,6 +60,16 @@ def expand(
             label, fitted = f"{label}-{MATCH}{matched}", fitted | {MATCH: matched}
         strategies.append((label, family, fitted))
     return strategies
+
+
+def _refuse_own_match(family: str) -> None:
+    """Refuse a plugin with a setting that would be taken for that of the study."""
+    known = family in plugins.names("strategies")
+    if known and MATCH in plugins.load("strategies", family).Params.model_fields:
+        raise PrunecalError(
+            f"config: strategies: {family} declares the parameter {MATCH!r}, which is the study's "
+            "own key for what budgets are matched by; rename it in the plugin"
+        )
 
 
 def _match(family: str, own: Any, of_study: str) -> str:

@@ -5,12 +5,11 @@ const body = document.querySelector("#cells tbody"), search = document.getElemen
 const count = document.getElementById("count"), more = document.getElementById("more");
 let rows = [], selected = [], shown = 0;
 
-async function unpacked() {
-  const letters = atob(PACKED), bytes = new Uint8Array(letters.length);
+async function unpacked(packed) {
+  const letters = atob(packed), bytes = new Uint8Array(letters.length);
   for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const text = await new Response(stream).text();
-  return text ? text.split("\n") : [];
+  return new Response(stream).text();
 }
 
 // A row stays one text until it is on the page: its parts would be millions of objects.
@@ -81,7 +80,7 @@ document.querySelectorAll("th button").forEach((button, column) => {
 });
 search.addEventListener("input", restart);
 more.addEventListener("click", show);
-const ready = unpacked().then(unpackedRows => {
-  rows = unpackedRows;
+const ready = unpacked(PACKED).then(text => {
+  rows = text ? text.split("\n") : [];
   restart();
 });

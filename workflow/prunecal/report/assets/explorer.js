@@ -2,6 +2,12 @@
 const MOST_SELECTED = 12; // strategies when the page opens: more lines cannot be told apart
 const control = name => document.getElementById(name);
 const WITHOUT = "; cells without visual tokens are only on an axis that is not logarithmic";
+const counted = (count, one, several) => `${count} ${count === 1 ? one : several}`;
+const library = unpacked(BUNDLE).then(text => {
+  const script = document.createElement("script");
+  script.textContent = text;
+  document.head.append(script); // runs at once
+});
 let view = null, turn = 0;
 
 function fill(select, values) {
@@ -98,9 +104,11 @@ async function draw() {
   }));
   const strategies = new Set(points.map(one => one.strategy)).size;
   control("drawn").textContent = points.length
-    ? `${points.length} cells of ${strategies} strategies${without ? WITHOUT : ""}`
+    ? counted(points.length, "cell", "cells") + " of " +
+      counted(strategies, "strategy", "strategies") + (without ? WITHOUT : "")
     : "No cell of these has both numbers; select other strategies, a metric or an axis.";
   const actions = { export: true, source: false, compiled: false, editor: false };
+  await library;
   const made = await vegaEmbed(control("chart"), titled(points), { renderer: "svg", actions });
   if (mine !== turn) return made.finalize();
   if (view) view.finalize();
