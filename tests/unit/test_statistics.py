@@ -5,15 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from prunecal import calibration
+from prunecal.calibration import smooth
 from prunecal.calibration._checks import padded
-from prunecal.calibration.crossfit import Splits, cross_fitted_ece, temperatures
+from prunecal.calibration.crossfit import Halves, Splits, cross_fitted_ece, temperatures
 from prunecal.calibration.debiased import BinTables, debiased_total
 from prunecal.calibration.metrics import compute
 from prunecal.calibration.ranked import CHUNK
-from prunecal.calibration.recalibration import slopes
+from prunecal.calibration.recalibration import GRID, slopes
 from prunecal.calibration.sample import Sample, plain
+from prunecal.calibration.spline import Spline
 from prunecal.statistics.bootstrap import (
     clustered_bootstrap,
     image_folds,
@@ -84,8 +87,9 @@ def test_resampled_temperatures_equal_direct_minimisation_on_duplicated_rows(opt
     table, fold = padded(logits), image_folds(images, seed=0)
     weights = image_weights(images, 6, seed=1)
     correct = table.argmax(axis=1) == label
-    fitted = temperatures(slopes(table, label), cluster, fold[None], weights)[0]
-    scaled = cross_fitted_ece(table, correct, cluster, fold, fitted, weights, 15)
+    halves = Halves(fold[None], weights)
+    fitted = temperatures(slopes(table, label), cluster, halves)[0]
+    scaled = cross_fitted_ece(table, correct, cluster, halves, 0, fitted, 15)
     for draw in range(6):
         drawn = np.repeat(np.arange(images), weights[:, draw].astype(int))
         copies = np.concatenate([np.flatnonzero(cluster == image) for image in drawn])
@@ -108,6 +112,23 @@ def test_resampled_temperatures_equal_direct_minimisation_on_duplicated_rows(opt
         assert scaled[draw] == pytest.approx(total[0] / len(copies), abs=1e-9)
 
 
+@pytest.mark.parametrize("miss", [0.0, 0.02, 0.1, 0.3])
+def test_bandwidths_told_in_few_digits_are_those_computed_in_full(miss, monkeypatch):
+    image, confidence, _ = rows(7, ties=False, n=600, images=60)
+    correct = np.random.default_rng(8).uniform(size=600) < confidence - miss
+    sample = confidence, correct, image, image_weights(60, 40, seed=0)
+    told = smooth.smooth_calibration_errors(*sample)
+    monkeypatch.setattr(smooth, "DOUBT", np.inf)
+    np.testing.assert_array_equal(told, smooth.smooth_calibration_errors(*sample))
+
+
+def test_splines_are_those_of_scipy_to_the_last_bit():
+    curve = np.random.default_rng(5).normal(size=(len(GRID), 50)).cumsum(axis=0)
+    left, number = np.random.default_rng(6).integers(0, len(GRID) - 1, 50), np.arange(50)
+    expected = CubicSpline(GRID, curve).c[:, left, number]
+    np.testing.assert_array_equal(Spline(GRID).coefficients(curve, left), expected)
+
+
 def test_binning_at_a_few_temperatures_is_close_to_binning_at_each():
     rng = np.random.default_rng(4)
     images, each = 60, 10
@@ -116,11 +137,13 @@ def test_binning_at_a_few_temperatures_is_close_to_binning_at_each():
     label = np.array([rng.choice(3, p=np.exp(z / 2) / np.exp(z / 2).sum()) for z in table])
     correct, fold = table.argmax(axis=1) == label, image_folds(images, seed=0)
     weights = np.hstack([np.ones((images, 1)), image_weights(images, 300, seed=1)])
-    fitted = temperatures(slopes(table, label), cluster, fold[None], weights)[0]
-    rows = table, correct, cluster, fold
-    together = cross_fitted_ece(*rows, fitted, weights, 15)
+    halves = Halves(fold[None], weights)
+    fitted = temperatures(slopes(table, label), cluster, halves)[0]
+    rows = table, correct, cluster
+    together = cross_fitted_ece(*rows, halves, 0, fitted, 15)
     alone = [
-        cross_fitted_ece(*rows, fitted[:, [draw]], weights[:, [draw]], 15)[0] for draw in range(301)
+        cross_fitted_ece(*rows, Halves(fold[None], weights[:, [draw]]), 0, fitted[:, [draw]], 15)[0]
+        for draw in range(301)
     ]
     assert together[0] == alone[0]
     difference = together - np.array(alone)
@@ -133,25 +156,21 @@ def test_no_temperature_is_reported_at_a_limit():
     table = np.array([[1.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.5, 0.0], [1.0, 0.0], [2.0, 0.0]])
     label = np.array([0, 0, 0, 0, 1, 0])
     cluster = np.arange(6)
-    splits = Splits(table, slopes(table, label), np.array([[0, 0, 0, 1, 1, 1]]))
-    sample = Sample(
-        np.full(6, 0.7), table.argmax(1) == label, cluster, np.ones((6, 1)), splits=splits
-    )
+    one = np.ones((6, 1))
+    splits = Splits(table, slopes(table, label), Halves(np.array([[0, 0, 0, 1, 1, 1]]), one))
+    sample = Sample(np.full(6, 0.7), table.argmax(1) == label, cluster, one, splits=splits)
     assert np.isnan(compute("temperature", sample)[0])
     assert np.isnan(compute("log_temperature", sample)[0])
-    both = Splits(table, slopes(table, label), np.array([[0, 1, 0, 1, 0, 0]]))
+    both = Splits(table, slopes(table, label), Halves(np.array([[0, 1, 0, 1, 0, 0]]), one))
     assert np.isnan(compute("temperature", replace(sample, splits=both))[0])
 
 
 def test_temperature_of_right_answers_alone_ends_at_the_limit():
     table, label = padded(np.array([[1.0, 0.0], [2.0, 0.0]])), np.zeros(2, dtype=int)
-    (fitted,) = temperatures(
-        slopes(table, label), np.arange(2), np.arange(2)[None], np.ones((2, 1))
-    )
+    halves = Halves(np.arange(2)[None], np.ones((2, 1)))
+    (fitted,) = temperatures(slopes(table, label), np.arange(2), halves)
     np.testing.assert_allclose(fitted[:, 0], 0.01)
-    (wrong,) = temperatures(
-        slopes(table, 1 - label), np.arange(2), np.arange(2)[None], np.ones((2, 1))
-    )
+    (wrong,) = temperatures(slopes(table, 1 - label), np.arange(2), halves)
     np.testing.assert_allclose(wrong[:, 0], 100)
 
 

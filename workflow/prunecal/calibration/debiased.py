@@ -20,6 +20,8 @@ from prunecal.calibration.bins import bin_index
 from prunecal.calibration.maps import equal_mass_index
 from prunecal.calibration.ranked import ratio
 
+FEW = 32  # clusters, on which
+
 
 class BinTables(NamedTuple):
     """Sums over the rows of each bin and cluster, float64 [bins, clusters]."""
@@ -55,18 +57,22 @@ class BinTables(NamedTuple):
     @classmethod
     def of_each(
         cls, confidence: NDArray, correct: NDArray, cluster: NDArray, clusters: int, bins: int
-    ) -> list[BinTables]:
-        """Sum the same rows at several confidences, float64 [confidences, n]."""
-        number = np.arange(len(confidence))[:, None]
-        cell = ((number * bins + bin_index(confidence, bins)) * clusters + cluster).ravel()
-        gap = (confidence - correct).ravel()
-        right = np.broadcast_to(correct, confidence.shape).ravel()
+    ) -> BinTables:
+        """Sum the same rows at several confidences, float64 [confidences, n].
+
+        Returns:
+            The sums, float64 [confidences, bins, clusters].
+        """
+        number = np.arange(len(confidence))[:, None] * bins
+        cell = (number + bin_index(confidence, bins)) * clusters + cluster
+        shape = len(confidence), bins, clusters
         size = len(confidence) * bins * clusters
-        tables = (np.bincount(cell, column, size) for column in (None, gap, right))
-        shaped = [
-            table.reshape(-1, bins, clusters).astype(np.float64, copy=False) for table in tables
-        ]
-        return [cls(*some) for some in zip(*shaped, strict=True)]
+        gap = np.bincount(cell.ravel(), (confidence - correct).ravel(), size)
+        cell += size * correct
+        wrong, right = (
+            np.bincount(cell.ravel(), minlength=2 * size).astype(np.float64).reshape(2, -1)
+        )
+        return cls(*(table.reshape(shape) for table in (wrong + right, gap, right)))
 
     def moments(self, weights: NDArray) -> NDArray:
         """Return what `debiased_total` needs, float64 [6, bins, R]; it adds up over clusters.
@@ -74,15 +80,40 @@ class BinTables(NamedTuple):
         Args:
             weights: how often each cluster counts, float64 [clusters, R].
         """
-        squares = self.gap**2, self.rows**2, self.gap * self.rows
-        tables = (*self, *squares)
+        return self._moments(weights, np.any(self.rows, axis=1))
+
+    def _moments(self, weights: NDArray, filled: NDArray) -> NDArray:
+        """Return `moments`; `filled` tells which bins hold a row, bool [bins]."""
         if weights.shape[1] == 1:  # a product with a vector: its rounding depends on the rows
-            return np.stack([table @ weights for table in tables])
-        used = np.any(self.rows, axis=1)  # with two options half of the bins are empty
-        moments = np.zeros((len(tables), len(used), weights.shape[1]))
-        products = np.concatenate([table[used] for table in tables]) @ weights
-        moments[:, used] = products.reshape(len(tables), used.sum(), weights.shape[1])
+            return np.stack([table @ weights for table in self._with_products()])
+        used = np.flatnonzero(filled)  # with two options half of the bins are empty
+        low, high = used[[0, -1]] if len(used) else (0, 0)
+        bins = slice(low, high + 1) if high + 1 - low == len(used) else used
+        tables = BinTables(*(table[bins] for table in self))._with_products()
+        moments = np.zeros((len(tables), len(filled), weights.shape[1]))
+        products = np.concatenate(tables) @ weights
+        moments[:, bins] = products.reshape(len(tables), len(used), -1)
         return moments
+
+    def _with_products(self) -> tuple[NDArray, ...]:
+        rows, gap, correct = self
+        return rows, gap, correct, gap * gap, rows * rows, gap * rows
+
+
+def moments_of_each(tables: BinTables, weights: NDArray, ends: NDArray) -> NDArray:
+    """Return `BinTables.moments` at several confidences, float64 [6, bins, R].
+
+    Args:
+        tables: from `BinTables.of_each`.
+        weights: of the clusters, float64 [R, clusters].
+        ends: after the last weighting of each confidence, int [confidences].
+    """
+    filled, start, parts = np.any(tables.rows, axis=2), 0, []
+    for number, end in enumerate(ends):
+        some = BinTables(*(table[number] for table in tables))
+        parts.append(some._moments(weights[start:end].T, filled[number]))
+        start = end
+    return np.concatenate(parts, axis=2)
 
 
 def debiased_total(moments: NDArray, resampled: NDArray) -> NDArray:
@@ -107,12 +138,21 @@ def debiased_total(moments: NDArray, resampled: NDArray) -> NDArray:
     return (rows * (2 * gap - folded)).sum(axis=0)
 
 
-def debiased_mean(moments: NDArray, weights: NDArray) -> NDArray:
+def debiased_mean(moments: NDArray, resampled: NDArray) -> NDArray:
     """Return `debiased_total` per row, float64 [R]; NaN where a weighting has no rows."""
     rows = moments[0].sum(axis=0)
-    # a column of ones is the sample itself, any other a resample of it
-    total = debiased_total(moments, (weights != 1).any(axis=0))
+    if len(rows) > 1:  # the sum of a single weighting is rounded by its number of bins
+        moments = moments[:, moments[0].any(axis=1)]
+    total = debiased_total(moments, resampled)
     return np.divide(total, rows, out=np.full(len(rows), np.nan), where=rows > 0)
+
+
+def resampled(weights: NDArray) -> NDArray:
+    """Return which weightings are resamples: a column of ones is the sample itself, bool [R]."""
+    result = (weights[:FEW] != 1).any(axis=0)  # nearly all of them differ there already
+    rest = np.flatnonzero(~result)
+    result[rest] = (weights[FEW:, rest] != 1).any(axis=0)
+    return result
 
 
 def debiased_ece(
@@ -124,7 +164,7 @@ def debiased_ece(
     sample, any other a resample.
     """
     tables = BinTables.of(confidence, correct, cluster, len(weights), bins)
-    return debiased_mean(tables.moments(weights), weights)
+    return debiased_mean(tables.moments(weights), resampled(weights))
 
 
 def debiased_ace(
@@ -136,7 +176,7 @@ def debiased_ace(
     """
     place = equal_mass_index(confidence, bins)
     tables = BinTables.at(place, confidence, correct, cluster, len(weights), bins)
-    return debiased_mean(tables.moments(weights), weights)
+    return debiased_mean(tables.moments(weights), resampled(weights))
 
 
 def unbiased_miscalibration(tables: BinTables, weights: NDArray) -> NDArray:

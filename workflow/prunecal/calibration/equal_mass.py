@@ -32,19 +32,45 @@ def adaptive_calibration_errors(
     cuts = cut * size + np.minimum(cut, larger)
     inside = _first_reaching(ends, cuts)
     curve = np.empty(cuts.shape)
-    for number in np.unique(inside):
-        entry = np.nonzero(inside == number)
-        column, k = entry[1], cuts[entry]
+    entries = np.argsort(inside, axis=None, kind="stable")  # the cuts of a block beside each other
+    numbers, begin = np.unique(inside.ravel()[entries], return_index=True)
+    for number, entry in zip(numbers, np.split(entries, begin[1:]), strict=True):
+        column, k = entry % len(larger), cuts.ravel()[entry]
         rows = slice(*np.searchsorted(block, [number, number + 1]))
         starts = first[number * BLOCK : (number + 1) * BLOCK] - rows.start
-        used = weights[np.ix_(cluster[rows], column)]
-        sizes = np.add.reduceat(used, starts, axis=0)
-        rises = np.add.reduceat(used * residual[rows, None], starts, axis=0)
-        start = running_sum(sizes) - sizes + (ends[number - 1, column] if number else 0.0)
-        taken = np.clip(k - start, 0, sizes) / np.maximum(sizes, 1)
+        at: NDArray | slice = column
+        if 2 * len(entry) > len(larger):
+            used = weights[cluster[rows]]
+        else:
+            used, at = weights[cluster[rows, None], column], slice(None)
+        before = ends[number - 1, column] if number else 0.0
         foot = heights[number - 1, column] if number else 0.0
-        curve[entry] = foot + (taken * rises).sum(axis=0)
+        curve.ravel()[entry] = foot + _rise(used, residual[rows, None], starts, k - before, at)
     return ratio(np.abs(np.diff(curve, axis=0)).sum(axis=0), ends[-1])
+
+
+def _rise(
+    used: NDArray, residual: NDArray, starts: NDArray, k: NDArray, column: NDArray | slice
+) -> NDArray:
+    """Return the rise of the curve over the first k rows of a block, float64 [entries].
+
+    Args:
+        used: how often each row counts, float64 [rows, columns].
+        residual: float64 [rows, 1].
+        starts: first row of each group of tied rows.
+        k: float64 [entries].
+        column: of `used` for each entry.
+    """
+    sizes, rises = used, used * residual
+    if len(starts) < len(used):
+        sizes, rises = (np.add.reduceat(table, starts, axis=0) for table in (sizes, rises))
+    ends = running_sum(sizes)[:, column]
+    last = (ends < k).sum(axis=0)  # the group that is cut: all before it count in full
+    entry, column = np.arange(len(k)), np.arange(used.shape[1])[column]
+    size = sizes[last, column]
+    taken = (k - (ends[last, entry] - size)) / np.maximum(size, 1)
+    whole = np.where(last > 0, running_sum(rises)[last - 1, column], 0.0)
+    return whole + taken * rises[last, column]
 
 
 def _first_reaching(ascending: NDArray, target: NDArray) -> NDArray:

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def log_probabilities(table: NDArray) -> NDArray:
-    """Return the log-softmax over the last axis; -inf marks options that a row lacks."""
-    shifted = table - table.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+def log_probabilities(table: NDArray, axis: int = -1) -> NDArray:
+    """Return the log-softmax over an axis; -inf marks options that a row lacks."""
+    shifted = table - table.max(axis=axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
 
 def surprise_rows(table: NDArray, label: NDArray) -> NDArray:

@@ -167,6 +167,7 @@ def compute(key: str, sample: Sample) -> NDArray | None:
 
 def compute_read(sample: Sample, readout: str) -> dict[str, NDArray]:
     """Return the metrics of a sample that another readout gave, by its keys, float64 [R]."""
+    sample = replace(sample, ranks=[key for key in RANKED if key in READ])
     keys = [key for key in READ if key != "accuracy" or READOUTS[readout].own_prediction]
     values = {f"{key}_{readout}": compute(key, sample) for key in keys}
     return {key: value for key, value in values.items() if value is not None}

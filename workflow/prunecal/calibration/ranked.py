@@ -6,8 +6,10 @@ whole numbers per cluster: a row of weight w stands for w copies of it, so that 
 is one column of weights and the plain metric is the case of a single column of ones.
 """
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Collection
 from functools import cached_property
+from itertools import pairwise
 from operator import attrgetter, methodcaller
 
 import numpy as np
@@ -34,15 +36,16 @@ class Order:
         _, group = np.unique(-confidence, return_inverse=True)
         wrong = ~correct
         erring = np.unique(group[wrong])  # the groups that hold an error: only they bend the curves
-        # segment 2j + 1 is the j-th such group, segment 2j all that stands between it and the last
-        segment = np.searchsorted(erring, group, "left") + np.searchsorted(erring, group, "right")
-        self._sizes = _counts(segment, cluster, (2 * len(erring) + 1, clusters))
-        order = np.searchsorted(erring, group[wrong])
-        self._errors = _counts(order, cluster[wrong], (len(erring), clusters))
+        # the rows from behind the last such group to the end of the j-th, and those within it
+        upto = np.searchsorted(erring, group, "left")
+        within = np.searchsorted(erring, group, "right") > upto
+        self._rows = _counts(upto, cluster, (len(erring) + 1, clusters))
+        self._sizes = _counts(upto[within], cluster[within], (len(erring), clusters))
+        self._errors = _counts(upto[wrong], cluster[wrong], (len(erring), clusters))
 
     def under(self, weights: NDArray) -> "Ranked":
         """Return the groups under weightings, float64 [clusters, R] of whole numbers."""
-        return Ranked(self._sizes @ weights, self._errors @ weights)
+        return Ranked(self._rows @ weights, self._sizes @ weights, self._errors @ weights)
 
 
 def ranked(confidence: NDArray, correct: NDArray) -> "Ranked":
@@ -55,19 +58,20 @@ class Ranked:
     """Groups of equally confident rows, most confident first, under R weightings.
 
     Args:
-        sizes: rows of the segments between groups with an error and of these groups, in turn,
-            [2 groups + 1, R].
+        rows: from behind the last group with an error to the end of this one, and in the last
+            place those behind all of them, [groups + 1, R].
+        sizes: rows of these groups, [groups, R].
         errors: errors of these groups, [groups, R].
     """
 
-    def __init__(self, sizes: NDArray, errors: NDArray):
-        ends = running_sum(sizes)
+    def __init__(self, rows: NDArray, sizes: NDArray, errors: NDArray):
+        ends = running_sum(rows)
         self.rows = ends[-1]  # [R]
-        self.size, self.before, self.after = sizes[1::2], ends[:-1:2], ends[1::2]
+        self.size, self.after = sizes, ends[:-1]
+        self.before = self.after - sizes
         self.errors = errors
-        counted = running_sum(self.errors)
-        self.errors_before = counted - self.errors
-        self.total_errors = self.errors.sum(axis=0)  # [R]
+        self._counted = running_sum(errors)
+        self.total_errors = self._counted[-1] if len(errors) else np.zeros_like(self.rows)  # [R]
 
     @cached_property
     def share(self) -> NDArray:
@@ -81,8 +85,13 @@ class Ranked:
 
     def errors_up_to(self, k: NDArray) -> NDArray:
         """Return the expected number of errors among the k most confident rows, [R]."""
-        taken = np.clip(k - self.before, 0, self.size)
-        return (self.share * taken).sum(axis=0)
+        groups = len(self.before)
+        if len(k) > 1:  # those behind the k rows add nothing
+            groups = bisect_left(range(groups), True, key=lambda at: (self.before[at] >= k).all())
+        taken = k - self.before[:groups]
+        np.clip(taken, 0, self.size[:groups], out=taken)
+        taken *= self.share[:groups]
+        return taken.sum(axis=0)
 
     @cached_property
     def aurc(self) -> NDArray:
@@ -92,10 +101,15 @@ class Ranked:
         risks e0 + (k - n0) e / m, each over k, sum to e + (e0 - n0 e / m) (H(n0 + m) - H(n0)) with
         the harmonic numbers H; over all groups the terms in e0 telescope.
         """
-        harmonic = self._harmonic
-        upper, lower = harmonic[self.after.astype(np.intp)], harmonic[self.before.astype(np.intp)]
-        last = harmonic[self.rows.astype(np.intp)]
-        area = self.errors * (last - upper) - self.share * self.before * (upper - lower)
+        lower, upper, last = (
+            self._harmonic.take(rows.astype(np.intp))
+            for rows in (self.before, self.after, self.rows)
+        )
+        area = last - upper
+        area *= self.errors
+        bend = self.share * self.before
+        bend *= np.subtract(upper, lower, out=upper)
+        area -= bend
         return ratio(self.total_errors + area.sum(axis=0), self.rows)
 
     @cached_property
@@ -113,11 +127,15 @@ class Ranked:
 
     @cached_property
     def _misordered(self) -> NDArray:
-        """The number of (error, right) pairs with the error on top, ties as one half."""
-        right_before = self.before - self.errors_before
-        right_tied = self.size - self.errors
-        right_behind = (self.rows - self.total_errors) - right_before - right_tied / 2
-        return (self.errors * right_behind).sum(axis=0)
+        """The number of (error, right) pairs with the error on top, ties as one half.
+
+        Of the rows before and, by half, in an error's group, the other errors are no such pair;
+        every pair of errors is counted so once.
+        """
+        errors = self.total_errors
+        above = np.einsum("ij,ij->j", self.errors, self.before)
+        above += np.einsum("ij,ij->j", self.errors, self.after)
+        return errors * (self.rows - errors) + (errors**2 - above) / 2
 
     @property
     def auroc(self) -> NDArray:
@@ -146,14 +164,17 @@ class Ranked:
         if not len(self.size):
             return ratio(self.rows, self.rows)
         # up to here the limit is met, and with the last group that starts so it is crossed
-        met = self.errors_before <= risk * self.before + ROUNDING
-        last = len(met) - 1 - np.argmax(met[::-1], axis=0), np.arange(len(self.rows))
-        room = risk * self.before[last] - self.errors_before[last]
+        room = risk * self.before[1:]
+        room += ROUNDING
+        met = self._counted[:-1] <= room
+        last = len(met) - np.argmax(met[::-1], axis=0) if len(met) else 0
+        last = np.where(met.any(axis=0), last, 0), np.arange(len(self.rows))
+        room = risk * self.before[last] - (self._counted[last] - self.errors[last])
         # within the group each row adds its share of errors and `risk` of room
         lack = self.errors[last] - risk * self.size[last]
         extra = np.floor(room * self.size[last] / np.where(lack > 0, lack, 1) + ROUNDING)
         extra = np.where(lack > 0, np.clip(extra, 0, self.size[last]), self.size[last])
-        best = np.where(met.any(axis=0), self.before[last] + extra, 0)
+        best = self.before[last] + extra
         return ratio(np.where(everything, self.rows, best), self.rows)
 
 
@@ -167,13 +188,15 @@ RANKED: dict[str, Callable[[Ranked], NDArray]] = {  # by the metric's key
 }
 
 
-def ranked_metrics(order: Order, weights: NDArray) -> dict[str, NDArray]:
+def ranked_metrics(
+    order: Order, weights: NDArray, keys: Collection[str] = RANKED
+) -> dict[str, NDArray]:
     """Return how well confidence ranks right answers above errors, float64 [R] by metric."""
-    parts = []
+    parts, measures = [], {key: RANKED[key] for key in keys}
     for start in range(0, weights.shape[1], CHUNK):
         groups = order.under(np.ascontiguousarray(weights[:, start : start + CHUNK]))
-        parts.append({key: measure(groups) for key, measure in RANKED.items()})
-    return {key: np.concatenate([part[key] for part in parts]) for key in RANKED}
+        parts.append({key: measure(groups) for key, measure in measures.items()})
+    return {key: np.concatenate([part[key] for part in parts]) for key in measures}
 
 
 def _counts(index: NDArray, cluster: NDArray, shape: tuple[int, int]) -> sparse.csr_array:
@@ -200,8 +223,7 @@ def running_sum(table: NDArray) -> NDArray:
 
     One addition per row over all R columns: three times as fast as `numpy.cumsum(axis=0)`.
     """
-    total = np.empty_like(table)
-    total[:1] = table[:1]
-    for above, row, out in zip(total[:-1], table[1:], total[1:], strict=True):
-        np.add(above, row, out=out)
+    total = table.copy()
+    for above, row in pairwise(total):
+        np.add(above, row, out=row)
     return total

@@ -55,11 +55,12 @@ def slopes(table: NDArray, label: NDArray) -> NDArray:
         table: `padded` logits, float64 [n, K].
         label: index of the right option, int [n].
     """
-    finite = np.where(np.isfinite(table), table, 0.0)  # missing options have no mass
     own = np.take_along_axis(table, label[:, None], axis=1)[:, 0]
-    result = np.empty((len(GRID), len(table)))
+    table = np.ascontiguousarray(table.T)  # sums over options are then over long rows
+    finite = np.where(np.isfinite(table), table, 0.0)  # missing options have no mass
+    result = np.empty((len(GRID), len(own)))
     for row, log_temperature in zip(result, GRID, strict=True):
         scale = np.exp(-log_temperature)
-        expected = (np.exp(log_probabilities(table * scale)) * finite).sum(axis=1)
-        row[:] = (own - expected) * scale
+        probability = np.exp(log_probabilities(table * scale, axis=0))
+        row[:] = (own - (probability * finite).sum(axis=0)) * scale
     return result

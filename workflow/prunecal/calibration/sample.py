@@ -7,7 +7,7 @@ once, when it is first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from prunecal.calibration.bins import BinSums, bin_index, bin_sums, gap_ece
 from prunecal.calibration.cox import cox_calibration
 from prunecal.calibration.crossfit import Splits, cross_fitted_ece, temperatures
 from prunecal.calibration.debiased import BinTables, debiased_ece, unbiased_miscalibration
-from prunecal.calibration.ranked import Order, ranked_metrics
+from prunecal.calibration.ranked import RANKED, Order, ranked_metrics
 from prunecal.calibration.yes_no import YesNo
 
 
@@ -44,6 +44,7 @@ class Sample:
         splits: logits with these halves, for temperature scaling; None without logits.
         recalibrated: confidences after other maps, see `maps.cross_fitted`.
         signs: 1 or -1 per cluster, float64 [clusters, S], see `debiased.ece_if_calibrated`.
+        ranks: the metrics of how confidence ranks the rows that are asked for.
     """
 
     confidence: NDArray
@@ -58,6 +59,7 @@ class Sample:
     splits: Splits | None = None
     recalibrated: Mapping[str, NDArray] = field(default_factory=dict)
     signs: NDArray | None = None
+    ranks: Collection[str] = tuple(RANKED)
 
     @cached_property
     def means(self) -> dict[str, NDArray]:
@@ -116,13 +118,13 @@ class Sample:
     @cached_property
     def ranked(self) -> dict[str, NDArray]:
         """Metrics of how confidence ranks the rows, by key, float64 [R]."""
-        return ranked_metrics(Order(*self.rows, len(self.weights)), self.weights)
+        return ranked_metrics(Order(*self.rows, len(self.weights)), self.weights, self.ranks)
 
     @cached_property
     def temperatures(self) -> NDArray:
         """The temperatures that fit each half of each split, float64 [splits, 2, R]."""
         splits = self._with_logits()
-        return temperatures(splits.slope, self.cluster, splits.folds, self.weights)
+        return temperatures(splits.slope, self.cluster, splits.halves)
 
     def ece_at(self, fitted: NDArray) -> NDArray:
         """Return the debiased ECE of each half at the temperature of the other, mean over splits.
@@ -133,8 +135,8 @@ class Sample:
         splits = self._with_logits()
         rows = splits.table, self.correct, self.cluster
         values = [
-            cross_fitted_ece(*rows, fold, pair, self.weights, self.bins)
-            for fold, pair in zip(splits.folds, fitted, strict=True)
+            cross_fitted_ece(*rows, splits.halves, split, pair, self.bins)
+            for split, pair in enumerate(fitted)
         ]
         return np.mean(values, axis=0)
 
@@ -163,7 +165,7 @@ class Sample:
         splits = self._with_logits()
         table = splits.table - splits.table.max(axis=1, keepdims=True)
         result = np.empty((len(fitted), len(table)))
-        for out, fold, pair in zip(result, splits.folds, fitted, strict=True):
+        for out, fold, pair in zip(result, splits.halves.folds, fitted, strict=True):
             out[:] = 1 / np.exp(table / pair[1 - fold[self.cluster], None]).sum(axis=1)
         return result
 

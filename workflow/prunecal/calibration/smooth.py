@@ -18,9 +18,10 @@ STEPS = 1024  # bandwidths are multiples of 1/1024
 SMALLEST = 0.001  # bandwidths below count as too small
 COARSE = 1001  # grid points for all but the smallest bandwidths
 DENSITY_FLOOR = 1e-4  # added to the smoothed number of rows at each point
-WIDE = 20  # multiples from which on few frequencies say whether a bandwidth is too small
+WIDE = 11  # multiples from which on the grid is the coarse one and few frequencies tell enough
 NEGLIGIBLE = 1e-9  # share of a kernel's largest frequency below which one is left out there
-DOUBT = 1e-5  # more than that can change; an error as near to its bandwidth is computed in full
+FEW = 256  # frequencies, of all but the widest kernels, whose cut tails have many
+DOUBT = 1e-6  # float32 changes less; an error as near to its bandwidth is computed in full
 
 
 def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -62,12 +63,28 @@ def smooth_calibration_errors(
         return residual, count
 
     @functools.cache
-    def coarse_spectrum() -> NDArray:  # the grid of nearly all steps, so worth keeping
-        return _spectrum((histograms(COARSE)[0] @ weights).T)
+    def coarse_residuals() -> NDArray:  # on the grid of nearly all steps, so worth keeping
+        return histograms(COARSE)[0] @ weights
+
+    @functools.cache
+    def coarse_sizes() -> NDArray:
+        return np.abs(coarse_residuals()).astype(np.float32)
+
+    @functools.cache
+    def coarse_spectrum() -> NDArray:
+        return _spectrum(coarse_residuals().T)
 
     @functools.cache
     def coarse_cosines() -> NDArray:  # the same as cosines: a reflected histogram is even
-        return np.ascontiguousarray(coarse_spectrum().real)
+        return coarse_spectrum().real.astype(np.float32)
+
+    @functools.cache
+    def coarse_rows() -> NDArray:
+        return histograms(COARSE)[1].astype(np.float32).toarray()
+
+    @functools.cache
+    def weightings() -> NDArray:  # [R, clusters]: rows are selected faster than columns
+        return weights.T.astype(np.float32, order="C")
 
     def error(step: int, columns: NDArray) -> NDArray:
         kernel = _kernel(step)
@@ -88,9 +105,15 @@ def smooth_calibration_errors(
             return np.ones(len(columns), dtype=bool)
         if step < WIDE:
             return width < error(step, columns)
-        waves = _waves(step)
-        read = coarse_cosines()[columns, : len(waves)] @ waves
-        errors = np.abs(read, out=read).sum(axis=1) / density(_kernel(step), columns)
+        kernel, waves = _kernel(step), _waves(step)
+        total = kernel.total.astype(np.float32)
+        mass = weightings()[columns] @ (total @ coarse_rows()) + DENSITY_FLOOR * len(kernel.left)
+        errors = np.zeros(len(columns))
+        at = np.arange(len(columns))
+        if len(waves) > FEW:  # smoothing makes nothing larger, which often is enough to know
+            at = np.flatnonzero((total @ coarse_sizes())[columns] / mass > width - DOUBT)
+        read = coarse_cosines()[columns[at], : len(waves)] @ waves
+        errors[at] = np.abs(read, out=read).sum(axis=1) / mass[at]
         doubtful = np.abs(errors - width) < DOUBT
         if doubtful.any():
             errors[doubtful] = error(step, columns[doubtful])
@@ -155,7 +178,7 @@ def _spectrum(histogram: NDArray) -> NDArray:
     return fft.rfft(np.concatenate([histogram, histogram[:, -2:0:-1]], axis=1), axis=1)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.cache
 def _kernel(step: int) -> _Kernel:
     """Return the kernel of bandwidth step / 1024."""
     width = step / STEPS
@@ -166,9 +189,7 @@ def _kernel(step: int) -> _Kernel:
     centred = np.zeros(period)
     centred[(np.arange(points) - points // 2) % period] = gaussian
     spectrum = fft.rfft(centred)
-    positions = np.linspace(0, 1, max(round(10 / width), 200))
-    left = np.clip((positions * (points - 1)).astype(np.intp), 0, points - 2)
-    part = (positions - left / (points - 1)) * (points - 1)
+    left, part = _read_out(max(round(10 / width), 200), points)
     # the transpose of smooth(): read-out, circular convolution, reflection
     read = np.bincount(left, 1 - part, period) + np.bincount(left + 1, part, period)
     spread = fft.irfft(fft.rfft(read) * spectrum.conj(), n=period)
@@ -177,23 +198,35 @@ def _kernel(step: int) -> _Kernel:
     return _Kernel(points, spectrum, left, part, total)
 
 
-@functools.lru_cache(maxsize=256)
+def _read_out(positions: int, points: int) -> tuple[NDArray, NDArray]:
+    """Return the grid index left of each position of evaluation, and the part of a step beyond."""
+    position = np.linspace(0, 1, positions)
+    left = np.clip((position * (points - 1)).astype(np.intp), 0, points - 2)
+    return left, (position - left / (points - 1)) * (points - 1)
+
+
 def _waves(step: int) -> NDArray:
     """Return what each frequency of a histogram adds at the positions of evaluation, [m, P].
 
     The frequencies are those that the kernel of a bandwidth does not damp to nothing; in their sum
-    `_Kernel.absolute_sum` is a matrix product, but rounded otherwise.
+    `_Kernel.absolute_sum` is a matrix product, but rounded otherwise: float32 is enough to tell
+    where an error lies that is not in doubt.
     """
     kernel = _kernel(step)
-    damping, period = kernel.spectrum.real, 2 * (kernel.points - 1)
-    frequency = np.arange(np.flatnonzero(damping > NEGLIGIBLE * damping[0])[-1] + 1)
-    angle = (
-        2
-        * np.pi
-        / period
-        * np.outer(frequency, (kernel.left, kernel.left + 1)).reshape(len(frequency), 2, -1)
-    )
-    left, right = np.cos(angle).swapaxes(0, 1)
-    factor = np.where((frequency == 0) | (frequency == period // 2), 1.0, 2.0) / period
-    read = left * (1 - kernel.part) + right * kernel.part
-    return (factor * damping[: len(frequency)])[:, None] * read
+    damping = kernel.spectrum.real
+    frequencies = int(np.flatnonzero(damping > NEGLIGIBLE * damping[0])[-1]) + 1
+    read = _cosines(len(kernel.left), FEW if frequencies <= FEW else COARSE)[:frequencies]
+    return damping[:frequencies, None].astype(np.float32) * read
+
+
+@functools.cache
+def _cosines(positions: int, frequencies: int) -> NDArray:
+    """Return an undamped wave of each frequency at positions of evaluation, float32 [m, P]."""
+    left, part = _read_out(positions, COARSE)
+    period = 2 * (COARSE - 1)
+    wave = np.cos(2 * np.pi / period * np.arange(period)) * (2 / period)
+    frequency = np.arange(frequencies)
+    at_left, at_right = (wave[np.outer(frequency, index) % period] for index in (left, left + 1))
+    read = at_left * (1 - part) + at_right * part
+    read[frequency % (period // 2) == 0] /= 2  # the constant and the shortest wave have no twin
+    return read.astype(np.float32)

@@ -91,11 +91,14 @@ class Cell:
     @cached_property
     def yes(self) -> NDArray | None:
         """Whether the prediction is "Yes", bool [n]; None unless all questions are Yes or No."""
-        options = {tuple(option.lower() for option in row) for row in self.rows["options"]}
-        if not options <= {("yes", "no"), ("no", "yes")}:
-            return None
-        index = [[option.lower() for option in row].index("yes") for row in self.rows["options"]]
-        return self.prediction == np.array(index)
+        rows = [tuple(options) for options in self.rows["options"]]
+        place = {}
+        for options in set(rows):  # few: one is looked at once, not with every question
+            lower = [option.lower() for option in options]
+            if sorted(lower) != ["no", "yes"]:
+                return None
+            place[options] = lower.index("yes")
+        return self.prediction == np.array([place[options] for options in rows])
 
     def row_means(self) -> dict[str, NDArray]:
         """Return the columns of which means are reported, beside those of every sample."""

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from prunecal.calibration.bins import bin_use
-from prunecal.calibration.crossfit import Splits, temperatures
+from prunecal.calibration.crossfit import Halves, Splits, temperatures
 from prunecal.calibration.maps import cross_fitted
 from prunecal.calibration.metrics import compute_all, compute_read
 from prunecal.calibration.recalibration import slopes
@@ -54,6 +55,11 @@ class Resamples:
     few: NDArray
     folds: NDArray
     signs: NDArray
+
+    @cached_property
+    def halves(self) -> Halves:
+        """The halves with the weightings of the costly metrics."""
+        return Halves(self.folds, self.few)
 
     @classmethod
     def of(cls, image_ids: NDArray, resamples: int, costly: int, seed: int) -> Resamples:
@@ -114,7 +120,7 @@ def score_cell(
             folds=resamples.folds,
             splits=None
             if slope is None
-            else Splits(cell.table[rows], slope[:, rows], resamples.folds, reference.get(name)),
+            else Splits(cell.table[rows], slope[:, rows], resamples.halves, reference.get(name)),
             recalibrated=recalibrated,
             signs=resamples.signs,
         )
@@ -172,7 +178,7 @@ def cell_temperatures(
     if slope is None:
         return {}
     return {
-        name: temperatures(slope[:, rows], resamples.image[rows], resamples.folds, resamples.few)
+        name: temperatures(slope[:, rows], resamples.image[rows], resamples.halves)
         for name, rows in parts.items()
     }
 
