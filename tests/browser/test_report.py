@@ -37,6 +37,7 @@ RULES = [
     "methods",
     "tables",
     "latex",
+    "archive",
     "summary",
     "html_report",
 ]
