@@ -7,7 +7,7 @@ import torch
 from helpers.tiny_llava import encoded, picture, questions, tiny_llava
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
-from prunecal.engine import decoder
+from prunecal.engine import decoder, unpruned
 from prunecal.engine.answers import patches_per_row
 from prunecal.engine.coverage import coverage
 from prunecal.engine.merged import Merged
@@ -251,6 +251,23 @@ def test_cells_that_begin_alike_share_layers_and_answer_as_alone(llava, features
         shared = run(session, family, budget)
         pairs = zip(shared.logits, alone.logits, strict=True)
         assert all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_unpruned_rows_are_kept_only_where_states_and_features_fit(monkeypatch):
+    rows = [SimpleNamespace(image=0, questions=(0,))]
+    states, features = torch.zeros(2, 3, 4), torch.zeros(2, 5, 6)
+
+    def make():
+        batch = SimpleNamespace(rows=SimpleNamespace(states=states))
+        return unpruned.Unpruned(None, None, batch, features)
+
+    assert make().bytes == states.nbytes + features.nbytes
+    most = features.nbytes + unpruned.LAYERS * states.nbytes
+    for room, kept in ((most - 1, False), (most, True)):
+        monkeypatch.setattr(unpruned, "MOST_BYTES", room)
+        memory = unpruned.Memory()
+        first = memory.of(rows, make)
+        assert (memory.of(rows, make) is first) == kept
 
 
 def test_unpruned_cells_equal_transformers_on_pixels(llava, features, asked):
