@@ -44,31 +44,37 @@ rule draw_budget:
         "--folder {params.folder} --log {log}"
 
 
-rule draw_sweep:
-    input:
-        metrics=f"{AGGREGATES}/metrics.parquet",
-    output:
-        svg=report(
-            f"{FIGURES}/sweep_{{parameter}}.svg",
-            caption="../reports/captions/sweep.rst",
-            category=items.STRATEGIES,
-            labels={"figure": "Sweep of {parameter}"},
-        ),
-        png=f"{FIGURES}/sweep_{{parameter}}.png",
-    log:
-        f"{LOGS}/figures/sweep_{{parameter}}.log",
-    wildcard_constraints:
-        parameter=one_of(DESIGN.swept_parameters()),
-    params:
-        code=code_record("prunecal.figures.sweep", page=True),
-        look=STYLE,
-        folder=subpath(output[0], parent=True),
-    message:
-        "Draw the sweep of {wildcards.parameter}"
-    shell:
-        "PRUNECAL_CODE={params.code:q} "
-        "python -m prunecal.figures.sweep --metrics {input.metrics} "
-        "--parameter {wildcards.parameter} --folder {params.folder} --log {log}"
+SWEPT = DESIGN.swept_parameters()
+
+if SWEPT:
+
+    rule draw_sweep:
+        input:
+            metrics=f"{AGGREGATES}/metrics.parquet",
+        output:
+            svg=[
+                report(
+                    f"{FIGURES}/sweep_{parameter}.svg",
+                    caption="../reports/captions/sweep.rst",
+                    category=items.STRATEGIES,
+                    labels={"figure": f"Sweep of {parameter}"},
+                )
+                for parameter in SWEPT
+            ],
+            png=[f"{FIGURES}/sweep_{parameter}.png" for parameter in SWEPT],
+        log:
+            f"{LOGS}/figures/sweep.log",
+        params:
+            parameters=SWEPT,
+            code=code_record("prunecal.figures.sweep", page=True),
+            look=STYLE,
+            folder=subpath(output[0], parent=True),
+        message:
+            "Draw the sweeps of parameters"
+        shell:
+            "PRUNECAL_CODE={params.code:q} "
+            "python -m prunecal.figures.sweep --metrics {input.metrics} "
+            "--parameters {params.parameters} --folder {params.folder} --log {log}"
 
 
 rule draw_pareto:

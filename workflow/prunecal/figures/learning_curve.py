@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ["phase", "step", "metric", "value"]
+COLOURS = (  # seaborn's palette "colorblind"
+    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc",
+    "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
+)  # fmt: skip
 SMOOTHED_FROM = 40  # points from which on a running mean is drawn over them
 
 
@@ -49,7 +54,6 @@ def draw(curve: pd.DataFrame, name: str) -> Figure:
         curve: columns phase, step, metric and value.
         name: the model's name.
     """
-    import seaborn as sns
     from matplotlib import pyplot as plt
 
     if curve.empty:
@@ -62,9 +66,8 @@ def draw(curve: pd.DataFrame, name: str) -> Figure:
     )
     for axes in grid.flat:
         axes.set_axis_off()
-    for row, (phase, metrics), colour in zip(
-        grid, phases, sns.color_palette("colorblind", len(phases)), strict=True
-    ):
+    rows = zip(grid, phases, itertools.cycle(COLOURS), strict=False)
+    for row, (phase, metrics), colour in rows:
         for axes, (metric, points) in zip(row, metrics, strict=False):
             axes.set_axis_on()
             _draw_panel(axes, points, colour)
@@ -75,7 +78,7 @@ def draw(curve: pd.DataFrame, name: str) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, points: pd.DataFrame, colour: tuple[float, float, float]) -> None:
+def _draw_panel(axes: Axes, points: pd.DataFrame, colour: str) -> None:
     many = len(points) >= SMOOTHED_FROM
     look = {"alpha": 0.3, "linewidth": 0.8} if many else {"marker": "o", "markersize": 3.5}
     axes.plot(points["step"], points["value"], color=colour, **look)

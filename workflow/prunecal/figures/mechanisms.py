@@ -98,6 +98,23 @@ def _draw_correlations(
         axes.plot(here["rho"], y, marker, color=colour, markersize=7, label=label)
 
 
+def _draw_marks(
+    axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Style], size: dict[int, float]
+) -> None:
+    """Draw a mark per cell at its last two columns, as its strategy looks."""
+    from matplotlib.markers import MarkerStyle
+
+    if cells.empty:
+        return
+    shown = [looks[label] for label in cells["strategy"]]
+    marks = axes.scatter(
+        *(cells[column] for column in cells.columns[-2:]), s=[size[b] for b in cells["budget"]],
+        color=[look.colour for look in shown], edgecolor="white", linewidth=0.3,
+    )  # fmt: skip
+    shapes = [MarkerStyle(look.marker) for look in shown]
+    marks.set_paths([one.get_path().transformed(one.get_transform()) for one in shapes])
+
+
 def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     """Draw accuracy and ECE of every cell over each of its properties.
 
@@ -105,7 +122,6 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         cells: mechanisms.csv.
         looks: the study's styles.
     """
-    import seaborn as sns
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
@@ -123,13 +139,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for line, (task, target) in zip(grid, rows, strict=True):
         here = pooling.of_task(cells, task)
         for axes, name in zip(line, columns, strict=True):
-            sns.scatterplot(
-                here, x=name, y=target, hue="strategy", style="strategy", size="budget",
-                palette={label: look.colour for label, look in looks.items()},
-                markers={label: look.marker for label, look in looks.items()}, sizes=size,
-                edgecolor="white", linewidth=0.3, legend=False, ax=axes,
-            )  # fmt: skip
-            axes.set(xlabel="", ylabel="")
+            _draw_marks(axes, here[["strategy", "budget", name, target]].dropna(), looks, size)
             axes.tick_params(labelsize=7)
             if here[name].isna().all():
                 axes.text(0.5, 0.5, "has none", transform=axes.transAxes, ha="center", color="0.4")

@@ -133,7 +133,6 @@ def draw(
         len(order),
         figsize=(1.85 * len(order) + 0.6, 3.0 * len(budgets) + 0.5),
         squeeze=False,
-        sharex=True,
         sharey="row",
         gridspec_kw={"height_ratios": [3, 1] * len(budgets)},
     )
@@ -147,8 +146,11 @@ def draw(
                 _draw_histogram(lower, drawn, looks[cell.strategy].colour)
                 upper.set_title(f"{cell.name}\n{cell.budget} tokens", fontsize=9)
     for row in range(len(budgets)):
-        grid[2 * row][0].set_ylabel("Accuracy")
+        grid[2 * row][0].set(ylabel="Accuracy", ylim=(0, 1), yticks=[0, 0.5, 1])
         grid[2 * row + 1][0].set_ylabel("Share of\nanswers")
+    for axes in grid.flat:  # not `sharex`: matplotlib asks each of shared axes for all others
+        axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
+        axes.label_outer()
     for axes in grid[-1]:
         axes.set_xlabel("Confidence")
     style.note(
@@ -168,8 +170,6 @@ def _draw_diagram(axes: Axes, drawn: Diagram, colour: str) -> None:
     # adding 0 to a rounded number leaves no -0.000
     words = "\n".join(f"{name} {round(value, 3) + 0.0:.3f}" for name, value in numbers.items())
     axes.text(0.04, 0.95, words, transform=axes.transAxes, fontsize=8, va="top")
-    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    axes.set_xticklabels(["0", "0.5", "1"])
 
 
 def _draw_histogram(axes: Axes, drawn: Diagram, colour: str) -> None:

@@ -156,17 +156,21 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """
     from matplotlib import pyplot as plt
 
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout stays as found: once for both files is enough
-    with files.atomic(folder / f"{name}.png", files.read_so_far()) as path:
-        figure.savefig(path, format="png", metadata={"Software": None})
-    with files.atomic(folder / f"{name}.svg", files.read_so_far()) as path:
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-        svg = compact(path.read_text(encoding="utf-8"))
-        photographs = any(axes.images for axes in figure.axes)  # which have many colours
-        if len(svg) > LARGEST_SVG and not photographs:
-            svg = min(svg, _holding(folder / f"{name}.png"), key=len)
-        path.write_text(svg, encoding="utf-8")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)  # the layout stays as found: once for both files is enough
+    # with an engine, even one that does nothing, matplotlib would draw each file twice
+    with mpl.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+        with files.atomic(folder / f"{name}.png", files.read_so_far()) as path:
+            figure.savefig(path, format="png", metadata={"Software": None})
+        with files.atomic(folder / f"{name}.svg", files.read_so_far()) as path:
+            figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+            svg = compact(path.read_text(encoding="utf-8"))
+            photographs = any(axes.images for axes in figure.axes)  # which have many colours
+            if len(svg) > LARGEST_SVG and not photographs:
+                svg = min(svg, _holding(folder / f"{name}.png"), key=len)
+            path.write_text(svg, encoding="utf-8")
     plt.close(figure)
 
 

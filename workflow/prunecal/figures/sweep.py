@@ -18,11 +18,11 @@ METRICS = ["accuracy", "ece_debiased", "brier", "aurc"]
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draw the sweep of one parameter."""
+    """Draw the sweep of each parameter."""
     style.use()
     table = pooling.headline(pooling.read(arguments.metrics), METRICS)
-    figure = draw(table, arguments.parameter)
-    style.save(figure, arguments.folder, f"sweep_{arguments.parameter}")
+    for parameter in arguments.parameters:
+        style.save(draw(table, parameter), arguments.folder, f"sweep_{parameter}")
 
 
 def swept(table: pd.DataFrame, parameter: str) -> pd.DataFrame:
@@ -116,5 +116,5 @@ def _draw_lines(axes: Axes, cells: pd.DataFrame, parameter: str, colours: dict) 
 
 if __name__ == "__main__":
     parser = cli.parser(__doc__, "--metrics", "--folder")
-    parser.add_argument("--parameter", required=True, help="the strategy's parameter to sweep")
+    parser.add_argument("--parameters", nargs="+", required=True, help="of strategies, to sweep")
     cli.run(main, parser.parse_args())

@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
 from prunecal.calibration._checks import checked, checked_bins
-from prunecal.calibration.metrics import METRICS, PRIMARY, compute
-from prunecal.calibration.sample import Sample
 
 
 class Bootstrap(NamedTuple):
@@ -58,6 +56,10 @@ def clustered_bootstrap(
         ValueError: a cell has another number of rows than `image_id`, a metric is unknown, or a
             cell's confidences or outcomes are malformed.
     """
+    # most of a second, which those who need an interval alone do not pay
+    from prunecal.calibration.metrics import METRICS, PRIMARY, compute
+    from prunecal.calibration.sample import Sample
+
     images, cluster = np.unique(np.asarray(image_id), return_inverse=True)
     weights = np.hstack([np.ones((len(images), 1)), image_weights(len(images), resamples, seed)])
     results: dict[str, dict[str, Bootstrap]] = {}

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 FLAT = 1e-9  # sums of squares of ranks below it are rounding
 
@@ -42,6 +41,8 @@ def rank_correlation(x: NDArray, y: NDArray, given: NDArray | None = None) -> ND
         given: a group of each cell, [cells]; ranks are then taken less the mean rank of their
             group, which makes it a partial rank correlation given the group.
     """
+    from scipy.stats import rankdata  # most of a second, for figures that rank nothing
+
     x, y = (rankdata(table, axis=0) for table in (x, y))
     groups = np.zeros(len(x), dtype=int) if given is None else given
     for group in np.unique(groups):
