@@ -74,6 +74,12 @@ AGGREGATES, FIGURES, TABLES = PATHS.aggregates, PATHS.figures, PATHS.tables
 LOGS = PATHS.logs  # of jobs of this study alone
 # priority of jobs on the longest way to the report; the others fill free cores
 FIRST = 1
+# before them the cells of each model and data set, in the config's order, and then its scores: a
+# data set that takes long and comes last would be scored on one core while the others are idle
+IN_TURN = {
+    pair: FIRST + place for place, pair in enumerate(reversed(DESIGN.computed_pairs), 1)
+}
+SCORED = FIRST + len(IN_TURN) + 1
 # what figures and pages look like
 STYLE = file_digest(CODE / "prunecal" / "figures" / "prunecal.mplstyle")
 ASSETS = CODE / "prunecal" / "report" / "assets"

@@ -28,7 +28,7 @@ for model, dataset in DESIGN.computed_pairs:
                 f"logs/infer/{model}/{dataset}/{number}.log",
             benchmark:
                 f"logs/infer/{model}/{dataset}/{number}.benchmark.tsv"
-            priority: FIRST
+            priority: IN_TURN[model, dataset]
             threads: STUDY.inference.threads
             resources:
                 **resources.model_job(

@@ -41,7 +41,7 @@ for model, dataset in DESIGN.computed_pairs:
                 f"logs/rank/{model}/{dataset}/{number}.log",
             benchmark:
                 f"logs/rank/{model}/{dataset}/{number}.benchmark.tsv"
-            priority: FIRST
+            priority: IN_TURN[model, dataset]
             # never counts: two jobs fill two cores as well
             threads: 1 if len(DESIGN.computed_pairs) > 1 else 2
             resources:

@@ -18,7 +18,7 @@ rule score:
         f"{LOGS}/score/{{model}}/{{dataset}}.log",
     benchmark:
         f"{LOGS}/score/{{model}}/{{dataset}}.benchmark.tsv"
-    priority: FIRST
+    priority: SCORED
     threads: 1 if len(DESIGN.pairs) > 1 else 2  # two jobs fill two cores as well
     resources:
         mem_mb=resources.growing(3000),
