@@ -123,6 +123,21 @@ def test_free_form_answers_are_short_ones_or_refused(tmp_path, column, value):
     assert "make it yes or no" in refusal(path, form="yes-no", answer=column)
 
 
+def test_answers_of_vqa_are_objects_and_those_of_chart_qa_may_look_like_lists(tmp_path):
+    row = {"question_id": "7", "image": struct(1), "question": "What is it?"}
+    given = [
+        {"answer": text, "answer_confidence": "yes", "answer_id": 1} for text in ("a", "b", "a")
+    ]
+    (question,), _ = load(
+        parquet(tmp_path, [row | {"answers": given}]), form="short-answer", answer="answers"
+    )
+    assert question["answers"] == ["a", "b"]
+    chart = [row | {"answer": text} for text in ("14", "[0.5, 2]")]
+    assert "row 1 has the answer '[0.5, 2]', one text or a list of numbers" in refusal(
+        parquet(tmp_path, chart), form="short-answer"
+    )
+
+
 def test_math_vista_mixes_questions_with_and_without_choices(tmp_path):
     row = {"decoded_image": struct(1), "image": "images/1.jpg", "question": "How many?",
            "choices": ["1", "2"], "answer": "2"}  # fmt: skip

@@ -19,6 +19,7 @@ from prunecal.core import cli
 from prunecal.datasets._answers import is_missing
 from prunecal.imports import cells
 from prunecal.imports.answers import OF_OPTIONS, Files, parameters_of
+from prunecal.imports.questions import questions as questions_of
 from prunecal.statistics.predictions import IMPORTED
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
@@ -50,7 +51,7 @@ def _write_questions(path: Path, read: Files, entry: Imported) -> None:
     import pyarrow as pa
 
     answers = read.answers(entry)
-    questions = pd.DataFrame(cells.questions(answers))
+    questions = pd.DataFrame(questions_of(answers))
     datasets.check(entry.dataset, questions)
     types = {"options": pa.list_(pa.string()), "label": pa.int8()}
     table = pa.table(

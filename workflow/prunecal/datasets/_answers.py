@@ -8,7 +8,7 @@ import math
 import re
 import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunecal.core.errors import PrunecalError, brief, control_character
 from prunecal.datasets import encodable
@@ -128,6 +128,32 @@ def lettered_options(where: str, names: Sequence[str], values: Sequence[Any]) ->
             "option a text"
         )
     return [option for option in options if option is not None]
+
+
+LETTERED = re.compile(r"(?:^|[\s(,;])([A-Z])[).:]", re.MULTILINE)  # "A. ", "(A) ", "A: "
+
+
+def letters_in(where: str, question: str, letters: int | Literal["auto"]) -> int:
+    """Return how many choices a question's text holds, each after its letter, from A on.
+
+    Raises:
+        PrunecalError: they are not as many as the study says; none is fine, where images hold them.
+    """
+    seen = set(LETTERED.findall(question))
+    count = next(
+        (at for at, letter in enumerate(string.ascii_uppercase) if letter not in seen), len(seen)
+    )
+    if letters == "auto" and count < 2:
+        raise PrunecalError(
+            f"{where} has no choices from A on in its question; name their column in `options:`, "
+            "or set `letters:` to their number"
+        )
+    if letters != "auto" and 1 < count != letters:
+        raise PrunecalError(
+            f"{where} has the choices A to {string.ascii_uppercase[count - 1]} in its question, "
+            f"not {letters}; set `letters: auto`"
+        )
+    return count if letters == "auto" else letters
 
 
 SHORT = ", or ask for short answers: loader `table`, `form: short-answer`"

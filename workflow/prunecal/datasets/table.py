@@ -20,6 +20,7 @@ from prunecal.datasets._answers import (
     is_missing,
     labels,
     lettered_options,
+    letters_in,
     listed_options,
     yes_or_no,
 )
@@ -38,7 +39,6 @@ OPTIONS = {"yes-no": "the options Yes and No", short_answers.FORM: "no options"}
 MAX_NEW_TOKENS = 16  # as lmms-eval's VQA tasks have it
 Column = str
 NUMBERED = re.compile(r"(.*?)\d+")
-LETTERED = re.compile(r"(?:^|[\s(,;])([A-Z])[).:]", re.MULTILINE)  # "A. ", "(A) ", "A: "
 
 
 class Params(Parameters):
@@ -268,7 +268,7 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
         first = accepted_answers(where, row[params.answer])[0]
         return [first, short_answers.OTHER], pope_text(before + question)
     if params.letters is not None:
-        letters = _lettered(where, question, params.letters)
+        letters = letters_in(where, question, params.letters)
         return list(string.ascii_uppercase[:letters]), letter_text(before + question)
     if isinstance(params.options, list):
         values = [row[name] for name in params.options]
@@ -282,29 +282,6 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
         )
     check_choices(where, options)
     return options, choice_text(question, options, hint)
-
-
-def _lettered(where: str, question: str, letters: int | Literal["auto"]) -> int:
-    """Return how many choices a question's text holds, each after its letter, from A on.
-
-    Raises:
-        PrunecalError: they are not as many as the study says; none is fine, where images hold them.
-    """
-    seen = set(LETTERED.findall(question))
-    count = next(
-        (at for at, letter in enumerate(string.ascii_uppercase) if letter not in seen), len(seen)
-    )
-    if letters == "auto" and count < 2:
-        raise PrunecalError(
-            f"{where} has no choices from A on in its question; name their column in `options:`, "
-            "or set `letters:` to their number"
-        )
-    if letters != "auto" and 1 < count != letters:
-        raise PrunecalError(
-            f"{where} has the choices A to {string.ascii_uppercase[count - 1]} in its question, "
-            f"not {letters}; set `letters: auto`"
-        )
-    return count if letters == "auto" else letters
 
 
 def _labels(answered: list[Answered], params: Params) -> list[int]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.datasets import question_fault
 from prunecal.datasets._answers import is_missing, listed_options, literal
-from prunecal.datasets.table import UNDIVIDED
 from prunecal.imports.answers import KEPT, READINGS
 from prunecal.imports.option_scores import (
     LOGITS,
@@ -20,6 +17,7 @@ from prunecal.imports.option_scores import (
     row_scores,
     stored_logits,
 )
+from prunecal.imports.questions import in_order, label
 
 LETTERS = "letter_logits"
 
@@ -51,67 +49,6 @@ class Told(NamedTuple):
     unseen: float | None
 
 
-def questions(answers: Answers) -> list[dict[str, Any]]:
-    """Return the questions that rows answer, as rows of `Dataset.questions`.
-
-    A question without text is told apart by its id.
-
-    Raises:
-        PrunecalError: a row lacks an id, an image id, options or a label, or has ones that no data
-            set may have.
-    """
-    rows, first = [], dict[str, str]()
-    for where, row in answers.rows:
-        options = _options(where, row, answers)
-        name = _text(where, row, "question_id")
-        record = {
-            "question_id": name,
-            "image_id": _text(where, row, "image_id"),
-            "subset": UNDIVIDED if row.get("subset") is None else _text(where, row, "subset"),
-            "text": name if is_missing(row.get("text")) else row["text"],
-            "options": options,
-            "label": label(where, row.get("label"), options),
-        }
-        if fault := question_fault(SimpleNamespace(**record)):
-            raise PrunecalError(f"{where} {fault}")
-        if other := first.get(name):
-            raise PrunecalError(
-                f"{where} repeats the question id {brief(name)} of {other}; give every question "
-                "one row per cell"
-            )
-        first[name] = where
-        rows.append(record)
-    return rows
-
-
-def label(where: str, value: Any, options: Sequence[str]) -> int:
-    """Return the index of the right option: a number from 0, or the text of an option.
-
-    Raises:
-        PrunecalError: it is neither, or text that can be read as both.
-    """
-    if isinstance(value, str):
-        text = value.strip()
-        named = [i for i, one in enumerate(options) if one.strip().lower() == text.lower()]
-        index = int(text) if text.isdecimal() and len(text) < 4 else None
-        readings = {*named[:1], *([index] if index is not None else [])}
-        if len(readings) > 1 and max(readings) < len(options):
-            raise PrunecalError(
-                f"{where} has the label {brief(value)}, which is an index and a text among its "
-                f"options {brief(list(options))}; give the index as a number in JSON or parquet"
-            )
-        read = named[0] if named else index
-    else:
-        whole = isinstance(value, int | float) and not isinstance(value, bool)
-        read = int(value) if whole and float(value).is_integer() else None
-    if read is None or not 0 <= read < len(options):
-        raise PrunecalError(
-            f"{where} has the label {brief(value)}, outside its options {brief(list(options))}; "
-            "give an index from 0 or the text of one"
-        )
-    return read
-
-
 def table(
     answers: Answers, asked: pd.DataFrame, budget: Budget, *, stated: bool
 ) -> tuple[pa.Table, Told]:
@@ -129,7 +66,7 @@ def table(
     """
     import pyarrow as pa
 
-    rows = _in_order(answers, asked)
+    rows = in_order(answers, asked)
     columns: dict[str, list[Any]] = {name: [] for name in KEPT}
     for (where, row), _ in rows:
         visual, coverage, normaliser, token = (
@@ -184,77 +121,6 @@ def _refuse_small_normaliser(
                 f"{where} has the log_normaliser {normaliser:g}, less than its logit "
                 f"{max(one):g}; give the logsumexp over the whole vocabulary of the same logits"
             )
-
-
-def _in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[str, Any]]]:
-    """Return each question's row and the question, in the questions' order."""
-    by_id: dict[str, Row] = {}
-    known = set(asked["question_id"])
-    for where, row in answers.rows:
-        name = _text(where, row, "question_id")
-        if name in by_id:
-            raise PrunecalError(
-                f"{where} repeats the question id {brief(name)} of {by_id[name][0]}; give every "
-                "question one row per cell"
-            )
-        if name not in known:
-            raise PrunecalError(
-                f"{where} answers question {brief(name)}, which the data set does not have; use "
-                "the data set's question ids"
-            )
-        by_id[name] = where, row
-    missing = [name for name in asked["question_id"] if name not in by_id]
-    if missing:
-        raise PrunecalError(
-            f"{answers.path} has no answer to question {brief(missing[0])} and {len(missing) - 1} "
-            f"more of {len(asked)}; answer all questions of the data set in every cell"
-        )
-    pairs = []
-    for question in asked.to_dict("records"):
-        where, row = by_id[question["question_id"]]
-        _refuse_other_question(where, row, question)
-        pairs.append(((where, row), question))
-    return pairs
-
-
-def _refuse_other_question(where: str, row: Mapping[str, Any], question: Mapping[str, Any]) -> None:
-    for name in ("image_id", "subset"):
-        if not is_missing(row.get(name)) and str(row[name]) != question[name]:
-            raise PrunecalError(
-                f"{where} has the {name} {brief(row[name])}, other than {brief(question[name])} of "
-                f"question {brief(question['question_id'])}; correct one"
-            )
-    options = list(question["options"])
-    if not is_missing(row.get("options")):
-        own = listed_options(where, row["options"])
-        if sorted(own) != sorted(options):
-            raise PrunecalError(
-                f"{where} has the options {brief(own)}, other than {brief(options)} of question "
-                f"{brief(question['question_id'])}; correct one"
-            )
-    else:
-        own = options
-    if (
-        not is_missing(row.get("label"))
-        and own[label(where, row["label"], own)] != options[question["label"]]
-    ):
-        raise PrunecalError(
-            f"{where} has the label {brief(row['label'])}, other than {question['label']} of "
-            f"question {brief(question['question_id'])}; correct one"
-        )
-
-
-def _options(where: str, row: Mapping[str, Any], answers: Answers) -> list[str]:
-    """Return a row's options: its own, or those that have a column with a number in it."""
-    if not is_missing(row.get("options")):
-        return listed_options(where, row["options"])
-    scores = answers.layout.scores_of(row) if answers.layout.by_option else None
-    if not scores:
-        raise PrunecalError(
-            f"{where} has no options; give a column `options` with a list, or a column for each, "
-            "such as probability_Yes and probability_No"
-        )
-    return list(scores)
 
 
 def _logits(
@@ -319,10 +185,3 @@ def _stated(rows: Sequence[tuple[Row, Mapping[str, Any]]]) -> tuple[pa.Array, pa
         predictions.append(options.index(own[label(where, row["prediction"], own)]))
         confidences.append(number)
     return pa.array(predictions, pa.int8()), pa.array(confidences, pa.float64())
-
-
-def _text(where: str, row: Mapping[str, Any], name: str) -> str:
-    value = row.get(name)
-    if is_missing(value) or not isinstance(value, str | int):
-        raise PrunecalError(f"{where} has {brief(value)} as its {name}; give some text")
-    return str(value)
