@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import csv
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.figures import pooling
 from prunecal.report import all_cells, html, single_questions
 from prunecal.report.studies import findings
+from prunecal.statistics.tables import write_csv
 from prunecal.storage import files
 from prunecal.study import data_settings, model_settings, run_settings, settings
 from prunecal.study.cells import load_study
@@ -285,3 +287,11 @@ def test_captions_can_insert_no_file(tmp_path, monkeypatch):
         text = directive.format(tmp_path / "secret.txt")
         parts = publish_parts(text, writer="html", settings_overrides={"report_level": 5})
         assert "a secret" not in parts["html_body"]
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1+cmd|' /C calc'!A0", "-2", "@SUM(1)"])
+def test_a_text_that_a_spreadsheet_computes_is_unchanged_in_csv(tmp_path, text):
+    rows = [{"subset": text, "statement": f"{text}, {EVIL}", "value": 0.5}]
+    write_csv(tmp_path / "table.csv", rows, ["subset", "statement", "value"])
+    (row,) = csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8", newline=""))
+    assert row == {"subset": text, "statement": f"{text}, {EVIL}", "value": "0.5"}

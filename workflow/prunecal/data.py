@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-MANY_SUBSETS = 200  # a subset takes some 0.05 s and 0.25 MB of every cell's scores
 GROUP_BYTES = 32_000_000  # images held in memory before they go to disk together
 
 
@@ -45,11 +44,6 @@ def main(arguments: argparse.Namespace) -> None:
     if dataset.edition:
         facts["edition"] = dataset.edition
         cli.log.info("%s: %s", arguments.dataset, dataset.edition)
-    subsets = dataset.questions["subset"].nunique()
-    if subsets > MANY_SUBSETS:
-        cli.log.warning(
-            "%s: %d subsets, each of which is scored for every cell", arguments.dataset, subsets
-        )
     if dataset.max_new_tokens is not None:
         facts["max_new_tokens"] = dataset.max_new_tokens
     count = write_images(arguments.images, arguments.dataset, dataset, facts)
