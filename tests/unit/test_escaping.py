@@ -293,5 +293,5 @@ def test_captions_can_insert_no_file(tmp_path, monkeypatch):
 def test_a_text_that_a_spreadsheet_computes_is_unchanged_in_csv(tmp_path, text):
     rows = [{"subset": text, "statement": f"{text}, {EVIL}", "value": 0.5}]
     write_csv(tmp_path / "table.csv", rows, ["subset", "statement", "value"])
-    (row,) = csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8", newline=""))
+    (row,) = csv.DictReader((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines())
     assert row == {"subset": text, "statement": f"{text}, {EVIL}", "value": "0.5"}
