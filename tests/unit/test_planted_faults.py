@@ -110,7 +110,7 @@ def run_study(settings):
     """Run a study's stages in the working directory."""
     study = load_study(settings)
     design = Design(study)
-    common = {"device": "cpu", "threads": 1, "log": None}
+    common = {"device": "cpu", "threads": 1, "log": None, "layers": None}
 
     def stage(module, *modules, **arguments):
         os.environ[files.CODE_VARIABLE] = code_record(module.__name__, *modules)
@@ -150,7 +150,13 @@ def run_study(settings):
                 folder / "features.safetensors",
             )
             stage(
-                encode, family, **own, images=prepared / "images.parquet", out=features, signals=[]
+                encode,
+                family,
+                **own,
+                images=prepared / "images.parquet",
+                out=features,
+                signals=[],
+                budget=None,
             )
             studied = cells(study, one)
             (ranked,) = design.rank_jobs(one.name)
@@ -607,6 +613,13 @@ def table_of_trust_recorded_anew(results):
     return "results/tables/trust.csv"
 
 
+def table_of_another_folder(results):
+    folder = results / "results/other/tables"
+    folder.mkdir(parents=True)
+    put(results / "results/tables/headline.csv", folder / "headline.csv")
+    return "results/other/tables/headline.csv"
+
+
 def report_edited(results):
     path = results / "reports/report.html"
     path.write_text("<html>")
@@ -668,6 +681,7 @@ TOGETHER = [  # which touch different files
     prediction_forged,
     table_removed_with_its_record,
     table_of_trust_recorded_anew,
+    table_of_another_folder,
     report_edited,
 ]
 

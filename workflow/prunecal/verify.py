@@ -57,7 +57,8 @@ def damaged_files(results: Path, study: Study | None = None) -> list[Path]:
         results: folder of all results.
         study: tells which figures and pages should have a checksum.
     """
-    gone = {*missing.sources(results), *missing.of_finished_studies(results)}
+    every = missing.files_of_studies(results)
+    gone = {*missing.sources(results, every), *missing.of_finished_studies(results)}
     shown = _shown(results, study) if study else ()
     paths = sorted({*files.written_files(results), *_unchecked(results), *gone, *shown})
     checked = cli.progress(paths, total=len(paths), what="verify", unit="file")
@@ -147,7 +148,7 @@ def outdated_files(
     """List the whole files that this checkout would not make from what is here now, sorted."""
     rows = [
         *lineage.foreign_files(results, damaged),
-        *outdated.from_other_sources(results, damaged),
+        *outdated.from_other_sources(results, damaged, missing.files_of_studies(results)),
     ]
     if settings is not None:
         study = load_study(settings)

@@ -13,24 +13,37 @@ from prunecal.study.paths import RESULTS, Paths
 from prunecal.study.report_items import png_twins, report_items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from prunecal.study.settings import Study
 
+BENCHMARKED = "benchmark/benchmark.json"  # of no study
 PAGES = ("summary.html", "methods.html")  # which are made when all results are there
 
 
-def sources(results: Path) -> Iterator[Path]:
+def sources(results: Path, every: Collection[Path] = ()) -> Iterator[Path]:
     """Yield the results that are gone, though others were made from them.
 
-    Where two studies were compared, one of them may be gone as a whole.
+    What two studies are compared from may be gone with one of them.
+
+    Args:
+        results: folder of all results.
+        every: the files that its studies have, see `files_of_studies`; empty if none is known.
     """
     for path in files.written_files(results):
         if path.is_file() and results / "studies" not in path.parents:
             for source in files.sources_of(path):
-                if results in source.parents and not source.is_file():
+                known = source in every if every else results in source.parents
+                if known and not source.is_file():
                     yield source
+
+
+def files_of_studies(results: Path) -> set[Path]:
+    """Return the files of all studies whose settings lie in a folder of results, there or not."""
+    listed = [(*paths.every_result(), *shown(paths)) for _, paths in _studies(results)]
+    every = {results / path.removeprefix(f"{RESULTS}/") for paths in listed for path in paths}
+    return every | {results / BENCHMARKED} if every else every
 
 
 def of_finished_studies(results: Path) -> Iterator[Path]:
@@ -40,6 +53,17 @@ def of_finished_studies(results: Path) -> Iterator[Path]:
     report that all figures, tables and pages were, as long as each was made with the settings that
     the study has now.
     """
+    for written, paths in _studies(results):
+        reported = _made_with(results.parent / paths.report, written)
+        pages = [written.with_name(name) for name in PAGES]
+        if reported or any(_made_with(page, written) for page in pages):
+            listed = [*paths.every_result(), *(shown(paths) if reported else ())]
+            every = [results / path.removeprefix(f"{RESULTS}/") for path in listed]
+            yield from (path for path in every if not path.is_file())
+
+
+def _studies(results: Path) -> Iterator[tuple[Path, Paths]]:
+    """Yield the written settings and the paths of each study of a folder of results."""
     for written in (results / "study.json", *sorted(results.glob("[!.]*/study.json"))):
         if not written.is_file():
             continue
@@ -48,15 +72,8 @@ def of_finished_studies(results: Path) -> Iterator[Path]:
         except (PrunecalError, ValueError, TypeError) as error:
             cli.log.debug("what %s needs is not known: %s", written, error)
             continue
-        if results / study.study / "study.json" != written:
-            continue
-        paths = Paths(Design(study))
-        reported = _made_with(report(results, study), written)
-        pages = [written.with_name(name) for name in PAGES]
-        if reported or any(_made_with(page, written) for page in pages):
-            listed = [*paths.every_result(), *(shown(paths) if reported else ())]
-            every = [results / path.removeprefix(f"{RESULTS}/") for path in listed]
-            yield from (path for path in every if not path.is_file())
+        if results / study.study / "study.json" == written:
+            yield written, Paths(Design(study))
 
 
 def report(results: Path, study: Study) -> Path:

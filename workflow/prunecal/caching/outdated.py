@@ -32,7 +32,9 @@ SCORES = "scores"  # the folder of score files, in a study's folder
 SHOWN = {"figures", "tables"}  # likewise
 
 
-def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[Foreign]:
+def from_other_sources(
+    results: Path, damaged: Collection[Path], every: Collection[Path] = ()
+) -> Iterator[Foreign]:
     """Yield the files whose sources have changed since, and files made from these.
 
     Tables and score files that do not say from what they were made are named as well.
@@ -40,16 +42,21 @@ def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[For
     Args:
         results: folder of all results.
         damaged: files about which nothing can be said, with all that was made from them.
+        every: the files of all studies of the folder; empty if no study is known. A file that was
+            made from results that are not there and of no study was copied from elsewhere.
     """
     recorded = {path: files.sources_of(path) for path in _whole_files(results, damaged)}
-    every = {source for sources in recorded.values() for source in sources}
-    now = {source: _digest(source) for source in every}
+    now = {source: _digest(source) for sources in recorded.values() for source in sources}
     stale: dict[Path, str] = {}
     for path, sources in recorded.items():
         # a missing source is not compared
         changed = [one for one, digest in sources.items() if now[one] not in (digest, None)]
         if changed and changed[0] not in damaged:
             stale[path] = f"from another {_short(changed[0], results)}"
+        elif results / "studies" not in path.parents and (
+            strays := [one for one in sources if _is_stray(one, results, every)]
+        ):
+            stale[path] = f"from {_short(strays[0], results)}, which no study here has"
         elif not sources and _needs_sources(path, results):
             stale[path] = "from files that it does not name"
     while True:
@@ -63,6 +70,12 @@ def from_other_sources(results: Path, damaged: Collection[Path]) -> Iterator[For
             break
         stale |= more
     yield from (Foreign(path, reason) for path, reason in stale.items())
+
+
+def _is_stray(source: Path, results: Path, every: Collection[Path]) -> bool:
+    """Tell whether a source is a result that is neither there nor of a study."""
+    own = results in source.parents and bool(every)
+    return own and source not in every and not source.is_file()
 
 
 def _whole_files(results: Path, damaged: Collection[Path]) -> list[Path]:
