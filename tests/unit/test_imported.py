@@ -17,6 +17,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.figures import mechanisms
 from prunecal.imports import __main__ as imports
 from prunecal.statistics.predictions import read_cell
+from prunecal.statistics.recomputed import first_difference
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.study.cells import load_study
@@ -252,9 +253,11 @@ def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):
     files.write_table(questions, table, {**facts, "revision": "other"})
     reasons = {one.reason for one in lineage.foreign_files(results)}
     assert reasons == {"from another questions.parquet"}
-    assert list(verify.other_answers(results, study, [])) == []
+    assert list(verify.other_answers(results, study, [], first_difference)) == []
     lines(tmp_path, [row | {"probabilities": [0.1, 0.2, 0.3]} for row in rows])
-    assert [one.path.parts[-3:-1] for one in verify.other_answers(results, study, [])] == [
+    assert [
+        one.path.parts[-3:-1] for one in verify.other_answers(results, study, [], first_difference)
+    ] == [
         ("full", "9"),
         ("mine", "3"),
     ]
