@@ -28,9 +28,9 @@ IMAGES, PER_IMAGE = 500, 6
 SUBSETS = ("random", "popular", "adversarial")
 
 
-def write_study(folder: Path, cells: int) -> list[Path]:
+def write_study(folder: Path, cells: int, images: int = IMAGES) -> list[Path]:
     """Write questions.parquet and the predictions of cells; return the paths of the latter."""
-    keys = [(s, i, q) for s in SUBSETS for i in range(IMAGES) for q in range(PER_IMAGE)]
+    keys = [(s, i, q) for s in SUBSETS for i in range(images) for q in range(PER_IMAGE)]
     texts = [f"{i} {q}" if q < PER_IMAGE // 2 else f"{s} {i} {q}" for s, i, q in keys]
     rows = {
         "question_id": [f"{s}-{i}-{q}" for s, i, q in keys],
@@ -65,7 +65,7 @@ def write_study(folder: Path, cells: int) -> list[Path]:
     return paths
 
 
-def measure(cells: int, resamples: int, threads: int) -> dict[str, object]:
+def measure(cells: int, resamples: int, threads: int, images: int = IMAGES) -> dict[str, object]:
     """Return seconds and peak memory of one run of the score stage.
 
     Raises:
@@ -73,7 +73,7 @@ def measure(cells: int, resamples: int, threads: int) -> dict[str, object]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = write_study(folder, cells)
+        paths = write_study(folder, cells, images)
         command = [sys.executable, "-m", "prunecal.score", "--predictions", *map(str, paths)]
         command += ["--questions", str(folder / "questions.parquet"), "--threads", str(threads)]
         command += ["--resamples", str(resamples), "--output", str(folder / "score.safetensors")]
@@ -119,12 +119,12 @@ def _peaks(pid: int) -> dict[int, int]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure and write the record."""
-    size = {key: getattr(arguments, key) for key in ("cells", "resamples", "threads")}
+    size = {key: getattr(arguments, key) for key in ("cells", "resamples", "threads", "images")}
     costs = measure(**size)
     record = {
         "command": "python -m prunecal.benchmark.scoring "
         + " ".join(f"--{key} {value}" for key, value in size.items()),
-        "rows": len(SUBSETS) * IMAGES * PER_IMAGE,
+        "rows": len(SUBSETS) * arguments.images * PER_IMAGE,
         **size,
         **costs,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
@@ -141,6 +141,7 @@ def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--cells", type=int, default=60, help="cells to score")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of images")
+    parser.add_argument("--images", type=int, default=IMAGES, help="images, of 18 rows each")
     parser.add_argument("--threads", type=int, default=2, help="processes of the score stage")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/scoring.json"))
     parser.set_defaults(load=os.getloadavg())
