@@ -74,7 +74,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _digest_of(predictions: list[Path]) -> str:
     """Fingerprint the bytes of all predictions: what else reads them depends on the score file."""
-    return text_digest("\n".join(map(file_digest, predictions)))
+    # whatever the order of the files, as all of the score file
+    return text_digest("\n".join(sorted(map(file_digest, predictions))))
 
 
 def _split_by(cells: "list[Cell]", named: list[str]) -> "Cell | None":
