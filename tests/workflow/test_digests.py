@@ -29,12 +29,15 @@ def note(frame, event, argument):
     call = (*name(code), None)
     while call not in calls:
         frame = frame.f_back
-        if frame is None or frame.f_code.co_name == "<module>":
+        if frame is None or frame.f_globals["__name__"] == "__main__" and runs_once(frame.f_code):
             calls.add(call)
         elif name(frame.f_code) == ("core/plugins.py", "_check"):
             return  # a plugin is checked, and nothing computed
         elif runs_once(frame.f_code) and frame.f_code.co_filename.startswith(PACKAGE):
-            call = (*name(code), name(frame.f_code))
+            file, defined = name(frame.f_code)
+            at = f"line {frame.f_lineno}" if defined == "<module>" else defined
+            calls.add((*name(code), (file, at)))
+            return
 
 
 def write():
@@ -65,18 +68,24 @@ def test_every_function_that_a_stage_calls_counts_in_its_digest(tmp_path):
             (file, name)
             for file, name, defining in calls
             if not counts(walk, file, name)
-            if defining is None or counts(walk, *defining)  # else of a class that nothing uses
+            if defining is None or counts(walk, *defining)  # else of a definition that nothing uses
         }
         assert not missed, modules[0]
     assert stages == STAGES
 
 
 def counts(walk, file, name):
-    """Tell whether a called function, or a class, is in a walk."""
+    """Tell whether a called function, a class, or what a line of a module defines is in a walk."""
     module = f"prunecal.{file.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
     outer, *inner = name.split(".")
     if code_files.is_plumbing(module) or outer.startswith("<"):  # a module's own statements
         return True
+    if name.startswith("line "):
+        nodes, at = reach._read_module(module).nodes, int(name.removeprefix("line "))
+        defined = [
+            key for key in nodes for node in nodes[key] if node.lineno <= at <= node.end_lineno
+        ]
+        return any((module, key) in walk._seen for key in defined)
     method = ".".join([outer, *inner[:1]])
     key = method if method in reach._read_module(module).nodes else outer
     return (module, key) in walk._seen
