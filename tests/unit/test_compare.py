@@ -95,7 +95,8 @@ def test_numbers_are_those_of_the_draws(tmp_path):
     np.testing.assert_allclose(ends, np.quantile(draws[1, 1], [0.025, 0.975]))
     difference = draws[1:] - draws[0]
     change = value[1:] - value[0]
-    families = [(change[:, j], difference[:, j]) for j in range(2)]  # a subset each
+    images = [subset["n_images"] for subset in scores.subsets]
+    families = [(change[:, j], difference[:, j], images[j]) for j in range(2)]  # a subset each
     p = np.stack([unadjusted_p(*family) for family in families], axis=1)
     adjusted = np.stack([step_down(*family) for family in families], axis=1)
     by_place = comparisons.set_index(["strategy", "subset"])

@@ -107,7 +107,7 @@ def comparison_rows(scores: Scores, level: float) -> Rows:
         undefined = np.isnan(draws).mean(axis=-1) > MOST_UNDEFINED
         for subset in np.flatnonzero(tested_subsets) if kind else ():
             tested = np.where(undefined[:, subset], np.nan, delta[:, subset])
-            family = tested[pruned], draws[pruned, subset]
+            family = tested[pruned], draws[pruned, subset], images[subset]
             p[pruned, subset], adjusted[pruned, subset] = p_values(*family)
         numbers = {"delta": delta, "ci_low": low, "ci_high": high, "p": p, "p_adjusted": adjusted}
         rows += [

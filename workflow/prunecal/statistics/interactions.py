@@ -81,6 +81,11 @@ class Side(NamedTuple):
         named = files.read_object(self.folder / "study.json").get("study")
         return self.folder.parent if named else self.folder
 
+    @property
+    def n_images(self) -> int:
+        """The number of images that were resampled."""
+        return self.scores.subsets[self.scores.pooled]["n_images"]
+
     def cells(self) -> dict[Key, int]:
         """Return the index of each cell by strategy and share of visual tokens kept."""
         whole = self.scores.cells[self.scores.reference]["budget"]
@@ -257,7 +262,7 @@ def _rows(
     drawn = in_a[:, 1 : 1 + draws] - drawn_b
     low, high = interval(drawn, level)
     interaction = in_a[:, 0] - in_b[:, 0]
-    p, adjusted = p_values(interaction, drawn)
+    p, adjusted = p_values(interaction, drawn, min(a.n_images, b.n_images))
     return [
         {
             "a": a.name,

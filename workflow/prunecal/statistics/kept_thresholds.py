@@ -8,7 +8,7 @@ import numpy as np
 
 from prunecal.statistics.accuracy_matched import keys_of
 from prunecal.statistics.bootstrap import interval
-from prunecal.statistics.significance import step_down
+from prunecal.statistics.significance import p_values
 from prunecal.statistics.thresholds import (
     RISK,
     Answers,
@@ -65,8 +65,7 @@ def threshold_rows(task: Task, level: float) -> Rows:
     pruned = [index for index in range(len(rows)) if index != reference]
     if pruned and not task.not_tested(level):
         table = np.stack([risks[index] for index in pruned]) - RISK
-        adjusted = step_down(table[:, 0], table[:, 1:])
-        alone = [step_down(one[:1], one[None, 1:])[0] for one in table]
+        alone, adjusted = p_values(table[:, 0], table[:, 1:], len(task.images[0]))
         for index, one, all_of_them in zip(pruned, alone, adjusted, strict=True):
             rows[index] |= {"p": one, "p_adjusted": all_of_them}
     return rows

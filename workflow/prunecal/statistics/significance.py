@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtr
 
 from prunecal.statistics.bootstrap import standard_error
 
@@ -11,7 +12,7 @@ POWER, TAIL, ONE_TAIL = 0.8416212335729143, 1.959963984540054, 1.644853626951472
 # normal quantiles of 80 %, 97.5 % and 95 %
 
 
-def step_down(delta: ArrayLike, draws: ArrayLike) -> NDArray:
+def step_down(delta: ArrayLike, draws: ArrayLike, images: int | None = None) -> NDArray:
     """Return p-values of no difference, adjusted for one family of tests, float64 [m].
 
     The step-down max-T procedure of Romano and Wolf (Econometrica 73, 2005; p-values as in
@@ -24,6 +25,10 @@ def step_down(delta: ArrayLike, draws: ArrayLike) -> NDArray:
         delta: the differences as measured, float64 [m].
         draws: the same on each resample, float64 [m, R]. An undefined (NaN) draw of a member says
             nothing about the others.
+        images: number of images that were resampled. Statistics of few of them exceed what their
+            resamples show: each is brought to the normal quantile of its probability by Student's t
+            with images - 1 degrees of freedom (as `bootstrap.widened` does for intervals). None
+            takes them as they are.
 
     Returns:
         Adjusted p-values; NaN, and no member of the family, where `delta` or at least half of the
@@ -33,17 +38,20 @@ def step_down(delta: ArrayLike, draws: ArrayLike) -> NDArray:
     Raises:
         ValueError: the shapes do not fit.
     """
-    return p_values(delta, draws)[1]
+    return p_values(delta, draws, images)[1]
 
 
-def unadjusted_p(delta: ArrayLike, draws: ArrayLike) -> NDArray:
+def unadjusted_p(delta: ArrayLike, draws: ArrayLike, images: int | None = None) -> NDArray:
     """Return the p-value of each difference alone: `step_down` of families of one, float64 [m]."""
-    return p_values(delta, draws)[0]
+    return p_values(delta, draws, images)[0]
 
 
-def p_values(delta: ArrayLike, draws: ArrayLike) -> tuple[NDArray, NDArray]:
+def p_values(
+    delta: ArrayLike, draws: ArrayLike, images: int | None = None
+) -> tuple[NDArray, NDArray]:
     """Return the p-values of `unadjusted_p` and of `step_down`, float64 [m] each."""
-    return _alone_and_adjusted(*_studentised(delta, draws))
+    statistic, noise = _studentised(delta, draws)
+    return _alone_and_adjusted(_normal_scores(statistic, images), noise)
 
 
 def excess_p(value: NDArray, null: NDArray) -> tuple[NDArray, NDArray]:
@@ -61,6 +69,14 @@ def excess_p(value: NDArray, null: NDArray) -> tuple[NDArray, NDArray]:
     scale = np.where(error > FLAT, error, 1.0)
     noise = (null - mean[:, None]) / scale[:, None]
     return _alone_and_adjusted((value - mean) / scale, noise)
+
+
+def _normal_scores(statistic: NDArray, images: int | None) -> NDArray:
+    """Return statistics of resampled images in normal quantiles, float64 [m]: see `step_down`."""
+    if images is None:
+        return statistic
+    tail = stdtr(images - 1, -statistic * np.sqrt((images - 1) / images))
+    return np.minimum(-ndtri(tail), statistic)  # where the tail is below every float64
 
 
 def _alone_and_adjusted(statistic: NDArray, noise: NDArray) -> tuple[NDArray, NDArray]:

@@ -129,7 +129,8 @@ def _verdicts(task: Task, p: NDArray, harms: tuple[Measure, Measure]) -> list[st
     beyond = [harm.value - margin for harm, margin in zip(harms, margins, strict=True)]
     draws = [harm.draws[:, :shared] for harm in harms]
     draws = [np.broadcast_to(one, (len(p), shared)) for one in draws]
-    worse = step_down(np.concatenate(beyond), np.concatenate(draws)).reshape(2, -1) < LEVEL
+    family = np.concatenate(beyond), np.concatenate(draws), len(task.images[0])
+    worse = step_down(*family).reshape(2, -1) < LEVEL
     chains: dict[str, list[int]] = {}
     for index, one in enumerate(task.series):
         chains.setdefault(one.name, []).append(index)
