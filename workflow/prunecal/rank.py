@@ -25,31 +25,28 @@ import argparse
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecal.caching import lineage
 from prunecal.caching.cell_store import RANKING_FILES, CellStore, cell_key
 from prunecal.core import cli, plugins
-from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.engine import device
 from prunecal.engine.coverage import cosine_similarity, coverage_curve
 from prunecal.storage import files
-from prunecal.storage.checksums import text_digest
-from prunecal.storage.per_image import TILES, PerImage, grids_of, starts_of_weights, together
-from prunecal.strategies import Images, rank_many
+from prunecal.storage.per_image import starts_of_weights, together
+from prunecal.strategies import rank_many
+from prunecal.strategies._encoded import EncodedImages, of_each_image, pairs_asked
 from prunecal.strategies._per_budget import Sparse, of_budgets, ranking_arguments
-from prunecal.strategies._signals import Signals
+from prunecal.strategies._per_tile import in_turn
 from prunecal.study.budgets import Budget, kept_tokens
 from prunecal.study.strategy_settings import read_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from types import ModuleType
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
 BATCH = 32  # images at a time
 ENTRIES = 2**25  # of the similarity matrices held at a time
@@ -97,42 +94,6 @@ class Strategy:
         )
 
 
-@dataclass(frozen=True)
-class EncodedImages:
-    """The images of a data set as `encode` wrote them, and what a strategy reads of them."""
-
-    ids: list[str]
-    features: PerImage
-    saliency: PerImage
-    signals: Signals
-    grids: list[tuple[tuple[int, int], ...]]
-    tiles: PerImage | None
-
-    def some(self, batch: list[int]) -> Images:
-        """Return some images of equal numbers of tokens."""
-        import torch
-
-        return Images(
-            torch.stack([self.features[image] for image in batch]).float(),
-            torch.stack([self.saliency[image] for image in batch]),
-            [self.ids[image] for image in batch],
-            self.signals.of_images(batch),
-            self.grids[batch[0]],
-        )
-
-    def asked(self, image: int, texts: list[str]) -> Images:
-        """Return an image once for each text about it: its arrays are expanded, not copied."""
-        one = self.some([image])
-
-        def rows(values: Tensor) -> Tensor:
-            return values.expand(len(texts), *values.shape[1:])
-
-        signals = {name: rows(values) for name, values in one.signals.items()}
-        signals |= self.signals.of_questions(texts, one.features)
-        ids = [self.ids[image]] * len(texts)
-        return Images(rows(one.features), rows(one.saliency), ids, signals, one.grids)
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Rank or fetch the strategies of a job."""
     strategies = [Strategy(arguments, **one) for one in json.loads(arguments.strategies)]
@@ -177,21 +138,11 @@ def rank_plugin(
     import torch
 
     strategy = plugins.load("strategies", family)
-    file = files.open_arrays(inputs.features, framework="pt")
-    ids = file.facts["image_id"]
-    encoded = EncodedImages(
-        ids,
-        PerImage(file, "features"),
-        PerImage(file, "saliency"),
-        Signals(strategy, variants, inputs.signals, ids),
-        grids_of(file, len(ids)),
-        PerImage(file, TILES) if TILES in file.keys() else None,  # noqa: SIM118  not a mapping
-    )
-    layout = {"layout": file.get_tensor("layout").numpy()} if "layout" in file.keys() else {}  # noqa: SIM118
+    encoded = EncodedImages.read(inputs.features, inputs.signals, strategy, variants)
     if budgets:
         asks = plugins.declared("strategies", strategy, "PER") == "question"
         questions = inputs.questions if asks else None
-        _rank_budgets(questions, family, variants, budgets, encoded, layout, out)
+        _rank_budgets(questions, family, variants, budgets, encoded, out)
         return
     ranked: list[dict[int, tuple[Any, Any]]] = [{} for _ in variants]  # by image
     for batch in _progress(strategy, _batches(encoded)):
@@ -201,63 +152,26 @@ def rank_plugin(
             orders = rank_many(*ranking_arguments(family, images, None, variants))
         else:
             tiles = [encoded.tiles[image] for image in batch]
-            orders = _in_turn(family, images, tiles, variants)
+            orders = in_turn(family, images, tiles, variants)
         for variant, order in enumerate(orders):
             coverage = coverage_curve(similarity, order).numpy()
             pairs = zip(order.to(torch.int16).numpy(), coverage, strict=True)
             ranked[variant] |= zip(batch, pairs, strict=True)
     for variant, (parameters, path) in enumerate(zip(variants, out, strict=True)):
-        orders, coverages = zip(*(ranked[variant][at] for at in range(len(ids))), strict=True)
+        orders, coverages = zip(
+            *(ranked[variant][at] for at in range(len(encoded.ids))), strict=True
+        )
         flat = together(orders)
-        arrays = {"order": flat.values, "coverage": together(coverages).values, **layout}
+        arrays = {"order": flat.values, "coverage": together(coverages).values, **encoded.layout}
         if flat.tokens is not None:
             arrays["tokens"] = flat.tokens
         files.write_arrays(
-            path, arrays, {"image_id": ids, "family": family, "parameters": parameters}
+            path, arrays, {"image_id": encoded.ids, "family": family, "parameters": parameters}
         )
 
 
 def _progress(strategy: ModuleType, batches: list[list[int]]) -> Iterable[list[int]]:
     return cli.progress(batches, total=len(batches), what=f"rank {strategy.LABEL}", unit="batch")
-
-
-def _in_turn(
-    family: str, images: Images, tiles: Sequence[Tensor], variants: list[dict[str, Any]]
-) -> list[Tensor]:
-    """Return orders in which the tiles of an image, each ranked by itself, take turns.
-
-    Each budget then keeps equally many tokens of every tile, as long as it has some left.
-
-    Args:
-        family: the strategy's name.
-        images: whose tokens are ranked.
-        tiles: of each image int32 [N], the tile of each token.
-        variants: settings of the strategy.
-
-    Returns:
-        int64 [B, N] for each variant.
-    """
-    import torch
-
-    orders: list[list[Tensor]] = [[] for _ in variants]
-    for number, tile in enumerate(tiles):
-        members = [(tile == one).nonzero().flatten() for one in tile.unique()]
-        turns = torch.cat([torch.arange(len(own)) for own in members]).argsort(stable=True)
-        ranked = [
-            rank_many(
-                family,
-                images.features[number : number + 1, own],
-                images.saliency[number : number + 1, own],
-                len(own),
-                variants,
-                images.ids and [f"{images.ids[number]}, tile {at}"],
-            )
-            for at, own in enumerate(members)
-        ]
-        for variant, one in enumerate(orders):
-            pairs = zip(members, ranked, strict=True)
-            one.append(torch.cat([own[order[variant][0]] for own, order in pairs])[turns])
-    return [torch.stack(one) for one in orders]
 
 
 def _rank_budgets(
@@ -266,7 +180,6 @@ def _rank_budgets(
     variants: list[dict[str, Any]],
     budgets: Sequence[Budget],
     encoded: EncodedImages,
-    layout: dict[str, Any],
     out: Sequence[Path],
 ) -> None:
     """Write a file for each variant, with arrays for each budget; of each question if given."""
@@ -275,10 +188,10 @@ def _rank_budgets(
     strategy = plugins.load("strategies", family)
     pairs = [(image, "") for image in range(len(encoded.ids))]
     if questions:
-        pairs = _pairs(questions, encoded.ids)
+        pairs = pairs_asked(questions, encoded.ids)
     counts = [encoded.features.counts[image] for image, _ in pairs]
     parts: list[dict[str, list[Any]]] = [{} for _ in variants]  # by row
-    batches = [*_questions(pairs)] if questions else _batches(encoded)
+    batches = [*of_each_image(pairs)] if questions else _batches(encoded)
     for rows in _progress(strategy, batches):
         if questions:
             images = encoded.asked(pairs[rows[0]][0], [pairs[row][1] for row in rows])
@@ -297,7 +210,7 @@ def _rank_budgets(
         facts = {"image_id": ids, "family": family, "parameters": parameters}
         if questions:
             facts["question"] = [text for _, text in pairs]
-        numbers = dict(layout)
+        numbers = dict(encoded.layout)
         if equal:
             facts["visual_tokens"] = counts[0]
         else:
@@ -310,32 +223,6 @@ def _rank_budgets(
                 joined = np.stack if equal or kind == "covered" else np.concatenate
                 numbers[name] = joined(of_rows)
         files.write_arrays(path, numbers, facts)
-
-
-def _pairs(questions: Path, ids: list[str]) -> list[tuple[int, str]]:
-    """Return the distinct pairs of an image and the digest of a text about it, image by image.
-
-    Raises:
-        PrunecalError: a question is about an image without features.
-    """
-    place = {image: at for at, image in enumerate(ids)}
-    table = files.read_table(questions, ["image_id", "text"])
-    columns = (column.to_pylist() for column in table.columns)
-    pairs = dict.fromkeys(
-        (place.get(image, image), text_digest(text)) for image, text in zip(*columns, strict=True)
-    )
-    lacking = [image for image, _ in pairs if isinstance(image, str)]
-    if lacking:
-        raise PrunecalError(
-            f"{questions} asks about {lacking[0]!r}, which has no features; {RERUN}"
-        )
-    return sorted(pairs, key=lambda pair: pair[0])
-
-
-def _questions(pairs: list[tuple[int, str]]) -> Iterator[list[int]]:
-    """Yield the rows of each image."""
-    for _, rows in groupby(range(len(pairs)), key=lambda row: pairs[row][0]):
-        yield list(rows)
 
 
 def _sparse(budget: str, weights: Sequence[Sparse]) -> dict[str, NDArray]:
