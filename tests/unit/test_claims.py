@@ -337,7 +337,7 @@ def test_few_images_widen_an_interval_as_students_t_does():
 
 @pytest.mark.slow
 def test_equal_cells_are_rarely_said_to_differ_by_a_range_though_images_are_few():
-    """That some of three ranges is above 0; by normal quantiles, in 10 % of studies."""
+    """That some of three ranges is above 0."""
     rng = np.random.default_rng(7)
     weights = np.hstack([np.ones((20, 1)), image_weights(20, 400, 0)]) / 20
     false = 0
@@ -373,7 +373,7 @@ def test_few_images_test_no_claim(tmp_path):
     scores.subsets[0]["n_images"] = 19
     found = judge(scores, condition())
     assert found["verdict"] == "not tested"
-    assert "19 images, 20 are needed" in found["evidence"]["words"][0]
+    assert "19 images, where a test needs 20" in found["evidence"]["words"][0]
 
 
 def test_ambiguous_reference_is_an_error_that_names_the_cells(tmp_path):

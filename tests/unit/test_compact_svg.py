@@ -30,7 +30,7 @@ def svg():
 
 
 def points(data):
-    """List the corners of path data, with the ends of upright and level lines filled in."""
+    """List the corners of path data, with the ends of vertical and horizontal lines filled in."""
     at, corners = [0.0, 0.0], []
     for letter, text in PATH.findall(data):
         numbers = [float(one) for one in text.split()]
@@ -69,7 +69,7 @@ def test_paths_keep_their_corners_and_looks(svg):
         assert np.abs(corners - small).max() <= 0.0051
 
 
-def test_marks_and_texts_refer_to_what_is_there_and_take_a_third_of_the_bytes(svg):
+def test_marks_and_texts_refer_to_what_is_there_in_less_than_half_of_the_bytes(svg):
     small = compact(svg)
     assert len(small) < 0.5 * len(svg)
     names = re.findall(r' id="([^"]*)"', small)

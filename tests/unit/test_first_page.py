@@ -201,7 +201,7 @@ def test_page_opens_with_published_values(tmp_path):
 
 def test_few_images_cannot_tell_whether_a_model_is_trusted():
     frames = synthetic_results.trust(*synthetic_results.metrics(synthetic_results.study()))
-    few = frames | {"trust": frames["trust"].assign(not_tested="1 image, 20 are needed")}
+    few = frames | {"trust": frames["trust"].assign(not_tested="1 image, where a test needs 20")}
     task = trust_tables.Trust(*few.values())
-    assert trust_text.answer(task) == ["It cannot be told: 1 image, 20 are needed."]
+    assert trust_text.answer(task) == ["It cannot be told: 1 image, where a test needs 20."]
     assert trust_text.thresholds(task) == []

@@ -38,7 +38,7 @@ class Halves:
 
     @cached_property
     def by_weighting(self) -> list[list[NDArray]]:
-        """The same transposed, for weightings are selected, float64 [R, clusters]."""
+        """The same transposed, because weightings are selected, float64 [R, clusters]."""
         return [[np.ascontiguousarray(half.T) for half in split] for split in self.by_cluster]
 
     @cached_property
@@ -158,7 +158,7 @@ def cross_fitted_ece(
 
 
 def _nodes(fitted: NDArray, defined: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Return temperatures, the weightings in their order, and where those of each of them end.
+    """Return temperatures, weightings in order, and the end of each temperature's weightings.
 
     The first is that of the first weighting alone, the sample itself.
     """

@@ -20,7 +20,7 @@ from prunecal.calibration.bins import bin_index
 from prunecal.calibration.maps import equal_mass_index
 from prunecal.calibration.ranked import ratio
 
-FEW = 32  # clusters, on which
+FEW = 32  # clusters, on which nearly every resample already differs from the sample
 
 
 class BinTables(NamedTuple):

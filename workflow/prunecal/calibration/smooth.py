@@ -18,9 +18,9 @@ STEPS = 1024  # bandwidths are multiples of 1/1024
 SMALLEST = 0.001  # bandwidths below count as too small
 COARSE = 1001  # grid points for all but the smallest bandwidths
 DENSITY_FLOOR = 1e-4  # added to the smoothed number of rows at each point
-WIDE = 11  # multiples from which on the grid is the coarse one and few frequencies tell enough
+WIDE = 11  # multiples of 1/1024 from which the coarse grid and few frequencies are enough
 NEGLIGIBLE = 1e-9  # share of a kernel's largest frequency below which one is left out there
-FEW = 256  # frequencies, of all but the widest kernels, whose cut tails have many
+FEW = 256  # frequencies; a kernel that needs more is bounded first (see too_small)
 DOUBT = 1e-6  # float32 changes less; an error as near to its bandwidth is computed in full
 
 

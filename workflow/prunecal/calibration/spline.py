@@ -1,8 +1,8 @@
 """Cubic splines through many curves on one grid, each asked for in one interval alone.
 
 The coefficients are those of `scipy.interpolate.CubicSpline` with its ends "not-a-knot", to the
-last bit (a test compares), in a tenth of the time: the tridiagonal system is the same for all
-curves, so it is factorised once and solved row by row over all of them.
+last bit (a test compares), in less time: the tridiagonal system is the same for all curves, so it
+is factorised once and solved row by row over all of them.
 """
 
 import numpy as np

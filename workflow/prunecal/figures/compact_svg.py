@@ -1,4 +1,4 @@
-"""Matplotlib's SVG in a third of its bytes: the same marks, written shorter.
+"""Matplotlib's SVG in less than half of its bytes: the same marks, written shorter.
 
 Matplotlib repeats style and clip with every path, writes six decimals, puts every mark into groups
 of its own and makes every interval a path. Here a style is a class, ids are short, numbers have two
@@ -67,7 +67,7 @@ def _short(match: re.Match[str]) -> str:
 
 
 def _path(data: str) -> str:
-    """Return path data with rounded numbers, and upright and level lines by their end alone."""
+    """Return path data with rounded numbers, vertical and horizontal lines by their end alone."""
     parts, at = [], ["", ""]
     for letter, values in STEP.findall(_rounded(data)):
         step, numbers = letter, values.split()
@@ -109,7 +109,7 @@ def _texts_once(svg: str) -> str:
 
 
 def _joined(svg: str, lines: set[str]) -> str:
-    """Join neighbouring paths of the same clip and class, if they are lines without a filling."""
+    """Join neighbouring paths of the same clip and class, if they are lines without a fill."""
     parts: list[str] = []
     end, last = 0, ""
     for match in LINE.finditer(svg):

@@ -99,16 +99,22 @@ def _draw_correlations(
 
 
 def _draw_marks(
-    axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Style], size: dict[int, float]
+    axes: Axes,
+    cells: pd.DataFrame,
+    x: str,
+    y: str,
+    looks: dict[str, style.Style],
+    size: dict[int, float],
 ) -> None:
-    """Draw a mark per cell at its last two columns, as its strategy looks."""
+    """Draw a mark per cell that has both metrics x and y, as its strategy looks."""
     from matplotlib.markers import MarkerStyle
 
+    cells = cells.dropna(subset=[x, y])
     if cells.empty:
         return
     shown = [looks[label] for label in cells["strategy"]]
     marks = axes.scatter(
-        *(cells[column] for column in cells.columns[-2:]), s=[size[b] for b in cells["budget"]],
+        cells[x], cells[y], s=[size[b] for b in cells["budget"]],
         color=[look.colour for look in shown], edgecolor="white", linewidth=0.3,
     )  # fmt: skip
     shapes = [MarkerStyle(look.marker) for look in shown]
@@ -139,7 +145,7 @@ def draw_cells(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     for line, (task, target) in zip(grid, rows, strict=True):
         here = pooling.of_task(cells, task)
         for axes, name in zip(line, columns, strict=True):
-            _draw_marks(axes, here[["strategy", "budget", name, target]].dropna(), looks, size)
+            _draw_marks(axes, here, name, target, looks, size)
             axes.tick_params(labelsize=7)
             if here[name].isna().all():
                 axes.text(0.5, 0.5, "has none", transform=axes.transAxes, ha="center", color="0.4")

@@ -40,6 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
         models=[*trained, *(name for name in design.model_names if name not in trained)],
         dataset_names=design.dataset_names,
         level=f"{pooling.LEVEL:g}",
+        error_rate=f"{100 * pooling.LEVEL:g}",
         warnings=opening.warnings(metrics, datasets),
         expected=opening.expected(study.expect, metrics),
         silent=bool(table["silent"].any()),

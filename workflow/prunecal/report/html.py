@@ -76,10 +76,12 @@ def entry(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float, digits: int = 3, *, plus: bool = True) -> str:
     """Return a difference with its sign, none if it rounds to 0, and a minus as in print."""
     text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
+    if not float(text) or (text[0] == "+" and not plus):
+        return text[1:]
+    return text.replace("-", "−")
 
 
 def listed(names: Iterable[str]) -> str:

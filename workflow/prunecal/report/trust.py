@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
         title="Can it be trusted?",
         margins=study.statistics.margins,
         level=f"{100 * study.statistics.level:g}",
+        error_rate=f"{100 * pooling.LEVEL:g}",
         figure=files.read_bytes(arguments.figures / "trust.svg"),
         tasks=[
             {

@@ -130,7 +130,7 @@ def threshold_rows(task: Trust) -> list[dict[str, Any]]:
         {
             "name": row["series"],
             "budget": row["budget"],
-            "risk": risk_words(row).replace(" %", ""),
+            "risk": "".join(_risk(row)),
             "above": bool(row["p_adjusted"] < pooling.LEVEL and row["risk"] > 0.05),
             "coverage": percent(row["coverage"]),
             "guaranteed_risk": percent(row["guaranteed_risk"]),
@@ -145,12 +145,18 @@ def threshold_rows(task: Trust) -> list[dict[str, Any]]:
 
 def risk_words(row: Mapping[str, Any] | pd.Series) -> str:
     """Return a row's risk in per cent with its interval; means over seeds have none."""
+    number, ends = _risk(row)
+    return f"{number} %{ends}" if number else ""
+
+
+def _risk(row: Mapping[str, Any] | pd.Series) -> tuple[str, str]:
+    """Return a row's risk and its interval in per cent, each empty where it is missing."""
     if row["risk"] != row["risk"]:
-        return ""
+        return "", ""
     ends = ""
     if row["cells"] == 1 and row["risk_low"] == row["risk_low"]:
         ends = f" [{100 * row['risk_low']:.1f}, {100 * row['risk_high']:.1f}]"
-    return f"{percent(row['risk'])} %{ends}"
+    return percent(row["risk"]), ends
 
 
 def percent(share: float) -> str:

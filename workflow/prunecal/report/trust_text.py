@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.figures import pooling
+from prunecal.report import html
 from prunecal.report.html import listed
 from prunecal.report.trust_tables import risk_words, signed
 from prunecal.statistics.thresholds import RISK
@@ -92,11 +93,12 @@ def _below(task: Trust, row: pd.Series, *, alone: bool) -> list[str]:
 
 def _overconfident(cell: pd.Series) -> str:
     """Say by how much mean confidence is above, or below, accuracy."""
-    side = 1 if cell["overconfidence"] > 0 else -1
-    low, high = (side * cell[f"overconfidence_{end}"] for end in ("low", "high")[::side])
-    ends = f" [{low:.3f}, {high:.3f}]".replace("-", "−") if low == low else ""
-    size = f"{abs(cell['overconfidence']):.3f}{ends}"
-    return f"{'over' if side > 0 else 'under'}confident by {size}"
+    value, low, high = (cell[f"overconfidence{end}"] for end in ("", "_low", "_high"))
+    side = "over" if value > 0 else "under"
+    if side == "under":
+        value, low, high = -value, -high, -low
+    size, *ends = (html.signed(one, plus=False) for one in (value, low, high))
+    return f"{side}confident by {size}{f' [{ends[0]}, {ends[1]}]' if low == low else ''}"
 
 
 def _change(cell: pd.Series, name: str) -> str:

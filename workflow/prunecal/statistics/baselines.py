@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from prunecal.core.errors import counted
 from prunecal.statistics.bootstrap import interval
 from prunecal.statistics.scores import REFERENCE, Scores
 from prunecal.statistics.significance import FEWEST_IMAGES
@@ -41,14 +42,14 @@ def baselines(
     return Baselines(chance, constant, answer)
 
 
-def not_tested(scores: Scores, subset: int, level: float) -> str:
+def why_not_tested(scores: Scores, subset: int, level: float) -> str:
     """Say why nothing can be said of pruning on a subset; empty where it can be.
 
     There are too few images for a test, or the unpruned model is at chance (`fault_of_unpruned`).
     """
     images = scores.subsets[subset]["n_images"]
     if images < FEWEST_IMAGES:
-        return f"{images} image{'s' if images > 1 else ''}, {FEWEST_IMAGES} are needed for a test"
+        return f"{counted(images, 'image')}, where a test needs {FEWEST_IMAGES}"
     return fault_of_unpruned(scores, subset, level)
 
 

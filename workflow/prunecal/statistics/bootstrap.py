@@ -56,7 +56,7 @@ def clustered_bootstrap(
         ValueError: a cell has another number of rows than `image_id`, a metric is unknown, or a
             cell's confidences or outcomes are malformed.
     """
-    # most of a second, which those who need an interval alone do not pay
+    # imported here: they take most of a second, and who needs an interval alone needs none of them
     from prunecal.calibration.metrics import METRICS, PRIMARY, compute
     from prunecal.calibration.sample import Sample
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from prunecal.calibration.constants import READOUTS
 from prunecal.core.errors import PrunecalError
-from prunecal.statistics.baselines import not_tested
+from prunecal.statistics.baselines import why_not_tested
 from prunecal.statistics.claim_grammar import Claim, Condition, Verdict
 from prunecal.statistics.contrasts import Contrast
 from prunecal.statistics.predictions import POOLED
@@ -47,7 +47,7 @@ def _judge(
     for scores in _named(claim, studied):
         subset = scores.subset(claim.subset)
         if subset is not None:
-            fault = not_tested(scores, subset, level)
+            fault = why_not_tested(scores, subset, level)
             tests += [
                 _Test(Measured(scores, subset, readout), scores, condition, claim, fault)
                 for condition in claim.conditions

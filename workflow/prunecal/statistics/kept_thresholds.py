@@ -63,7 +63,7 @@ def threshold_rows(task: Task, level: float) -> Rows:
             }
         )
     pruned = [index for index in range(len(rows)) if index != reference]
-    if pruned and not task.not_tested(level):
+    if pruned and not task.why_not_tested(level):
         table = np.stack([risks[index] for index in pruned]) - RISK
         alone, adjusted = p_values(table[:, 0], table[:, 1:], len(task.images[0]))
         for index, one, all_of_them in zip(pruned, alone, adjusted, strict=True):

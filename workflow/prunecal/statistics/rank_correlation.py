@@ -41,7 +41,8 @@ def rank_correlation(x: NDArray, y: NDArray, given: NDArray | None = None) -> ND
         given: a group of each cell, [cells]; ranks are then taken less the mean rank of their
             group, which makes it a partial rank correlation given the group.
     """
-    from scipy.stats import rankdata  # most of a second, for figures that rank nothing
+    # imported here: it takes most of a second, and most figures rank nothing
+    from scipy.stats import rankdata
 
     x, y = (rankdata(table, axis=0) for table in (x, y))
     groups = np.zeros(len(x), dtype=int) if given is None else given

@@ -1,4 +1,4 @@
-"""Score files and tables that hold other values than follow from the predictions beneath them.
+"""Score files and tables whose values do not follow from their predictions.
 
 A checksum tells damage, but not a file that was edited and recorded again. So values are computed
 again: of each score file the metrics that take neither a resampling nor a fit, and from the score
@@ -36,7 +36,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 def other_values(results: Path, damaged: Collection[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield the score files and tables that hold other values than follow, and which those are.
+    """Yield score files and tables whose values do not follow from their predictions, and why.
 
     Args:
         results: folder of all results.
@@ -46,24 +46,28 @@ def other_values(results: Path, damaged: Collection[Path]) -> Iterator[tuple[Pat
         for path in sorted(results.glob(f"{study}scores/*/*.safetensors")):
             sources = [*files.sources_of(path)]
             if sources and not {path, *sources} & set(damaged):
-                yield from _told(path, _other_score, path, sources)
+                yield from _faults(path, _other_score, path, sources)
         for metrics in sorted(results.glob(f"{study}metrics.parquet")):
             sources = sorted(files.sources_of(metrics))
             if sources and not {metrics, *sources} & set(damaged):
                 yield from _other_tables(metrics, sources, damaged)
                 claims = metrics.with_name("claims.json")
                 if claims.is_file() and claims not in damaged:
-                    yield from _told(claims, _other_claims, claims, metrics)
+                    yield from _faults(claims, _other_claims, claims, metrics)
 
 
-def _told(path: Path, check: Any, *arguments: Any) -> Iterator[tuple[Path, str]]:
+def _faults(path: Path, check: Any, *arguments: Any) -> Iterator[tuple[Path, str]]:
     """Yield a file with what a check says against it, if anything."""
     try:
         fault = check(*arguments)
     except PrunecalError as error:
-        fault = f"from files that this checkout refuses: {error}"
+        fault = _refused(error)
     if fault:
         yield path, fault
+
+
+def _refused(error: PrunecalError) -> str:
+    return f"from files that this checkout refuses: {error}"
 
 
 def _other_score(path: Path, sources: list[Path]) -> str | None:
@@ -85,9 +89,9 @@ def _other_score(path: Path, sources: list[Path]) -> str | None:
         return "from other questions than its predictions answer"
     tables: dict[str, NDArray] = {}
     for at, cell in enumerate(cells):
-        for of, (metric, value) in _values(cell, parts, facts["bins"]):
+        for subset, (metric, value) in _values(cell, parts, facts["bins"]):
             table = tables.setdefault(metric, np.full((len(cells), len(parts)), np.nan))
-            table[at, of] = value
+            table[at, subset] = value
     tables = {f"value/{metric}": table for metric, table in tables.items()}
     tables |= bins_in_use(cells, parts, facts["bins"])
     for name in sorted(tables):
@@ -147,17 +151,17 @@ def _other_tables(
     try:
         tables = aggregates(scores, files.read_facts(metrics)["level"])
     except PrunecalError as error:
-        yield metrics, f"from files that this checkout refuses: {error}"
+        yield metrics, _refused(error)
         return
     for name, table in tables.items():
         for kind in ("parquet", "csv"):
             path = metrics.with_name(f"{name}.{kind}")
             if path.is_file() and path not in damaged:
-                yield from _told(path, _other_table, path, table)
+                yield from _faults(path, _other_table, path, table)
 
 
 def _other_table(path: Path, table: pa.Table) -> str | None:
-    """Say which value of a file is not that of the table as it follows, if any."""
+    """Say which value of a file differs from the recomputed table, if any."""
     stored = files.read_table(path) if path.suffix == ".parquet" else _read_csv(path, table.schema)
     if stored.column_names != table.column_names or len(stored) != len(table):
         return "with other rows or columns than its score files give"
@@ -240,4 +244,4 @@ def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:
             convert_options=options,
         )
     except pa.ArrowException as error:
-        raise PrunecalError(f"{path} is not the table that it was ({error})") from error
+        raise PrunecalError(f"{path} is not a table of the expected types ({error})") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunecal.statistics.accuracy_matched import keys_of
-from prunecal.statistics.baselines import not_tested
+from prunecal.statistics.baselines import why_not_tested
 from prunecal.statistics.bootstrap import image_weights
 from prunecal.statistics.contrasts import unseeded
 from prunecal.statistics.selectors import ANSWER_RATES, ANSWERING
@@ -88,9 +88,9 @@ class Task:
         """Whether there are images enough for tests."""
         return len(self.images[0]) >= FEWEST_IMAGES
 
-    def not_tested(self, level: float) -> str:
-        """Say why pruning cannot be judged, see `baselines.not_tested`; empty where it can be."""
-        return not_tested(self.scores, self.scores.pooled, level)
+    def why_not_tested(self, level: float) -> str:
+        """Say why pruning cannot be judged, see `baselines.why_not_tested`; else empty."""
+        return why_not_tested(self.scores, self.scores.pooled, level)
 
     def measure(self, metric: str) -> Measure:
         """Return a metric of each series, means over seeds."""

@@ -58,7 +58,7 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
     tests = ((lost, "accuracy"), (safe, "ece"), (refitted, "ece"))
     p = np.stack([noninferiority_p(*harm, margins[key], count) for harm, key in tests])
     p[:, task.silent] = 1.0  # its confidence is of answers that it does not give
-    if reason := task.not_tested(level):
+    if reason := task.why_not_tested(level):
         p[:] = np.nan
     numbers = {
         "accuracy_delta": -lost.value,

@@ -63,7 +63,7 @@ def csv_tables(paths: Paths) -> list[str]:
 
 
 def tables(paths: Paths) -> list[str]:
-    """List all tables, as CSV and as LaTeX."""
+    """List the tables that the report shows, as CSV and as LaTeX."""
     headline = [f"{paths.tables}/headline.csv", f"{paths.tables}/headline.tex"]
     return [*headline, *csv_tables(paths), *(f"{paths.tables}/{name}.tex" for name in LATEX_TABLES)]
 

@@ -48,10 +48,9 @@ ENTRIES = (
             f"ece_{name}",
             f"ECE after {words}",
             f"Debiased ECE when each half of the images gets the {words} fitted on the other half, "
-            "mean over several splits. Resamples keep the fits of the sample: in simulated studies "
-            "of 400 images, 95 % intervals covered the true ECE of their fits in 95 to 99.5 % and "
-            "those of differences the true one in 92 to 97 %. Both halves share the bins, in "
-            "which errors of their two maps cancel in part: the ECE of one map was 0.005 higher.",
+            "mean over several splits. Resamples keep the fits of the sample; in simulations, they "
+            "still show how differences vary over studies. Both halves share the bins, in which "
+            "errors of their two maps cancel in part: the ECE of one map is a little higher.",
             higher_is_better=False,
             source=source,
             **RECALIBRATED,
