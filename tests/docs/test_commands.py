@@ -52,7 +52,7 @@ def needs(program, words):
         return {word for word in words if word.startswith("tests/")}
     if program == "python" and words[:1] == ["-m"]:
         path = f"workflow/{words[1].replace('.', '/')}.py"
-        return set() if "<" in path or is_module(words[1]) else {path}
+        return set() if "<" in path or find_spec(words[1]) else {path}
     if program == "python":
         return set(words[:1])
     options = get_argument_parser().parse_args(words)  # exits if an option is unknown
@@ -60,7 +60,3 @@ def needs(program, words):
     free = options.dryrun or options.unlock or options.workflow_profile  # need no --cores
     cores = set() if free or "--cores" in words else {"--cores"}
     return {str(path) for path in options.configfile or ()} | targets - RULES | cores
-
-
-def is_module(name):
-    return find_spec(name) is not None

@@ -16,6 +16,7 @@ def test_tables_are_packed_whole_with_their_captions_into_the_same_bytes(tmp_pat
         archive.main(archive.arguments_of(command))
     assert packed[0].read_bytes() == packed[1].read_bytes()
     with zipfile.ZipFile(packed[0]) as opened:
+        assert {one.date_time for one in opened.infolist()} == {archive.WRITTEN}
         assert sorted(opened.namelist()) == ["README.txt", "matched.csv", "matched.tex"]
         assert opened.read("matched.csv") == b"a,b\n1,2\n"
         assert opened.read("README.txt").decode() == "matched.csv, .tex\nWhat a is.\n"

@@ -236,6 +236,18 @@ def test_numbers_of_imported_cells_are_those_of_other_libraries(tmp_path):
     assert value["brier"] == pytest.approx(sklearn.brier_score_loss(correct, confidence), abs=1e-6)
 
 
+def test_outside_the_checkout_the_command_names_its_snakefile(tmp_path, monkeypatch, caplog):
+    answered = lines(tmp_path, answers())
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO", logger="prunecal"):
+        study_of(tmp_path, answered)
+        assert f"`snakemake --snakefile {ROOT / 'Snakefile'} --cores all " in caplog.text
+        caplog.clear()
+        (tmp_path / "Snakefile").touch()
+        study_of(tmp_path, answered)
+        assert "`snakemake --cores all --configfile " in caplog.text
+
+
 def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):
     rows = [*answers(), *({**row, "strategy": "mine", "budget": 3} for row in answers())]
     settings, results = study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results"
