@@ -17,7 +17,7 @@ from prunecal.caching.fingerprint import code_record, remember
 from prunecal.caching.lineage import strategy_module, template_entry
 from prunecal.caching.records import missing_record, unrecorded
 from prunecal.calibration.catalogue import refuse_unknown
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, counted
 from prunecal.core.plugins import load as load_plugin, module_name
 from prunecal.core.redaction import expanded
 from prunecal.sources import model_folder
@@ -73,13 +73,15 @@ PATHS = Paths(DESIGN)
 AGGREGATES, FIGURES, TABLES = PATHS.aggregates, PATHS.figures, PATHS.tables
 LOGS = PATHS.logs  # of jobs of this study alone
 # priority of jobs on the longest way to the report; the others fill free cores
-FIRST = 1
-# before them the cells of each model and data set, in the config's order, and then its scores: a
-# data set that takes long and comes last would be scored on one core while the others are idle
-IN_TURN = {
-    pair: FIRST + place for place, pair in enumerate(reversed(DESIGN.computed_pairs), 1)
+ON_LONGEST_PATH = 1
+# above it the cells of each pair, the first in the config highest, and above all of them scores
+# that are ready: a data set that takes long and comes last would be scored on one core while the
+# others are idle
+PRIORITY_OF_PAIR = {
+    pair: ON_LONGEST_PATH + place
+    for place, pair in enumerate(reversed(DESIGN.computed_pairs), 1)
 }
-SCORED = FIRST + len(IN_TURN) + 1
+PRIORITY_OF_SCORES = ON_LONGEST_PATH + len(PRIORITY_OF_PAIR) + 1
 # what figures and pages look like
 STYLE = file_digest(CODE / "prunecal" / "figures" / "prunecal.mplstyle")
 ASSETS = CODE / "prunecal" / "report" / "assets"

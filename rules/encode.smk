@@ -13,7 +13,7 @@ rule encode:
         "logs/encode/{model}/{dataset}.log",
     benchmark:
         "logs/encode/{model}/{dataset}.benchmark.tsv"
-    priority: FIRST
+    priority: ON_LONGEST_PATH
     threads: STUDY.inference.threads
     resources:
         **resources.model_job(

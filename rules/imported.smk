@@ -65,7 +65,7 @@ for (model, dataset, number), entries in DESIGN.import_jobs().items():
             ),
             code=code_record("prunecal.imported"),
         message:
-            f"Import {len(cells)} cells of {model} on {dataset}"
+            f"Import {counted(len(cells), 'cell')} of {model} on {dataset}"
         shell:
             "PRUNECAL_CODE={params.code:q} "
             "python -m prunecal.imported --cells {params.entries} --folder {params.folder} "

@@ -28,7 +28,7 @@ for model, dataset in DESIGN.computed_pairs:
                 f"logs/infer/{model}/{dataset}/{number}.log",
             benchmark:
                 f"logs/infer/{model}/{dataset}/{number}.benchmark.tsv"
-            priority: IN_TURN[model, dataset]
+            priority: PRIORITY_OF_PAIR[model, dataset]
             threads: STUDY.inference.threads
             resources:
                 **resources.model_job(
@@ -50,7 +50,7 @@ for model, dataset in DESIGN.computed_pairs:
                 threads=STUDY.inference.threads,  # counts: it changes the rounding
                 code=infer_code(model, cells),
             message:
-                f"Infer {len(cells)} cells of {model} on {dataset}"
+                f"Infer {counted(len(cells), 'cell')} of {model} on {dataset}"
             shell:
                 "PRUNECAL_CODE={params.code:q} "
                 "python -m prunecal.infer {params.names} --manifest {input.manifest} "

@@ -18,7 +18,7 @@ rule mechanisms:
         [f"{TABLES}/{name}.csv" for name in items.MECHANISM_TABLES],
     log:
         f"{LOGS}/mechanisms.log",
-    priority: FIRST
+    priority: ON_LONGEST_PATH
     params:
         rankings=lambda wildcards, input: words(input.rankings),
         level=STUDY.statistics.level,
@@ -50,7 +50,7 @@ rule draw_explanations:
         png=[f"{FIGURES}/{name}.png" for name in items.EXPLANATIONS],
     log:
         f"{LOGS}/figures/explanations.log",
-    priority: FIRST
+    priority: ON_LONGEST_PATH
     params:
         bins=STUDY.statistics.bins,
         code=code_record("prunecal.figures.explanations", page=True),

@@ -41,8 +41,8 @@ for model, dataset in DESIGN.computed_pairs:
                 f"logs/rank/{model}/{dataset}/{number}.log",
             benchmark:
                 f"logs/rank/{model}/{dataset}/{number}.benchmark.tsv"
-            priority: IN_TURN[model, dataset]
-            # never counts: two jobs fill two cores as well
+            priority: PRIORITY_OF_PAIR[model, dataset]
+            # changes no ranking, so no rerun; two jobs fill two cores
             threads: 1 if len(DESIGN.computed_pairs) > 1 else 2
             resources:
                 mem_mb=lambda wildcards, input, attempt: (
@@ -60,7 +60,8 @@ for model, dataset in DESIGN.computed_pairs:
                 store=RANKING_STORE,
                 code=rank_code(*strategies),
             message:
-                f"Rank the visual tokens of {dataset} by {len(strategies)} strategies"
+                f"Rank the visual tokens of {dataset} by "
+                + counted(len(strategies), "strategy", "strategies")
             shell:
                 "PRUNECAL_CODE={params.code:q} "
                 "python -m prunecal.rank --strategies {params.strategies} "

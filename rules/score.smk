@@ -18,7 +18,7 @@ rule score:
         f"{LOGS}/score/{{model}}/{{dataset}}.log",
     benchmark:
         f"{LOGS}/score/{{model}}/{{dataset}}.benchmark.tsv"
-    priority: SCORED
+    priority: PRIORITY_OF_SCORES
     threads: 1 if len(DESIGN.pairs) > 1 else 2  # two jobs fill two cores as well
     resources:
         mem_mb=resources.growing(3000),
@@ -55,7 +55,7 @@ rule compare:
         ),
     log:
         f"{LOGS}/compare.log",
-    priority: FIRST
+    priority: ON_LONGEST_PATH
     params:
         folder=subpath(output[0], parent=True),
         level=STUDY.statistics.level,

@@ -13,7 +13,7 @@ rule trust:
         [f"{TABLES}/{name}.csv" for name in items.TRUST_TABLES],
     log:
         f"{LOGS}/trust.log",
-    priority: FIRST
+    priority: ON_LONGEST_PATH
     params:
         predictions=every_prediction,
         level=STUDY.statistics.level,

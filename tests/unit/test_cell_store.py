@@ -56,7 +56,7 @@ def test_a_damaged_cell_is_removed_with_a_warning(cells, name, caplog):
     (cells.folder(KEY) / name).write_text("altered")
     with caplog.at_level("WARNING", logger="prunecal"):
         assert not cells.has(KEY)
-    assert f"{name} is damaged; the cell is computed again" in caplog.text
+    assert f"{name} is damaged; it is computed again" in caplog.text
     assert not cells.folder(KEY).exists()
     fill(cells, KEY)
     assert cells.has(KEY)
@@ -71,7 +71,7 @@ def test_a_whole_cell_under_the_key_of_another_is_not_taken_for_it(cells, names,
             shutil.copy2(path, cells.folder(OTHER) / path.name)
     assert misplaced_cells(cells.root) == [cells.folder(OTHER) / "predictions.parquet"]
     assert not cells.has(OTHER)
-    assert "is damaged; the cell is computed again" in caplog.text
+    assert "is damaged; it is computed again" in caplog.text
     assert cells.has(KEY)
     assert misplaced_cells(cells.root) == []
 
@@ -142,7 +142,7 @@ def test_the_prune_command_says_what_it_did(cells, tmp_path):
         check=True,
     )
     assert done.stderr == (
-        "kept 0 rankings, removed 0\nkept 1 cells, removed 1 and 0 half-written files\n"
+        "kept 0 rankings, removed 0\nkept 1 cell, removed 1 and 0 half-written files\n"
     )
     assert cells.has(OTHER)
     assert not cells.has(KEY)

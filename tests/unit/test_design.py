@@ -72,7 +72,7 @@ def test_a_rank_job_holds_every_strategy_once_that_ranks_before_the_llm():
     assert not any(one["budgets"] for one in settings)
 
 
-def test_rank_jobs_are_no_longer_than_a_plan_takes():
+def test_at_most_strategies_per_rank_are_ranked_in_a_job():
     jobs = design(strategies=["full", {"strategy": "random", "seed": list(range(260))}]).rank_jobs(
         "local"
     )

@@ -70,7 +70,7 @@ def test_l_page_says_when_cells_were_made_by_several_versions(tmp_path):
     versions = note["versions"] | {"torch": "2.0.0"}
     files.write_json(path, note | {"versions": versions})
     page = " ".join(write_first_page(results, tmp_path).split())
-    assert f"{said}2.0.0 (1 cells), {note['versions']['torch']} (" in page
+    assert f"{said}2.0.0 (1 cell), {note['versions']['torch']} (" in page
 
 
 def test_page_repeats_byte_for_byte(results, tmp_path):

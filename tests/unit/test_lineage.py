@@ -220,7 +220,7 @@ def test_l_versions_that_differ_are_named_and_their_cells_removed_on_request(res
     kept, removed = write_versions(results, CELL, here), write_versions(results, INSIDE, "2.0.0")
     with caplog.at_level("INFO", logger="prunecal"):
         verify.main(arguments(results))
-        named = f"made by 2 versions of torch: 2.0.0 (1 cells), {here} (1 cells)"
+        named = f"made by 2 versions of torch: 2.0.0 (1 cell), {here} (1 cell)"
         assert named in caplog.text
         assert f"1 of 2 cells were made by other versions than torch {here}" in caplog.text
         assert "transformers" not in caplog.text.partition("1 of 2 cells")[0]

@@ -145,7 +145,7 @@ def test_versions_of_the_quantizing_library_count_among_quantized_cells_alone(tm
     assert library_versions.mixed_versions(cells) == []
     other = here | {"torchao": "0.1"}
     assert (
-        "2 versions of torchao: 0.1 (1 cells), "
+        "2 versions of torchao: 0.1 (1 cell), "
         in library_versions.mixed_versions([*cells, other])[0]
     )
     for number, made in enumerate((*cells, other)):

@@ -146,5 +146,5 @@ def test_prune_says_how_many_it_removed(results, writer):
         check=True,
     )
     assert done.stderr == (
-        "kept 0 rankings, removed 0\nkept 0 cells, removed 0 and 1 half-written files\n"
+        "kept 0 rankings, removed 0\nkept 0 cells, removed 0 and 1 half-written file\n"
     )

@@ -301,5 +301,5 @@ def test_a_clip_of_another_vision_tower_than_the_models_is_refused(tmp_path):
         refuse_other_tower(tmp_path / "other", tmp_path / "llava")
     tiny_llava(tmp_path / "larger", image_size=84)
     for name in ("own", "open"):
-        with pytest.raises(PrunecalError, match="has the image_size 56, but that of larger has 84"):
+        with pytest.raises(PrunecalError, match="image_size 56, but that of .*larger has 84"):
             refuse_other_tower(tmp_path / name, tmp_path / "larger")

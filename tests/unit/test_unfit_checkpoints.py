@@ -338,7 +338,7 @@ def test_settings_that_do_not_fit_the_model_are_refused_before_an_image_is_read(
 
 
 def test_another_number_of_layers_than_the_decoders_is_refused_by_name(study):
-    with pytest.raises(PrunecalError, match="m: layers: 5 are not the 4 that its decoder has; set"):
+    with pytest.raises(PrunecalError, match="m: layers is 5, but its decoder has 4; set"):
         study.infer(layers=5)
     assert study.cells() == []
     study.infer(layers=4)

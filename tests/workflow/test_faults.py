@@ -145,7 +145,7 @@ def test_what_a_killed_job_left_half_written_is_pruned_and_nothing_else(project,
     assert "removed 0 and 0 half-written files" in project.run("prune")  # this process is alive
     number = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
     left = left.rename(str(left).replace(f".{os.getpid()}.", f".{number.stdout.strip()}."))
-    assert "removed 0 and 1 half-written files" in project.run("prune")
+    assert "removed 0 and 1 half-written file" in project.run("prune")
     assert not left.exists()
     assert project.numbers() == undisturbed.numbers()
 

@@ -150,7 +150,7 @@ def _refuse_other_depth(model: str, stated: int | None, depth: int) -> None:
     """
     if stated not in (None, depth):
         raise PrunecalError(
-            f"config: models: {model}: layers: {stated} are not the {depth} that its decoder has; "
+            f"config: models: {model}: layers is {stated}, but its decoder has {depth}; "
             f"set `layers: {depth}`"
         )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prunecal.caching import cell_store
 from prunecal.core import cli
+from prunecal.core.errors import counted
 from prunecal.storage import stale_files
 from prunecal.study.paths import RANKING_STORE
 
@@ -14,10 +15,10 @@ def main(arguments: argparse.Namespace) -> None:
     stale = stale_files.remove(arguments.results)
     kept, removed = cell_store.prune(arguments.store, arguments.results)
     rankings = arguments.results / Path(RANKING_STORE).name
-    cli.log.info(
-        "kept %d rankings, removed %d", *cell_store.prune_rankings(rankings, arguments.results)
-    )
-    cli.log.info("kept %d cells, removed %d and %d half-written files", kept, removed, stale)
+    ranked, dropped = cell_store.prune_rankings(rankings, arguments.results)
+    cli.log.info("kept %s, removed %d", counted(ranked, "ranking"), dropped)
+    half_written = counted(stale, "half-written file")
+    cli.log.info("kept %s, removed %d and %s", counted(kept, "cell"), removed, half_written)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     results = score_cells(cells, parts, resamples, arguments.bins, arguments.threads)
     options, label = (cells[0].rows[name] for name in ("options", "label"))
-    short = short_answers.are_asked_in(cells[0].facts["dataset"])
+    short = short_answers.has_short_answers(cells[0].facts["dataset"])
     subset_facts = [
         {"name": name, "n": len(rows), "n_images": len(np.unique(image_ids[rows]))}
         for name, rows in parts.items()

@@ -30,7 +30,7 @@ from prunecal.storage import files
 from prunecal.study.cells import load_study
 from prunecal.study.design import Design
 from prunecal.study.model_settings import tower_name
-from prunecal.study.paths import CELL_STORE, RANKING_STORE, RESULTS, Paths
+from prunecal.study.paths import CELL_STORE, RANKING_STORE, Paths
 from prunecal.study.settings import Study
 
 WRITTEN = (  # where stages write what decides the numbers, below the folder of results
@@ -77,7 +77,7 @@ def _unchecked(results: Path) -> Iterator[Path]:
 def _shown(results: Path, study: Study) -> Iterator[Path]:
     """Yield the figures and pages of a study that are there, and its report."""
     for item in missing.shown(Paths(Design(study))):
-        path = results / Path(item).relative_to(RESULTS)
+        path = missing.place(results, item)
         if path.is_file():
             yield path
     report = missing.report(results, study)

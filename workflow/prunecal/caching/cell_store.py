@@ -8,7 +8,7 @@ and studies share what they have in common. Rankings are kept alike, in a store 
 
 import hashlib
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,14 @@ from prunecal.storage.checksums import file_digest
 FILES = ("predictions.parquet", "provenance.json")
 RANKING_FILES = ("ranking.safetensors", "provenance.json")
 KEY_IN_PROVENANCE = "cell_key"
-PREDICTIONS = "predictions_sha256"  # in provenance too
+
+
+def _digest_name(result: str | Path) -> str:
+    """Return the key of provenance under which a result's SHA-256 stands."""
+    return f"{Path(result).stem}_sha256"
+
+
+PREDICTIONS = _digest_name(FILES[0])
 
 
 def cell_key(facts: Mapping[str, Any]) -> str:
@@ -52,13 +59,13 @@ class CellStore:
         damaged = [name for name in self.names if not files.undamaged(folder / name)]
         if damaged or _is_misplaced(folder, self.names):
             path = folder / (damaged or self.names)[0]
-            log.warning("%s is damaged; the cell is computed again", path)
+            log.warning("%s is damaged; it is computed again", path)
             shutil.rmtree(folder)
             return False
         return True
 
     def record(self, key: str) -> None:
-        """Write what accompanies a result of which nothing but its key is told."""
+        """Write the provenance of a result, which names only its key and digest."""
         result, accompanying = (self.folder(key) / name for name in self.names)
         note = {KEY_IN_PROVENANCE: key, _digest_name(result): file_digest(result)}
         files.write_json(accompanying, note)
@@ -67,7 +74,7 @@ class CellStore:
         self,
         key: str,
         destination: Path,
-        names: Iterable[str] = FILES,
+        names: Iterable[str] | None = None,
         sources: Collection[Path] = (),
         code: str | None = None,
     ) -> None:
@@ -76,11 +83,11 @@ class CellStore:
         Args:
             key: of the cell.
             destination: the folder of the copies.
-            names: the files to copy.
+            names: the files to copy, all of the cell's if none are named.
             sources: to be recorded, as for `files.atomic`.
             code: likewise.
         """
-        for name in names:
+        for name in self.names if names is None else names:
             source, target = self.folder(key) / name, destination / name
             same = files.undamaged(target) and file_digest(target) == file_digest(source)
             if sources or not same:  # the record of equal bytes may name other sources
@@ -91,7 +98,7 @@ class CellStore:
 def misplaced_cells(
     root: Path, damaged: Collection[Path] = (), names: tuple[str, str] = FILES
 ) -> list[Path]:
-    """List the results of another cell than that of the key under which they are filed.
+    """List the results that are filed under the key of another one.
 
     Args:
         root: the store.
@@ -109,11 +116,6 @@ def _is_misplaced(folder: Path, names: tuple[str, str]) -> bool:
     result, note = folder / names[0], files.read_object(folder / names[1])
     told = note.get(KEY_IN_PROVENANCE), note.get(_digest_name(result))
     return told != (folder.name, files.recorded(result))
-
-
-def _digest_name(result: Path) -> str:
-    """Return the key of provenance under which a result's SHA-256 stands."""
-    return f"{result.stem}_sha256"
 
 
 def prune(root: Path, results: Path) -> tuple[int, int]:
@@ -134,19 +136,20 @@ def prune(root: Path, results: Path) -> tuple[int, int]:
         for path in results.glob("*/*/*/*/provenance.json")
         if root not in path.parents
     }
-    folders = [path for path in root.glob("*/*") if path.is_dir()]
-    unused = [path for path in folders if path.name not in used]
-    for path in unused:
-        shutil.rmtree(path)
-    return len(folders) - len(unused), len(unused)
+    return _remove(root, lambda folder: folder.name in used)
 
 
 def prune_rankings(root: Path, results: Path) -> tuple[int, int]:
     """Remove the rankings that no results folder holds; arguments and result as for `prune`."""
     name = RANKING_FILES[0]
     used = {files.recorded(path) for path in results.glob(f"[!.]*/*/*/{name}")}
+    return _remove(root, lambda folder: files.recorded(folder / name) in used)
+
+
+def _remove(root: Path, is_used: Callable[[Path], bool]) -> tuple[int, int]:
+    """Remove the folders of a store that are not used; return how many are kept and removed."""
     folders = [path for path in root.glob("*/*") if path.is_dir()]
-    unused = [path for path in folders if files.recorded(path / name) not in used]
+    unused = [path for path in folders if not is_used(path)]
     for path in unused:
         shutil.rmtree(path)
     return len(folders) - len(unused), len(unused)

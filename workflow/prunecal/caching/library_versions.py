@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prunecal.caching import lineage
 from prunecal.core import versions
+from prunecal.core.errors import counted
 from prunecal.storage import files
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def mixed_versions(cells: Iterable[Mapping[str, str]]) -> list[str]:
             if library in LIBRARIES or library in made
         )
         if len(counts) > 1:
-            numbers = ", ".join(f"{number} ({n} cells)" for number, n in sorted(counts.items()))
+            numbers = ", ".join(
+                f"{number} ({counted(n, 'cell')})" for number, n in sorted(counts.items())
+            )
             remarks.append(
                 f"The cells were made by {len(counts)} versions of {library}: {numbers}; "
                 "differences between cells may come from that"

@@ -25,7 +25,7 @@ PAGES = ("summary.html", "methods.html")  # which are made when all results are 
 def sources(results: Path, every: Collection[Path] = ()) -> Iterator[Path]:
     """Yield the results that are gone, though others were made from them.
 
-    What two studies are compared from may be gone with one of them.
+    Comparisons of studies are left out: one of the studies may have been deleted.
 
     Args:
         results: folder of all results.
@@ -42,12 +42,12 @@ def sources(results: Path, every: Collection[Path] = ()) -> Iterator[Path]:
 def files_of_studies(results: Path) -> set[Path]:
     """Return the files of all studies whose settings lie in a folder of results, there or not."""
     listed = [(*paths.every_result(), *shown(paths)) for _, paths in _studies(results)]
-    every = {results / path.removeprefix(f"{RESULTS}/") for paths in listed for path in paths}
+    every = {place(results, path) for paths in listed for path in paths}
     return every | {results / BENCHMARKED} if every else every
 
 
 def of_finished_studies(results: Path) -> Iterator[Path]:
-    """Yield the files that are gone of each study that was finished with the settings it has.
+    """Yield the missing files of each study that was finished with its present settings.
 
     A study's first page, or that of its methods, tells that all its results were there, and its
     report that all figures, tables and pages were, as long as each was made with the settings that
@@ -58,7 +58,7 @@ def of_finished_studies(results: Path) -> Iterator[Path]:
         pages = [written.with_name(name) for name in PAGES]
         if reported or any(_made_with(page, written) for page in pages):
             listed = [*paths.every_result(), *(shown(paths) if reported else ())]
-            every = [results / path.removeprefix(f"{RESULTS}/") for path in listed]
+            every = [place(results, path) for path in listed]
             yield from (path for path in every if not path.is_file())
 
 
@@ -74,6 +74,11 @@ def _studies(results: Path) -> Iterator[tuple[Path, Paths]]:
             continue
         if results / study.study / "study.json" == written:
             yield written, Paths(Design(study))
+
+
+def place(results: Path, path: str) -> Path:
+    """Return where a file of a study, named as the rules do, lies in a folder of results."""
+    return results / path.removeprefix(f"{RESULTS}/")
 
 
 def report(results: Path, study: Study) -> Path:

@@ -75,8 +75,9 @@ def accepted_answers(where: str, value: Any) -> list[str]:
         answers = [one.get("answer") if isinstance(one, dict) else one for one in answers]
     if isinstance(value, str) and any(isinstance(one, int | float) for one in answers):
         raise PrunecalError(
-            f"{where} has the answer {brief(value)}, one text or a list of numbers; write the "
-            """accepted answers as quoted texts, such as ["1", "2"] or, for this one, ["[1, 2]"]"""
+            f"{where} has the answer {brief(value)}, which may be one text or a list of "
+            """numbers; write the accepted answers as quoted texts, such as ["1", "2"] or, for """
+            """this one, ["[1, 2]"]"""
         )
     for one in answers:
         kind = isinstance(one, str | int | float) and not isinstance(one, bool)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prunecal.engine.decoder import Decoder, Past
     from prunecal.engine.planner import Row
 
-MOST_BYTES = 2**28  # of states that are kept; a model of 7B keeps none, and gains least
+MOST_BYTES = 2**28  # of states and features kept; a model of 7B keeps none, and gains least
 LAYERS = 3  # before which the states of a micro-batch are expected to be kept, layer 0 included
 
 

@@ -53,9 +53,12 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _command(study: Path) -> str:
-    """Return the command that runs a study from the working directory, where it names no other."""
-    here = not Path("Snakefile").exists() and SNAKEFILE.exists()
-    elsewhere = ["--snakefile", str(SNAKEFILE)] if here else []
+    """Return the command that runs a study.
+
+    It names the checkout's Snakefile where the working directory has none.
+    """
+    outside = not Path("Snakefile").exists() and SNAKEFILE.exists()
+    elsewhere = ["--snakefile", str(SNAKEFILE)] if outside else []
     return shlex.join(["snakemake", *elsewhere, "--cores", "all", "--configfile", str(study)])
 
 

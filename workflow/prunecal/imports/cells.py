@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prunecal.imports.answers import Answers
+    from prunecal.imports.questions import Row
     from prunecal.study.budgets import Budget
-
-    Row = tuple[str, dict[str, Any]]
 
 
 class Told(NamedTuple):

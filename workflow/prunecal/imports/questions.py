@@ -29,7 +29,7 @@ def questions(answers: Answers) -> list[dict[str, Any]]:
         PrunecalError: a row lacks an id, an image id, options or a label, or has ones that no data
             set may have.
     """
-    rows, first = [], dict[str, str]()
+    rows, seen = [], dict[str, str]()
     for where, row in answers.rows:
         options = _options(where, row, answers)
         name = _text(where, row, "question_id")
@@ -43,12 +43,7 @@ def questions(answers: Answers) -> list[dict[str, Any]]:
         }
         if fault := question_fault(SimpleNamespace(**record)):
             raise PrunecalError(f"{where} {fault}")
-        if other := first.get(name):
-            raise PrunecalError(
-                f"{where} repeats the question id {brief(name)} of {other}; give every question "
-                "one row per cell"
-            )
-        first[name] = where
+        _refuse_repeated(where, name, seen)
         rows.append(record)
     return rows
 
@@ -84,14 +79,11 @@ def label(where: str, value: Any, options: Sequence[str]) -> int:
 def in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[str, Any]]]:
     """Return each question's row and the question, in the questions' order."""
     by_id: dict[str, Row] = {}
+    seen: dict[str, str] = {}
     known = set(asked["question_id"])
     for where, row in answers.rows:
         name = _text(where, row, "question_id")
-        if name in by_id:
-            raise PrunecalError(
-                f"{where} repeats the question id {brief(name)} of {by_id[name][0]}; give every "
-                "question one row per cell"
-            )
+        _refuse_repeated(where, name, seen)
         if name not in known:
             raise PrunecalError(
                 f"{where} answers question {brief(name)}, which the data set does not have; use "
@@ -110,6 +102,16 @@ def in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[s
         _refuse_other_question(where, row, question)
         pairs.append(((where, row), question))
     return pairs
+
+
+def _refuse_repeated(where: str, name: str, seen: dict[str, str]) -> None:
+    """Refuse a second row of a question; note the first in `seen`, rows by question id."""
+    if name in seen:
+        raise PrunecalError(
+            f"{where} repeats the question id {brief(name)} of {seen[name]}; give every question "
+            "one row per cell"
+        )
+    seen[name] = where
 
 
 def _refuse_other_question(where: str, row: Mapping[str, Any], question: Mapping[str, Any]) -> None:

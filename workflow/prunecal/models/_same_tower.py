@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-SHAPE = {  # by transformers' names; OpenCLIP's of the same
+SHAPE = {  # transformers' names: OpenCLIP's
     "hidden_size": "width",
     "image_size": "image_size",
     "num_hidden_layers": "layers",
     "patch_size": "patch_size",
 }
-PATCHES = ("embeddings.patch_embedding.weight", "visual.conv1.weight")  # the first weights read
+# weights of the patch embedding, in either layout
+PATCHES = ("embeddings.patch_embedding.weight", "visual.conv1.weight")
 ROUNDING = 2**-7  # between copies of the same weights; bfloat16 has 8 significant bits
 
 
@@ -33,7 +34,7 @@ def refuse_other_tower(clip: Path, model: Path) -> None:
 
     Args:
         clip: folder of the CLIP whose text tower a study names.
-        model: folder of the model, whose tower stands still as LLaVA-1.5's does.
+        model: folder of the model, whose vision tower is frozen, as LLaVA-1.5's is.
 
     Raises:
         PrunecalError: names the folder of the CLIP and what differs.
@@ -44,14 +45,14 @@ def refuse_other_tower(clip: Path, model: Path) -> None:
         if own[name] != other[name]:
             raise PrunecalError(
                 f"{clip}: its vision tower has the {name} {brief(own[name])}, but that of "
-                f"{model.name} has {brief(other[name])}; {remedy}"
+                f"{model} has {brief(other[name])}; {remedy}"
             )
     mine = _patches(clip, text_tower.weights(clip))
     theirs = _patches(model, sorted(model.glob(model_folder.WEIGHTS)))
     far = mine.shape != theirs.shape or (mine - theirs).norm() > ROUNDING * theirs.norm()
     if far:
         raise PrunecalError(
-            f"{clip}: its vision tower has other weights than that of {model.name}, so that its "
+            f"{clip}: its vision tower has other weights than that of {model}, so that its "
             f"projection maps other states; {remedy}"
         )
 

@@ -107,7 +107,7 @@ def datasets_table(paths: list[Path]) -> pd.DataFrame:
         columns = ["image_id", "subset", "text", "options", "label"]
         questions = files.read_table(path, columns, ["answers"]).to_pandas()
         first = questions.iloc[0]
-        short = short_answers.are_asked_in(path.parent.name)
+        short = short_answers.has_short_answers(path.parent.name)
         base = baselines(questions["options"].tolist(), questions["label"].tolist(), short=short)
         edition = files.read_facts(path).get("edition")
         rows.append(

@@ -21,7 +21,7 @@ from prunecal.core.parameters import Parameters
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study.budgets import ALL, Budget, share, share_text
 from prunecal.study.fields import Name, budget_form, home_known, known_plugin, plugin_settings
-from prunecal.study.short_answers import FORM, SUFFIX, are_asked_in
+from prunecal.study.short_answers import FORM, SUFFIX, has_short_answers
 
 
 def _imported_budget(budget: Any) -> Any:
@@ -54,7 +54,7 @@ class Dataset(BaseModel):
     def _settings_fit_loader(self) -> "Dataset":
         settings = self.model_extra or {}
         plugin_settings("datasets", "loader", self.loader, settings)
-        if self.is_short != are_asked_in(self.name):
+        if self.is_short != has_short_answers(self.name):
             raise ValueError(
                 f"the names of data sets of short answers, and no others, end in {SUFFIX}, because "
                 f"their confidence is of another kind: name it {self.name.removesuffix(SUFFIX)}"

@@ -168,7 +168,7 @@ class Design:
     def rank_jobs(self, model: str) -> list[list[Cell]]:
         """Cut a model's strategies that rank before the LLM into jobs, one cell of each strategy.
 
-        In the config's order, as many a job as a plan takes (see `import_jobs`).
+        In the config's order, at most STRATEGIES_PER_RANK in a job (see `import_jobs`).
         """
         by_label = {
             cell.strategy: cell for cell in self.cells[model] if cell.family in self.before_llm

@@ -20,7 +20,7 @@ DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(NUMBER
 ARTICLES = ("a", "an", "the")
 
 
-def are_asked_in(dataset: str) -> bool:
+def has_short_answers(dataset: str) -> bool:
     """Tell whether the questions of a data set have short answers: its name says so."""
     return dataset.endswith(SUFFIX)
 
