@@ -56,7 +56,7 @@ for model, dataset in DESIGN.computed_pairs:
                 questions=lambda _, input: " ".join(
                     f"--questions {path}" for path in input.questions
                 ),
-                folder=folder,
+                folder=lambda _, folder=folder: folder,
                 store=RANKING_STORE,
                 code=rank_code(*strategies),
             message:
