@@ -193,7 +193,7 @@ def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, ol
         ("digits/canvas.py", "GRID = ", "GRID = 1 + ", {"train"}),
         ("recipes/digits/two_threads.py", "WARM_UP = ", "WARM_UP = 1 + ", {"train"}),
         ("calibration/equal_mass.py", "BLOCK = ", "BLOCK = 1 + ", {"score"}),
-        ("statistics/significance.py", "(TAIL + POWER)", "(TAIL - POWER)", {"compare"}),
+        ("statistics/significance.py", "POWER = 0.8", "POWER = 0.9", {"compare"}),
         ("score.py", "default=200", "default=100", {"score"}),
         ("score.py", "import read_cells, subsets", "import subsets as read_cells", {"score"}),
         ("calibration/metrics.py", "name=key)", "name='ece')", {"score"}),

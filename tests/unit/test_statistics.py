@@ -246,7 +246,7 @@ def test_normal_interval_leaves_undefined_draws_out():
 def test_equal_cells_are_shown_within_the_smallest_margin_with_eighty_percent_power():
     rng = np.random.default_rng(1)
     error = 0.3
-    margin = float(smallest_margin(rng.normal(scale=error, size=20_000)))
+    margin = float(smallest_margin(rng.normal(scale=error, size=20_000), 10**6))
     estimates = rng.normal(scale=error, size=20_000)
     above, below = estimates + 1.645 * error < margin, estimates - 1.645 * error > -margin
     assert above.mean() == pytest.approx(0.8, abs=0.01)  # each of the two one-sided tests
@@ -256,7 +256,7 @@ def test_equal_cells_are_shown_within_the_smallest_margin_with_eighty_percent_po
 def test_minimum_detectable_difference_is_found_with_eighty_percent_power():
     rng = np.random.default_rng(0)
     error = 0.3
-    size = float(minimum_detectable(rng.normal(scale=error, size=20000)))
+    size = float(minimum_detectable(rng.normal(scale=error, size=20000), 10**6))
     estimates = size + rng.normal(scale=error, size=20000)
     assert (np.abs(estimates) > 1.96 * error).mean() == pytest.approx(0.8, abs=0.02)
 

@@ -54,10 +54,10 @@ def matched_rows(scores: Scores, tables: Tables, unpruned: BinSums, level: float
         )
     if rows:
         measured = np.stack(rests)
-        family = measured[:, 0], measured[:, 1:]
+        images = scores.subsets[scores.pooled]["n_images"]
         p = np.full((2, len(rows)), np.nan)
-        if scores.subsets[scores.pooled]["n_images"] >= FEWEST_IMAGES:
-            p[:] = p_values(*family)
+        if images >= FEWEST_IMAGES:
+            p[:] = p_values(measured[:, 0], measured[:, 1:], images)
         for row, alone, adjusted in zip(rows, *p, strict=True):
             row |= {"p": alone, "p_adjusted": adjusted}
     return rows

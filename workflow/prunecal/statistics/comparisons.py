@@ -126,14 +126,14 @@ def detectable_rows(scores: Scores) -> Rows:
     `minimum_detectable` is the smallest difference that would be found, `smallest_margin` the
     smallest margin within which equal cells would be shown to lie, each with 80 % power.
     """
-    rows = []
+    rows, images = [], _images(scores)
     for metric in scores.facts["metrics"]:
         if metric in DESIGN or not catalogued(metric).test:
             continue
         draws = np.delete(_differences(scores, metric), scores.reference, axis=0)
         sizes = {
-            "minimum_detectable": minimum_detectable(draws),
-            "smallest_margin": smallest_margin(draws),
+            "minimum_detectable": minimum_detectable(draws, images),
+            "smallest_margin": smallest_margin(draws, images),
         }
         for index, subset in enumerate(scores.subsets):
             medians = {}

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtr
+from scipy.special import stdtr
 
 from prunecal.statistics.bootstrap import standard_error
 from prunecal.statistics.comparisons import MOST_UNDEFINED
-from prunecal.statistics.significance import FLAT, POWER
+from prunecal.statistics.significance import FLAT, detected
 
 
 def noninferiority_p(harm: ArrayLike, draws: NDArray, margin: float, images: int) -> NDArray:
@@ -64,10 +64,10 @@ def passed(chains: Mapping[str, Sequence[float]], level: float = 0.05) -> dict[s
     return counts
 
 
-def provable_margin(draws: NDArray, chains: int, level: float = 0.05) -> NDArray:
+def provable_margin(draws: NDArray, chains: int, images: int, level: float = 0.05) -> NDArray:
     """Return the smallest margin within which an equal cell is shown to lie with 80 % power.
 
-    For a hypothesis that is tested at `level` shared by `chains`, see `passed`: (z of 1 - level /
-    chains + z of 0.8) times the standard deviation of the draws over the last axis.
+    For a hypothesis that is tested at `level` shared by `chains`, see `passed`, on draws over the
+    last axis of so many `images`; see `detected`.
     """
-    return (ndtri(1 - level / chains) + POWER) * standard_error(draws)
+    return detected(standard_error(draws), images, level / chains)

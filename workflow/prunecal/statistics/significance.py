@@ -2,14 +2,13 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtr
+from scipy.special import ndtri, stdtr, stdtrit
 
 from prunecal.statistics.bootstrap import standard_error
 
 FEWEST_IMAGES = 20  # of half as many, a test at 5 % has nearly twice the false alarms
 FLAT = 1e-12  # differences below it are rounding
-POWER, TAIL, ONE_TAIL = 0.8416212335729143, 1.959963984540054, 1.6448536269514722
-# normal quantiles of 80 %, 97.5 % and 95 %
+POWER = 0.8  # of tests whose smallest difference is told
 
 
 def step_down(delta: ArrayLike, draws: ArrayLike, images: int | None = None) -> NDArray:
@@ -46,9 +45,7 @@ def unadjusted_p(delta: ArrayLike, draws: ArrayLike, images: int | None = None) 
     return p_values(delta, draws, images)[0]
 
 
-def p_values(
-    delta: ArrayLike, draws: ArrayLike, images: int | None = None
-) -> tuple[NDArray, NDArray]:
+def p_values(delta: ArrayLike, draws: ArrayLike, images: int | None) -> tuple[NDArray, NDArray]:
     """Return the p-values of `unadjusted_p` and of `step_down`, float64 [m] each."""
     statistic, noise = _studentised(delta, draws)
     return _alone_and_adjusted(_normal_scores(statistic, images), noise)
@@ -118,19 +115,35 @@ def _studentised(delta: ArrayLike, draws: ArrayLike) -> tuple[NDArray, NDArray]:
     return statistic, np.where(varies[:, None], np.abs(deviation) / scale[:, None], 0.0)
 
 
-def minimum_detectable(difference: NDArray) -> NDArray:
+def detected(error: NDArray, images: ArrayLike, level: float) -> NDArray:
+    """Return the distance from a bound that a one-sided test at a level shows with 80 % power.
+
+    (t of 1 - level + t of 0.8) sqrt(n / (n - 1)) standard errors, t the quantiles of Student's t
+    with n - 1 degrees of freedom, n the number of images that were resampled.
+
+    Args:
+        error: standard deviation of the draws, float64 [...].
+        images: numbers of images, which broadcast to it.
+        level: of the test.
+    """
+    images = np.asarray(images)
+    quantiles = stdtrit(images - 1, 1 - level) + stdtrit(images - 1, POWER)
+    return quantiles * np.sqrt(images / np.maximum(images - 1, 1)) * error
+
+
+def minimum_detectable(difference: NDArray, images: ArrayLike) -> NDArray:
     """Return the difference that a study of this size finds with 80 % power at the 5 % level.
 
-    (z of 0.975 + z of 0.8) times the standard error, which is the draws' standard deviation over
-    the last axis; NaN draws are left out, NaN where fewer than two are defined.
+    By a two-sided test (see `detected`) on draws over the last axis; NaN draws are left out, NaN
+    where fewer than two are defined or fewer than two `images` were resampled.
     """
-    return (TAIL + POWER) * standard_error(difference)
+    return detected(standard_error(difference), images, 0.025)
 
 
-def smallest_margin(difference: NDArray) -> NDArray:
+def smallest_margin(difference: NDArray, images: ArrayLike) -> NDArray:
     """Return the smallest margin within which equal cells can be shown to lie with 80 % power.
 
-    By two one-sided tests at 5 %: (z of 0.95 + z of 0.8) times the standard error, which is the
-    draws' standard deviation over the last axis; NaN where fewer than two draws are defined.
+    By two one-sided tests at 5 % (see `detected`) on draws over the last axis; NaN where fewer than
+    two draws are defined or fewer than two `images` were resampled.
     """
-    return (ONE_TAIL + POWER) * standard_error(difference)
+    return detected(standard_error(difference), images, 0.05)

@@ -71,8 +71,8 @@ def trust_rows(task: Task, level: float) -> tuple[Rows, Rows]:
         "ece_refit_delta": refit.value,
         "ece_debiased": task.measure("ece_debiased").value,
         "ece_temperature": task.measure("ece_temperature").value,
-        "accuracy_provable": provable_margin(lost.draws, strategies),
-        "ece_provable": provable_margin(safe.draws, strategies),
+        "accuracy_provable": provable_margin(lost.draws, strategies, count),
+        "ece_provable": provable_margin(safe.draws, strategies, count),
     }
     for name, ends in {
         "accuracy_delta": interval(-lost.draws, level),
