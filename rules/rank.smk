@@ -16,10 +16,7 @@ def rank_code(*strategies):
 
 def rank_settings(model, strategies):
     """Return the settings of these strategies as a job's argument."""
-    listed = [
-        DESIGN.rank_settings(model, cell) | {"code": rank_code(cell)}
-        for cell in strategies
-    ]
+    listed = [DESIGN.rank_settings(model, cell) for cell in strategies]
     return words([json.dumps(listed)])
 
 

@@ -38,9 +38,10 @@ def job(tmp_path, monkeypatch):
 
     def run(*strategies, code="c0de numbers prunecal.rank"):
         ranked.clear()
+        monkeypatch.setattr(rank, "code_record", lambda *modules: code)
         rank.main(
             Namespace(
-                strategies=json.dumps([one | {"code": code} for one in strategies]),
+                strategies=json.dumps(strategies),
                 features=features,
                 signals=[],
                 questions=None,

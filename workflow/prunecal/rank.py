@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.caching import lineage
 from prunecal.caching.cell_store import RANKING_FILES, CellStore, cell_key
+from prunecal.caching.fingerprint import code_record
 from prunecal.core import cli, plugins
 from prunecal.engine import device
 from prunecal.engine.coverage import cosine_similarity, coverage_curve
@@ -62,7 +63,6 @@ class Strategy:
         family: its plugin's name.
         parameters: its own.
         budgets: those to rank for; none if one order serves all.
-        code: record of the code that ranks by it.
     """
 
     inputs: argparse.Namespace
@@ -70,7 +70,11 @@ class Strategy:
     family: str
     parameters: dict[str, Any]
     budgets: list[Budget]
-    code: str
+
+    @cached_property
+    def code(self) -> str:
+        """Record of the code that ranks by it: of what this job runs, whatever was planned."""
+        return code_record("prunecal.rank", plugins.module_name("strategies", self.family))
 
     @cached_property
     def sources(self) -> list[Path]:
