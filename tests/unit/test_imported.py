@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -501,3 +502,13 @@ def test_imported_cells_that_do_not_make_a_study_are_refused(tmp_path):
         with pytest.raises(PrunecalError) as caught:
             load_study({**empty, "imported": entries})
         assert words in str(caught.value)
+
+
+def test_lists_of_numbers_differ_where_more_than_rounding_does():
+    def column(*rows):
+        return pa.chunked_array([list(rows)], pa.list_(pa.float32()))
+
+    stored = column([1.0, 2.0], None, [3.0], [])
+    assert first_difference(stored, column([1.0, 2.0000002], None, [3.0], [])) is None
+    assert first_difference(stored, column([1.0, 2.0], None, [3.1], [])) == 2
+    assert first_difference(stored, column([1.0, 2.0], [1.0], [3.1], [])) == 1

@@ -162,13 +162,7 @@ def run_study(settings):
             (ranked,) = design.rank_jobs(one.name)
             stage(
                 rank,
-                strategies=json.dumps(
-                    [
-                        design.rank_settings(one.name, cell)
-                        | {"code": code_record("prunecal.rank", module_of(cell))}
-                        for cell in ranked
-                    ]
-                ),
+                strategies=json.dumps([design.rank_settings(one.name, cell) for cell in ranked]),
                 features=features,
                 signals=[],
                 questions=None,
@@ -226,6 +220,10 @@ def write_pages(study, predictions):
     asked = [f"{folder}/datasets/{one.name}/questions.parquet" for one in study.datasets]
     given += [f"--claims={folder}/claims.json", f"--provenance={folder}/provenance.csv"]
     tables.main(tables.arguments_of([*given, "--questions", *asked]))
+    with files.atomic(folder / "summary.html", [folder / "study.json"]) as page:
+        page.write_text(
+            "<p>It stands for the first page, which tells that all results are there.</p>"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -428,7 +426,7 @@ def cell_without_provenance(results):
     path = results / TINY / "full/16/provenance.json"
     path.unlink()
     files.checksum_file(path).unlink()
-    return f"{TINY}/full/16/predictions.parquet"
+    return f"{TINY}/full/16/provenance.json"
 
 
 def ranking_of_another_strategy(results):

@@ -38,7 +38,7 @@ def job(tmp_path, monkeypatch):
 
     def run(*strategies, code="c0de numbers prunecal.rank"):
         ranked.clear()
-        monkeypatch.setattr(rank, "code_record", lambda *modules: code)
+        monkeypatch.setattr(rank, "code_record", lambda *_: code)
         rank.main(
             Namespace(
                 strategies=json.dumps(strategies),

@@ -3,6 +3,7 @@
 import json
 import re
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from prunecal.models.llava import Llava
 from prunecal.report import single_questions
 from prunecal.storage import files
 from prunecal.study.cells import cells, load_study
-from prunecal.study.short_answers import normalised
+from prunecal.study.short_answers import OTHER, normalised, refuse_other_kind
 
 MOST = 4  # tokens of an answer
 
@@ -278,3 +279,23 @@ def test_a_study_of_short_answers_is_scored_and_reported_as_sequence_confidence(
         rankings=sorted(task.glob("*/ranking.safetensors")),
         manifests=sorted(results.glob("models/*/manifest.json")))  # fmt: skip
     assert "Accepted: <strong>x" in changes.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("textvqa", [["Paris", OTHER], ["2", OTHER]], "name it textvqa-short-answers"),
+        (
+            "mmstar-short-answers",
+            [["a", "b", "c"]],
+            "has a question with 3 options.* name it mmstar$",
+        ),
+        ("mmstar", [["a", "b", "c"], ["Paris", OTHER]], None),
+        ("textvqa-short-answers", [["Paris", OTHER]], None),
+    ],
+)
+def test_imported_questions_are_of_the_kind_that_the_name_of_their_data_set_says(
+    name, options, message
+):
+    with pytest.raises(PrunecalError, match=message) if message else nullcontext():
+        refuse_other_kind(name, options)

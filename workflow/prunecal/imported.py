@@ -24,7 +24,7 @@ from prunecal.statistics.predictions import IMPORTED
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import STATED
-from prunecal.study import budgets
+from prunecal.study import budgets, short_answers
 from prunecal.study.cells import imported_cell
 from prunecal.study.data_settings import Imported
 
@@ -53,6 +53,7 @@ def _write_questions(path: Path, read: Files, entry: Imported) -> None:
     answers = read.answers(entry)
     questions = pd.DataFrame(questions_of(answers))
     datasets.check(entry.dataset, questions)
+    short_answers.refuse_other_kind(entry.dataset, questions["options"])
     types = {"options": pa.list_(pa.string()), "label": pa.int8()}
     table = pa.table(
         {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prunecal.study.settings import Study
 
 BENCHMARKED = "benchmark/benchmark.json"  # of no study
-PAGES = ("summary.html", "methods.html")  # which are made when all results are there
+FIRST_PAGE = "summary.html"  # which is made when all results are there
 
 
 def sources(results: Path, every: Collection[Path] = ()) -> Iterator[Path]:
@@ -49,14 +49,12 @@ def files_of_studies(results: Path) -> set[Path]:
 def of_finished_studies(results: Path) -> Iterator[Path]:
     """Yield the missing files of each study that was finished with its present settings.
 
-    A study's first page, or that of its methods, tells that all its results were there, and its
-    report that all figures, tables and pages were, as long as each was made with the settings that
-    the study has now.
+    A study's first page tells that all its results were there, and its report that all figures,
+    tables and pages were, as long as each was made with the settings that the study has now.
     """
     for written, paths in _studies(results):
         reported = _made_with(results.parent / paths.report, written)
-        pages = [written.with_name(name) for name in PAGES]
-        if reported or any(_made_with(page, written) for page in pages):
+        if reported or _made_with(written.with_name(FIRST_PAGE), written):
             listed = [*paths.every_result(), *(shown(paths) if reported else ())]
             every = [place(results, path) for path in listed]
             yield from (path for path in every if not path.is_file())

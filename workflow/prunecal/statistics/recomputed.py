@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunecal.calibration.metrics import METRICS, compute, compute_read
+from prunecal.calibration.metrics import COSTLY, METRICS, PRIMARY, compute, compute_read
 from prunecal.calibration.sample import Sample
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics import readouts
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 # relative and absolute: another CPU rounds otherwise, and some values are iterated
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+UNFITTED = [  # of the metrics that are resampled less: those which need neither a fit nor halves
+    *(key for key in COSTLY if key == "ace" or key.endswith("_bins")),
+    *(key for key in PRIMARY if key == "smece" or key.endswith("_debiased")),
+]
 
 
 def other_values(results: Path, damaged: Collection[Path]) -> Iterator[tuple[Path, str]]:
@@ -132,7 +136,7 @@ def _values(
             groups,
             own,
         )
-        values = {key: compute(key, sample) for key in (*sample.means, *METRICS)}
+        values = {key: compute(key, sample) for key in (*sample.means, *METRICS, *UNFITTED)}
         for readout, reading in read.items() if name == POOLED else ():
             confidence, correct = (one[rows] for one in reading)
             other = Sample(confidence, correct, image[rows], ones, bins)
@@ -181,9 +185,11 @@ def _other_claims(path: Path, metrics: Path) -> str | None:
     if len(claims) != 1 or not all(one.is_file() for one in sources):
         return None
     studied, level = read_scores(scores), files.read_facts(metrics)["level"]
-    stored = files.read_json(path)
-    for at, claim in enumerate(read_claims(claims[0])):
-        if at >= len(stored) or not _same(stored[at], evaluate(claim, studied, level)):
+    stored, asked = files.read_json(path), read_claims(claims[0])
+    if len(stored) != len(asked):
+        return f"with {len(stored)} claims, where {claims[0]} has {len(asked)}"
+    for at, claim in enumerate(asked):
+        if not _same(stored[at], evaluate(claim, studied, level)):
             return f"with another verdict or evidence of {claim.id} than its score files give"
     return None
 
@@ -211,6 +217,8 @@ def first_difference(stored: pa.ChunkedArray, computed: pa.ChunkedArray) -> int 
     if pa.types.is_floating(computed.type) and pa.types.is_floating(stored.type):
         one, other = (values.to_numpy() for values in (stored, computed))
         differs = ~np.isclose(one, other, equal_nan=True, **CLOSE)
+    elif pa.types.is_list(computed.type) and pa.types.is_floating(computed.type.value_type):
+        differs = _lists_differ(stored, computed)
     else:
         differs = np.array(
             [
@@ -219,6 +227,20 @@ def first_difference(stored: pa.ChunkedArray, computed: pa.ChunkedArray) -> int 
             ]
         )
     return int(differs.argmax()) if differs.any() else None
+
+
+def _lists_differ(stored: pa.ChunkedArray, computed: pa.ChunkedArray) -> NDArray:
+    """Tell which lists of numbers differ, bool [n], numbers by more than rounding explains."""
+    import pyarrow.compute as pc
+
+    columns = stored, computed
+    sizes = [pc.fill_null(pc.list_value_length(one), -1).to_numpy() for one in columns]
+    differs = sizes[0] != sizes[1]
+    if not differs.any():
+        one, other = (pc.list_flatten(values).to_numpy() for values in columns)
+        rows = np.repeat(np.arange(len(differs)), np.maximum(sizes[0], 0))
+        differs[rows[~np.isclose(one, other, equal_nan=True, **CLOSE)]] = True
+    return differs
 
 
 def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:

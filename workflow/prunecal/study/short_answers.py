@@ -9,7 +9,9 @@ There is no partial credit.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from prunecal.core.errors import PrunecalError
 
 FORM = "short-answer"  # of a data set's settings
 SUFFIX = "-short-answers"  # of the names of such data sets, imported ones too
@@ -23,6 +25,32 @@ ARTICLES = ("a", "an", "the")
 def has_short_answers(dataset: str) -> bool:
     """Tell whether the questions of a data set have short answers: its name says so."""
     return dataset.endswith(SUFFIX)
+
+
+def refuse_other_kind(dataset: str, options: Iterable[Sequence[str]]) -> None:
+    """Refuse imported questions that are of another kind than their data set's name says.
+
+    Args:
+        dataset: its name.
+        options: of each question.
+
+    Raises:
+        PrunecalError: all are short answers and the name does not say so, or the reverse.
+    """
+    listed = list(options)
+    if has_short_answers(dataset):
+        more = next((one for one in listed if len(one) > 2), None)
+        if more is not None:
+            raise PrunecalError(
+                f"data set {dataset} has a question with {len(more)} options, but names that end "
+                f"in {SUFFIX} are of short answers, where nothing can be guessed; name it "
+                f"{dataset.removesuffix(SUFFIX)}"
+            )
+    elif all(len(one) == 2 and one[1] == OTHER for one in listed):
+        raise PrunecalError(
+            f"all questions of data set {dataset} have the options of short answers, where nothing "
+            f"can be guessed; name it {dataset}{SUFFIX}"
+        )
 
 
 def normalised(text: str) -> str:
