@@ -16,14 +16,14 @@ from safetensors.numpy import load, save
 from helpers import synthetic_results
 from helpers.fuzzing import damaged, fuzzed, json_text, result_or_sentence, spoilt
 from helpers.tiny_llava import questions, tiny_llava
-from prunecal import compare, infer, rank, score
+from prunecal import infer, rank, score
 from prunecal.caching import lineage
 from prunecal.datasets import COLUMNS
 from prunecal.engine.session import Session
 from prunecal.figures import cell_selection
 from prunecal.figures.naming import strategy_name
 from prunecal.models.llava import Llava
-from prunecal.statistics import interactions
+from prunecal.statistics import comparisons, interactions
 from prunecal.statistics.kept_saliency import Sources
 from prunecal.statistics.predictions import read_cells, subsets
 from prunecal.statistics.scores import read_scores
@@ -280,9 +280,9 @@ def test_any_ranking(tmp_path_factory, content, budget):
 def studied(path, other):
     """Read scores as the tables, and two studies side by side, do."""
     (scores,) = read_scores([path])
-    rows = compare.metric_rows(scores, 0.95)
-    compare.parameter_names([scores])
-    rows += compare.comparison_rows(scores, 0.95) + compare.detectable_rows(scores)
+    rows = comparisons.metric_rows(scores, 0.95)
+    comparisons.parameter_names([scores])
+    rows += comparisons.comparison_rows(scores, 0.95) + comparisons.detectable_rows(scores)
     sides = [interactions.Side(other, scores), *interactions.read_sides(other)[:1]]
     interactions.interactions(*sides, 0.95, strategy_name)
     return rows

@@ -124,7 +124,7 @@ class Project:
             str(path.relative_to(self.folder)): file_digest(path)
             for path in sorted((self.folder / "results").rglob("*.*"))
             if path.suffix in NUMBERS and path.stem != "provenance"  # it holds times
-            if not path.name.startswith(".") and ".cells" not in path.parts
+            if not path.name.startswith(".") and not {".cells", ".rankings"} & set(path.parts)
         }
 
     def runs_of_cells(self) -> dict[str, str]:

@@ -266,7 +266,11 @@ def test_k_messages_helps_and_plumbing_leave_nothing_to_do(project):
         ("core/disk_errors.py", "free some space or grant", "free space or grant"),
         ("encode.py", 'help="images.parquet"', 'help="the images"'),
         ("engine/micro_batches.py", "out of memory with %d", "no memory for %d"),
-        ("rank.py", "which has no features; {RERUN}", "of which no features exist; {RERUN}"),
+        (
+            "strategies/_encoded.py",
+            "which has no features; {RERUN}",
+            "of which no features exist; {RERUN}",
+        ),
         ("strategies/scope.py", "saliency is negative; give", "negative saliency; give"),
         ("score.py", 'help="bins of confidence"', 'help="number of bins"'),
     ):
