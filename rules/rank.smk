@@ -24,6 +24,7 @@ for model, dataset in DESIGN.computed_pairs:
     for number, strategies in enumerate(DESIGN.rank_jobs(model)):
         folder = f"{RESULTS}/{model}/{dataset}"
         asked = any(DESIGN.asks(cell.family) for cell in strategies)
+        number_of_strategies = counted(len(strategies), "strategy", "strategies")
 
         rule:
             name:
@@ -57,8 +58,7 @@ for model, dataset in DESIGN.computed_pairs:
                 store=RANKING_STORE,
                 code=rank_code(*strategies),
             message:
-                f"Rank the visual tokens of {dataset} by "
-                + counted(len(strategies), "strategy", "strategies")
+                f"Rank the visual tokens of {dataset} by {number_of_strategies}"
             shell:
                 "PRUNECAL_CODE={params.code:q} "
                 "python -m prunecal.rank --strategies {params.strategies} "
