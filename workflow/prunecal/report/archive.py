@@ -19,10 +19,10 @@ def main(arguments: argparse.Namespace) -> None:
     contents[README] = readme(arguments.captions).encode()
     with (
         files.atomic(arguments.output, files.read_so_far()) as path,
-        zipfile.ZipFile(path, "w", compresslevel=9) as archive,
+        zipfile.ZipFile(path, "w") as archive,
     ):
         for name, content in contents.items():
-            archive.writestr(_entry(name), content)
+            archive.writestr(_entry(name), content, compresslevel=9)
 
 
 def readme(captions: list[Path]) -> str:
