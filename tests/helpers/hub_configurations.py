@@ -22,6 +22,8 @@ of rotary axes and numbers of layers. All other keys stay as they are.
 
 import json
 
+from helpers.tiny_llava import fast_tokenizer
+
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 HALF = [0.5, 0.5, 0.5]
 RESCALED = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
@@ -572,7 +574,6 @@ def thin(config):
 def tokenizer(special):
     """Return a tokenizer of whole words that has a checkpoint's special tokens at their ids."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     words = ("<unk>", "<s>", "</s>", "<pad>", "Yes", "No", "Is", "there", "a", "cat")
     taken = set(special.values())
@@ -580,11 +581,4 @@ def tokenizer(special):
     vocabulary = {word: next(free) for word in words} | special
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        additional_special_tokens=[*special],
-    )
+    return fast_tokenizer(tokenizer, [*special])

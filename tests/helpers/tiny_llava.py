@@ -92,10 +92,23 @@ def embedded_prompt(model, text, visual):
     return torch.cat(pieces)[None]
 
 
+def fast_tokenizer(tokenizer, special):
+    """Return a tokenizer as transformers' models take it, with special tokens beside Llama's."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        additional_special_tokens=special,
+    )
+
+
 def tiny_tokenizer():
     """Return a Llama-like tokenizer (BPE with a space marker and byte fallback) of a few words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
     special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
     alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -110,14 +123,7 @@ def tiny_tokenizer():
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        additional_special_tokens=["<image>"],
-    )
+    return fast_tokenizer(tokenizer, ["<image>"])
 
 
 def encoded(model, images):

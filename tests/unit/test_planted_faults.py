@@ -422,10 +422,14 @@ def cell_flipped(results):
     return f"{TINY}/full/16/predictions.parquet"
 
 
-def cell_without_provenance(results):
-    path = results / TINY / "full/16/provenance.json"
+def remove_with_record(path):
     path.unlink()
     files.checksum_file(path).unlink()
+
+
+def cell_without_provenance(results):
+    path = results / TINY / "full/16/provenance.json"
+    remove_with_record(path)
     return f"{TINY}/full/16/provenance.json"
 
 
@@ -524,8 +528,7 @@ def cell_removed_whole(results):
 
 def images_removed_with_their_record(results):
     path = results / "results/datasets/polls/images.parquet"
-    path.unlink()
-    files.checksum_file(path).unlink()
+    remove_with_record(path)
     return "results/datasets/polls/images.parquet"
 
 
@@ -596,8 +599,7 @@ def prediction_forged(results):
 
 def table_removed_with_its_record(results):
     path = results / "results/metrics.csv"
-    path.unlink()
-    files.checksum_file(path).unlink()
+    remove_with_record(path)
     return "results/metrics.csv"
 
 

@@ -78,7 +78,9 @@ class CellStore:
         sources: Collection[Path] = (),
         code: str | None = None,
     ) -> None:
-        """Copy a cell's files to their place among the results, unless they are there already.
+        """Copy a cell's files to their place among the results.
+
+        Equal files that are there already are left, unless `sources` are to be recorded with them.
 
         Args:
             key: of the cell.
