@@ -15,6 +15,7 @@ from PIL import Image
 from helpers.stages import run
 from prunecal import score
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 from prunecal.study.cells import cells, load_study
 
 MODEL = "toy-llava"
@@ -282,7 +283,7 @@ def write_sources(results, resamples=50):
         place = results / MODEL / dataset
         saliency = generator.random((IMAGES, TOKENS), dtype=np.float32)
         facts = {"image_id": [f"image-{number}" for number in range(IMAGES)]}
-        files.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
+        write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
         run(
             score,
             predictions=sorted(place.glob("*/*/predictions.parquet")),
@@ -354,4 +355,4 @@ def _write_ranking(path, cell):
         "parameters": dict(cell.parameters),
     }
     coverage = np.ones(order.shape, np.float32)
-    files.write_arrays(path, {"order": order, "coverage": coverage}, json.loads(json.dumps(facts)))
+    write_arrays(path, {"order": order, "coverage": coverage}, json.loads(json.dumps(facts)))

@@ -23,6 +23,7 @@ from prunecal.models._text_tower import TextTower
 from prunecal.models.llava import Llava
 from prunecal.sources import model_folder, text_tower
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_tensors
 from prunecal.storage.checksums import text_digest
 from prunecal.strategies import rank as ranked
 from prunecal.strategies import reduce
@@ -60,9 +61,9 @@ class Study:
             "saliency": torch.stack([one.saliency for one in encoded]),
         }
         self.features = folder / "features.safetensors"
-        files.write_tensors(self.features, arrays, ids)
+        write_tensors(self.features, arrays, ids)
         similarity = {"signal": signals["projected_similarity"]}
-        files.write_tensors(self.signal("projected_similarity"), similarity, ids)
+        write_tensors(self.signal("projected_similarity"), similarity, ids)
         clip = {"path": str(folder / "clip")}
         manifest = folder / "manifest.json"
         files.write_json(manifest, text_tower.describe(folder / "clip", clip))
@@ -99,7 +100,7 @@ def study(tmp_path_factory):
 def alone(study, family, budget, image, text, **parameters):
     """Return the order or the weights of one question about one image, by the public functions."""
     tower, vision = study.tower, study.clip.vision_model
-    features = files.open_arrays(study.features, framework="pt").get_tensor("features")[[image]]
+    features = open_arrays(study.features, framework="pt").get_tensor("features")[[image]]
     projected = study.model.project(features)
     with torch.inference_mode():
         normed = vision.post_layernorm(features)
@@ -188,12 +189,12 @@ def test_what_does_not_fit_the_questions_is_refused(study, tmp_path):
     finally:
         study.questions = kept
     narrow = tmp_path / "features.safetensors"
-    file = files.open_arrays(study.features, framework="pt")
+    file = open_arrays(study.features, framework="pt")
     arrays = {
         "features": file.get_tensor("features")[:, :, 1:].contiguous(),
         "saliency": file.get_tensor("saliency"),
     }
-    files.write_tensors(narrow, arrays, file.facts)
+    write_tensors(narrow, arrays, file.facts)
     kept, study.features = study.features, narrow
     try:
         with pytest.raises(PrunecalError, match="47 wide, but the text tower belongs .* width 48"):

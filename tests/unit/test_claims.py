@@ -18,6 +18,7 @@ from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured, matches
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 
 SHIPPED = Path(__file__).parents[2] / "reports" / "claims.yaml"
 BUDGETS = (4, 8, 16)
@@ -49,7 +50,7 @@ def write(path, cells, metrics, dataset="pope", noise=0.001):
         arrays[f"draws/{name}"] = (value[..., None] + error).astype(np.float32)
     facts = {"model": "m", "dataset": dataset, "cells": cells, "metrics": sorted(metrics)}
     facts["subsets"] = [{"name": "all", "n": 100, "n_images": 20}]
-    files.write_arrays(path, arrays, facts)
+    write_arrays(path, arrays, facts)
     return Scores(path)
 
 
@@ -165,7 +166,7 @@ def test_one_case_among_many_needs_stronger_evidence(tmp_path):
     arrays = {"value/ece": value, "draws/ece": draws.astype(np.float32)}
     facts = {"model": "m", "dataset": "d", "cells": cells, "metrics": ["ece"]}
     facts["subsets"] = [{"name": "all", "n": 100, "n_images": 20}]
-    files.write_arrays(tmp_path / "s", arrays, facts)
+    write_arrays(tmp_path / "s", arrays, facts)
     scores = Scores(tmp_path / "s")
     one = {"family": "scope", "budget": 3}
     assert judge(scores, condition(of=one, **{"for": "some"}))["verdict"] == "supported"
@@ -359,7 +360,7 @@ def test_all_cases_of_a_claim_share_its_strict_level(tmp_path):
         arrays = {"value/ece": value, "draws/ece": draws.astype(np.float32)}
         facts = {"model": "m", "dataset": dataset, "cells": cells, "metrics": ["ece"]}
         facts["subsets"] = [{"name": "all", "n": 100, "n_images": 20}]
-        files.write_arrays(tmp_path / dataset, arrays, facts)
+        write_arrays(tmp_path / dataset, arrays, facts)
         studied.append(Scores(tmp_path / dataset))
     lower = Claim(id="X", statement="x", conditions=[condition()])
     assert evaluate(lower, studied)["verdict"] == "inconclusive"

@@ -11,6 +11,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.statistics.scores import read_scores
 from prunecal.statistics.significance import step_down, unadjusted_p
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays
 
 SUBSETS = [{"name": "all", "n": 30, "n_images": 25}, {"name": "unique", "n": 20, "n_images": 25}]
 CELLS = [
@@ -40,7 +41,7 @@ def write_scores(path, dataset="d", cells=CELLS, seed=0, metrics=("brier", "n_vi
         arrays[f"draws/{metric}"] = (value[..., None] + noise).astype(np.float32)
     facts = {"model": "m", "dataset": dataset, "cells": cells, "subsets": SUBSETS}
     facts |= {"metrics": list(metrics), "resamples": dict.fromkeys(metrics, RESAMPLES)}
-    files.write_arrays(path, arrays, facts | {"bins": 15, "seed": 0})
+    write_arrays(path, arrays, facts | {"bins": 15, "seed": 0})
     return path
 
 
@@ -130,11 +131,11 @@ def test_same_scores_give_the_same_bytes(tmp_path):
 
 def test_undefined_metric_is_null_and_leaves_the_others_alone(tmp_path):
     path = write_scores(tmp_path / "s")
-    file = files.open_arrays(path)
+    file = open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     arrays["value/brier"][1, 0] = np.nan
     arrays["draws/brier"][1, 0] = np.nan
-    files.write_arrays(path, arrays, file.facts)
+    write_arrays(path, arrays, file.facts)
     metrics, comparisons = run(tmp_path, path)
     row = metrics.query("strategy == 'random-seed0' and subset == 'all' and metric == 'brier'")
     assert row[["value", "ci_low", "ci_high"]].isna().all(axis=None)
@@ -152,10 +153,10 @@ def test_detectable_difference_shrinks_with_the_noise(tmp_path):
 
 def test_what_cannot_be_detected_is_left_empty(tmp_path):
     path = write_scores(tmp_path / "s")
-    file = files.open_arrays(path)
+    file = open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     arrays["draws/brier"][:] = np.nan
-    files.write_arrays(path, arrays, file.facts)
+    write_arrays(path, arrays, file.facts)
     run(tmp_path, path)
     with (tmp_path / "detectable.csv").open() as lines:
         found = {row["metric"]: row["minimum_detectable"] for row in csv.DictReader(lines)}
@@ -200,14 +201,14 @@ def test_stage_needs_neither_torch_nor_transformers():
 def with_images(path, images, values=None):
     """Write scores of a subset of that many images; with one, every resample is the sample."""
     write_scores(path, metrics=("accuracy", "brier"))
-    file = files.open_arrays(path)
+    file = open_arrays(path)
     arrays = {key: file.get_tensor(key).copy() for key in file.keys()}  # noqa: SIM118  no mapping
     if values is not None:
         arrays["value/accuracy"][:] = values
         arrays["draws/accuracy"][:] = values
     facts = dict(file.facts)
     facts["subsets"] = [subset | {"n_images": images} for subset in SUBSETS]
-    files.write_arrays(path, arrays, facts)
+    write_arrays(path, arrays, facts)
     return path
 
 

@@ -17,6 +17,7 @@ from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.statistics.interactions import METRICS
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays, write_tensors
 from prunecal.strategies import rank
 
 IMAGES, RESAMPLES = 12, 300
@@ -50,7 +51,7 @@ def write_study(folder, *, change=0.0, slope=0.0, model="m", dataset="d", shade=
         "bins": 15,
         "seed": seed,
     }
-    files.write_arrays(folder / "scores" / model / f"{dataset}.safetensors", arrays, facts)
+    write_arrays(folder / "scores" / model / f"{dataset}.safetensors", arrays, facts)
     files.write_json(folder / "study.json", {"title": "t"})
     images = [f"image-{number}" for number in range(IMAGES)]
     content = [bytes([shade, number]) for number in range(IMAGES)]
@@ -188,7 +189,7 @@ def two_dtypes(tmp_path_factory):
             tokens, saliency = model.encode_pixels(model.pixels(images))
         path = folder / dtype / "features.safetensors"
         arrays = {"features": tokens.contiguous(), "saliency": saliency}
-        files.write_tensors(path, arrays, {"image_id": content["image_id"]})
+        write_tensors(path, arrays, {"image_id": content["image_id"]})
         session = Session(model, asked, path, batch_tokens=512)
         for family, budget in (("full", 16), ("saliency", 4)):
             order = rank(family, tokens, saliency, budget, image_ids=content["image_id"])

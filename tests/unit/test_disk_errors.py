@@ -12,6 +12,7 @@ from helpers.full_disk import full_disk
 from prunecal import model, recipes
 from prunecal.core import disk_errors
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -84,7 +85,7 @@ def test_a_file_that_cannot_be_read_meanwhile_keeps_its_own_name(tmp_path):
 
 WRITERS = {
     "parquet": lambda path: files.write_table(path, pa.table({"a": np.arange(99999)}), {}),
-    "safetensors": lambda path: files.write_arrays(path, {"a": np.zeros(99999)}, {}),
+    "safetensors": lambda path: write_arrays(path, {"a": np.zeros(99999)}, {}),
     "json": lambda path: files.write_json(path, ["x"] * 99999),
 }
 

@@ -14,7 +14,7 @@ from prunecal.engine.merged import Merged
 from prunecal.engine.options import OptionTokens
 from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
-from prunecal.storage import files
+from prunecal.storage.arrays import write_tensors
 from prunecal.strategies import rank, reduce
 from prunecal.study.prompts import conversation
 
@@ -47,7 +47,7 @@ def features(llava, tmp_path_factory):
         tokens, saliency = encoded(llava, [picture(seed) for seed in range(3)])
     ids = [f"image{at}" for at in range(3)]
     arrays = {"features": tokens.contiguous(), "saliency": saliency}
-    files.write_tensors(path, arrays, {"image_id": ids})
+    write_tensors(path, arrays, {"image_id": ids})
     return path
 
 

@@ -23,6 +23,7 @@ from prunecal.report import all_cells, html, single_questions
 from prunecal.report.studies import findings
 from prunecal.statistics.tables import write_csv
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays
 from prunecal.study import data_settings, model_settings, run_settings, settings
 from prunecal.study.cells import load_study
 from prunecal.study.settings import Study
@@ -112,10 +113,10 @@ def write(folder, change):
         if path.name in ("questions.parquet", "images.parquet", "predictions.parquet"):
             spoil_table(path, change)
     for path in results.rglob("ranking.safetensors"):
-        file = files.open_arrays(path)
+        file = open_arrays(path)
         facts = file.facts
         facts["image_id"] = [*map(change, facts["image_id"])]
-        files.write_arrays(path, {n: file.get_tensor(n) for n in ("order", "coverage")}, facts)
+        write_arrays(path, {n: file.get_tensor(n) for n in ("order", "coverage")}, facts)
     study = with_texts({**files.read_json(results / "study.json"), "expect": EXPECTED}, change)
     study["datasets"] += [
         {"name": f"more-{name}", "loader": name} | settings_with("datasets", name, change("x"))[0]

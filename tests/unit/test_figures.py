@@ -34,6 +34,7 @@ from prunecal.figures import (
 from prunecal.figures.cell_selection import Answers
 from prunecal.report import all_cells, tables
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 
 SMALL = ["full", {"strategy": "random", "seed": [0, 1]}, {"strategy": "scope", "alpha": [0.0, 1.0]}]
 
@@ -343,7 +344,7 @@ def test_a_study_of_almost_nothing_is_drawn(strategies, budgets, tmp_path):
 
 def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):
     paths = sorted(results.glob("*/toy-pope/*/ranking.safetensors"))
-    opened = [files.open_arrays(path) for path in paths]
+    opened = [open_arrays(path) for path in paths]
     facts = [file.facts for file in opened]
     table = pd.DataFrame(
         {"strategy": path.parent.name, "family": fact["family"], **fact["parameters"]}

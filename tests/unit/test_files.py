@@ -13,6 +13,7 @@ import torch
 from prunecal.core import versions
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays, write_tensors
 
 TABLE = pa.table({"a": [1, 2, 3], "b": [[1.5], [], [2.5, 3.5]]})
 FACTS = {"z": {"b": 1, "a": [None, "ü\n\x07"]}, "alpha": 0.5, "seed": None, "ids": ["x", "y"]}
@@ -30,7 +31,7 @@ def test_files_and_folders_follow_the_umask(tmp_path, umask):
     folder = tmp_path / "new"
     files.write_json(folder / "a.json", 1)
     files.write_table(folder / "b.parquet", TABLE, {})
-    files.write_arrays(folder / "c.safetensors", {"x": np.ones(3)}, {})
+    write_arrays(folder / "c.safetensors", {"x": np.ones(3)}, {})
     files.write_json(folder / "a.json", 2)  # replaced
     (folder / "d.csv").write_text("1")
     files.record(folder / "d.csv")
@@ -117,6 +118,7 @@ import sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 folder = Path(sys.argv[1])
 facts = {"z": {"b": 1, "a": [None, "ü"]}, "alpha": 0.5, "seed": None, "ids": ["x", "y"]}
 facts |= {f"fact{at}": at for at in range(20)}
@@ -124,7 +126,7 @@ if sys.argv[2] == "reversed":
     facts = dict(reversed(facts.items()))
 table = pa.table({"a": [1, 2, 3], "b": [[1.5], [], [2.5, 3.5]]})
 files.write_table(folder / "table.parquet", table, facts)
-files.write_arrays(folder / "arrays.safetensors", {"x": np.arange(6).reshape(2, 3)}, facts)
+write_arrays(folder / "arrays.safetensors", {"x": np.arange(6).reshape(2, 3)}, facts)
 files.write_json(folder / "facts.json", {"title": "ü", "n": [1, 2]})
 """
 
@@ -155,8 +157,8 @@ def test_the_same_content_is_the_same_bytes_in_fresh_processes(tmp_path):
 def test_arrays_and_facts_come_back_whatever_their_layout(tmp_path, facts):
     grid = np.arange(12, dtype=np.int16).reshape(3, 4)
     arrays = {"grid": grid, "turned": grid.T, "cut": grid[:, 1:3], "one": np.float32(1.5)}
-    files.write_arrays(tmp_path / "arrays", arrays, facts)
-    file = files.open_arrays(tmp_path / "arrays")
+    write_arrays(tmp_path / "arrays", arrays, facts)
+    file = open_arrays(tmp_path / "arrays")
     assert file.facts == facts
     for name, values in arrays.items():
         found = file.get_tensor(name)
@@ -166,7 +168,7 @@ def test_arrays_and_facts_come_back_whatever_their_layout(tmp_path, facts):
 
 def test_the_metadata_of_safetensors_stand_in_order(tmp_path):
     facts = {f"key{at}": at for at in reversed(range(30))}
-    files.write_tensors(tmp_path / "tensors", {"x": torch.ones(2)}, facts)
+    write_tensors(tmp_path / "tensors", {"x": torch.ones(2)}, facts)
     content = (tmp_path / "tensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert list(header["__metadata__"]) == sorted(facts)
@@ -174,8 +176,8 @@ def test_the_metadata_of_safetensors_stand_in_order(tmp_path):
 
 def test_half_precision_tensors_come_back(tmp_path):
     tensor = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
-    files.write_tensors(tmp_path / "tensors", {"x": tensor}, FACTS)
-    assert torch.equal(files.open_arrays(tmp_path / "tensors", "pt").get_tensor("x"), tensor)
+    write_tensors(tmp_path / "tensors", {"x": tensor}, FACTS)
+    assert torch.equal(open_arrays(tmp_path / "tensors", "pt").get_tensor("x"), tensor)
 
 
 def test_tables_and_facts_come_back(tmp_path):
@@ -197,7 +199,7 @@ def test_a_missing_column_is_named(tmp_path):
 READERS = {
     "parquet": files.read_table,
     "parquet facts": files.read_facts,
-    "safetensors": files.open_arrays,
+    "safetensors": open_arrays,
     "JSON": files.read_json,
 }
 
@@ -219,7 +221,7 @@ def test_a_truncated_file_is_named(tmp_path, kind):
     if kind == "parquet":
         files.write_table(path, TABLE, FACTS)
     else:
-        files.write_arrays(path, {"x": np.arange(100)}, FACTS)
+        write_arrays(path, {"x": np.arange(100)}, FACTS)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(PrunecalError, match=f"file cannot be read as {kind}"):
         READERS[kind](path)

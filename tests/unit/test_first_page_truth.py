@@ -21,6 +21,7 @@ from prunecal.figures import pooling
 from prunecal.figures.style import styles
 from prunecal.report import trust_tables, trust_text
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 
 TRUTHS = ("calibrated", "overconfident", "accuracy", "fitting")
 OVER = "Overconfidence, mean confidence minus accuracy,"
@@ -101,7 +102,7 @@ def study(tmp_path_factory):
         files.write_table(questions, asked, {"dataset": truth})
         saliency = rng.random((IMAGES, TOKENS), dtype=np.float32)
         facts = {"image_id": [f"image-{number}" for number in range(IMAGES)]}
-        files.write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
+        write_arrays(place / "features.safetensors", {"saliency": saliency}, facts)
         run(
             score,
             predictions=sorted(place.glob("*/*/predictions.parquet")),

@@ -15,6 +15,7 @@ from prunecal.caching import code_files, fingerprint, library_versions, lineage,
 from prunecal.caching.cell_store import KEY_IN_PROVENANCE
 from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 from prunecal.storage.checksums import file_digest
 
 SETTINGS = {"family": "llava", "template": "vicuna_v1"}
@@ -25,7 +26,7 @@ OTHER = "f" * 64
 
 def write_features(results, weights):
     facts = {"model": weights, "image_id": ["i"]}
-    files.write_arrays(results / "m" / "d" / "features.safetensors", {"x": np.ones(3)}, facts)
+    write_arrays(results / "m" / "d" / "features.safetensors", {"x": np.ones(3)}, facts)
 
 
 def write_ranking(results, order):
@@ -33,7 +34,7 @@ def write_ranking(results, order):
         "order": np.array([order], np.int16),
         "coverage": np.ones((1, len(order)), np.float32),
     }
-    files.write_arrays(results / "m" / "d" / "saliency" / "ranking.safetensors", arrays, {})
+    write_arrays(results / "m" / "d" / "saliency" / "ranking.safetensors", arrays, {})
 
 
 def write_cell(results, cell, weights="w", *, code=None, logit=0.5):

@@ -22,7 +22,7 @@ from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.session import Session
 from prunecal.models.llava import pad_to_square
-from prunecal.storage import files
+from prunecal.storage.arrays import write_tensors
 from prunecal.strategies import rank
 from prunecal.study.prompts import conversation
 
@@ -169,7 +169,7 @@ def session(llava, tmp_path_factory):
     with torch.inference_mode():
         features, saliency = encoded(llava, [picture(0), picture(1)])
     arrays = {"features": features.contiguous(), "saliency": saliency}
-    files.write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
+    write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
     return Session(llava, questions(2), path, batch_tokens=2048)
 
 

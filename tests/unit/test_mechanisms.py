@@ -17,7 +17,7 @@ from prunecal.statistics import mechanisms as statistics_of
 from prunecal.statistics.bootstrap import image_weights
 from prunecal.statistics.rank_correlation import rank_correlation
 from prunecal.statistics.scores import read_scores
-from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 from prunecal.study.budgets import kept_tokens
 
 
@@ -72,7 +72,7 @@ def test_saliency_kept_of_images_that_differ_in_tokens_equals_a_slow_computation
         {"saliency": np.concatenate(saliency), "features": np.ones((22, 2), np.float32)},
     ]
     for path, values in zip([*paths, features], arrays, strict=True):
-        files.write_arrays(path, values | {"tokens": tokens}, facts)
+        write_arrays(path, values | {"tokens": tokens}, facts)
     sources = kept_saliency.Sources(paths, [features], [])
     asked, weights = ["c", "a"], np.array([[2.0, 0], [1, 3]])  # in another order, not all
     read = [sources.order(task, name, asked, "40%") for name in ("one", "own")]

@@ -11,6 +11,7 @@ import pytest
 
 from prunecal.caching import outdated
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 from prunecal.study.cells import cells, load_study
 
 SETTINGS = {
@@ -36,13 +37,11 @@ def results(tmp_path):
         files.write_table(path, table, data)
     features = folder / "features.safetensors"
     arrays = {"x": np.ones(2)}
-    files.write_arrays(features, arrays, model.run_settings(), [images])
+    write_arrays(features, arrays, model.run_settings(), [images])
     predictions = []
     for cell in cells(study, model):
         facts = {"family": cell.family, "parameters": dict(cell.parameters)}
-        files.write_arrays(
-            folder / cell.strategy / "ranking.safetensors", arrays, facts, [features]
-        )
+        write_arrays(folder / cell.strategy / "ranking.safetensors", arrays, facts, [features])
         path = folder / cell.strategy / str(cell.budget) / "predictions.parquet"
         placed = {"model": "m", "dataset": "d", **cell.settings()}
         files.write_table(
@@ -58,7 +57,7 @@ def results(tmp_path):
         "seed": 0,
         "bins": 15,
     }
-    files.write_arrays(scores, arrays, facts, [*predictions, questions])
+    write_arrays(scores, arrays, facts, [*predictions, questions])
     for name in ("metrics", "comparisons"):
         files.write_table(results / f"{name}.parquet", table, {"level": 0.95}, [scores])
     files.write_json(results / "claims.json", [], [scores])

@@ -28,6 +28,7 @@ from prunecal.report import methods, tables
 from prunecal.sources import model_folder
 from prunecal.statistics import recomputed
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays
 from prunecal.storage.checksums import file_digest
 from prunecal.study.cells import cells, load_study
 from prunecal.study.design import Design
@@ -577,10 +578,10 @@ def interval_forged(results):
 
 def score_forged(results):
     path = results / "results/scores/given/local.safetensors"
-    file = files.open_arrays(path)
+    file = open_arrays(path)
     arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     arrays["value/accuracy"][1, 0] += 0.125
-    files.write_arrays(path, arrays, file.facts, files.sources_of(path))
+    write_arrays(path, arrays, file.facts, files.sources_of(path))
     return str(path.relative_to(results.folder))
 
 

@@ -16,6 +16,7 @@ from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.statistics import interactions
 from prunecal.storage import files
+from prunecal.storage.arrays import write_tensors
 from prunecal.study import quantization as study_quantization
 from prunecal.study.cells import load_study
 
@@ -54,7 +55,7 @@ def test_a_quantized_decoder_computes_with_rounded_weights(folder, tmp_path, set
         tokens, saliency = encoded(models[0], [picture(0), picture(1)])
     path = tmp_path / "features.safetensors"
     arrays = {"features": tokens.contiguous(), "saliency": saliency}
-    files.write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
+    write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
     plain, ours, direct = models
     quantization.quantize(ours.decoder.layers, settings)
     for module in direct.decoder.layers.modules():

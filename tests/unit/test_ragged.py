@@ -29,6 +29,7 @@ from prunecal.models.llava import Llava
 from prunecal.sources import model_folder
 from prunecal.statistics.results import Results
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays, write_tensors
 from prunecal.storage.per_image import PerImage, together
 from prunecal.storage.spooled import Spool
 from prunecal.study.budgets import folder, kept_tokens, of_folder, share_text
@@ -107,7 +108,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     features = task / "features.safetensors"
     whole = {"images": data / "images.parquet", "signals": [], "budget": None}
     encode.main(argparse.Namespace(**run, **whole, out=features))
-    counts = PerImage(files.open_arrays(features), "saliency").counts
+    counts = PerImage(open_arrays(features), "saliency").counts
     assert counts == [8, 15, 8, 15]  # pixels / 64
     from prunecal.study.cells import cells
 
@@ -126,7 +127,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     place = task / "downsample" / "50pct" / lineage.SMALLER
     more = {"images": data / "images.parquet", "signals": [], "whole": features, "budget": "50%"}
     encode.main(argparse.Namespace(**run, **more, out=place))
-    smaller = PerImage(files.open_arrays(place), "saliency").counts
+    smaller = PerImage(open_arrays(place), "saliency").counts
     assert smaller == [3, 8, 3, 8]  # of 16 x 32 pixels to 11 x 23, of 40 x 24 to 29 x 18
     infer.main(
         argparse.Namespace(
@@ -314,12 +315,12 @@ def test_equal_numbers_are_stored_as_before_and_others_flat(tmp_path):
                 spool.add("features", torch.from_numpy(part).bfloat16())
                 spool.add("saliency", torch.from_numpy(part[:, 0].copy()))
             spool.write(facts, [], {})
-        read = PerImage(files.open_arrays(tmp_path / name), "saliency")
+        read = PerImage(open_arrays(tmp_path / name), "saliency")
         for part, values in zip(parts, read, strict=True):
             np.testing.assert_array_equal(values, part[:, 0])
     stacked = torch.from_numpy(np.stack(same))
     arrays = {"features": stacked.bfloat16(), "saliency": stacked[..., 0].contiguous()}
-    files.write_tensors(tmp_path / "reference", arrays, facts)
+    write_tensors(tmp_path / "reference", arrays, facts)
     assert (tmp_path / "same").read_bytes() == (tmp_path / "reference").read_bytes()
 
 
@@ -331,7 +332,7 @@ def test_features_of_a_data_set_are_never_in_memory_together(tmp_path):
         for count in counts:
             spool.add("features", values[:count])
         spool.write({}, [], {})
-    read = PerImage(files.open_arrays(tmp_path / "features"), "features")
+    read = PerImage(open_arrays(tmp_path / "features"), "features")
     assert sum(len(part) for part in read) == sum(counts)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -344,12 +345,12 @@ def test_a_ranking_of_images_that_differ_is_cut_image_by_image(tmp_path):
     coverages = [np.linspace(0.5, 1, len(order), dtype=np.float32) for order in orders]
     arrays = {"order": together(orders).values, "coverage": together(coverages).values}
     arrays |= {"tokens": together(orders).tokens, "layout": np.ones((3, 2), np.int32)}
-    files.write_arrays(path, arrays, {"image_id": ["a", "b", "c"]})
+    write_arrays(path, arrays, {"image_id": ["a", "b", "c"]})
     kept = lineage.ranking(path, "40%")
     assert [order.tolist() for order in kept.order] == [[2], [1], [4, 3]]
     assert [order.tolist() for order in lineage.ranking(path, 4).order][1] == [1, 0]
     arrays["order"][0] = 1  # the first image has a token twice
-    files.write_arrays(path, arrays, {"image_id": ["a", "b", "c"]})
+    write_arrays(path, arrays, {"image_id": ["a", "b", "c"]})
     with pytest.raises(PrunecalError, match="lacks a token of its image"):
         lineage.ranking(path, "40%")
 

@@ -9,6 +9,7 @@ import pytest
 from prunecal import rank
 from prunecal.caching.cell_store import RANKING_FILES, misplaced_cells, prune_rankings
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 
 STRATEGIES = (
     {"strategy": "random-seed0", "family": "random", "parameters": {"seed": 0}, "budgets": []},
@@ -27,7 +28,7 @@ def job(tmp_path, monkeypatch):
         "features": generator.normal(size=(3, 9, 4)).astype(np.float32),
         "saliency": generator.uniform(size=(3, 9)).astype(np.float32),
     }
-    files.write_arrays(features, arrays, {"image_id": ["a", "b", "c"]})
+    write_arrays(features, arrays, {"image_id": ["a", "b", "c"]})
     ranked, rank_plugin = [], rank.rank_plugin
 
     def noted(inputs, family, variants, budgets, out):

@@ -31,6 +31,7 @@ from prunecal.engine.session import Session
 from prunecal.models.llava import Llava
 from prunecal.report import single_questions
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_tensors
 from prunecal.study.cells import cells, load_study
 from prunecal.study.short_answers import OTHER, normalised, refuse_other_kind
 
@@ -50,7 +51,7 @@ def features(folder, tmp_path_factory):
     with torch.inference_mode():
         tokens, saliency = encoded(loaded(folder), [picture(0), picture(1)])
     arrays = {"features": tokens.contiguous(), "saliency": saliency}
-    files.write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
+    write_tensors(path, arrays, {"image_id": ["image0", "image1"]})
     return path
 
 
@@ -103,7 +104,7 @@ def test_answers_equal_transformers_generate_one_at_a_time(
     ends = [2, int(tokens[0][1]), int(tokens[-1][2])]
     model = ending_with(folder, ends)
     short = answered(model, features, family, order, batch_tokens)
-    values = files.open_arrays(features, framework="pt").get_tensor("features")
+    values = open_arrays(features, framework="pt").get_tensor("features")
     for row, question in questions(2).iloc[1::4].iterrows():
         image = int(question["image_id"][-1])
         kept = torch.from_numpy(order[image]).long().sort().values

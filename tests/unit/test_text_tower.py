@@ -23,6 +23,7 @@ from prunecal.models._text_tower import TextTower
 from prunecal.sources import text_tower
 from prunecal.sources.weights import checked
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 from prunecal.study.cells import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -226,7 +227,7 @@ def test_a_tower_that_changes_is_named_with_what_was_made_from_it(clip, tmp_path
     files.write_json(manifest, described)
     signal = results / "m" / "polls" / "signals" / "text_embeds.safetensors"
     facts = {"model": described["digest"], "question": ["q"]}
-    files.write_arrays(signal, {"signal": np.zeros((1, 2), np.float32)}, facts)
+    write_arrays(signal, {"signal": np.zeros((1, 2), np.float32)}, facts)
     assert list(verify.damaged_weights(results, study)) == []
     assert lineage.foreign_files(results) == []
     (folder / "tokenizer.json").write_text("{}")

@@ -24,6 +24,7 @@ from prunecal.models._same_tower import refuse_other_tower
 from prunecal.models._text_tower import TextTower
 from prunecal.sources import weights
 from prunecal.storage import files
+from prunecal.storage.arrays import write_tensors
 from prunecal.storage.checksums import text_digest
 from prunecal.study.prompts import bare
 
@@ -61,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
             signal["segments"] = torch.tensor(counts, dtype=torch.int32)
         else:
             signal["signal"] = tower.embed(texts)
-        files.write_tensors(path, {**signal, **shared}, facts, [arguments.questions])
+        write_tensors(path, {**signal, **shared}, facts, [arguments.questions])
     cli.log.info("embedded %d texts", len(texts))
 
 

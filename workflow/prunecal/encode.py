@@ -28,6 +28,7 @@ from prunecal.engine.coverage import coverage_of_tokens
 from prunecal.models import load_model
 from prunecal.sources import image_files, weights
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.storage.per_image import GRIDS, TILES, PerImage
 from prunecal.storage.spooled import Spool
 from prunecal.study.budgets import Budget, kept_tokens
@@ -113,7 +114,7 @@ class _Smaller:
 
     def __init__(self, model: Any, arguments: argparse.Namespace) -> None:
         self.model = model
-        self.whole = PerImage(files.open_arrays(arguments.whole, framework="pt"), "features")
+        self.whole = PerImage(open_arrays(arguments.whole, framework="pt"), "features")
         text = arguments.budget
         self.budget: Budget = int(text) if text.isdigit() else text
         self.covered: list[Tensor] = []

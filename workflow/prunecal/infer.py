@@ -26,6 +26,7 @@ from prunecal.engine.arguments import add_model_arguments
 from prunecal.models import load_model
 from prunecal.sources import weights
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import STATED
 from prunecal.study import budgets
@@ -235,7 +236,7 @@ def _run(
         return session.run(strategy, params, budget, None, None, match)
     if kept.places is None or kept.weight is None or kept.starts is None:
         return session.run(strategy, params, budget, kept.order, kept.coverage, pairs=kept.pairs)
-    states = files.open_arrays(cls, framework="pt").get_tensor("signal") if cls else None
+    states = open_arrays(cls, framework="pt").get_tensor("signal") if cls else None
     tokens = Merged(kept.places, kept.weight, kept.starts, states)
     return session.run(strategy, params, budget, tokens, kept.coverage, pairs=kept.pairs)
 

@@ -35,6 +35,7 @@ from prunecal.core import cli, plugins
 from prunecal.engine import device
 from prunecal.engine.coverage import cosine_similarity, coverage_curve
 from prunecal.storage import files
+from prunecal.storage.arrays import write_arrays
 from prunecal.storage.per_image import starts_of_weights, together
 from prunecal.strategies import rank_many
 from prunecal.strategies._encoded import EncodedImages, of_each_image, pairs_asked
@@ -169,7 +170,7 @@ def rank_plugin(
         arrays = {"order": flat.values, "coverage": together(coverages).values, **encoded.layout}
         if flat.tokens is not None:
             arrays["tokens"] = flat.tokens
-        files.write_arrays(
+        write_arrays(
             path, arrays, {"image_id": encoded.ids, "family": family, "parameters": parameters}
         )
 
@@ -226,7 +227,7 @@ def _rank_budgets(
             else:
                 joined = np.stack if equal or kind == "covered" else np.concatenate
                 numbers[name] = joined(of_rows)
-        files.write_arrays(path, numbers, facts)
+        write_arrays(path, numbers, facts)
 
 
 def _sparse(budget: str, weights: Sequence[Sparse]) -> dict[str, NDArray]:

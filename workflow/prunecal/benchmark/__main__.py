@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core import cli, plugins
 from prunecal.engine import device as devices
 from prunecal.storage import files
+from prunecal.storage.arrays import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,7 @@ def _measure(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.safetensors"
         ids = [f"image{at}" for at in range(images)]
-        files.write_tensors(path, {"features": features}, {"image_id": ids})
+        write_tensors(path, {"features": features}, {"image_id": ids})
         session = Session(llava, questions, path, arguments.batch_tokens)
         order = saliency.argsort(dim=1, descending=True, stable=True)[:, :budget]
         strategy = plugins.load("strategies", "saliency")

@@ -11,8 +11,8 @@ from prunecal.caching.fingerprint import is_outdated, source_digest
 from prunecal.core import plugins
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
+from prunecal.storage.arrays import check_kept, open_arrays
 from prunecal.storage.per_image import TOKENS, PerImage, starts_of_weights
-from prunecal.storage.schemas import check_kept
 from prunecal.study.budgets import Budget, kept_tokens
 from prunecal.study.model_settings import tower_name
 from prunecal.study.paths import CELL_STORE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from prunecal.storage.schemas import Arrays
+    from prunecal.storage.arrays import Arrays
 
 MADE_FROM = "made_from"  # a key of provenance.json
 SMALLER = "smaller.safetensors"  # beside a cell: features of images that were made smaller
@@ -136,7 +136,7 @@ def ranking(path: Path, budget: Budget) -> Ranking:
     """
     import numpy as np
 
-    file = files.open_arrays(path)
+    file = open_arrays(path)
     if f"covered/{budget}" in file.keys():  # noqa: SIM118
         covered, counts = file.get_tensor(f"covered/{budget}"), token_counts(file)
         numbers, pairs = [kept_tokens(budget, count) for count in counts], None
@@ -207,7 +207,7 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         for path, model in sorted(made.items())
         if path not in bad
         and (weights := _weights(results, model, bad)) is not None
-        and files.open_arrays(path).facts.get("model") != weights
+        and open_arrays(path).facts.get("model") != weights
     ]
     named = {path for path, _ in foreign}
     foreign += [

@@ -10,6 +10,7 @@ from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import portable
 from prunecal.core.redaction import hidden
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.storage.checksums import file_digest
 from prunecal.study import budgets
 from prunecal.study.cells import cells, imported_cell, load_study
@@ -224,7 +225,7 @@ def _facts(path: Path) -> dict[str, Any]:
         return files.read_object(path)
     if path.suffix == ".parquet":
         return files.read_facts(path)
-    facts = dict(files.open_arrays(path).facts)
+    facts = dict(open_arrays(path).facts)
     if "cells" in facts:  # a score file, which says more of each
         keys = ("strategy", "family", "parameters", "budget")
         facts["cells"] = _in_order({key: cell.get(key) for key in keys} for cell in facts["cells"])

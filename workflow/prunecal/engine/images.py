@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prunecal.engine.interfaces import VisionLanguageModel
     from prunecal.engine.merged import Merged
-    from prunecal.storage.schemas import Arrays
+    from prunecal.storage.arrays import Arrays
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from prunecal.engine.planner import plan
 from prunecal.engine.questions import Questions
 from prunecal.engine.runner import Runner
 from prunecal.engine.unpruned import Memory
-from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.study import schedules
 from prunecal.study.budgets import ALL, Budget, kept_tokens
 
@@ -72,7 +72,7 @@ class Session:
         max_new_tokens: int | None = None,
     ) -> None:
         self.model = model
-        file = files.open_arrays(features, framework="pt")
+        file = open_arrays(features, framework="pt")
         visual = Images(model, file)
         try:
             with torch.inference_mode():
@@ -196,7 +196,7 @@ class Session:
         Raises:
             PrunecalError: the features are of other images, or as `run`.
         """
-        file = files.open_arrays(features, framework="pt")
+        file = open_arrays(features, framework="pt")
         if file.facts["image_id"] != self.image_ids:
             raise PrunecalError(f"{features} is of other images than the questions; {RERUN}")
         smaller = copy(self)

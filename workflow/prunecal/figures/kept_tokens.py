@@ -15,6 +15,7 @@ from prunecal.figures import naming, style
 from prunecal.models.llava import pad_to_square
 from prunecal.sources.image_files import decoded
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.storage.held_patches import HeldPatches
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     style.use()
     budget = int(arguments.budget) if arguments.budget.isdigit() else arguments.budget
-    whole = files.open_arrays(arguments.rankings[0])  # every ranking is of the same images
+    whole = open_arrays(arguments.rankings[0])  # every ranking is of the same images
     tokens = dict(zip(whole.facts["image_id"], lineage.token_counts(whole), strict=True))
     grids = {
         image: grid_of(whole, whole.facts["image_id"].index(image), tokens[image])
@@ -48,7 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     kept: list[dict[str, NDArray]] = []
     for path in arguments.rankings:
-        facts = files.open_arrays(path).facts
+        facts = open_arrays(path).facts
         rows.append({"strategy": path.parent.name, "family": facts["family"]} | facts["parameters"])
         kept.append({})
         if budget and facts["family"] != style.REFERENCE:

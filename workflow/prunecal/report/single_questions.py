@@ -24,6 +24,7 @@ from prunecal.report import html
 from prunecal.sources.image_files import decoded
 from prunecal.statistics.predictions import read_cell
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.storage.checksums import text_digest
 from prunecal.storage.held_patches import HeldPatches
 
@@ -187,7 +188,7 @@ class Task:
         ranked = cell["strategy"] in self.rankings
         path = self.rankings[cell["strategy"]] if ranked else next(iter(self.rankings.values()))
         image = self.questions[question]["image_id"]
-        file = files.open_arrays(path)
+        file = open_arrays(path)
         index = file.facts["image_id"].index(image)
         if "question" in file.facts:
             pairs = list(zip(file.facts["image_id"], file.facts["question"], strict=True))

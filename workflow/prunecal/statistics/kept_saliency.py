@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.predictions import Cell, read_cell
-from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.storage.per_image import PerImage
 from prunecal.study.budgets import Budget, kept_tokens
 
@@ -110,7 +110,7 @@ class Sources:
         path = self._rankings.get((*task, strategy))
         if path is None:
             return None
-        file = files.open_arrays(path)
+        file = open_arrays(path)
         names = [] if "question" in file.facts else file.keys()
         name = "order" if "order" in names else f"kept/{budget}"
         if name not in names:
@@ -125,7 +125,7 @@ class Sources:
 
 def _read(path: Path, name: str, images: list[str]) -> PerImageArray:
     """Read an array's part of some images, and nothing else: features may be bfloat16."""
-    file = files.open_arrays(path)
+    file = open_arrays(path)
     rows = _places(file, images, path)
     values = file.get_tensor(name)
     if values.ndim > 1:

@@ -23,6 +23,7 @@ from prunecal.statistics.predictions import OUTCOME, POOLED, Cell, read_cells, s
 from prunecal.statistics.scores import read_scores
 from prunecal.statistics.scoring import WHOLE, bins_in_use
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -80,7 +81,7 @@ def _other_score(path: Path, sources: list[Path]) -> str | None:
     questions = next((one for one in sources if one.name == "questions.parquet"), None)
     if not all(one.is_file() for one in sources):
         return None  # a missing source is not compared
-    file = files.open_arrays(path)
+    file = open_arrays(path)
     facts, cells = file.facts, read_cells(predictions)
     named = facts.get("outcome_of")
     split = [cell for cell in cells if [cell.facts["strategy"], str(cell.facts["budget"])] == named]

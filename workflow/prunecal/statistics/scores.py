@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.predictions import POOLED, tokens_kept
-from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays
 
 REFERENCE = "full"
 BIN_USE = ("bins_filled", "largest_bin_share")
@@ -28,7 +28,7 @@ class Scores:
 
     def __init__(self, path: Path | str, *, blind: bool = False):
         self.path = path
-        self._file = files.open_arrays(path)
+        self._file = open_arrays(path)
         self.facts: dict[str, Any] = self._file.facts
         if not {"model", "dataset", "cells", "subsets", "metrics"} <= set(self.facts):
             raise PrunecalError(f"{path} is not a score file; {RERUN}")
@@ -128,7 +128,7 @@ def write_scores(
         "resamples": {metric: arrays[f"draws/{metric}"].shape[-1] for metric in metrics},
         **facts,
     }
-    files.write_arrays(path, arrays, metadata, sources)
+    write_arrays(path, arrays, metadata, sources)
 
 
 def read_scores(paths: list[Path], *, blind: bool = False) -> list[Scores]:

@@ -1,4 +1,6 @@
-"""Files that are whole or absent: parquet, safetensors and JSON with the facts that made them.
+"""Files that are whole or absent: parquet and JSON with the facts that made them.
+
+Safetensors are in `arrays`, written by the same `atomic`.
 
 Metadata inside a data file holds only what determines its content, so that equal content is equal
 bytes; what merely accompanies a run (versions, device, wall time) goes to a provenance file.
@@ -10,7 +12,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,7 @@ from prunecal.storage.checksums import file_digest
 from prunecal.storage.digest_cache import Identity, identity
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    import torch
 
 METADATA_KEY = "prunecal"
 CODE_VARIABLE = "PRUNECAL_CODE"  # in which a rule names the code of its job
@@ -288,72 +288,6 @@ def read_facts(path: Path | str) -> schemas.Facts:
     if found is None:
         raise PrunecalError(f"{path} has no prunecal metadata; {RERUN}")
     return schemas.Facts(path, schemas.read_json(path, found))
-
-
-def write_arrays(
-    path: Path | str, arrays: Mapping[str, "np.ndarray"], facts: Any, sources: Iterable[Path] = ()
-) -> None:
-    """Write numpy arrays as safetensors, each fact a JSON text in its metadata, atomically."""
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    # the library writes the memory of a transposed or sliced array unchanged, without warning
-    arrays = {name: np.asarray(values, order="C") for name, values in arrays.items()}
-    _write_safetensors(save_file, path, arrays, facts, sources)
-
-
-def write_tensors(
-    path: Path | str,
-    tensors: Mapping[str, "torch.Tensor"],
-    facts: Any,
-    sources: Iterable[Path] = (),
-) -> None:
-    """Write torch tensors (bfloat16 too) as `write_arrays` writes arrays."""
-    from safetensors.torch import save_file
-
-    _write_safetensors(save_file, path, tensors, facts, sources)
-
-
-def open_arrays(path: Path | str, framework: str = "numpy") -> schemas.Arrays:
-    """Open a safetensors file for reading by memory map.
-
-    Raises:
-        PrunecalError: the file is missing or damaged, or an array or a fact is not what its name
-            says (see `schemas`).
-    """
-    from safetensors import SafetensorError, safe_open
-
-    note_read(path)
-    try:
-        return schemas.Arrays(path, safe_open(path, framework=framework))
-    except (OSError, SafetensorError) as error:
-        raise PrunecalError(
-            f"{path} cannot be read as safetensors ({cut(str(error))}); {RERUN}"
-        ) from error
-
-
-def _write_safetensors(
-    save_file: Callable[..., None],
-    path: Path | str,
-    arrays: Mapping[str, Any],
-    facts: Any,
-    sources: Iterable[Path],
-) -> None:
-    metadata = {key: canonical_json(value) for key, value in facts.items()}
-    with atomic(path, sources) as temporary:
-        save_file(dict(arrays), temporary, metadata=metadata)
-        _sort_metadata(temporary)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Put a safetensors header's metadata in order: the library writes it in random order."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        file.seek(8)
-        file.write(text.ljust(length))
 
 
 def provenance(**more: Any) -> dict[str, Any]:

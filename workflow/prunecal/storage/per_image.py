@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from prunecal.storage.schemas import Arrays
+    from prunecal.storage.arrays import Arrays
 
 TOKENS, GRIDS, TILES = "tokens", "grids", "tiles"
 

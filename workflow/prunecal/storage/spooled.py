@@ -2,7 +2,7 @@
 
 What an array's shape is, is known only after the last image, and the header of the file comes
 first; so the values are collected in files beside the final one and copied behind the header.
-The bytes are those that `files.write_tensors` writes of the same arrays.
+The bytes are those that `arrays.write_tensors` writes of the same arrays.
 """
 
 from __future__ import annotations

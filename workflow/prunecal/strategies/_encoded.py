@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.storage.checksums import text_digest
 from prunecal.storage.per_image import TILES, PerImage, grids_of
 from prunecal.strategies import Images
@@ -47,7 +48,7 @@ class EncodedImages:
         Raises:
             PrunecalError: a signal is missing, or inputs do not fit together.
         """
-        file = files.open_arrays(features, framework="pt")
+        file = open_arrays(features, framework="pt")
         ids, names = file.facts["image_id"], file.keys()
         return cls(
             ids,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import RERUN, PrunecalError
-from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays
 from prunecal.study.strategy_settings import reads
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Signals:
                 continue
             if signal not in by_name:
                 raise PrunecalError(f"rank: --signals lacks {signal}.safetensors, which is read")
-            file = files.open_arrays(by_name[signal], framework="pt")
+            file = open_arrays(by_name[signal], framework="pt")
             if "question" in file.facts:
                 self._texts[name] = _Texts(file)
             elif file.facts["image_id"] != ids:
