@@ -25,8 +25,9 @@ from prunecal.figures.naming import strategy_name
 from prunecal.models.llava import Llava
 from prunecal.statistics import comparisons, interactions
 from prunecal.statistics.kept_saliency import Sources
-from prunecal.statistics.predictions import read_cells, subsets
+from prunecal.statistics.predictions import read_cells
 from prunecal.statistics.scores import read_scores
+from prunecal.statistics.subsets import subsets
 from prunecal.storage import files
 from prunecal.strategies import full
 

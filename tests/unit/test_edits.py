@@ -195,7 +195,7 @@ def test_k_labels_redraw_what_shows_them_and_run_no_stage_again(edited, name, ol
         ("calibration/equal_mass.py", "BLOCK = ", "BLOCK = 1 + ", {"score"}),
         ("statistics/significance.py", "POWER = 0.8", "POWER = 0.9", {"compare"}),
         ("score.py", "default=200", "default=100", {"score"}),
-        ("score.py", "import read_cells, subsets", "import subsets as read_cells", {"score"}),
+        ("score.py", "import baselines\n", "import Baselines as baselines\n", {"score"}),
         ("calibration/metrics.py", "name=key)", "name='ece')", {"score"}),
         ("statistics/predictions.py", "(options == 0)", "(options <= 1)", {"score", "mechanisms"}),
         ("datasets/_parquet.py", r"(\d{5})-of", r"(\d{4})-of", {"data"}),

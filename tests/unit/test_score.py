@@ -8,8 +8,9 @@ from prunecal import calibration, score
 from prunecal.calibration.metrics import COSTLY, PRIMARY
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics import comparisons
-from prunecal.statistics.predictions import read_cell, read_cells, subsets
+from prunecal.statistics.predictions import read_cell, read_cells
 from prunecal.statistics.scores import Scores
+from prunecal.statistics.subsets import subsets
 from prunecal.storage import files
 
 IMAGES, PER_IMAGE = 12, 6

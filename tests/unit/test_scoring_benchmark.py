@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from prunecal.benchmark import scoring
-from prunecal.statistics.predictions import read_cells, subsets
+from prunecal.statistics.predictions import read_cells
+from prunecal.statistics.subsets import subsets
 
 
 def test_the_study_has_the_rows_that_its_record_names(tmp_path):

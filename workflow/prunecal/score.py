@@ -17,9 +17,10 @@ import numpy as np
 from prunecal.core import cli
 from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.statistics.baselines import baselines
-from prunecal.statistics.predictions import read_cells, subsets
+from prunecal.statistics.predictions import read_cells
 from prunecal.statistics.scores import write_scores
 from prunecal.statistics.scoring import Resamples, bins_in_use, score_cells
+from prunecal.statistics.subsets import subsets
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest, text_digest
 from prunecal.storage.schemas import STATED

@@ -25,7 +25,7 @@ COLUMNS = ("question_id", "image_id", "subset", "text", "options", "label")
 LONGEST_ID = 1000  # characters; ids are compared as arrays that are as wide as the longest
 MOST_OPTIONS = 128  # a label is stored as int8
 MANY_SUBSETS = 200  # a subset takes some 0.05 s and 0.25 MB of every cell's scores
-RESERVED_SUBSETS = ("all", "unique")  # see statistics.predictions.subsets
+RESERVED_SUBSETS = ("all", "unique")  # see statistics/subsets.py
 INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # no glyph, no width
 TEXT_COLUMNS = ("question_id", "image_id", "subset", "text")
 

@@ -11,9 +11,9 @@ from prunecal.core.errors import PrunecalError
 from prunecal.statistics.baselines import why_not_tested
 from prunecal.statistics.claim_grammar import Claim, Condition, Verdict
 from prunecal.statistics.contrasts import Contrast
-from prunecal.statistics.predictions import POOLED
 from prunecal.statistics.scores import Scores
 from prunecal.statistics.selectors import Measured
+from prunecal.statistics.subsets import POOLED
 
 
 def evaluate(claim: Claim, studied: list[Scores], level: float = 0.95) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from prunecal.calibration.catalogue import catalogued
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics.bootstrap import interval, normal_interval
 from prunecal.statistics.calibrated import may_be_calibrated
-from prunecal.statistics.predictions import OUTCOME
 from prunecal.statistics.scores import BIN_USE, Scores
 from prunecal.statistics.significance import (
     FEWEST_IMAGES,
@@ -17,6 +16,7 @@ from prunecal.statistics.significance import (
     p_values,
     smallest_margin,
 )
+from prunecal.statistics.subsets import OUTCOME
 from prunecal.statistics.tables import Rows
 
 MOST_UNDEFINED = 0.01  # of the resamples of a metric that is tested

@@ -19,9 +19,10 @@ from prunecal.statistics import readouts
 from prunecal.statistics.aggregates import aggregates
 from prunecal.statistics.claim_grammar import read_claims
 from prunecal.statistics.claim_tests import evaluate
-from prunecal.statistics.predictions import OUTCOME, POOLED, Cell, read_cells, subsets
+from prunecal.statistics.predictions import Cell, read_cells
 from prunecal.statistics.scores import read_scores
 from prunecal.statistics.scoring import WHOLE, bins_in_use
+from prunecal.statistics.subsets import OUTCOME, POOLED, subsets
 from prunecal.storage import files
 from prunecal.storage.arrays import open_arrays
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecal.core.errors import RERUN, PrunecalError
-from prunecal.statistics.predictions import POOLED, tokens_kept
+from prunecal.statistics.predictions import tokens_kept
+from prunecal.statistics.subsets import POOLED
 from prunecal.storage.arrays import open_arrays, write_arrays
 
 REFERENCE = "full"

@@ -24,8 +24,8 @@ from prunecal.calibration.sample import Sample
 from prunecal.core import cli
 from prunecal.statistics import readouts
 from prunecal.statistics.bootstrap import image_folds, image_signs, image_weights
-from prunecal.statistics.predictions import DISTINCT, OUTCOME, POOLED
 from prunecal.statistics.scores import REFERENCE
+from prunecal.statistics.subsets import DISTINCT, OUTCOME, POOLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
