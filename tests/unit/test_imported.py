@@ -1,6 +1,7 @@
 """Answers from elsewhere become ordinary cells with the same numbers, or are refused by row."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from prunecal.caching import library_versions, lineage, outdated
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import mechanisms
 from prunecal.imports import __main__ as imports
+from prunecal.imports.option_scores import row_scores
 from prunecal.statistics.predictions import read_cell
+from prunecal.statistics.readouts import row_means
 from prunecal.statistics.recomputed import first_difference
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
@@ -330,49 +333,92 @@ def test_a_right_option_without_score_leaves_likelihood_and_temperature_undefine
 
 # -- what APIs and programs return, in the form in which they return it ----------------------------
 
-OPENAI = {
-    "content": [
-        {
-            "token": "Yes", "logprob": -0.2231, "bytes": [89, 101, 115],
-            "top_logprobs": [
-                {"token": "Yes", "logprob": -0.2231, "bytes": [89, 101, 115]},
-                {"token": " yes", "logprob": -2.3026, "bytes": [32, 121, 101, 115]},
-                {"token": "No", "logprob": -2.9957, "bytes": [78, 111]},
-                {"token": "The", "logprob": -4.6052, "bytes": [84, 104, 101]},
-                {"token": "It", "logprob": -9999.0, "bytes": [73, 116]},
-            ],
-        },
-        {"token": ".", "logprob": -0.1, "bytes": [46], "top_logprobs": []},
-    ],
-    "refusal": None,
-}  # fmt: skip
-COMPLETIONS = {
-    "text_offset": [10],
-    "token_logprobs": [-0.2231],
-    "tokens": [" Yes"],
-    "top_logprobs": [{" Yes": -0.2231, "yes": -2.3026, " No": -2.9957, "The": -4.6052}],
-}
+TOP = [
+    {"token": token, "logprob": float(np.log(p))}
+    for token, p in (("Yes", 0.8), (" yes", 0.1), ("No", 0.05), ("The", 0.01))
+] + [{"token": "It", "logprob": -9999.0}]
+BLANK = {"token": "▁", "logprob": -0.1, "bytes": [32], "top_logprobs": TOP[2:3]}
+CHAT = [BLANK, {**TOP[0], "bytes": [89], "top_logprobs": TOP}, {**TOP[2], "top_logprobs": TOP[1:]}]
+GEMINI = [{"token": one["token"], "tokenId": 1, "logProbability": one["logprob"]} for one in TOP]
+TGI = [{"id": 7, "text": one["token"], "logprob": one["logprob"], "special": False} for one in TOP]
+SGLANG = [[one["logprob"], 7, one["token"]] for one in TOP]
 VLLM = [
     {
-        "3869": {"logprob": -0.2231, "rank": 1, "decoded_token": "Yes"},
-        "4874": {"logprob": -2.3026, "rank": 2, "decoded_token": "yes"},
-        "1939": {"logprob": -2.9957, "rank": 3, "decoded_token": " No"},
-        "450": {"logprob": -4.6052, "rank": 4, "decoded_token": "The"},
+        str(at): {"logprob": one["logprob"], "rank": at, "decoded_token": one["token"]}
+        for at, one in enumerate(TOP)
     }
 ]
+COMPLETIONS = {
+    "text_offset": [10], "token_logprobs": [-0.2231], "tokens": [" Yes"],
+    "top_logprobs": [{one["token"]: one["logprob"] for one in TOP} | {"Of": None}],
+}  # fmt: skip
+RECORDS = {
+    "chat": {"content": CHAT, "refusal": None},
+    "whole response": {"choices": [{"index": 0, "logprobs": {"content": CHAT}}]},
+    "completions, Together": COMPLETIONS,
+    "vLLM's engine": VLLM,
+    "one list": TOP,
+    "text": json.dumps({"content": CHAT}),
+    "responses of OpenAI, Ollama, llama.cpp": CHAT,
+    "Gemini": {"topCandidates": [{"candidates": GEMINI}], "chosenCandidates": GEMINI[:1]},
+    "text-generation-inference": {"tokens": TGI[:1], "top_tokens": [TGI]},
+    "SGLang": {"output_token_logprobs": SGLANG[:1], "output_top_logprobs": [SGLANG]},
+}
+
+
+@pytest.mark.parametrize("program", RECORDS)
+def test_top_k_lists_are_read_as_programs_return_them(program):
+    scores = row_scores("line 1", "top_logprobs", RECORDS[program], ["Yes", "No"])
+    np.testing.assert_allclose(np.exp(scores.values), [0.8 + 0.1, 0.05], rtol=1e-6)
+    assert scores.unseen == 0
 
 
 @pytest.mark.parametrize(
-    "record", [OPENAI, COMPLETIONS, VLLM, OPENAI["content"][0]["top_logprobs"], json.dumps(OPENAI)]
+    ("tokens", "options", "expected"),
+    [
+        ({" A": 0.3, "▁A": 0.2, "ĠA.": 0.1, "(A)": 0.1, "a": 0.1, "B": 0.1}, "AB", [0.7, 0.1]),
+        ({"Yes.": 0.6, "YES": 0.2, "no,": 0.1}, ["Yes", "No"], [0.8, 0.1]),
+        ({".5": 0.6, "5": 0.2}, ["5", ".5"], [0.2, 0.6]),
+        ({"gir": 0.6, "dog": 0.3}, ["dog", "giraffe"], "'gir', which only begins its option"),
+        ({"A": 0.9, "B": 0.8}, "AB", "sum to 1.7"),
+        ({"319": 0.9, "350": 0.1}, "AB", "has none of its options"),
+    ],
 )
-def test_top_k_lists_are_read_as_apis_return_them(tmp_path, record):
-    rows = [
-        {"question_id": "q", "image_id": "i", "options": ["Yes", "No"], "label": "Yes",
-         "top_logprobs": record}
-    ]  # fmt: skip
+def test_tokens_are_options_in_each_spelling_or_refused(tokens, options, expected):
+    given = {token: float(np.log(p)) for token, p in tokens.items()}
+    if isinstance(expected, str):
+        with pytest.raises(PrunecalError, match=re.escape(expected)):
+            row_scores("line 1", "top_logprobs", given, list(options))
+    else:
+        scores = row_scores("line 1", "top_logprobs", given, list(options))
+        np.testing.assert_allclose(np.exp(scores.values), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "words"),
+    [
+        ("top_logprobs", [{"token": "A", "logprob": -0.1, "top_logprobs": []}], "no alternatives"),
+        ("top_logprobs", {"choices": [{}, {}]}, "has 2 answers; give one"),
+        ("top_logprobs", {"tokens": ["US", "A"], "top_logprobs": [None, {"A": -0.1}]}, "`echo`"),
+        ("top_logprobs", [{"content": "A", "probs": [{"tok_str": "A", "prob": 1}]}], "logprob"),
+        ("log_probabilities", [-0.05, -1.0], "sum to 1.319; give natural logarithms"),
+        ("log_probabilities", [0.1, 2.3], "logits (name the column logits) or losses (negate"),
+        ("probabilities", [0.3, np.nan], "give numbers, and null where there is none"),
+        ("logits", "tensor([1., 2.])", "has logits 'tensor([1., 2.])'"),
+    ],
+)
+def test_scores_of_another_kind_are_refused_by_what_they_are(form, value, words):
+    with pytest.raises(PrunecalError) as caught:
+        row_scores("line 1", form, value, ["A", "B"])
+    assert words in str(caught.value)
+
+
+def test_a_top_k_list_tells_the_mass_of_options_among_all_words(tmp_path):
+    rows = [{"question_id": "q", "image_id": "i", "options": ["Yes", "No"], "label": "Yes",
+             "top_logprobs": TOP}]  # fmt: skip
     read, origin = cell(tmp_path, rows, model="api", dataset="d", budget=9)
-    np.testing.assert_allclose(np.exp(read.table[0]), [0.8 + 0.1, 0.05], rtol=1e-3)
     assert origin["missing_options"] == 0
+    assert row_means(read)["option_mass"] == pytest.approx([0.95], rel=1e-3)
 
 
 def test_what_a_top_k_list_cut_off_is_bounded_by_its_last_entry(tmp_path):

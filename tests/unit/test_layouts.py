@@ -1,11 +1,13 @@
 """Further benchmarks in their published layouts load right or are refused in one sentence."""
 
+import json
 from functools import partial
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from helpers import benchmarks
 from helpers.benchmarks import png, text
@@ -145,6 +147,121 @@ def test_math_vista_mixes_questions_with_and_without_choices(tmp_path):
     assert question["label"] == 1
     rows = [row, {**row, "choices": None, "answer": "7"}]
     assert "row 1 has the options None" in refusal(parquet(tmp_path, rows), **settings)
+
+
+def written(folder, content, name="t.json"):
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_slake_and_path_vqa_are_yes_or_no_where_the_study_says(tmp_path):
+    rows = [
+        {"qid": at, "image": text(at), "question": "Is it?", "answer": answer, "q_lang": language,
+         "answer_type": kind, "modality": "MRI"}
+        for at, (answer, language, kind) in enumerate(
+            [("Liver", "en", "OPEN"), ("Yes", "en", "CLOSED"), ("是", "zh", "CLOSED"),
+             ("No", "en", "CLOSED")])
+    ]  # fmt: skip
+    path = written(tmp_path, rows)
+    asked = {"form": "yes-no", "where": {"q_lang": "en", "answer_type": "closed"}}
+    questions, images = load(path, subset="modality", **asked)
+    assert [(one["question_id"], one["label"]) for one in questions] == [("row-1", 0), ("row-3", 1)]
+    assert len(images) == 2
+    yes_or_no = yaml.safe_load("{answer: [yes, 'no']}")
+    questions, _ = load(path, form="yes-no", where=yes_or_no)
+    assert [one["question_id"] for one in questions] == ["row-1", "row-3"]
+    words = "no row has 'fr' as its q_lang (rows have 'en', 'zh'); correct `where:`"
+    assert words in refusal(path, form="yes-no", where={"q_lang": "fr"})
+    assert "all the values" in refusal(path, form="yes-no", where={"q_lang": "zh", "qid": 1.0})
+
+
+def test_muir_bench_and_seed_bench_2_have_rows_of_several_images(tmp_path):
+    row = {"idx": "0", "question": "<image>\nHow many?", "options": ["a", "b"], "answer": "B",
+           "image_list": [struct(1)]}  # fmt: skip
+    path = parquet(tmp_path, [{**row, "image_list": [struct(1), struct(2)]}, row])
+    settings = {"options": "options", "image": "image_list"}
+    assert "row 0 has 2 images; give questions" in refusal(path, **settings)
+    (question,), _ = load(path, several_images="skip", **settings)
+    assert (question["question_id"], question["text"][:9]) == ("row-1", "How many?")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"A": "x", "B": "y", "C": None}, "AB"),
+        ('{"a": "x", "b": "y", "c": "z"}', "ABC"),
+        ({"B": "x", "A": "y"}, "give a list of texts, or an object with the keys A, B"),
+        ({"a": {"rawText": "x"}, "b": {"rawText": "y"}}, "give a list of texts"),  # TQA
+        ("2,3", "give a list of texts"),  # IconQA
+        ("['x' 'y']", "has 1 options"),  # as NumPy prints a list
+    ],
+)
+def test_options_may_be_an_object_by_letter(tmp_path, options, expected):
+    rows = [{"question": "Which?", "options": options, "answer": "B", "image": text(1)}]
+    path = written(tmp_path, rows)
+    if len(expected) > 3:
+        assert expected in refusal(path, options="options")
+    else:
+        (question,), _ = load(path, options="options")
+        assert (question["options"], question["label"]) == (list(expected), 1)
+
+
+def test_q_bench_fills_choices_that_are_not_there(tmp_path):
+    names = [f"option{at}" for at in range(4)]
+    row = {"question": "How clear?", "image": text(1), "correct_choice": "B"}
+    row |= dict(zip(names, ("High", "Low", "N/A", "N/A"), strict=True))
+    path, settings = written(tmp_path, [row]), {"options": names, "answer": "correct_choice"}
+    assert 'set `absent: nan` if that is one, or `absent: "N/A"`' in refusal(path, **settings)
+    assert load(path, absent="N/A", **settings)[0][0]["options"] == ["A", "B"]
+    assert "two equal choices" in refusal(path, absent="nan", **settings)
+
+
+@pytest.mark.parametrize(
+    ("question", "count"),
+    [
+        ("Which has vitamin C.\n(A) red\n(B) blue", 2),
+        ("Points A, B and C.\nA. red\nB. blue\nC. grey\nD. black", 4),
+        ("Options: A: x, B: y, C: z", 3),
+        ("哪个？\nA、甲\nB、乙", 2),
+        ("Is A: left of B: or C: ?\n(A) yes\n(B) no", None),
+    ],
+)
+def test_letters_before_choices_follow_each_other(tmp_path, question, count):
+    path = written(tmp_path, [{"question": question, "answer": "B", "image": text(1)}])
+    if count is None:
+        assert "choices A to B and A to C" in refusal(path, letters="auto")
+    (read,), _ = load(path, letters=count or 2)
+    assert len(read["options"]) == (count or 2)
+
+
+ASKED = {"question": "Is it?", "answer": "yes", "image": "aGk="}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (json.dumps({"info": {}, "questions": [ASKED]}), "lacks the column 'question' (it has inf"),
+        (json.dumps({"info": {}, "questions": [ASKED]}, indent=1), "is one object with 2 keys"),
+        (json.dumps({"1": ASKED}), "lacks the column 'question' (it has 1)"),  # by question id
+        ([{**ASKED, "image": "https://example.org/a.jpg"}], "entry 0 has the address"),
+        ([{**ASKED, "image": "00000042"}], "neither base64 (too short)"),
+        ([{"image": "a.jpg", "conversations": [{"from": "human", "value": "What?"}]}],
+         "lacks the column 'question' (it has image, conversations)"),
+    ],
+)  # fmt: skip
+def test_json_of_another_shape_is_refused_by_what_it_is(tmp_path, content, words):
+    assert words in refusal(written(tmp_path, content), form="yes-no", images=tmp_path)
+
+
+def test_whole_numbers_that_pandas_wrote_with_a_point_are_whole(tmp_path):
+    rows = [
+        {"id": float(at), "question": "Which?", "options": '["a", "b", "c"]', "answer": answer,
+         "image": text(at)}
+        for at, answer in enumerate(("2.0", "0.0"))
+    ]  # fmt: skip
+    questions, _ = load(written(tmp_path, rows), options="options", question_id="id")
+    assert [(one["question_id"], one["label"]) for one in questions] == [("0", 2), ("1", 0)]
 
 
 @pytest.mark.parametrize(

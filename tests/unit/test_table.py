@@ -232,7 +232,7 @@ def test_one_name_for_two_images_is_refused_by_both_rows(tmp_path):
 def test_an_image_that_is_none_is_told_by_its_row(tmp_path):
     from prunecal import data
 
-    rows = [{**SHAPES, "answer": "star", "image": base64.b64encode(b"no image").decode()}]
+    rows = [{**SHAPES, "answer": "star", "image": base64.b64encode(b"no image" * 9).decode()}]
     dataset = table.load(table.Params(path=lines(tmp_path / "t.jsonl", rows), options="choices"))
     with pytest.raises(PrunecalError, match=r"t.jsonl line 1: the image .* cannot be decoded"):
         data.write_images(tmp_path / "images.parquet", "test", dataset, {})
@@ -271,7 +271,7 @@ def test_answers_that_can_be_read_in_two_ways_are_refused(tmp_path):
         ({"choices": ["one"]}, "has 1 options"),
         ({"choices": ["red", "red", "blue"]}, "has two equal choices among"),
         ({"question": " "}, "as its question; give it some text"),
-        ({"question": "<image> what?"}, "holds <image> in its text"),
+        ({"question": "What <image>?"}, "holds <image> in its text"),
         ({"image": [text(1), text(2)]}, "has 2 images"),
         ({"image": "nonsense!"}, "neither base64"),
         ({"image": ""}, "has no image"),

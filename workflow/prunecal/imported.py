@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+WHOLE = 0.99  # what probabilities sum to if they are not parts of more
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Write the questions, or the cells."""
     entries = [Imported(**entry) for entry in json.loads(arguments.cells)]
@@ -97,6 +100,12 @@ def _write_cell(
             told.rows,
             len(questions),
             bound,
+        )
+    if told.mass < WHOLE:
+        cli.log.info(
+            "%s: options have %.3g of the probability on average; confidence is the share of that",
+            answers.path,
+            told.mass,
         )
     facts = {
         "cell": {"model": entry.model, "dataset": entry.dataset, **cell.settings()},

@@ -8,7 +8,7 @@ import math
 import re
 import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError, brief, control_character
 from prunecal.datasets import encodable
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 YES_NO = ["Yes", "No"]
 YES_WORDS = {"yes": 0, "no": 1, "true": 0, "false": 1}
 ABSENT = "nan"  # what is missing in copies that pandas wrote as text
+FILLERS = ("n/a", "na", "-", "null", "<na>")  # may be a choice, or stand for none
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
-WHOLE = re.compile(r"\d{1,9}")
+WHOLE = re.compile(r"\d{1,9}(\.0)?")  # pandas writes 2.0 beside missing values
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,28 @@ def is_missing(value: Any) -> bool:
 
 
 def listed_options(where: str, value: Any) -> list[str]:
-    """Return the options in a row's list, or in a text that JSON or Python reads as a list.
+    """Return the options in a row's list, or in its object with the keys A, B, ….
+
+    A text is one that JSON or Python reads as such.
 
     Raises:
-        PrunecalError: it is none, or an option is no text or number.
+        PrunecalError: it is neither, or an option is no text or number.
     """
     options = value
-    if isinstance(value, str):
-        options = literal(value)
+    if isinstance(value, str):  # "1,000" alone would be two numbers
+        options = literal(value) if value.lstrip().startswith(("[", "(", "{")) else None
+    if isinstance(options, dict):
+        names, values = list(options), list(options.values())
+        plain = all(one is None or isinstance(one, str | int | float) for one in values)
+        if plain and "".join(map(str, names)).upper() == string.ascii_uppercase[: len(names)]:
+            options = lettered_options(where, names, values)
     if not isinstance(options, list | tuple) or not all(
         isinstance(one, str | int | float) and not isinstance(one, bool) for one in options
     ):
-        raise PrunecalError(f"{where} has the options {brief(value)}; give a list of texts")
+        raise PrunecalError(
+            f"{where} has the options {brief(value)}; give a list of texts, or an object with the "
+            "keys A, B and so on"
+        )
     return [str(one) for one in options]
 
 
@@ -113,6 +124,27 @@ def literal(text: str) -> Any:
     return None
 
 
+def present_choices(where: str, values: Sequence[Any], absent: str | None) -> list[Any]:
+    """Return what columns of choices hold, None for those that are not there.
+
+    Args:
+        where: the file and row.
+        values: of the columns.
+        absent: text that stands for none; None if the study does not say.
+
+    Raises:
+        PrunecalError: the last is a text that may be a choice or stand for none.
+    """
+    texts = [one.strip().lower() if isinstance(one, str) else "" for one in values]
+    if absent is None and texts[-1] in FILLERS:
+        raise PrunecalError(
+            f"{where} has {brief(values[-1])} as its last choice; set `absent: {ABSENT}` if that "
+            f"is one, or `absent: {json.dumps(values[-1])}` if there is none"
+        )
+    plain = (absent or ABSENT).strip().lower()
+    return [None if text == plain else one for text, one in zip(texts, values, strict=True)]
+
+
 def lettered_options(where: str, names: Sequence[str], values: Sequence[Any]) -> list[str]:
     """Return the options in columns, of which the last may be empty.
 
@@ -129,32 +161,6 @@ def lettered_options(where: str, names: Sequence[str], values: Sequence[Any]) ->
             "option a text"
         )
     return [option for option in options if option is not None]
-
-
-LETTERED = re.compile(r"(?:^|[\s(,;])([A-Z])[).:]", re.MULTILINE)  # "A. ", "(A) ", "A: "
-
-
-def letters_in(where: str, question: str, letters: int | Literal["auto"]) -> int:
-    """Return how many choices a question's text holds, each after its letter, from A on.
-
-    Raises:
-        PrunecalError: they are not as many as the study says; none is fine, where images hold them.
-    """
-    seen = set(LETTERED.findall(question))
-    count = next(
-        (at for at, letter in enumerate(string.ascii_uppercase) if letter not in seen), len(seen)
-    )
-    if letters == "auto" and count < 2:
-        raise PrunecalError(
-            f"{where} has no choices from A on in its question; name their column in `options:`, "
-            "or set `letters:` to their number"
-        )
-    if letters != "auto" and 1 < count != letters:
-        raise PrunecalError(
-            f"{where} has the choices A to {string.ascii_uppercase[count - 1]} in its question, "
-            f"not {letters}; set `letters: auto`"
-        )
-    return count if letters == "auto" else letters
 
 
 SHORT = ", or ask for short answers: loader `table`, `form: short-answer`"
@@ -262,7 +268,7 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     is_number = isinstance(value, str) and WHOLE.fullmatch(value.strip())
-    return int(value) if is_number else None
+    return int(float(value)) if is_number else None
 
 
 def _within(one: Answered, index: int | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 DATA_URI = ";base64,"
+ADDRESS = re.compile(r"[a-z][a-z0-9+.]*://", re.IGNORECASE)
+LEAST_OF_AN_IMAGE = 40  # characters of base64; shorter ones are names that end in no suffix
 MOST_OF_A_NAME = 1000  # characters; base64 of an image is longer
 
 
@@ -39,8 +42,9 @@ def content(where: str, value: Any, folder: Path | None) -> bytes | None:
     if isinstance(value, dict):
         inner = value.get("bytes")
         return content(where, value.get("path") if inner is None else inner, folder)
-    if isinstance(value, list):
-        return _only(where, value, folder)
+    several = listed(value)
+    if several is not None:
+        return _only(where, several, folder)
     if is_missing(value):
         return None
     if not isinstance(value, str):
@@ -48,13 +52,21 @@ def content(where: str, value: Any, folder: Path | None) -> bytes | None:
             f"{where} has {brief(value)} as its image; give bytes, the name of a file, or base64"
         )
     text = value.strip()
-    if text.startswith("["):
-        several = literal(text)
-        if isinstance(several, list):
-            return _only(where, several, folder)
+    if ADDRESS.match(text):
+        raise PrunecalError(
+            f"{where} has the address {brief(text)} as its image; download the images into a "
+            "folder, set `images:` to it, and name their files"
+        )
     if PurePosixPath(text[-MOST_OF_A_NAME:]).suffix.lower() in SUFFIXES:
         return _of_file(where, text, folder)
     return _of_base64(where, text)
+
+
+def listed(value: Any) -> list[Any] | None:
+    """Return the images in a row's list, or in text that reads as one; None for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = literal(value.strip())
+    return value if isinstance(value, list) else None
 
 
 def _only(where: str, values: list[Any], folder: Path | None) -> bytes | None:
@@ -80,6 +92,8 @@ def _of_file(where: str, name: str, folder: Path | None) -> bytes:
 def _of_base64(where: str, text: str) -> bytes:
     _, _, encoded = text.rpartition(DATA_URI)
     try:
+        if len(text) < LEAST_OF_AN_IMAGE:
+            raise ValueError("too short")  # noqa: TRY301  as what is no base64
         return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise PrunecalError(

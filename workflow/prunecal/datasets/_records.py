@@ -113,19 +113,44 @@ def _parsed(path: Path) -> Iterator[Located]:
         listed = _json(str(path), content, "file")
         entries = ((f"{path} entry {number}", entry) for number, entry in enumerate(listed))
     else:
-        entries = json_lines(path)
+        entries = _lines_or_refuse(path, start)
     for where, entry in entries:
         if not isinstance(entry, dict):
             raise PrunecalError(f"{where} is {brief(entry)}; give an object with a key per column")
         yield where, entry
 
 
+def _lines_or_refuse(path: Path, start: bytes) -> Iterator[tuple[str, Any]]:
+    """Yield the lines of a file; refuse one that is a single object over several lines."""
+    try:
+        yield from json_lines(path)
+    except PrunecalError:
+        if not start.startswith(b"{"):
+            raise
+        try:
+            whole = json.loads(path.read_bytes())
+        except ValueError:
+            whole = None
+        if not isinstance(whole, dict):
+            raise
+    else:
+        return
+    keys = ", ".join(repr(key) for key in list(whole)[:3])
+    raise PrunecalError(
+        f"{path} is one object with {len(whole)} keys ({cut(keys)}); give a list of objects, one "
+        "per question, such as one of its values or the list of them"
+    )
+
+
 def _objects(path: Path, columns: list[str]) -> Iterator[Located]:
-    missing = set(columns)
+    empty = True
     for where, record in _parsed(path):
-        missing.difference_update(record)
+        if empty and not set(columns) <= record.keys():
+            _refuse_missing(path, columns, header(path))  # rows may lack a key that others have
+        empty = False
         yield where, {name: record.get(name) for name in columns}
-    _refuse_missing(path, columns, [name for name in columns if name not in missing])
+    if empty:
+        _refuse_missing(path, columns, [])
 
 
 def _delimited(path: Path, delimiter: str, columns: list[str]) -> Iterator[Located]:
@@ -155,9 +180,13 @@ def _fields(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
             except StopIteration:
                 break
             except (csv.Error, UnicodeDecodeError) as error:
+                remedy = (
+                    "save the file again as UTF-8"
+                    if isinstance(error, UnicodeDecodeError) or "\0" in str(error)
+                    else "put quotes around a value that begins with one, and double those in it"
+                )
                 raise PrunecalError(
-                    f"{where} cannot be read as {path.suffix[1:]} ({cut(str(error))}); save the "
-                    "file again as UTF-8"
+                    f"{where} cannot be read as {path.suffix[1:]} ({cut(str(error))}); {remedy}"
                 ) from error
             if fields:  # blank lines hold no row
                 count += 1

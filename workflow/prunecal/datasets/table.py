@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import re
 import string
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.core.parameters import Commit, LocalPath, Parameters
+from prunecal.core.parameters import Commit, LocalPath
 from prunecal.datasets import Dataset, check_choices, question_fault
 from prunecal.datasets._answers import (
+    ABSENT,
     YES_NO,
     Answered,
     accepted_answers,
     is_missing,
     labels,
     lettered_options,
-    letters_in,
     listed_options,
+    present_choices,
     yes_or_no,
 )
+from prunecal.datasets._letters import letters_in
 from prunecal.datasets._parquet import content_digest, find
 from prunecal.datasets._pictures import Identities, content, in_turn
-from prunecal.datasets._records import header, records
+from prunecal.datasets._selected import Selection, selected
 from prunecal.study import short_answers
-from prunecal.study.prompts import choice_text, letter_text, pope_text
+from prunecal.study.prompts import IMAGE, choice_text, letter_text, pope_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +41,9 @@ UNDIVIDED = "questions"  # the subset of a table that names none
 OPTIONS = {"yes-no": "the options Yes and No", short_answers.FORM: "no options"}
 MAX_NEW_TOKENS = 16  # as lmms-eval's VQA tasks have it
 Column = str
-NUMBERED = re.compile(r"(.*?)\d+")
 
 
-class Params(Parameters):
+class Params(Selection):
     """Where the table is, and which of its columns holds what."""
 
     path: LocalPath | None = Field(
@@ -88,6 +90,9 @@ class Params(Parameters):
         None, description="column of ids; the row's number if not given"
     )
     hint: Column | None = Field(None, description="column of a text that precedes the question")
+    absent: str = Field(
+        ABSENT, description="text that stands for a choice that is not there, as an empty one does"
+    )
     subset: Column | None = Field(None, description="column that divides the questions")
     without_image: Literal["refuse", "skip"] = Field(
         "refuse", description="what to do with rows that have no image"
@@ -140,10 +145,12 @@ def load(params: Params) -> Dataset:
     ids: list[str] = []
     kept: list[dict[str, Any]] = []
     answered: list[Answered] = []
-    for number, (where, row) in enumerate(_rows(files, params)):
+    left: Counter[str] = Counter()
+    for number, where, row in _rows(files, params, left):
         image = content(where, row[params.image], folder)
         if image is None:
             if params.without_image == "skip":
+                left["without_image"] += 1
                 continue
             raise PrunecalError(f"{where} has no image; give it one, or set `without_image: skip`")
         name = None if params.image_id is None else _name(where, row, params.image_id)
@@ -165,6 +172,8 @@ def load(params: Params) -> Dataset:
             }
             | ({"answers": accepted_answers(where, row[params.answer])} if short else {})
         )
+    for setting, count in left.items():
+        log.info("%d rows are left out by `%s:`", count, setting)
     for record, label in zip(kept, _labels(answered, params), strict=True):
         record["label"] = label
     refuse_faults(kept, answered)
@@ -212,34 +221,18 @@ def _files(params: Params) -> tuple[list[Path], str]:
     return [params.path], content_digest([params.path])
 
 
-def _rows(files: list[Path], params: Params) -> Iterator[tuple[str, dict[str, Any]]]:
-    names = [*params.columns(), params.image]
+def _rows(
+    files: list[Path], params: Params, left: Counter[str]
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    names = params.columns()
     if params.image_id is not None:
         names.append(params.image_id)
-    for path in files:
-        siblings = _siblings(params.image, path)
-        for where, row in records(path, [*names, *siblings]):
-            further = [name for name in siblings if not is_missing(row[name])]
-            if further:
-                raise PrunecalError(
-                    f"{where} has a further image in {further[0]!r}; give questions about one "
-                    "image each, or leave the row out"
-                )
-            yield where, row
-
-
-def _siblings(image: Column, path: Path) -> list[str]:
-    """List the columns of further images: `image_2`, … beside `image_1`."""
-    numbered = NUMBERED.fullmatch(image)
-    if numbered is None:
-        return []
-    pattern = re.compile(rf"{re.escape(numbered[1])}\d+")
-    return [name for name in header(path) if name != image and pattern.fullmatch(name)]
+    return selected(files, names, params.image, params, left)
 
 
 def _images(files: list[Path], params: Params, folder: Path | None) -> Iterator[tuple[str, bytes]]:
     identities = Identities()
-    for where, row in _rows(files, params):
+    for _, where, row in _rows(files, params, Counter()):
         image = content(where, row[params.image], folder)
         if image is not None:
             name = None if params.image_id is None else _name(where, row, params.image_id)
@@ -248,6 +241,8 @@ def _images(files: list[Path], params: Params, folder: Path | None) -> Iterator[
 
 def _name(where: str, row: dict[str, Any], column: str) -> str:
     value = row[column]
+    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers
+        value = int(value)
     if is_missing(value) or not isinstance(value, str | int):
         raise PrunecalError(f"{where} has {brief(value)} as its {column}; give it some text")
     return str(value).strip()
@@ -260,6 +255,7 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
         raise PrunecalError(
             f"{where} has {brief(question)} as its {params.question}; give it some text"
         )
+    question = question.strip().removeprefix(IMAGE).lstrip()  # where the template puts it
     hint = "" if params.hint is None or is_missing(row[params.hint]) else str(row[params.hint])
     before = f"{hint}\n" if hint else ""
     if params.form == "yes-no":
@@ -272,13 +268,14 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
         return list(string.ascii_uppercase[:letters]), letter_text(before + question)
     if isinstance(params.options, list):
         values = [row[name] for name in params.options]
-        options = lettered_options(where, params.options, values)
+        absent = params.absent if "absent" in params.model_fields_set else None
+        options = lettered_options(where, params.options, present_choices(where, values, absent))
     else:
         options = listed_options(where, row[params.options])
     if not 2 <= len(options) <= len(string.ascii_uppercase):
         raise PrunecalError(
             f"{where} has {len(options)} options; give 2 to {len(string.ascii_uppercase)}, or "
-            "leave the row out"
+            "leave such rows out by `where:`"
         )
     check_choices(where, options)
     return options, choice_text(question, options, hint)

@@ -12,6 +12,7 @@ from prunecal.datasets._answers import is_missing, listed_options, literal
 from prunecal.imports.answers import KEPT, READINGS
 from prunecal.imports.option_scores import (
     LOGITS,
+    TOP,
     kept_number,
     number_of,
     row_scores,
@@ -41,11 +42,13 @@ class Told(NamedTuple):
         rows: that lack the score of an option.
         unseen: the most probability that they can have together in a row; None where nothing bounds
             it.
+        mass: the sum of a row's probabilities, on average; NaN where scores are none.
     """
 
     missing: int
     rows: int
     unseen: float | None
+    mass: float
 
 
 def table(
@@ -94,13 +97,17 @@ def table(
         "n_visual": pa.array(columns["n_visual"], pa.int32()),
         "coverage": pa.array(np.array(columns["coverage"], dtype=np.float32), pa.float32()),
     }
-    told = Told(0, 0, 0.0)
+    told = Told(0, 0, 0.0, math.nan)
     if stated:
         fields["prediction"], fields["confidence"] = _stated(rows)
     else:
         logits, told = _logits(answers, rows)
         if answers.layout.form == LOGITS:
             _refuse_small_normaliser(rows, logits, columns["log_normaliser"])
+        if answers.layout.form == TOP and columns["log_normaliser"] == [None] * len(rows):
+            # log-probabilities among all words; rounded ones may sum to a little more than 1
+            sums = [max(0.0, np.logaddexp.reduce(one)) for one in logits]
+            fields["log_normaliser"] = pa.array(sums, pa.float32())
         fields["logits"] = pa.array(logits, pa.list_(pa.float32()))
         fields |= {
             name: pa.array([_numbers(one, name) for one in rows], pa.list_(pa.float32()))
@@ -133,7 +140,7 @@ def _logits(
         )
     width = max(len(question["options"]) for _, question in rows)
     values = np.full((len(rows), width), -np.inf)
-    missing, short, unseen = 0, 0, 0.0
+    missing, short, unseen, mass = 0, 0, 0.0, 0.0
     for number, ((where, row), question) in enumerate(rows):
         options = list(question["options"])
         own = options if is_missing(row.get("options")) else listed_options(where, row["options"])
@@ -142,12 +149,13 @@ def _logits(
         absent = int(np.isneginf(scores.values).sum())
         missing += absent
         short += bool(absent)
+        mass += scores.mass / len(rows)
         unseen = max(unseen, scores.unseen) if scores.unseen == scores.unseen else math.nan
     stored = stored_logits(values)
     logits = [
         one[: len(question["options"])] for one, (_, question) in zip(stored, rows, strict=True)
     ]
-    return logits, Told(missing, short, None if math.isnan(unseen) else unseen)
+    return logits, Told(missing, short, None if math.isnan(unseen) else unseen, mass)
 
 
 def _numbers(answered: tuple[Row, Mapping[str, Any]], name: str) -> list[float]:
