@@ -10,6 +10,7 @@ import json
 import torch
 from safetensors.torch import save
 
+from helpers import hub_clip
 from helpers.tiny_llava import TEXTS
 from prunecal.models import _llama_ids
 from prunecal.study.prompts import conversation
@@ -18,56 +19,21 @@ WIDTH = {"text": 32, "vision": 32}  # of 4,096 and 1,024
 TRUE = {"text": 4096, "vision": 1024, "text_inner": 11008, "vision_inner": 4096}
 HEADS, LAYERS, VISION_LAYERS, VOCABULARY = 2, 32, 24, 32064
 SHARD = 5 * 10**9  # bytes at most, of the true sizes
-CONFIG = {  # the keys of 2023, as on the Hub
-    "architectures": ["LlavaForConditionalGeneration"],
-    "ignore_index": -100,
-    "image_token_index": 32000,
-    "model_type": "llava",
-    "pad_token_id": 32001,
-    "projector_hidden_act": "gelu",
+CONFIG = {
+    **hub_clip.LLAVA,
     "text_config": {
-        "architectures": ["LlamaForCausalLM"],
-        "max_position_embeddings": 4096,
-        "model_type": "llama",
-        "rms_norm_eps": 1e-05,
-        "torch_dtype": "float16",
-        "vocab_size": VOCABULARY,
+        **hub_clip.VICUNA_7B,
         # the Hub's file leaves these to their defaults, which are those of 7B
         "hidden_size": WIDTH["text"],
         "intermediate_size": 2 * WIDTH["text"],
         "num_attention_heads": HEADS,
     },
-    "tie_word_embeddings": False,
-    "torch_dtype": "float16",
-    "transformers_version": "4.36.0.dev0",
     "vision_config": {
+        **hub_clip.CLIP_336,
         "hidden_size": WIDTH["vision"],
-        "image_size": 336,
         "intermediate_size": 2 * WIDTH["vision"],
-        "model_type": "clip_vision_model",
         "num_attention_heads": HEADS,
-        "num_hidden_layers": VISION_LAYERS,
-        "patch_size": 14,
-        "projection_dim": 768,
-        "vocab_size": 32000,
     },
-    "vision_feature_layer": -2,
-    "vision_feature_select_strategy": "default",
-    "vocab_size": VOCABULARY,
-}
-PROCESSOR = {
-    "crop_size": {"height": 336, "width": 336},
-    "do_center_crop": True,
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_processor_type": "CLIPImageProcessor",
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-    "resample": 3,
-    "rescale_factor": 0.00392156862745098,
-    "size": {"shortest_edge": 336},
 }
 TOKENIZER_CONFIG = {
     "add_bos_token": True,
@@ -168,7 +134,7 @@ def hub_llava(seed=0):
     texts = {
         "config.json": CONFIG,
         "model.safetensors.index.json": {"metadata": {"total_size": total}, "weight_map": places},
-        "preprocessor_config.json": PROCESSOR,
+        "preprocessor_config.json": hub_clip.CLIP_PROCESSOR,
         "tokenizer_config.json": TOKENIZER_CONFIG,
         "tokenizer.json": tokenizer(),
     }

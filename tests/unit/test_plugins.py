@@ -9,6 +9,7 @@ import pytest
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, nearest
+from prunecal.study.strategy_settings import expand
 
 FOLDERS = ["strategies", "datasets", "models", "recipes"]
 MINE = '''"""Mine: the first tokens."""
@@ -278,6 +279,12 @@ def test_declarations_that_contradict_each_other_are_refused(installed, more, me
     with pytest.raises(PrunecalError) as caught:
         plugins.load("strategies", name)
     assert message in str(caught.value)
+
+
+def test_a_setting_of_a_plugin_that_is_the_studys_own_is_refused_when_the_study_is_read(installed):
+    name = installed(MINE.replace('"""Nothing to set."""', 'match: str = "kept"'))
+    with pytest.raises(PrunecalError, match="strategies: mine declares the parameter 'match'"):
+        expand({"strategy": name, "match": "kept"}, "llava", "kept")
 
 
 def test_further_parameters_with_defaults_are_allowed(installed):

@@ -82,14 +82,18 @@ class HubModel(Prompting):
 
     def _read(self, folder: Path, settings: Mapping[str, Any]) -> Any:
         """Read all but the weights; return the configuration."""
-        import transformers
-
-        with readable(folder, "configuration"):
-            config = transformers.AutoConfig.from_pretrained(folder, **OWN)
+        config = self.read_config(folder)
         self.tokenizer, self.processor = read_processors(folder)
         self.settings, self.folder = settings, folder
         self.check(config)
         return config
+
+    def read_config(self, folder: Path) -> Any:
+        """Return the configuration of a folder."""
+        import transformers
+
+        with readable(folder, "configuration"):
+            return transformers.AutoConfig.from_pretrained(folder, **OWN)
 
     @classmethod
     def _kind(cls, config: Any) -> Any:

@@ -12,9 +12,11 @@ from prunecal.core.errors import PrunecalError
 from prunecal.engine.interfaces import Encoded
 from prunecal.models._hub import HubModel
 from prunecal.models.llava import Params, cls_attention, most_tokens, pad_to_square
+from prunecal.storage.files import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from PIL.Image import Image
     from torch import Tensor
@@ -30,6 +32,18 @@ class VipLlava(HubModel):
     """A loaded model."""
 
     KINDS = {"vipllava": "VipLlavaForConditionalGeneration"}
+
+    def read_config(self, folder: Path) -> Any:
+        """Return the configuration of a folder, with the layers that its weights are made for.
+
+        Transformers before 5 ignored `vision_feature_layer` in the file of a ViP-LLaVA, which
+        llava-hf/vip-llava-7b-hf has from LLaVA, and read `vision_feature_layers` alone.
+        """
+        config = super().read_config(folder)
+        written = str(read_object(folder / "config.json").get("transformers_version", ""))
+        if isinstance(config.vision_feature_layer, int) and written.startswith("4."):
+            config.vision_feature_layer = type(config)().vision_feature_layer
+        return config
 
     def check(self, config: Any) -> None:
         """Refuse another number of visual tokens, or feature layers that the tower lacks."""

@@ -1,0 +1,232 @@
+"""Configurations of published Qwen-VL checkpoints, as their files on the Hub have them.
+
+Facts alone, see `hub_clip`:
+- Qwen2-VL-2B and 7B: vsco/ome, modelconfig/testdata, 341ed2a; the 7B as transformers 4.47 writes
+  it: page of pbarker/Qwen2-VL-7B-sk-googleflights-full-750-47ep, 798f09a;
+- Qwen2.5-VL-7B: Harrison-HXLiu/vlm_api_test, da6f793, its early preprocessor
+  remodlai/qwen-2.5-vl-7b-instruct-lexiq, a22b9b2, and as transformers 4.54 writes it
+  modelscope/DiffSynth-Studio, qwen_image_text_encoder.py, 288fb76;
+- Qwen3-VL-4B: DiffSynth-Studio, an encoder of Wan; 8B: NVIDIA/TensorRT-LLM,
+  test_modeling_qwen3vl.py, 0493881; 2B as transformers 5.1 writes it: xorbitsai/inference#4592.
+"""
+
+from helpers.hub_clip import CLIP_MEAN, CLIP_STD, HALF
+
+QWEN_2_5 = {
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "vision_token_id": 151654,
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+    "hidden_act": "silu",
+    "hidden_size": 3584,
+    "initializer_range": 0.02,
+    "intermediate_size": 18944,
+    "max_position_embeddings": 128000,
+    "max_window_layers": 28,
+    "model_type": "qwen2_5_vl",
+    "num_attention_heads": 28,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "sliding_window": 32768,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.41.2",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vision_config": {
+        "depth": 32,
+        "hidden_act": "silu",
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "in_chans": 3,
+        "out_hidden_size": 3584,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "spatial_patch_size": 14,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+        "tokens_per_second": 2,
+        "temporal_patch_size": 2,
+    },
+    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    "vocab_size": 152064,
+}
+QWEN_2_5_NEW = {  # as transformers 4.54 writes it
+    **QWEN_2_5,
+    "rope_scaling": {"mrope_section": [16, 24, 24], "rope_type": "default", "type": "default"},
+    "text_config": {
+        **{key: value for key, value in QWEN_2_5.items() if key != "vision_config"},
+        "image_token_id": None,
+        "layer_types": ["full_attention"] * 28,
+        "model_type": "qwen2_5_vl_text",
+        "rope_scaling": {"mrope_section": [16, 24, 24], "rope_type": "default", "type": "default"},
+        "sliding_window": None,
+        "torch_dtype": "float32",
+        "video_token_id": None,
+    },
+    "torch_dtype": "float32",
+    "transformers_version": "4.54.0",
+    "vision_config": {
+        **QWEN_2_5["vision_config"],
+        "in_channels": 3,
+        "initializer_range": 0.02,
+        "model_type": "qwen2_5_vl",
+        "torch_dtype": "float32",
+    },
+}
+QWEN_2 = {
+    **{key: value for key, value in QWEN_2_5.items() if key != "vision_config"},
+    "architectures": ["Qwen2VLForConditionalGeneration"],
+    "max_position_embeddings": 32768,
+    "model_type": "qwen2_vl",
+    "vision_config": {
+        "depth": 32,
+        "embed_dim": 1280,
+        "mlp_ratio": 4,
+        "num_heads": 16,
+        "in_chans": 3,
+        "hidden_size": 3584,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "spatial_patch_size": 14,
+        "temporal_patch_size": 2,
+    },
+}
+QWEN_2_2B = {
+    **QWEN_2,
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+    "vision_config": {**QWEN_2["vision_config"], "hidden_size": 1536},
+    "vocab_size": 151936,
+}
+QWEN_2_SAVED = {  # by transformers 4.47, which leaves out what the tower's class has by itself
+    **QWEN_2,
+    "rope_scaling": {"mrope_section": [16, 24, 24], "rope_type": "default", "type": "default"},
+    "transformers_version": "4.47.0",
+    "use_cache": False,
+    "vision_config": {"in_chans": 3, "model_type": "qwen2_vl", "spatial_patch_size": 14},
+}
+QWEN_3 = {
+    "architectures": ["Qwen3VLForConditionalGeneration"],
+    "image_token_id": 151655,
+    "model_type": "qwen3_vl",
+    "text_config": {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 151643,
+        "dtype": "bfloat16",
+        "eos_token_id": 151645,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "hidden_size": 2560,
+        "initializer_range": 0.02,
+        "intermediate_size": 9728,
+        "max_position_embeddings": 262144,
+        "model_type": "qwen3_vl_text",
+        "num_attention_heads": 32,
+        "num_hidden_layers": 36,
+        "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-06,
+        "rope_scaling": {
+            "mrope_interleaved": True,
+            "mrope_section": [24, 20, 20],
+            "rope_type": "default",
+        },
+        "rope_theta": 5000000,
+        "tie_word_embeddings": True,
+        "use_cache": True,
+        "vocab_size": 151936,
+    },
+    "tie_word_embeddings": True,
+    "transformers_version": "4.57.0.dev0",
+    "video_token_id": 151656,
+    "vision_config": {
+        "deepstack_visual_indexes": [5, 11, 17],
+        "depth": 24,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": 1024,
+        "in_channels": 3,
+        "initializer_range": 0.02,
+        "intermediate_size": 4096,
+        "model_type": "qwen3_vl",
+        "num_heads": 16,
+        "num_position_embeddings": 2304,
+        "out_hidden_size": 2560,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    },
+    "vision_end_token_id": 151653,
+    "vision_start_token_id": 151652,
+}
+QWEN_3_8B = {
+    **QWEN_3,
+    "text_config": {
+        **QWEN_3["text_config"],
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "tie_word_embeddings": False,
+    },
+    "tie_word_embeddings": False,
+    "vision_config": {
+        **QWEN_3["vision_config"],
+        "deepstack_visual_indexes": [8, 16, 24],
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "out_hidden_size": 4096,
+    },
+}
+QWEN_3_2B = {  # as transformers 5.1 writes it
+    **QWEN_3,
+    "dtype": "bfloat16",
+    "text_config": {
+        **{key: value for key, value in QWEN_3["text_config"].items() if "rope" not in key},
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 28,
+        "pad_token_id": None,
+        "rope_parameters": {
+            "mrope_interleaved": True,
+            "mrope_section": [24, 20, 20],
+            "rope_theta": 5000000,
+            "rope_type": "default",
+        },
+    },
+    "transformers_version": "5.1.0",
+    "vision_config": {**QWEN_3["vision_config"], "dtype": "bfloat16", "out_hidden_size": 2048},
+}
+QWEN_PROCESSOR = {
+    "min_pixels": 3136,
+    "max_pixels": 12845056,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "processor_class": "Qwen2_5_VLProcessor",
+}
+QWEN_EARLY_PROCESSOR = QWEN_PROCESSOR | {"image_processor_type": "Qwen2_5_VLImageProcessor"}
+QWEN_3_PROCESSOR = {
+    "size": {"longest_edge": 16777216, "shortest_edge": 65536},
+    "patch_size": 16,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": HALF,
+    "image_std": HALF,
+    "processor_class": "Qwen3VLProcessor",
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+}
