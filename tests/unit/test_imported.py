@@ -33,7 +33,9 @@ LEVELS = {"resamples": 100, "costly_resamples": 50}
 
 def study_of(folder: Path, *paths: Path, **options) -> dict:
     """Return the study that the command writes for files."""
+    columns = [f"{key}={value}" for key, value in options.pop("columns", {}).items()]
     given = [f"--{key}={value}" for key, value in options.items()]
+    given += ["--columns", *columns] if columns else []
     out = folder / "again.yaml"
     imports.main(imports.arguments_of([*map(str, paths), "--study", str(out), *given]))
     return yaml.safe_load(out.read_text(encoding="utf-8"))
@@ -250,6 +252,44 @@ def test_outside_the_checkout_the_command_names_its_snakefile(tmp_path, monkeypa
         (tmp_path / "Snakefile").touch()
         study_of(tmp_path, answered)
         assert "`snakemake --cores all --configfile " in caplog.text
+
+
+def test_a_file_may_have_names_of_its_own_for_columns(tmp_path, caplog):
+    path, model = tmp_path / "mine.csv", {"model": "m", "dataset": "d"}
+    path.write_text(
+        "id,img,method,tokens,gt,p_yes,p_no,note\n"
+        "1,a.jpg,full,9,yes,0.75,0.25,x\n1,a.jpg,mine,3,yes,0.25,0.75,x\n"
+    )
+    with pytest.raises(PrunecalError, match="no scores among its columns id, img, .*p_no, note;"):
+        study_of(tmp_path, path)
+    scores = {"probability_Yes": "p_yes", "probability_No": "p_no"}
+    with pytest.raises(PrunecalError) as caught:
+        study_of(tmp_path, path, columns=scores)
+    for words in ("model, dataset, budget, question_id, image_id, label", "tokens, gt", "--budget"):
+        assert words in str(caught.value)
+    named = {"question_id": "id", "image_id": "img", "label": "gt", "budget": "tokens"} | scores
+    with caplog.at_level("INFO", logger="prunecal"), pytest.raises(PrunecalError, match="2 cells"):
+        study_of(tmp_path, path, columns=named, **model)
+    assert "columns that are not read: method, note" in caplog.text
+    settings = study_of(tmp_path, path, columns=named | {"strategy": "method"}, **model)
+    results = tmp_path / "results"
+    import_all(settings, results)
+    assert list(verify.other_answers(results, load_study(settings), [], first_difference)) == []
+    read = [
+        read_cell(results / "m" / "d" / cell / "predictions.parquet")
+        for cell in ("full/9", "mine/3")
+    ]
+    assert [one.prediction.tolist() for one in read] == [[0], [1]]
+    for column, words in (
+        ("gone", "has no column 'gone' to stand for label"),
+        ("", "pairs such as"),
+    ):
+        with pytest.raises((PrunecalError, SystemExit), match=words if column else None):
+            study_of(tmp_path, path, columns=named | {"label": column}, **model)
+    wrong = path.read_text().replace("0.25,0.75", "25,75")
+    path.write_text(wrong)
+    with pytest.raises(PrunecalError, match="line 3 has probabilities .*, not percent"):
+        study_of(tmp_path, path, columns=named | {"strategy": "method"}, **model)
 
 
 def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):

@@ -19,12 +19,12 @@ from prunecal.core import cli
 from prunecal.datasets._answers import is_missing
 from prunecal.imports import cells
 from prunecal.imports.answers import OF_OPTIONS, Files, parameters_of
-from prunecal.imports.questions import questions as questions_of
+from prunecal.imports.questions import checked
 from prunecal.statistics.predictions import IMPORTED
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.schemas import STATED
-from prunecal.study import budgets, short_answers
+from prunecal.study import budgets
 from prunecal.study.cells import imported_cell
 from prunecal.study.data_settings import Imported
 
@@ -50,13 +50,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _write_questions(path: Path, read: Files, entry: Imported) -> None:
-    import pandas as pd
     import pyarrow as pa
 
     answers = read.answers(entry)
-    questions = pd.DataFrame(questions_of(answers))
-    datasets.check(entry.dataset, questions)
-    short_answers.refuse_other_kind(entry.dataset, questions["options"])
+    questions = checked(entry, answers)
     types = {"options": pa.list_(pa.string()), "label": pa.int8()}
     table = pa.table(
         {

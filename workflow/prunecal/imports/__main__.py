@@ -11,15 +11,23 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunecal.core import cli
-from prunecal.core.errors import PrunecalError, counted
+from prunecal.core.errors import PrunecalError, counted, cut
 from prunecal.datasets._answers import is_missing
-from prunecal.imports.answers import DETAILS, NAMES, Files, budget_of, parameters_of
+from prunecal.imports.answers import DETAILS, NAMES, Files, Layout, budget_of, parameters_of
+from prunecal.imports.cells import table
 from prunecal.imports.option_scores import number_of
+from prunecal.imports.questions import checked
 from prunecal.storage import files
-from prunecal.study.cells import load_study
+from prunecal.study.cells import imported_cell, load_study
+from prunecal.study.design import Design
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunecal.study.settings import Study
 
 MANY = 500  # cells
 SNAKEFILE = Path(__file__).parents[3] / "Snakefile"  # of a checkout, installed with -e
@@ -39,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
         "budgets": [],
         "imported": entries,
     }
-    load_study(study)
+    _check(read, load_study(study))
     _write(arguments.study, study)
     models, datasets = ({entry[key] for entry in entries} for key in ("model", "dataset"))
     cli.log.info(
@@ -50,6 +58,44 @@ def main(arguments: argparse.Namespace) -> None:
         counted(len(datasets), "data set"),
         _command(arguments.study),
     )
+
+
+def _check(read: Files, study: Study) -> None:
+    """Refuse answers of which the study's jobs could not make cells."""
+    first = Design(study).imported_datasets
+    asked: dict[str, pd.DataFrame] = {}
+    for entry in study.imported:
+        answers = read.answers(first[entry.dataset])
+        if not {"image_id", "label"} <= {*answers.layout.columns}:
+            continue  # the user has to add the data set to the study, see _tell_columns
+        if entry.dataset not in asked:
+            asked[entry.dataset] = checked(first[entry.dataset], answers)
+        stated, budget = entry.confidence is not None, imported_cell(entry).budget
+        table(read.answers(entry), asked[entry.dataset], budget, stated=stated)
+
+
+def _tell_columns(path: Path, layout: Layout, arguments: argparse.Namespace) -> None:
+    """Refuse a file that says too little of its rows; say which columns are not read."""
+    needed = {"question_id", *(name for name in NAMES if getattr(arguments, name, None) is None)}
+    missing = [name for name in (*NAMES, "question_id") if name in needed - {*layout.columns}]
+    told = [name for name in ("image_id", "label") if name not in layout.columns]
+    if missing:
+        lacking = [*missing, *told]
+        options = " ".join(f"--{name} …" for name in missing if name in NAMES)
+        remedy = f", or give `{options}` for the whole file" if options else ""
+        raise PrunecalError(
+            f"{path} lacks the columns {', '.join(lacking)} (others that it has: "
+            f"{cut(', '.join(layout.unread)) or 'none'}); add them, or say which columns they are "
+            f"with `--columns {lacking[-1]}=…`{remedy}"
+        )
+    if told:
+        cli.log.warning(
+            "%s lacks %s, so the study needs its data set in `datasets:`, or the file that column",
+            path,
+            " and ".join(told),
+        )
+    if layout.unread:
+        cli.log.info("%s: columns that are not read: %s", path, ", ".join(layout.unread))
 
 
 def _command(study: Path) -> str:
@@ -63,8 +109,10 @@ def _command(study: Path) -> str:
 
 
 def _entries(read: Files, path: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    layout, described = read.cells(path)
+    layout, described = read.cells(path, arguments.columns)
     own = _of_predictions(path)
+    if not own:
+        _tell_columns(path, layout, arguments)
     if layout.form is None and arguments.confidence is None:
         raise PrunecalError(
             f"{path} has stated confidences alone; say what they are: `--confidence verbalised`, "
@@ -93,12 +141,7 @@ def _entry(
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     for name in NAMES:
-        value = cell.get(name, getattr(arguments, name))
-        if value is None:
-            raise PrunecalError(
-                f"{path} has no column {name!r}; add it, or give `--{name}` for the whole file"
-            )
-        entry[name] = value
+        entry[name] = cell.get(name, getattr(arguments, name))
     if kind is not None:
         entry |= {"model": f"{entry['model']}-{kind}", "confidence": kind}
     entry |= {name: cell[name] for name in DETAILS if not is_missing(cell.get(name))}
@@ -110,7 +153,8 @@ def _entry(
         entry["tokens_per_layer"] = number_of(where, "tokens_per_layer", entry["tokens_per_layer"])
     if "parameters" in entry:
         entry["parameters"] = parameters_of(entry["parameters"])
-    return {**entry, "file": str(path)}
+    columns = {"columns": dict(arguments.columns)} if arguments.columns else {}
+    return {**entry, "file": str(path), **columns}
 
 
 def _write(path: Path, study: dict[str, Any]) -> None:
@@ -125,11 +169,36 @@ def _write(path: Path, study: dict[str, Any]) -> None:
     files.checksum_file(path).unlink()  # a user's file, to be edited
 
 
+class _Columns(argparse.Action):
+    """Pairs of the name that a column has here and the file's own."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        pairs = [value.partition("=") for value in values]
+        for name, _, column in pairs:
+            if not name or not column:
+                parser.error(f"{option_string}: give pairs such as question_id=qid")
+        setattr(namespace, self.dest, {name: column for name, _, column in pairs})
+
+
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("files", type=Path, nargs="+", help="parquet, JSON, CSV or TSV")
     parser.add_argument("--study", type=Path, required=True, help="YAML to write; its name is used")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        action=_Columns,
+        default={},
+        metavar="NAME=COLUMN",
+        help="the files' own names of columns, such as question_id=qid probability_A=pA",
+    )
     parser.add_argument("--title", help="first line of the report")
     parser.add_argument("--model", help="where files have no column model")
     parser.add_argument("--dataset", help="where files have no column dataset")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.errors import PrunecalError, brief, cut
 from prunecal.core.redaction import expanded
 from prunecal.datasets._answers import is_missing, literal
 from prunecal.datasets._records import header, records
@@ -38,20 +38,28 @@ class Layout:
         columns: those that are read.
         form: one of option_scores.FORMS, None if there are only stated confidences.
         by_option: column of each option's number, if options have columns of their own.
+        own: the file's own name of each column of another name.
+        unread: columns of the file that mean nothing here.
     """
 
     columns: tuple[str, ...]
     form: str | None
     by_option: dict[str, str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, path: Path) -> Layout:
+    def of(cls, path: Path, own: Mapping[str, str]) -> Layout:
         """Return the layout of a file.
 
+        Args:
+            path: the file.
+            own: its own name of each column that has another name than docs/import-answers.md says.
+
         Raises:
-            PrunecalError: it has no scores, or scores in two forms.
+            PrunecalError: it has no scores, or scores in two forms, or lacks a column of `own`.
         """
-        names = header(path)
+        names = _renamed(path, own)
         forms: dict[str, dict[str, str]] = {}
         for name in names:
             whole = ALIASES.get(name, name)
@@ -68,14 +76,24 @@ class Layout:
             )
         if not forms and len(stated) < len(STATED):
             raise PrunecalError(
-                f"{path} has no scores; give the options' {', '.join(FORMS[:-1])} or {FORMS[-1]}, "
-                f"or {' and '.join(STATED)}"
+                f"{path} has no scores among its columns {cut(', '.join(names))}; give "
+                f"{', '.join(FORMS)}, a column for each option such as probability_A, or "
+                f"{' and '.join(STATED)}, or say which columns they are with "
+                "`--columns probability_A=…`"
             )
         form, by_option = next(iter(forms.items()), (None, {}))
         known = {*COLUMNS, *by_option.values()}
         if "" in by_option:
             by_option = {}
-        return cls(tuple(name for name in names if name in known), form, by_option)
+        columns = tuple(name for name in names if name in known)
+        unread = tuple(name for name in names if name not in known)
+        return cls(columns, form, by_option, own, unread)
+
+    def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the rows of the file and where each is, under the names that columns have here."""
+        columns = {name: self.own.get(name, name) for name in self.columns}
+        for where, row in records(path, columns.values()):
+            yield where, {name: row[column] for name, column in columns.items()}
 
     def scores_of(self, row: Mapping[str, Any]) -> Any:
         """Return what a row says of its options: a value, or numbers by option."""
@@ -87,6 +105,23 @@ class Layout:
             }
         name = next(one for one in row if ALIASES.get(one, one) == self.form)
         return row[name]
+
+
+def _renamed(path: Path, own: Mapping[str, str]) -> list[str]:
+    """Return the names of a file's columns, those of `own` under the names that they stand for."""
+    names, here = header(path), {column: name for name, column in own.items()}
+    for name, column in own.items():
+        if column not in names:
+            raise PrunecalError(
+                f"{path} has no column {column!r} to stand for {name} (it has "
+                f"{cut(', '.join(names))}); correct `columns:`"
+            )
+        if name in names and column != name:
+            raise PrunecalError(
+                f"{path} has a column {name!r} beside {column!r}, which is to stand for it; "
+                "rename or remove one"
+            )
+    return [here.get(name, name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -102,7 +137,7 @@ class Files:
     """Files of answers, each read once, its rows grouped by cell."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[Layout, dict[tuple, list[tuple[str, dict[str, Any]]]]]] = {}
+        self._read: dict[tuple, tuple[Layout, dict[tuple, list[tuple[str, dict[str, Any]]]]]] = {}
 
     def answers(self, entry: Imported) -> Answers:
         """Return the rows of an entry's cell.
@@ -111,7 +146,7 @@ class Files:
             PrunecalError: the file is missing, damaged or has no scores, or no row of the cell.
         """
         path = expanded(Path(entry.file))
-        layout, groups = self._groups(path)
+        layout, groups = self._groups(path, entry.columns)
         wanted = {name: getattr(entry, name) for name in NAMES} | {"model": plain_model(entry)}
         present = [name for name in NAMES if name in layout.columns]
         key = tuple(str(wanted[name]) for name in present)
@@ -124,13 +159,17 @@ class Files:
             )
         return Answers(path, layout, groups[key])
 
-    def cells(self, path: Path) -> tuple[Layout, list[dict[str, Any]]]:
+    def cells(self, path: Path, own: Mapping[str, str]) -> tuple[Layout, list[dict[str, Any]]]:
         """Return what a file says of each of its cells: NAMES and DETAILS, as far as it does.
+
+        Args:
+            path: the file.
+            own: its own name of each column of another name.
 
         Raises:
             PrunecalError: as `answers`, or rows of one cell differ in DETAILS.
         """
-        layout, groups = self._groups(path)
+        layout, groups = self._groups(path, own)
         described = []
         for rows in groups.values():
             where, first = rows[0]
@@ -145,17 +184,18 @@ class Files:
             described.append({name: value for name, value in kept.items() if not is_missing(value)})
         return layout, described
 
-    def _groups(self, path: Path) -> tuple[Layout, dict[tuple, list]]:
-        if path not in self._read:
-            layout = Layout.of(path)
+    def _groups(self, path: Path, own: Mapping[str, str]) -> tuple[Layout, dict[tuple, list]]:
+        key = path, *sorted(own.items())
+        if key not in self._read:
+            layout = Layout.of(path, own)
             present = [name for name in NAMES if name in layout.columns]
             groups: dict[tuple, list] = {}
-            for where, row in records(path, layout.columns):
+            for where, row in layout.records(path):
                 groups.setdefault(tuple(_key(where, row, present)), []).append((where, row))
             if not groups:
                 raise PrunecalError(f"{path} has no rows; give at least one answer")
-            self._read[path] = layout, groups
-        return self._read[path]
+            self._read[key] = layout, groups
+        return self._read[key]
 
 
 def plain_model(entry: Imported) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from prunecal import datasets
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.datasets import question_fault
 from prunecal.datasets._answers import is_missing, listed_options
 from prunecal.datasets.table import UNDIVIDED
+from prunecal.study import short_answers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prunecal.imports.answers import Answers
+    from prunecal.study.data_settings import Imported
 
     Row = tuple[str, dict[str, Any]]
 
@@ -41,11 +43,25 @@ def questions(answers: Answers) -> list[dict[str, Any]]:
             "options": options,
             "label": label(where, row.get("label"), options),
         }
-        if fault := question_fault(SimpleNamespace(**record)):
+        if fault := datasets.question_fault(SimpleNamespace(**record)):
             raise PrunecalError(f"{where} {fault}")
         _refuse_repeated(where, name, seen)
         rows.append(record)
     return rows
+
+
+def checked(entry: Imported, answers: Answers) -> pd.DataFrame:
+    """Return the questions of a data set that no loader reads, from the rows of one of its cells.
+
+    Raises:
+        PrunecalError: as `questions`, or they make no data set of the kind that its name says.
+    """
+    import pandas as pd
+
+    asked = pd.DataFrame(questions(answers))
+    datasets.check(entry.dataset, asked)
+    short_answers.refuse_other_kind(entry.dataset, asked["options"])
+    return asked
 
 
 def label(where: str, value: Any, options: Sequence[str]) -> int:

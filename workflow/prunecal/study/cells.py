@@ -142,7 +142,7 @@ def _check_imported(study: Study, computed: Mapping[str, list[Cell]]) -> None:
             fault = f"{unpruned} cells" if unpruned else "no cell"
             raise PrunecalError(
                 f"config: imported: {model} on {dataset} has {fault} of the family `full`, the "
-                "unpruned model that all others are compared with; give exactly one"
+                "unpruned model that all others are compared with; call exactly one strategy full"
             )
 
 

@@ -107,6 +107,9 @@ class Imported(Parameters):
     file: Annotated[str, AfterValidator(home_known)] = Field(
         description="parquet, JSON, CSV or TSV; of a file of several cells the rows of this one"
     )
+    columns: dict[str, str] = Field(
+        {}, description="the file's own names of columns, by the names in docs/import-answers.md"
+    )
     confidence: Literal["verbalised", "sampled", "sequence"] | None = Field(
         None,
         description="how a confidence without option scores came about: put into words by "
