@@ -134,6 +134,8 @@ rule html_report:
         f"{LOGS}/report.log",
     params:
         snakefile=relpath(workflow.main_snakefile),  # so that a moved folder changes nothing
+        code=code_record("prunecal.report.compact_report", page=True),
+        look=PAGES,
     message:
         "Put the report together: {output}"
     shell:
@@ -144,9 +146,17 @@ rule html_report:
         "--snakefile {params.snakefile:q} --cores 1 --nolock "
         "--workflow-profile none --configfile {input.study} "
         "--report {output} --report-stylesheet {input.stylesheet} > {log} 2>&1 "
-        "&& python -m prunecal.verify {output} --record --made-from {input.study} 2>> {log}"
+        "&& python -m prunecal.report.compact_report {output} --made-from {input.study} 2>> {log}"
+
+
+def name_results(jobs):
+    """Print what these targets made: of several files the pages, of `all` the report."""
+    for job in jobs:
+        made = job.output or sorted({PATHS.report}.intersection(job.input))
+        for path in [path for path in made if path.endswith(".html")] or made:
+            what = "Report" if path == PATHS.report else "Result"
+            print(f"{what}: {Path(path).resolve()}", file=sys.stderr)
 
 
 onsuccess:
-    if Path(PATHS.report).exists():
-        print(f"Report: {Path(PATHS.report).resolve()}", file=sys.stderr)
+    name_results(workflow.dag.targetjobs)

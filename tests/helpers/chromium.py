@@ -38,6 +38,10 @@ class Browser:
         """Wait until a JavaScript condition holds."""
         self._page.wait_for_function(condition)
 
+    def until_in_frame(self, condition):
+        """Wait until a JavaScript condition holds in the page's frame."""
+        self._page.frames[1].wait_for_function(condition)
+
     def _console(self, message):
         if message.type in ("error", "assert"):
             self.errors.append(message.text)

@@ -39,7 +39,9 @@ def test_settings_of_the_checkout_hold_in_another_folder(project, tmp_path):
     """A study says only what differs from config.yaml, which lies beside the Snakefile."""
     budgets = project.settings["budgets"]
     (project.folder / "few.yaml").write_text("title: few\nbudgets: [7]\n")
-    project.run("results/study.json", "--directory", str(tmp_path / "new"), study="few.yaml")
+    said = project.run("results/study.json", "--directory", str(tmp_path / "new"), study="few.yaml")
+    assert f"Result: {tmp_path / 'new' / 'results' / 'study.json'}" in said
+    assert "Report:" not in said
     settings = (tmp_path / "new" / "results" / "study.json").read_text()
     assert "digits-llava" in settings
     assert str(budgets) not in settings

@@ -165,7 +165,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.record:
         if not results.is_file():
             raise PrunecalError(f"{results} is not a file; name one to record its checksum")
-        files.record(results, arguments.made_from)
+        files.record(results)
         return
     if not results.is_dir():
         raise PrunecalError(f"{results} is not a folder; name the one with the results")
@@ -272,7 +272,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--command", default="snakemake --cores 1", help="how Snakemake is called, for advice"
     )
-    parser.add_argument("--made-from", type=Path, nargs="+", default=[], help="with --record")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--repair", action="store_true", help="remove damaged files")
     wish.add_argument("--outdated", action="store_true", help="remove outdated files")

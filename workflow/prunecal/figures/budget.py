@@ -57,8 +57,6 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         looks: the study's styles.
         metric: its key.
     """
-    from matplotlib import pyplot as plt
-
     curves = curves[curves["value"].notna()]
     if curves.empty:
         return style.nothing(f"{catalogue.metric_name(metric)}: no cell of this study recorded it.")
@@ -66,14 +64,8 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
     budgets = pooling.budgets(curves)
     if not budgets:
         return style.nothing("The study has no strategy that drops tokens: nothing to draw.")
-    columns = min(len(tasks), 2)
-    rows = -(-len(tasks) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(4.3 * columns + 2.4, 3.9 * rows), squeeze=False, sharex=True
-    )
-    for axes in grid.flat[len(tasks) :]:
-        axes.set_axis_off()
-    for axes, task in zip(grid.flat, tasks, strict=False):
+    figure, columns = style.columns_of_panels(len(tasks), 1, (4.3, 3.9), (2.4, 0), sharex=True)
+    for (axes,), task in zip(columns, tasks, strict=True):
         _draw_panel(axes, pooling.of_task(curves, task), looks)
         axes.set_title(pooling.task_title(task, tasks))
         if axes.get_ylim()[1] > 1 >= curves["high"].max():  # of a share, no more is possible
@@ -85,7 +77,7 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         axes.minorticks_off()
         axes.set_xlabel("Visual tokens kept (budget)")
         axes.set_ylabel(catalogue.catalogued(metric).axis_label)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
+    handles, labels = columns[0][0].get_legend_handles_labels()
     style.legend_beside(figure, handles, labels)
     style.note(figure, f"Bars and band: {style.INTERVALS}")
     figure.suptitle(f"{catalogue.metric_name(metric)} against the budget of visual tokens")

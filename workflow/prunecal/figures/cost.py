@@ -69,32 +69,25 @@ def draw(
         looks: the study's styles.
         operations: from `per_token`.
     """
-    from matplotlib import pyplot as plt
-
     if pooling.pruned(cells).empty:
         return style.nothing("No cell that drops tokens says what it computes: nothing to draw.")
     tasks = pooling.tasks(cells)
-    figure, grid = plt.subplots(
-        len(METRICS),
-        len(tasks),
-        figsize=(4.2 * len(tasks) + 2.4, 3.4 * len(METRICS) + 0.6),
-        squeeze=False,
-        sharex="col",
-    )
-    for column, task in enumerate(tasks):
+    figure, columns = style.columns_of_panels(len(tasks), len(METRICS), (4.2, 3.4), (2.4, 0.6))
+    for column, task in zip(columns, tasks, strict=True):
         here = pooling.of_task(cells, task)
-        for row, metric in enumerate(METRICS):
-            axes = grid[row][column]
+        top, bottom = column
+        top.sharex(bottom)
+        top.tick_params(labelbottom=False)
+        for axes, metric in zip(column, METRICS, strict=True):
             _draw_panel(axes, here[here["metric"] == metric], looks)
             axes.set_xscale("log")
             _plain_numbers(axes.xaxis)
             axes.set_ylabel(catalogue.catalogued(metric).axis_label)
-        top, bottom = grid[0][column], grid[-1][column]
         top.set_title(pooling.task_title(task, tasks))
         bottom.set_xlabel("Visual tokens that enter a layer, mean over layers")
         if task[0] in operations:
             _add_operations(top, operations[task[0]])
-    handles, labels = grid[0][0].get_legend_handles_labels()
+    handles, labels = columns[0][0].get_legend_handles_labels()
     style.legend_beside(figure, handles, labels)
     style.note(figure, f"Bars and band: {style.INTERVALS}. Above: GFLOP per prompt")
     figure.suptitle("Accuracy and ECE against what the decoder computes")

@@ -68,7 +68,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="not significant"),
         Line2D([], [], color="0.3", linewidth=2, label=style.INTERVALS),
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=3)
+    style.legend_below(figure, marks, 3)
     return figure
 
 

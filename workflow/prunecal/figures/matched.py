@@ -20,20 +20,13 @@ def draw(matched: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
         matched: matched.csv.
         looks: the study's styles.
     """
-    from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
     if matched.empty:
         return style.nothing("The study has no strategy to compare with the unpruned model.")
     tasks = pooling.tasks(matched)
-    columns = min(len(tasks), 2)
-    rows = -(-len(tasks) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(4.8 * columns + 2.6, 4.6 * rows + 0.4), squeeze=False
-    )
-    for axes in grid.flat[len(tasks) :]:
-        axes.set_axis_off()
-    for axes, task in zip(grid.flat, tasks, strict=False):
+    figure, columns = style.columns_of_panels(len(tasks), 1, (4.8, 4.6), (2.6, 0.4))
+    for (axes,), task in zip(columns, tasks, strict=True):
         here = pooling.of_task(matched, task)
         _draw_panel(axes, here, looks)
         sure = here[here["p_adjusted"] < pooling.LEVEL]["beyond"]

@@ -34,7 +34,6 @@ def draw(correlations: pd.DataFrame) -> Figure:
     Args:
         correlations: correlations.csv.
     """
-    from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
 
     drawn = correlations["metric"].isin((*MECHANISMS, "accuracy"))
@@ -44,25 +43,25 @@ def draw(correlations: pd.DataFrame) -> Figure:
         return style.nothing("The study has too few cells to rank: four are needed.")
     tasks = pooling.tasks(centred)
     order = [name for name in (*MECHANISMS, "accuracy") if name in set(centred["metric"])]
-    figure, grid = plt.subplots(
-        1, len(tasks), figsize=(4.2 * len(tasks) + 2.2, 0.5 * len(order) + 2), squeeze=False,
-        sharey=True, sharex=True,
-    )  # fmt: skip
-    for axes, task in zip(grid.flat, tasks, strict=True):
+    figure, columns = style.columns_of_panels(
+        len(tasks), 1, (4.2, 0.5 * len(order) + 1), (2.2, 1), sharex=True, sharey=True
+    )
+    for (axes,), task in zip(columns, tasks, strict=True):
         here = pooling.of_task(centred, task)
         _draw_correlations(axes, here, pooling.of_task(pooled, task), order)
         axes.set_title(f"{pooling.task_title(task, tasks)}\n{_counts(correlations, task)}")
         axes.set_xlabel("Rank correlation within budgets (Spearman's ρ)")
-    grid[0][0].set_yticks(range(len(order)), [catalogue.metric_name(name) for name in order])
-    grid[0][0].set_ylim(len(order) - 0.4, -0.6)
-    grid[0][0].set_xlim(-1.05, 1.05)
-    handles, _ = grid[0][0].get_legend_handles_labels()
+    first = columns[0][0]
+    first.set_yticks(range(len(order)), [catalogue.metric_name(name) for name in order])
+    first.set_ylim(len(order) - 0.4, -0.6)
+    first.set_xlim(-1.05, 1.05)
+    handles, _ = first.get_legend_handles_labels()
     entries = [
         Line2D([], [], color="0.3", linewidth=3, alpha=0.6, label="interval over images"),
         Line2D([], [], color="0.3", linewidth=1, label="interval over strategies"),
         Line2D([], [], color="0.3", linestyle="", marker="|", markersize=9, label="pooled budgets"),
     ]
-    figure.legend(handles=[*handles, *entries], loc="outside lower center", ncols=3)
+    style.legend_below(figure, [*handles, *entries], 3)
     figure.suptitle("What goes with accuracy, and what with ECE?")
     return figure
 

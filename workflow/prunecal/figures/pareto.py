@@ -69,18 +69,10 @@ def pareto_front(gain: NDArray, cost: NDArray) -> NDArray:
 
 def draw(cells: pd.DataFrame, looks: dict[str, style.Style]) -> Figure:
     """Draw ECE over accuracy, a panel per data set; the best corner is at the lower right."""
-    from matplotlib import pyplot as plt
-
     tasks, budgets = pooling.tasks(cells), pooling.budgets(cells)
-    columns = min(len(tasks), 2)
-    rows = -(-len(tasks) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(4.6 * columns + 2.4, 4.6 * rows), squeeze=False
-    )
-    for axes in grid.flat[len(tasks) :]:
-        axes.set_axis_off()
+    figure, columns = style.columns_of_panels(len(tasks), 1, (4.6, 4.6), (2.4, 0))
     sizes = dict(zip(budgets, np.linspace(16, 80, len(budgets)), strict=True))
-    for axes, task in zip(grid.flat, tasks, strict=False):
+    for (axes,), task in zip(columns, tasks, strict=True):
         _draw_panel(axes, pooling.of_task(cells, task), looks, sizes)
         axes.set_title(pooling.task_title(task, tasks))
         axes.set_xlabel(catalogue.catalogued(GAIN).axis_label)

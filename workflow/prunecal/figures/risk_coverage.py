@@ -64,28 +64,21 @@ def draw(
         curves: (coverage, risk) in the order of `cells`.
         looks: the study's styles.
     """
-    from matplotlib import pyplot as plt
     from matplotlib.ticker import PercentFormatter
 
     tasks = pooling.tasks(cells)
     budgets = pooling.budgets(cells) or [int(cells["budget"].iloc[0])]
-    figure, grid = plt.subplots(
-        len(budgets),
-        len(tasks),
-        figsize=(4.2 * len(tasks) + 2.2, 3.3 * len(budgets) + 0.5),
-        squeeze=False,
-        sharex=True,
-        sharey="col",
+    figure, columns = style.columns_of_panels(
+        len(tasks), len(budgets), (4.2, 3.3), (2.2, 0.5), sharex=True
     )
     highest = dict.fromkeys(tasks, 0.01)
     for cell, (coverage, risk) in zip(cells.itertuples(), curves, strict=True):
         task = (cell.model, cell.dataset)
         highest[task] = max(highest[task], risk[coverage >= SHOWN_FROM].max())
-        column = tasks.index(task)
+        column = columns[tasks.index(task)]
         look, reference = looks[cell.strategy], cell.family == style.REFERENCE
-        for row, budget in enumerate(budgets):
+        for axes, budget in zip(column, budgets, strict=True):
             if reference or cell.budget == budget:
-                axes = grid[row][column]
                 axes.plot(
                     coverage,
                     risk,
@@ -98,17 +91,17 @@ def draw(
                     markeredgecolor="white",
                     label=cell.name,
                 )
-    for row, budget in zip(grid, budgets, strict=True):
-        for axes, task in zip(row, tasks, strict=True):
+    for number, (column, task) in enumerate(zip(columns, tasks, strict=True)):
+        for axes, budget in zip(column, budgets, strict=True):
             axes.set_title(f"{pooling.task_title(task, tasks)}, {budget} tokens")
             axes.set(xlim=(0, 1.01))
             axes.set_ylim(0, 1.08 * highest[task])
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(PercentFormatter(1, decimals=0))
-        row[0].set_ylabel("Risk: wrong among the answered")
-    for axes in grid[-1]:
-        axes.set_xlabel("Coverage: answered, most confident first")
-    handles, labels = grid[0][0].get_legend_handles_labels()
+            if number % style.ACROSS == 0:
+                axes.set_ylabel("Risk: wrong among the answered")
+        column[-1].set_xlabel("Coverage: answered, most confident first")
+    handles, labels = columns[0][0].get_legend_handles_labels()
     style.legend_beside(figure, handles, labels)
     figure.suptitle("Risk against coverage: lower is better")
     return figure

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
 from prunecal.core import plugins
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which the colour blind can tell apart: (usual, varied) hue by family, in
@@ -44,9 +46,11 @@ FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, 
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 REFERENCE, BLIND = "full", "blind"
 INTERVALS = "intervals over resampled images; of several seeds, their range"
-LARGEST_SVG = 400_000  # bytes of a figure that is drawn in lines, if pixels take fewer
+LARGEST_SVG = 1_000_000  # bytes of a figure in lines: browsers take a second to draw more
 LARGEST_WEBP = 16_383  # pixels along a side
 COLOURS = 32  # of a figure in pixels
+ACROSS = 2  # columns of panels side by side: more of them would be too small on a screen
+TALL = 12  # inches of a figure that no screen shows at once: its legend is at the top
 SHEET = "prunecal.figures.prunecal"  # prunecal.mplstyle beside this file
 
 
@@ -200,12 +204,49 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def columns_of_panels(
+    count: int, rows: int, panel: tuple[float, float], around: tuple[float, float], **sharing: bool
+) -> tuple[Figure, list[Sequence[Axes]]]:
+    """Return a figure with a column of panels per data set, `ACROSS` side by side.
+
+    Args:
+        count: of columns.
+        rows: panels of a column.
+        panel: width and height of one, inches.
+        around: width and height that legend and titles take beside them, inches.
+        **sharing: `sharex` and `sharey` of all panels.
+
+    Returns:
+        The figure, and the axes of each column from top to bottom.
+    """
+    from matplotlib import pyplot as plt
+
+    across = min(count, ACROSS)
+    blocks = -(-count // across)
+    size = panel[0] * across + around[0], panel[1] * rows * blocks + around[1]
+    figure, grid = plt.subplots(rows * blocks, across, figsize=size, squeeze=False, **sharing)
+    columns = [block[:, place] for block in np.split(grid, blocks) for place in range(across)]
+    for column in columns[:count]:
+        column[-1].tick_params(labelbottom=True)  # which `sharex` leaves to the figure's last row
+    for column in columns[count:]:
+        for axes in column:
+            axes.set_axis_off()
+    return figure, columns[:count]
+
+
 def legend_beside(figure: Figure, handles: Sequence[Artist], labels: Sequence[str] = ()) -> None:
     """Put a legend to the right of the panels, and make the figure as high as it needs."""
     names = labels or [str(handle.get_label()) for handle in handles]
-    legend = figure.legend(handles, names, loc="outside right center")
+    place = "upper" if figure.get_figheight() > TALL else "center"
+    legend = figure.legend(handles, names, loc=f"outside right {place}")
     height = legend.get_window_extent().height / figure.dpi
     figure.set_figheight(max(figure.get_figheight(), height + 0.3))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """Put a legend below the panels, or above them if it would be far down."""
+    place = "upper" if figure.get_figheight() > TALL else "lower"
+    figure.legend(handles=handles, loc=f"outside {place} center", ncols=columns)
 
 
 def note(figure: Figure, text: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = ["accuracy", "ece_debiased", "brier", "aurc"]
+LABELLED = 10  # values at most that each have a label on the axis
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -50,7 +51,6 @@ def swept(table: pd.DataFrame, parameter: str) -> pd.DataFrame:
 def draw(table: pd.DataFrame, parameter: str) -> Figure:
     """Draw the metrics of a sweep: a row per metric, a column per data set, a line per budget."""
     import seaborn as sns
-    from matplotlib import pyplot as plt
 
     cells = swept(table, parameter)
     symbol = naming.SYMBOLS.get(parameter, parameter.replace("_", " "))
@@ -59,27 +59,23 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
     tasks, budgets = pooling.tasks(table), pooling.budgets(cells)
     metrics = [metric for metric in METRICS if metric in set(cells["metric"])]
     colours = dict(zip(budgets, sns.color_palette("crest", len(budgets)), strict=True))
-    figure, grid = plt.subplots(
-        len(metrics),
-        len(tasks),
-        figsize=(3.9 * len(tasks) + 2, 2.4 * len(metrics) + 0.6),
-        squeeze=False,
-        sharex=True,
+    figure, columns = style.columns_of_panels(
+        len(tasks), len(metrics), (3.9, 2.4), (2, 0.6), sharex=True
     )
-    for row, metric in zip(grid, metrics, strict=True):
-        for axes, task in zip(row, tasks, strict=True):
+    for number, (column, task) in enumerate(zip(columns, tasks, strict=True)):
+        for axes, metric in zip(column, metrics, strict=True):
             everything = pooling.of_task(table[table["metric"] == metric], task)
             lines = pooling.of_task(cells[cells["metric"] == metric], task)
             _draw_reference(axes, pooling.reference(everything))
             _draw_lines(axes, lines, parameter, colours)
-            axes.set_xticks(sorted(lines[parameter].unique()))
-            axes.set_ylabel("")
-        row[0].set_ylabel(catalogue.catalogued(metric).axis_label.replace(" (", "\n("))
-    for axes, task in zip(grid[0], tasks, strict=True):
-        axes.set_title(pooling.task_title(task, tasks))
-    for axes in grid[-1]:
-        axes.set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
-    handles, labels = grid[0][0].get_legend_handles_labels()
+            values = sorted(lines[parameter].unique())
+            if len(values) <= LABELLED:
+                axes.set_xticks(values)
+            label = catalogue.catalogued(metric).axis_label.replace(" (", "\n(")
+            axes.set_ylabel("" if number % style.ACROSS else label)
+        column[0].set_title(pooling.task_title(task, tasks))
+        column[-1].set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
+    handles, labels = columns[0][0].get_legend_handles_labels()
     style.legend_beside(figure, handles, labels)
     style.note(figure, "Bands: intervals over resampled images")
     figure.suptitle(f"{_who(cells, parameter)}: what {symbol} changes")

@@ -37,25 +37,16 @@ def draw(cells: pd.DataFrame, risks: pd.DataFrame) -> Figure:
         risks: model, dataset, series, budget and risk, the share of wrong answers among those
             accepted by the unpruned model's threshold for 5 % risk.
     """
-    from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 
     if cells.empty:
         return style.nothing("The study has no strategy to compare with the unpruned model.")
     tasks = pooling.tasks(cells)
-    columns = min(len(tasks), 2)
-    lines = -(-len(tasks) // columns)
     names = list(cells.sort_values("place")["series"].unique())
-    figure, grid = plt.subplots(
-        lines,
-        columns,
-        figsize=(3.6 * columns + 2.4, lines * (0.32 * len(names) + 1.1) + 0.7),
-        squeeze=False,
-        sharey=True,
+    figure, columns = style.columns_of_panels(
+        len(tasks), 1, (3.6, 0.32 * len(names) + 1.1), (2.4, 0.7), sharey=True
     )
-    for axes in grid.flat[len(tasks) :]:
-        axes.set_axis_off()
-    for axes, task in zip(grid.flat, tasks, strict=False):
+    for (axes,), task in zip(columns, tasks, strict=True):
         _draw_panel(axes, pooling.of_task(cells, task), pooling.of_task(risks, task), names)
         axes.set_title(style.plain(pooling.task_title(task, tasks)))
         axes.set_xlabel("Visual tokens kept")

@@ -7,8 +7,6 @@ network.
 
 from __future__ import annotations
 
-import base64
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from prunecal.calibration import catalogue
@@ -36,7 +34,9 @@ def write(path: Path, metrics: pd.DataFrame, provenance: pd.DataFrame) -> None:
         provenance: provenance.csv.
     """
     values = every_cell(metrics) | explorer(metrics, provenance)
-    html.write(path, "cells", title="All cells", bundle=deflated(vega_scripts()), **values)
+    html.write(
+        path, "cells", title="All cells", bundle=html.deflated(vega_scripts().encode()), **values
+    )
 
 
 def every_cell(metrics: pd.DataFrame) -> dict[str, Any]:
@@ -158,12 +158,12 @@ def one_line(text: str) -> str:
 def packed(heads: list[str], names: int, rows: list[list[str]]) -> dict[str, Any]:
     """Return rows as the page's script unpacks them, see `every_cell`."""
     text = "\n".join("\t".join(map(one_line, row)) for row in rows)
-    return {"heads": heads, "names": names, "count": len(rows), "packed": deflated(text)}
-
-
-def deflated(text: str) -> str:
-    """Return a text as the page's script unpacks it: deflated, in base64."""
-    return base64.encodebytes(zlib.compress(text.encode(), 9)).decode()
+    return {
+        "heads": heads,
+        "names": names,
+        "count": len(rows),
+        "packed": html.deflated(text.encode()),
+    }
 
 
 def cell_rows(metrics: pd.DataFrame, keys: list[str], measured: list[str]) -> list[list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+import zlib
 from functools import cache
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,11 @@ def svg_uri(content: bytes) -> str:
     It has short lines: docutils refuses those of more than 10,000 characters.
     """
     return f"data:image/svg+xml;base64,{base64.encodebytes(content).decode()}"
+
+
+def deflated(content: bytes) -> str:
+    """Return a content as a page's script unpacks it (unpack.js): deflated, in base64."""
+    return base64.encodebytes(zlib.compress(content, 9)).decode()
 
 
 def body(thing: Any, *, inline: bool = False) -> Markup:

@@ -90,13 +90,13 @@ def _record_lines(path: Path) -> list[str]:
         return []
 
 
-def record(path: Path, sources: Iterable[Path] = ()) -> None:
-    """Write the checksum of a file that another program made beside it; `sources` as for `atomic`.
+def record(path: Path) -> None:
+    """Write the checksum of a file that another program made beside it.
 
     Raises:
         CannotWriteError: as `atomic`.
     """
-    text = f"{file_digest(path)}  {path.name}\n{_source_lines(path, sources)}"
+    text = f"{file_digest(path)}  {path.name}\n"
     with disk_errors.writing(checksum_file(path)):
         checksum_file(path).write_text(text, encoding="utf-8")
 

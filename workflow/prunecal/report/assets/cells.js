@@ -5,13 +5,6 @@ const body = document.querySelector("#cells tbody"), search = document.getElemen
 const count = document.getElementById("count"), more = document.getElementById("more");
 let rows = [], selected = [], shown = 0;
 
-async function unpacked(packed) {
-  const letters = atob(packed), bytes = new Uint8Array(letters.length);
-  for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).text();
-}
-
 // A row stays one text until it is on the page: its parts would be millions of objects.
 function part(row, at) {
   let start = 0;
@@ -80,7 +73,7 @@ document.querySelectorAll("th button").forEach((button, column) => {
 });
 search.addEventListener("input", restart);
 more.addEventListener("click", show);
-const ready = unpacked(PACKED).then(text => {
+const ready = unpacked(PACKED).text().then(text => {
   rows = text ? text.split("\n") : [];
   restart();
 });

@@ -3,7 +3,7 @@ const MOST_SELECTED = 12; // strategies when the page opens: more lines cannot b
 const control = name => document.getElementById(name);
 const WITHOUT = "; cells without visual tokens are only on an axis that is not logarithmic";
 const counted = (count, one, several) => `${count} ${count === 1 ? one : several}`;
-const library = unpacked(BUNDLE).then(text => {
+const library = unpacked(BUNDLE).text().then(text => {
   const script = document.createElement("script");
   script.textContent = text;
   document.head.append(script); // runs at once
