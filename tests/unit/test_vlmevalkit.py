@@ -66,6 +66,15 @@ def test_a_list_of_one_image_is_taken_and_of_several_refused(tmp_path):
     assert load(tsv(tmp_path, rows))[1][0][1] == png(1)
     rows[0]["image"] = str([text(1), text(2)])
     assert "has 2 images" in refusal(tsv(tmp_path, rows))
+    rows += [{**rows[0], "index": 8, "image": str(rows[0]["index"])}]
+    path = tsv(tmp_path, rows)
+    questions, images = load(path, several_images="skip")
+    assert len(questions) == len(images) == len(rows) - 2
+    where = {"index": [row["index"] for row in rows[1:]]}
+    assert "refers to the image of row" in refusal(path, where=where)
+    where["index"].pop()
+    assert load(path, where=where)[0] == questions
+    assert "as its category" in refusal(path, where={"category": "none"})
 
 
 def test_a_file_with_local_images_takes_them_from_their_folder(tmp_path):

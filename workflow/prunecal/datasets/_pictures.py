@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 DATA_URI = ";base64,"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.]*://", re.IGNORECASE)
+ONE_IMAGE = "give questions about one image each, or set `several_images: skip`"
 LEAST_OF_AN_IMAGE = 40  # characters of base64; shorter ones are names that end in no suffix
 MOST_OF_A_NAME = 1000  # characters; base64 of an image is longer
 
@@ -71,10 +72,7 @@ def listed(value: Any) -> list[Any] | None:
 
 def _only(where: str, values: list[Any], folder: Path | None) -> bytes | None:
     if len(values) > 1:
-        raise PrunecalError(
-            f"{where} has {len(values)} images; give questions about one image each, or leave the "
-            "row out"
-        )
+        raise PrunecalError(f"{where} has {len(values)} images; {ONE_IMAGE}")
     return content(where, values[0], folder) if values else None
 
 

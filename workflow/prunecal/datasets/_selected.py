@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief, cut
 from prunecal.core.parameters import Parameters
 from prunecal.datasets._answers import is_missing
-from prunecal.datasets._pictures import listed
+from prunecal.datasets._pictures import ONE_IMAGE, listed
 from prunecal.datasets._records import header, records
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 Scalar = bool | int | float | str
@@ -37,6 +38,49 @@ class Selection(Parameters):
     )
 
 
+class Where:
+    """The rows that the setting `where:` keeps.
+
+    Attributes:
+        columns: those that it reads.
+    """
+
+    def __init__(self, params: Selection) -> None:
+        self._asked = {
+            name: {
+                plain
+                for one in (value if isinstance(value, list) else [value])
+                for plain in UNQUOTED.get(str(one), (_plain(one),))
+            }
+            for name, value in params.where.items()
+        }
+        self._seen: dict[str, dict[str, None]] = {name: {} for name in self._asked}
+        self.columns = list(self._asked)
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Tell whether a row has one of the values in each column."""
+        values = {name: _plain(row[name]) for name in self.columns}
+        for name, value in values.items():
+            self._seen[name][value] = None
+        return all(value in self._asked[name] for name, value in values.items())
+
+    def refuse_none(self) -> None:
+        """Say that no row of those that were asked for is kept, and why, if there is a `where:`.
+
+        Raises:
+            PrunecalError: there is one.
+        """
+        for name, values in self._asked.items():
+            told = ", ".join(map(brief, list(self._seen[name])[:MOST_TOLD])) or "nothing"
+            if not values & set(self._seen[name]):
+                raise PrunecalError(
+                    f"no row has {' or '.join(map(brief, sorted(values)))} as its {name} (rows "
+                    f"have {cut(told)}); correct `where:`"
+                )
+        if self._asked:
+            raise PrunecalError("no row has all the values of `where:` at once; correct it")
+
+
 def selected(
     files: Sequence[Path], columns: Sequence[str], image: str, params: Selection, left: Counter[str]
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -53,45 +97,29 @@ def selected(
         PrunecalError: a file is damaged or lacks a column, a row has several images, or none has
             the value that the study asks for.
     """
-    asked = {
-        name: {
-            plain
-            for one in (value if isinstance(value, list) else [value])
-            for plain in UNQUOTED.get(str(one), (_plain(one),))
-        }
-        for name, value in params.where.items()
-    }
-    seen: dict[str, dict[str, None]] = {name: {} for name in asked}
-    number, count = -1, 0
+    where, number, kept = Where(params), -1, False
     for path in files:
         further = _further(image, path)
-        for where, row in records(path, [*columns, image, *further, *asked]):
+        for place, row in records(path, [*columns, image, *further, *where.columns]):
             number += 1
-            values = {name: _plain(row[name]) for name in asked}
-            for name, value in values.items():
-                seen[name][value] = None
-            if any(value not in asked[name] for name, value in values.items()):
+            if not where.keeps(row):
                 left["where"] += 1
                 continue
+            kept = True
             if fault := _several(row, image, further):
                 if params.several_images == "refuse":
-                    raise PrunecalError(
-                        f"{where} {fault}; give questions about one image each, or set "
-                        "`several_images: skip`"
-                    )
+                    raise PrunecalError(f"{place} {fault}; {ONE_IMAGE}")
                 left["several_images"] += 1
                 continue
-            count += 1
-            yield number, where, row
-    if asked and not count:
-        for name, values in asked.items():
-            told = ", ".join(map(brief, list(seen[name])[:MOST_TOLD])) or "nothing"
-            if not values & set(seen[name]):
-                raise PrunecalError(
-                    f"no row has {' or '.join(map(brief, sorted(values)))} as its {name} (rows "
-                    f"have {cut(told)}); correct `where:`"
-                )
-        raise PrunecalError("no row has all the values of `where:` at once; correct it")
+            yield number, place, row
+    if not kept:
+        where.refuse_none()
+
+
+def tell(left: Counter[str]) -> None:
+    """Log how many rows were left out, by the setting."""
+    for setting, count in left.items():
+        log.info("%d rows are left out by `%s:`", count, setting)
 
 
 def _plain(value: Any) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Commit, LocalPath
 from prunecal.datasets import Dataset, check_choices, question_fault
@@ -29,7 +28,7 @@ from prunecal.datasets._answers import (
 from prunecal.datasets._letters import letters_in
 from prunecal.datasets._parquet import content_digest, find
 from prunecal.datasets._pictures import Identities, content, in_turn
-from prunecal.datasets._selected import Selection, selected
+from prunecal.datasets._selected import Selection, selected, tell
 from prunecal.study import short_answers
 from prunecal.study.prompts import IMAGE, choice_text, letter_text, pope_text
 
@@ -172,8 +171,7 @@ def load(params: Params) -> Dataset:
             }
             | ({"answers": accepted_answers(where, row[params.answer])} if short else {})
         )
-    for setting, count in left.items():
-        log.info("%d rows are left out by `%s:`", count, setting)
+    tell(left)
     for record, label in zip(kept, _labels(answered, params), strict=True):
         record["label"] = label
     refuse_faults(kept, answered)

@@ -9,6 +9,7 @@ that project does by default.
 from __future__ import annotations
 
 import string
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -26,8 +27,9 @@ from prunecal.datasets._answers import (
     yes_or_no,
 )
 from prunecal.datasets._parquet import content_digest
-from prunecal.datasets._pictures import Identities, content, in_turn
+from prunecal.datasets._pictures import ONE_IMAGE, Identities, content, in_turn, listed
 from prunecal.datasets._records import header, records
+from prunecal.datasets._selected import Selection, Where, tell
 from prunecal.datasets._wording import Worded
 from prunecal.datasets.table import UNDIVIDED, refuse_faults
 
@@ -37,10 +39,11 @@ if TYPE_CHECKING:
 
 LABEL = "VLMEvalKit"
 LONGEST_INDEX = 64  # characters; a longer image is base64
+SEVERAL = "several images"  # instead of an image's id
 NEEDED = ("index", "question", "answer")
 
 
-class Params(Worded):
+class Params(Worded, Selection):
     """Where the benchmark's file is."""
 
     path: LocalPath = Field(description="the benchmark's TSV file")
@@ -68,23 +71,32 @@ def load(params: Params) -> Dataset:
     optional = [name for name in ("hint", "category") if name in names]
     columns = [*NEEDED, *letters, *optional]
 
-    identities = Identities()
+    identities, left = Identities(), Counter[str]()
     ids = _image_ids(params, image, identities)
     kept: list[dict[str, Any]] = []
     answered: list[Answered] = []
-    count = 0
-    for where, row in records(path, columns):
+    chosen, count = Where(params), 0
+    for where, row in records(path, [*columns, *chosen.columns]):
+        if not chosen.keeps(row):
+            left["where"] += 1
+            continue
         count += 1
         image_id = ids[_index(where, row)]
+        if image_id == SEVERAL:
+            left["several_images"] += 1
+            continue
         if image_id is None:
             continue
         record, one = _question(params, where, row, letters)
         kept.append({**record, "image_id": image_id})
         answered.append(one)
+    if not count:
+        chosen.refuse_none()
     if not kept:
-        raise PrunecalError(f"{path} has no row with an image; give a benchmark's own file")
-    if len(kept) < count:
-        log.warning("%s: %d rows without an image are left out", path.name, count - len(kept))
+        raise PrunecalError(f"{path} has no row with one image; give a benchmark's own file")
+    tell(left)
+    if blank := count - len(kept) - left["several_images"]:
+        log.warning("%s: %d rows without an image are left out", path.name, blank)
     read = (
         labels(answered, "letter")
         if letters
@@ -100,6 +112,10 @@ def load(params: Params) -> Dataset:
 
 def _refuse_suffix(path: Path) -> list[str]:
     raise PrunecalError(f"{path} is no .tsv file; give `path:` a file of VLMEvalKit")
+
+
+def _has_several(image: str) -> bool:
+    return len(listed(image) or []) > 1
 
 
 def _index(where: str, row: dict[str, Any]) -> str:
@@ -119,7 +135,8 @@ def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, 
     ids: dict[str, str | None] = {}
     references: dict[str, tuple[str, str]] = {}
     places: dict[str, str] = {}
-    for where, row in records(params.path, ["index", image]):
+    chosen = Where(params)
+    for where, row in records(params.path, ["index", image, *chosen.columns]):
         index, value = _index(where, row), row[image].strip()
         if index in places:
             raise PrunecalError(
@@ -128,7 +145,11 @@ def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, 
             )
         places[index] = where
         if image == "image" and 0 < len(value) <= LONGEST_INDEX and not is_missing(value):
-            references[index] = where, _plain(value)
+            if chosen.keeps(row):
+                references[index] = where, _plain(value)
+            continue
+        if _has_several(value) and (params.several_images == "skip" or not chosen.keeps(row)):
+            ids[index] = SEVERAL
             continue
         held = content(where, value, params.images)
         ids[index] = None if held is None else identities.id_of(where, held)
@@ -138,6 +159,10 @@ def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, 
                 f"{where} refers to the image of row {brief(other)}, which holds none; give it an "
                 "image of its own or the index of a row that has one"
             )
+        if ids[other] == SEVERAL and params.several_images == "refuse":
+            raise PrunecalError(
+                f"{where} refers to the image of row {brief(other)}, which has several; {ONE_IMAGE}"
+            )
         ids[index] = ids[other]
     return ids
 
@@ -146,7 +171,7 @@ def _images(params: Params, image: str) -> Iterator[tuple[str, bytes]]:
     identities = Identities()
     for where, row in records(params.path, [image]):
         value = row[image].strip()
-        if image == "image_path" or len(value) > LONGEST_INDEX:
+        if (image == "image_path" or len(value) > LONGEST_INDEX) and not _has_several(value):
             held = content(where, value, params.images)
             if held is not None:
                 yield identities.id_of(where, held), held
@@ -165,7 +190,8 @@ def _question(
         choices = lettered_options(where, letters, [row[name] for name in letters])
         if len(choices) < 2:
             raise PrunecalError(
-                f"{where} has {len(choices)} options; give at least two, or leave the row out"
+                f"{where} has {len(choices)} options; give at least two, or leave such rows out "
+                "by `where:`"
             )
         check_choices(where, choices)
         options, text = letters[: len(choices)], params.choices(question, choices, hint)
