@@ -434,6 +434,23 @@ def test_a_legend_lies_within_its_figure_however_many_strategies_it_names(entrie
     assert (figure.get_figheight() == 3) == (entries == 3)
 
 
+def test_panels_of_many_data_sets_are_two_wide_and_each_column_has_its_numbers():
+    figure, columns = style.columns_of_panels(5, 2, (3, 2), (1, 0.5), sharex=True)
+    assert tuple(figure.get_size_inches()) == (7, 12.5)
+    assert [len(column) for column in columns] == [2] * 5
+    for upper, lower in columns:
+        assert not upper.xaxis.get_tick_params()["labelbottom"]
+        assert lower.xaxis.get_tick_params()["labelbottom"]
+    assert sum(axes.axison for axes in figure.axes) == 10
+    title = "What all panels show"
+    style.title_and_legend(figure, title, columns[0][0].plot([0, 1], label="one"), 1)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == title
+    top = max(axes.get_tightbbox().y1 for axes in figure.axes if axes.axison)
+    assert legend.get_window_extent().y0 >= top
+
+
 def test_a_figure_of_too_many_marks_is_an_svg_that_shows_its_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "LARGEST_SVG", 1000)
     figure, axes = pyplot.subplots()

@@ -60,15 +60,13 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         axes.set_xlabel(f"Δ {catalogue.metric_name(metric)}")
     better = catalogue.catalogued(metric).higher_is_better
     side = {True: "; right of the line is better", False: "; left of the line is better", None: ""}
-    figure.suptitle(
-        f"Change of {catalogue.metric_name(metric)} from the unpruned model{side[better]}"
-    )
+    title = f"Change of {catalogue.metric_name(metric)} from the unpruned model{side[better]}"
     marks = [
         Line2D([], [], marker="o", color="0.3", label=f"differs (adjusted p < {pooling.LEVEL:g})"),
         Line2D([], [], marker="o", color="0.3", markerfacecolor="white", label="not significant"),
         Line2D([], [], color="0.3", linewidth=2, label=style.INTERVALS),
     ]
-    style.legend_below(figure, marks, 3)
+    style.title_and_legend(figure, title, marks, 3)
     return figure
 
 

@@ -61,8 +61,8 @@ def draw(correlations: pd.DataFrame) -> Figure:
         Line2D([], [], color="0.3", linewidth=1, label="interval over strategies"),
         Line2D([], [], color="0.3", linestyle="", marker="|", markersize=9, label="pooled budgets"),
     ]
-    style.legend_below(figure, [*handles, *entries], 3)
-    figure.suptitle("What goes with accuracy, and what with ECE?")
+    title = "What goes with accuracy, and what with ECE?"
+    style.title_and_legend(figure, title, [*handles, *entries], 3)
     return figure
 
 

@@ -65,11 +65,11 @@ def draw(
         axes.set_xlabel(catalogue.catalogued("ece_debiased").axis_label)
     handles, _ = grid[0][0].get_legend_handles_labels()
     handles.append(plt.Line2D([], [], color="0.3", linewidth=1.2, label=style.INTERVALS))
-    style.legend_below(figure, handles, 2)
-    figure.suptitle(
+    title = (
         "ECE before and after recalibration\nρ: rank correlation of the strategies' order after "
         "temperature scaling with that before"
     )
+    style.title_and_legend(figure, title, handles, 2)
     return figure
 
 

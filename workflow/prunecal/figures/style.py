@@ -243,10 +243,18 @@ def legend_beside(figure: Figure, handles: Sequence[Artist], labels: Sequence[st
     figure.set_figheight(max(figure.get_figheight(), height + 0.3))
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
-    """Put a legend below the panels, or above them if it would be far down."""
-    place = "upper" if figure.get_figheight() > TALL else "lower"
-    figure.legend(handles=handles, loc=f"outside {place} center", ncols=columns)
+def title_and_legend(figure: Figure, title: str, handles: Sequence[Artist], columns: int) -> None:
+    """Title a figure and put its legend below the panels, or, if that is far down, above them."""
+    if figure.get_figheight() <= TALL:
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        figure.suptitle(title)
+        return
+    font = {key: mpl.rcParams[f"figure.title{key}"] for key in ("size", "weight")}
+    legend = figure.legend(  # as one box: at the same edge they would cover each other
+        handles=handles, loc="outside upper center", ncols=columns, title=title,
+        title_fontproperties=font,
+    )  # fmt: skip
+    legend.get_title().set_multialignment("center")
 
 
 def note(figure: Figure, text: str) -> None:
