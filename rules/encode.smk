@@ -21,6 +21,7 @@ rule encode:
             lambda wildcards, input: resources.image_tokens(
                 input.images, DESIGN.models[wildcards.model].most_tokens()
             ),
+            more_mb=resources.IMAGE_MB,
         ),
     params:
         source=lambda wildcards: model_source(wildcards.model),
@@ -60,6 +61,7 @@ rule encode_smaller:
             lambda wildcards, input: resources.image_tokens(
                 input.images, DESIGN.models[wildcards.model].most_tokens()
             ),
+            more_mb=resources.IMAGE_MB,
         ),
     params:
         source=lambda wildcards: model_source(wildcards.model),

@@ -14,9 +14,10 @@ from PIL import Image
 
 from helpers.stages import run
 from prunecal import score
+from prunecal.core import plugins
 from prunecal.storage import files
 from prunecal.storage.arrays import write_arrays
-from prunecal.study.cells import cells, load_study
+from prunecal.study.cells import cells, imported_cell, load_study
 
 MODEL = "toy-llava"
 DATASETS = ("toy-pope", "toy-sqa")
@@ -53,9 +54,15 @@ def study(strategies=None, budgets=BUDGETS, **more):
 
 
 def all_cells(settings):
-    """Return the cells of the study's one model."""
+    """Return the cells of the study's one model, those that it imports for every data set last."""
     checked = load_study(settings)
-    return cells(checked, checked.models[0])
+    imported = dict.fromkeys(map(imported_cell, checked.imported))
+    return [*cells(checked, checked.models[0]), *imported]
+
+
+def prunes(cell):
+    """Return where a cell's tokens are dropped, "elsewhere" if its strategy is not known here."""
+    return cell.prunes if cell.family in plugins.names("strategies") else "elsewhere"
 
 
 def quality(cell, dataset):
@@ -199,7 +206,7 @@ def answers(cell, dataset, images=IMAGES, each=EACH, seed=0):
     rest = len(options[0]) - 1
     logits[np.arange(rows), answer] = np.log(confidence / (1 - confidence) * rest)
     inside = {}
-    if cell.prunes == "inside_llm":  # as if the next patches were merged
+    if prunes(cell) == "inside_llm":  # as if the next patches were merged
         left = [generator.permutation(TOKENS)[: cell.budget + 2] for _ in range(rows)]
         parts = {"kept_patches": slice(cell.budget), "merged_patches": slice(cell.budget, None)}
         inside = {
@@ -258,7 +265,7 @@ def write(folder, settings=None):
                 place / str(cell.budget) / "provenance.json",
                 {**files.provenance(), "device": "cpu", "seconds": 1.5, "peak_memory_mb": 700},
             )
-            if cell.prunes == "before_llm":
+            if prunes(cell) == "before_llm":
                 _write_ranking(place / "ranking.safetensors", cell)
     weights = results / "models" / MODEL / "weights"
     weights.mkdir(parents=True)

@@ -1,140 +1,49 @@
 """Text from data, results and settings comes out of every page as text, whatever it holds."""
 
 import base64
-import copy
 import csv
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from helpers import synthetic_results
+from helpers.hostile_study import EVIL, EVIL_NAME, blocks, study, write
 from helpers.markup import Page
 from helpers.plugin_texts import PLUGINS, settings_with
 from helpers.stages import define, run, write_first_page
-from prunecal.calibration import catalogue
-from prunecal.core.errors import PrunecalError
 from prunecal.figures import pooling
 from prunecal.report import all_cells, html, single_questions
 from prunecal.report.studies import findings
 from prunecal.statistics.tables import write_csv
-from prunecal.storage import files
-from prunecal.storage.arrays import open_arrays, write_arrays
-from prunecal.study import data_settings, model_settings, run_settings, settings
-from prunecal.study.cells import load_study
 from prunecal.study.settings import Study
 
-EVIL = "</td></script><script>alert('x')</script><img src=x onerror=\"alert(1)\"><!-- &lt;&amp ' \""
-SETTINGS = synthetic_results.study(
-    ["full", "saliency", {"strategy": "scope", "alpha": [0.0, 1.0]}], [4, 8]
-)
-EXPECTED = [
-    {"model": synthetic_results.MODEL, "dataset": "toy-pope", "metric": "accuracy", "value": 0.5}
-    | {"tolerance": 0.1, "source": "a paper"}
-]
-BLOCKS = (settings, model_settings, data_settings, run_settings)
-MODELS = [one for block in BLOCKS for one in vars(block).values() if hasattr(one, "model_fields")]
 REPORTS = Path(__file__).parents[2] / "reports"
 SEPARATORS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"  # each starts a line for str.splitlines
 DIRECTIVE = "\n\n.. raw:: html\n\n   <script>alert(1)</script>\n\n.. include:: /etc/passwd\n\n"
 
 
-def spoil_table(path, change):
-    """Change the texts in all columns of a parquet file, within lists too."""
-    table, facts = files.read_table(path), files.read_facts(path)
-    for field in table.schema:
-        name, kind = field.name, getattr(field.type, "value_type", field.type)
-        if not pa.types.is_string(kind):
-            continue
-        values = table.column(name).to_pylist()
-        new = [[*map(change, one)] if isinstance(one, list) else change(one) for one in values]
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, pa.array(new, table.schema.field(name).type))
-    files.write_table(path, table, facts)
-
-
-def kinds(annotation):
-    """Yield an annotation and those that it is made of."""
-    yield annotation
-    for one in get_args(annotation):
-        yield from kinds(one)
-
-
-def blocks(kind, settings):
-    """Yield the blocks of a study's settings, each with the class that describes it."""
-    yield settings, kind
-    for name, field in kind.model_fields.items():
-        inner = [one for one in kinds(field.annotation) if one in MODELS]
-        value = settings.get(name)
-        for part in value if isinstance(value, list) else [value]:
-            if inner and isinstance(part, dict):
-                yield from blocks(inner[0], part)
-
-
-def with_texts(settings, change):
-    """Change, or add, each text of a study's settings that may be another one."""
-    settings = copy.deepcopy(settings)
-    for block, kind in list(blocks(Study, settings)):
-        for name, field in kind.model_fields.items():
-            if str in kinds(field.annotation):
-                before = dict(block)
-                block[name] = change(block.get(name) or "x")
-                try:
-                    study = load_study(settings)
-                    catalogue.refuse_unknown(value.metric for value in study.expect)
-                except (PrunecalError, ValueError):
-                    block.clear()
-                    block |= before
-    return settings
-
-
 def test_every_text_of_the_settings_that_is_free_is_changed():
-    study = with_texts({**SETTINGS, "expect": EXPECTED}, lambda text: f"{text} {EVIL}")
-    changed = {
-        name for block, _ in blocks(Study, study) for name in block if EVIL in str(block[name])
-    }
-    assert {"title", "path", "source", "subset"} <= changed
+    changed = study(lambda text: f"{text} {EVIL}")
+    values = [
+        (name, " ".join(value) if isinstance(value, dict | list) else str(value))
+        for block, _ in blocks(Study, changed)
+        for name, value in block.items()
+        if name not in ("models", "datasets", "imported", "strategies", "budgets", "expect")
+    ]
+    free = {name for name, value in values if EVIL in value}
+    assert {"title", "path", "source", "subset", "file", "parameters"} <= free
+    assert ("family", EVIL_NAME) in values
+    for name, loader in PLUGINS:
+        given = settings_with(name, loader, "x")[0] if name == "datasets" else {}
+        assert given.keys() <= free
 
 
 def test_plugins_other_than_loaders_take_no_free_text():
     others = [plugin for plugin in PLUGINS if plugin[0] != "datasets"]
     assert [plugin for plugin in others if settings_with(*plugin, EVIL)[0]] == []
-
-
-def write(folder, change):
-    """Write a made-up study with all its texts changed."""
-    results = synthetic_results.write(folder, SETTINGS)
-    synthetic_results.write_sources(results)
-    for path in results.rglob("*.parquet"):
-        if path.name in ("questions.parquet", "images.parquet", "predictions.parquet"):
-            spoil_table(path, change)
-    for path in results.rglob("ranking.safetensors"):
-        file = open_arrays(path)
-        facts = file.facts
-        facts["image_id"] = [*map(change, facts["image_id"])]
-        write_arrays(path, {n: file.get_tensor(n) for n in ("order", "coverage")}, facts)
-    study = with_texts({**files.read_json(results / "study.json"), "expect": EXPECTED}, change)
-    study["datasets"] += [
-        {"name": f"more-{name}", "loader": name} | settings_with("datasets", name, change("x"))[0]
-        for folder, name in PLUGINS
-        if folder == "datasets"  # of other plugins no setting takes any text, see the test above
-    ]
-    files.write_json(results / "study.json", study)
-    claims = files.read_json(results / "claims.json")
-    for claim in claims:
-        claim["id"], claim["statement"] = change(claim["id"]), change(claim["statement"])
-        claim["evidence"]["words"] = [*map(change, claim["evidence"]["words"])]
-    files.write_json(results / "claims.json", claims)
-    for path in results.rglob("provenance.json"):
-        note = files.read_json(path)
-        changed = {key: change(note[key]) for key in ("device", "platform")}
-        versions = {name: change(number) for name, number in note["versions"].items()}
-        files.write_json(path, note | changed | {"versions": versions})
-    return results
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import io
 import struct
 import tracemalloc
+import weakref
 import zlib
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from PIL import Image, features
 from prunecal import encode
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import kept_tokens
-from prunecal.sources.image_files import LONGEST_SIDE, NARROWEST, decoded
+from prunecal.models.llava import pad_to_square
+from prunecal.sources.image_files import LONGEST_SIDE, NARROWEST, decoded, pixels_of_square, rgb
 from prunecal.storage import files
 
 RAMP = np.arange(48 * 32, dtype=np.uint16).reshape(48, 32)  # 0 to 1535
@@ -134,6 +136,65 @@ def test_size_is_refused_before_it_takes_memory(width, height):
     assert peak < 10e6
 
 
+def test_what_our_bound_allows_gives_no_warning_of_pillow(monkeypatch, caplog):
+    assert 2 * Image.MAX_IMAGE_PIXELS >= LONGEST_SIDE**2 > Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    content = saved(Image.new("RGB", (12, 12)))
+    with pytest.warns(Image.DecompressionBombWarning):
+        Image.open(io.BytesIO(content))
+    assert pixels(content).shape == (12, 12, 3)  # warnings are errors in tests
+    assert pixels_of_square("images.parquet", "one", content) == 144
+    assert caplog.text == ""
+
+
+def test_a_warning_of_pillow_names_the_image(caplog):
+    exif = Image.Exif()
+    exif[0x010E] = "a description that is longer than four bytes"
+    content = saved(Image.new("RGB", (12, 12)), exif=exif.tobytes()[:-20])
+    pixels(content)
+    assert "images.parquet: the image 'one': " in caplog.text
+
+
+def test_transparency_is_left_out_without_a_warning(caplog):
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    grey = Image.fromarray(values)
+    palette = grey.convert("P")
+    opaque = pixels(saved(palette))
+    assert np.array_equal(pixels(saved(palette, transparency=bytes(range(256)))), opaque)
+    assert np.array_equal(pixels(saved(palette, transparency=7)), opaque)
+    assert np.array_equal(pixels(saved(grey, transparency=4)), pixels(saved(grey)))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_rgb_image_is_not_copied(kind, monkeypatch):
+    content = saved(Image.new("RGB", (12, 12)), kind)
+    for name in ("copy", "convert", "transpose"):
+        monkeypatch.setattr(Image.Image, name, lambda *_: pytest.fail("copied"))
+    image = decoded("images.parquet", "one", content)
+    assert pad_to_square(rgb(image), (0, 0, 0)) is image
+
+
+def test_only_the_images_of_one_batch_are_decoded_at_a_time(monkeypatch):
+    monkeypatch.setattr(encode, "PIXELS", 2 * 9 * 9)
+    alive = []
+
+    def watched(*arguments):
+        alive[:] = [one for one in alive if one() is not None]
+        assert len(alive) < 2
+        image = decoded(*arguments)
+        alive.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(encode.image_files, "decoded", watched)
+    content = saved(Image.new("RGB", (9, 9)))
+    rows = [{"image_id": str(number), "bytes": content} for number in range(6)]
+    model = SimpleNamespace(encode=lambda images: [image.size for image in images])
+    batches = encode._batches("images.parquet", rows)
+    sizes = [encode._encode("images.parquet", model, batch, [])[0] for batch in batches]
+    assert sizes == [[(9, 9)] * 2] * 3
+
+
 def test_photographs_are_encoded_a_few_at_a_time(monkeypatch):
     monkeypatch.setattr(encode, "PIXELS", 40 * 40)
     monkeypatch.setattr(encode, "BATCH", 3)
@@ -153,7 +214,9 @@ def test_photographs_are_encoded_a_few_at_a_time(monkeypatch):
         {"image_id": str(number), "bytes": saved(Image.new("RGB", size))}
         for number, size in enumerate(sizes)
     ]
-    batches = [list(batch) for batch in encode._batches("images.parquet", rows)]
+    batches = [
+        [row["image_id"] for row in batch] for batch in encode._batches("images.parquet", rows)
+    ]
     assert batches == [["0", "1", "2"], ["3"], ["4"], ["5"], ["6", "7", "8"], ["9"]]
 
 
@@ -161,7 +224,8 @@ def test_a_lack_of_memory_is_told_by_the_images():
     def no_memory(images):
         raise MemoryError
 
-    batch = {"a": Image.new("RGB", (9, 9)), "b": Image.new("RGB", (9, 9))}
+    content = saved(Image.new("RGB", (9, 9)))
+    batch = [{"image_id": name, "bytes": content} for name in ("a", "b")]
     with pytest.raises(PrunecalError, match="2 images from 'a' on do not fit into memory"):
         encode._encode("images.parquet", SimpleNamespace(encode=no_memory), batch, [])
 

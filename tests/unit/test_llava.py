@@ -83,13 +83,13 @@ def test_a_text_with_a_placeholder_of_its_own_is_refused(llava):
 
 
 @pytest.mark.parametrize("size", SHAPES.values(), ids=SHAPES.keys())
-def test_images_are_padded_to_a_square_as_by_hand(llava, size):
+def test_images_are_padded_to_a_square_as_by_hand_and_resized_as_by_the_processor(llava, size):
     image = picture(7, size)
-    square = llava.square(image)
-    assert square.mode == "RGB"
-    np.testing.assert_array_equal(
-        np.asarray(square), padded_by_hand(image, llava.processor.image_mean)
-    )
+    by_hand = padded_by_hand(image, llava.processor.image_mean)
+    square = pad_to_square(image, tuple(int(one * 255) for one in llava.processor.image_mean))
+    np.testing.assert_array_equal(np.asarray(square), by_hand)
+    expected = llava.processor(images=[by_hand], return_tensors="pt")["pixel_values"]
+    assert torch.equal(llava.pixels([image]), expected)
 
 
 def test_the_colour_of_the_padding_is_clips_mean():

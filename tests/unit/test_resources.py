@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from prunecal.core.errors import PrunecalError
+from prunecal.sources.image_files import LONGEST_SIDE
 from prunecal.storage import files
 from prunecal.study import resources
 from prunecal.study.run_settings import Inference
@@ -89,6 +90,8 @@ def test_a_job_that_runs_a_model_requests_what_it_needs_and_more_at_each_attempt
     job = SimpleNamespace(manifest=manifest(LARGE))
     assert requested["gpu"] == 0
     assert requested["mem_mb"](1, job, attempt=2) == 2 * resources.memory_mb(job.manifest)
+    more = resources.model_job(run, lambda *_: 1, more_mb=7)["mem_mb"](1, job, attempt=2)
+    assert more == 2 * (resources.memory_mb(job.manifest) + 7)
     assert requested["runtime"](4, job, attempt=3) == 3 * resources.minutes(
         job.manifest, 4 * 10**7, 0, 3
     )
@@ -107,6 +110,12 @@ def test_a_job_on_a_gpu_needs_main_memory_for_its_files_but_not_for_the_weights(
     assert on_the_cpu["mem_mb"](1, job, attempt=1) == resources.memory_mb(job.manifest)
     with pytest.raises(FileNotFoundError):  # by which Snakemake knows that it comes later
         requested["mem_mb"](1, SimpleNamespace(images=str(tmp_path / "later")), attempt=1)
+
+
+def test_a_job_that_decodes_images_requests_enough_for_the_largest():
+    largest = 16 * LONGEST_SIDE**2 / 2**20  # bytes a pixel in the decoder of WebP
+    libraries = 700  # measured: Python, torch, transformers and a small model
+    assert 1.2 * (libraries + largest) < resources.START_MB + resources.IMAGE_MB
 
 
 def test_what_a_study_sets_for_its_jobs_replaces_the_guess():

@@ -34,13 +34,14 @@ from prunecal.storage.spooled import Spool
 from prunecal.study.budgets import Budget, kept_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from PIL.Image import Image
     from torch import Tensor
 
     from prunecal.engine.interfaces import Encoded
 
+Row = dict[str, Any]  # of images.parquet: image_id, bytes
 BATCH = 32  # images at a time; a tower's activations are small beside the language model's
 PIXELS = image_files.LONGEST_SIDE**2  # of the squares held at a time; photographs take fewer images
 
@@ -64,8 +65,8 @@ def main(arguments: argparse.Namespace) -> None:
             f"models of family {settings['family']!r} do not give {', '.join(signals)}, which a "
             "strategy of the study reads; leave that strategy out"
         )
-    table = files.read_table(arguments.images, ["image_id", "bytes"])
-    rows = cli.progress(table.to_pylist(), total=len(table), what="encode", unit="image")
+    count, rows = files.read_rows(arguments.images, ["image_id", "bytes"])
+    rows = cli.progress(rows, total=count, what="encode", unit="image")
     with torch.inference_mode(), Spool(arguments.out) as spool, contextlib.ExitStack() as spools:
         for one in signals.values():
             spools.enter_context(one)
@@ -74,8 +75,8 @@ def main(arguments: argparse.Namespace) -> None:
             for name, values in more.items():
                 for value in values:
                     signals[name].add("signal", value)
-            for image_id, image in zip(batch, encoded, strict=True):
-                _refuse_not_finite(image_id, image)
+            for row, image in zip(batch, encoded, strict=True):
+                _refuse_not_finite(row["image_id"], image)
                 spool.add("features", image.features)
                 spool.add("saliency", image.saliency)
                 for layer, deep in enumerate(image.deep):
@@ -83,7 +84,7 @@ def main(arguments: argparse.Namespace) -> None:
                 if image.tiles is not None:
                     spool.add(TILES, image.tiles)
                 grids += [(len(ids), *sides) for sides in image.grids]
-                ids.append(image_id)
+                ids.append(row["image_id"])
                 layouts.append(image.layout)
         facts = {"image_id": ids, "model": described["digest"], **settings}
         listed = {"layout": layouts if layouts[0] else [], GRIDS: grids}
@@ -135,32 +136,36 @@ def _range(counts: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _batches(where: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Image]]:
-    """Yield decoded images by id, at most BATCH and PIXELS of them at a time, but at least one."""
-    batch: dict[str, Image] = {}
+def _batches(where: Path, rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield images, not decoded, at most BATCH and PIXELS of them at a time, but at least one."""
+    batch: list[Row] = []
     pixels = 0
     for row in rows:
-        image = image_files.decoded(where, row["image_id"], row["bytes"])
-        pixels += image_files.square_pixels(image)
-        if batch and (len(batch) == BATCH or pixels > PIXELS):
+        more = image_files.pixels_of_square(where, row["image_id"], row["bytes"])
+        if batch and (len(batch) == BATCH or pixels + more > PIXELS):
             yield batch
-            batch, pixels = {}, image_files.square_pixels(image)
-        batch[row["image_id"]] = image
+            batch, pixels = [], 0
+        batch.append(row)
+        pixels += more
     if batch:
         yield batch
 
 
 def _encode(
-    where: Path, model: Any, batch: Mapping[str, Image], signals: list[str]
+    where: Path, model: Any, batch: list[Row], signals: list[str]
 ) -> tuple[list[Encoded], dict[str, Tensor]]:
-    """Return images as the model, a `VisionEncoder`, encodes them, and signals by their names."""
+    """Return images as the model, a `VisionEncoder`, encodes them, and signals by their names.
+
+    Decoded images are held only here: large ones are much of the job's memory.
+    """
+    images = [image_files.decoded(where, row["image_id"], row["bytes"]) for row in batch]
     try:
         if signals:
-            return model.encode_signals(list(batch.values()), signals)
-        return model.encode(list(batch.values())), {}
+            return model.encode_signals(images, signals)
+        return model.encode(images), {}
     except MemoryError as error:
         raise PrunecalError(
-            f"{where}: {len(batch)} images from {next(iter(batch))!r} on do not fit into "
+            f"{where}: {len(batch)} images from {batch[0]['image_id']!r} on do not fit into "
             "memory; shrink them, or ask for more memory"
         ) from error
 

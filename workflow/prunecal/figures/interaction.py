@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prunecal.calibration import catalogue
-from prunecal.figures import pooling, style
+from prunecal.figures import pooling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +38,8 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
                 axes.plot(row["in_a"], row["in_b"], "o", color="#0072b2", markersize=6,
                           markerfacecolor="#0072b2" if sure else "white", zorder=2)  # fmt: skip
             axes.set_title(f"Δ {catalogue.metric_name(metric)}")
-            axes.set_xlabel(f"A: {style.plain(a)}", fontsize=7.5)
-            axes.set_ylabel(f"B: {style.plain(b)}", fontsize=7.5)
+            axes.set_xlabel(f"A: {a}", fontsize=7.5)
+            axes.set_ylabel(f"B: {b}", fontsize=7.5)
     marks = [
         Line2D([], [], color="black", linestyle="--", label="the same change in both"),
         Line2D([], [], linestyle="", marker="o", color="#0072b2",

@@ -13,7 +13,7 @@ from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.figures import naming, style
 from prunecal.models.llava import pad_to_square
-from prunecal.sources.image_files import decoded
+from prunecal.sources.image_files import decoded, rgb
 from prunecal.storage import files
 from prunecal.storage.arrays import open_arrays
 from prunecal.storage.held_patches import HeldPatches
@@ -135,7 +135,7 @@ def square(image: Image, mode: str, mean: list[float]) -> NDArray:
     from PIL import ImageOps
     from PIL.Image import Resampling
 
-    image = image.convert("RGB")
+    image = rgb(image)
     if mode == "pad":
         image = pad_to_square(image, tuple(int(channel * 255) for channel in mean))
     if mode == "stretch":
@@ -243,7 +243,7 @@ def draw(
     tokens = budget if isinstance(budget, str) else f"{budget} tokens"
     figure.suptitle(
         f"Patches that each strategy keeps at a budget of {tokens} (faded: dropped, half: merged): "
-        f"{style.plain(title)}"
+        f"{title}"
     )
     return figure
 

@@ -71,8 +71,8 @@ def draw(curve: pd.DataFrame, name: str) -> Figure:
         for axes, (metric, points) in zip(row, metrics, strict=False):
             axes.set_axis_on()
             _draw_panel(axes, points, colour)
-            axes.set_title(style.plain(str(phase)))
-            axes.set_ylabel(style.plain(str(metric)).replace("_", " ").capitalize())
+            axes.set_title(str(phase))
+            axes.set_ylabel(str(metric).replace("_", " ").capitalize())
             axes.set_xlabel("Step")
     figure.suptitle(f"How {name} learned")
     return figure

@@ -69,6 +69,7 @@ def draw(table: pd.DataFrame, device: str) -> Figure:
     """Draw bars on a logarithmic scale: a row per model, a column per load, a group per budget."""
     import seaborn as sns
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogFormatter
 
     models, loads = table["model"].unique().tolist(), table["load"].unique().tolist()
     figure, axes = plt.subplots(
@@ -89,9 +90,11 @@ def draw(table: pd.DataFrame, device: str) -> Figure:
         for bars in axis.containers:
             axis.bar_label(bars, fmt=_short, fontsize=7)
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(LogFormatter())  # the usual one writes mathematics
+        axis.yaxis.set_minor_formatter(LogFormatter())
         axis.set_title(f"{load}, {model}")
         first = axis.get_subplotspec().is_first_col()
-        axis.set_ylabel(f"questions per second ({style.plain(device)})" if first else "")
+        axis.set_ylabel(f"questions per second ({device})" if first else "")
         axis.set_xlabel("visual tokens kept")
     labels = [WAYS[name] for name in names]
     figure.legend(handles, labels, loc="outside lower center", ncols=2)

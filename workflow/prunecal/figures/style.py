@@ -199,11 +199,6 @@ def _holding(picture: Path) -> str:
     )
 
 
-def plain(text: str) -> str:
-    """Keep matplotlib from reading dollar signs in a data set's text as mathematics."""
-    return text.replace("$", r"\$")
-
-
 def columns_of_panels(
     count: int, rows: int, panel: tuple[float, float], around: tuple[float, float], **sharing: bool
 ) -> tuple[Figure, list[Sequence[Axes]]]:
@@ -268,5 +263,5 @@ def nothing(sentence: str) -> Figure:
 
     figure, axes = plt.subplots(figsize=(7, 1.6))
     axes.set_axis_off()
-    axes.text(0.5, 0.5, plain(sentence), ha="center", va="center", color="0.35", wrap=True)
+    axes.text(0.5, 0.5, sentence, ha="center", va="center", color="0.35", wrap=True)
     return figure

@@ -48,7 +48,7 @@ def draw(cells: pd.DataFrame, risks: pd.DataFrame) -> Figure:
     )
     for (axes,), task in zip(columns, tasks, strict=True):
         _draw_panel(axes, pooling.of_task(cells, task), pooling.of_task(risks, task), names)
-        axes.set_title(style.plain(pooling.task_title(task, tasks)))
+        axes.set_title(pooling.task_title(task, tasks))
         axes.set_xlabel("Visual tokens kept")
     patches = [
         Patch(facecolor=colour, edgecolor="0.6", label=words) for colour, words in LOOKS.values()
@@ -67,7 +67,7 @@ def _draw_panel(axes: Axes, cells: pd.DataFrame, risks: pd.DataFrame, names: lis
     budgets = sorted(cells["budget"].unique(), reverse=True)
     axes.set(xlim=(-0.5, len(budgets) - 0.5), ylim=(len(names) - 0.5, -0.5))
     axes.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
-    axes.set_yticks(range(len(names)), [style.plain(name) for name in names])
+    axes.set_yticks(range(len(names)), list(names))
     axes.grid(visible=False)
     axes.tick_params(length=0)
     share = risks.set_index(["series", "budget"])["risk"]

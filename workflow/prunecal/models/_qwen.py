@@ -12,6 +12,7 @@ from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded, ImageBlock
 from prunecal.models._hub import HubModel, inputs_of, received
 from prunecal.models.llava import pad_to_square
+from prunecal.sources.image_files import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,7 @@ class QwenVision(HubModel):
             "shortest_edge": min_pixels or self.settings["min_pixels"],
             "longest_edge": self.settings["max_pixels"],
         }
-        prepared = [image.convert("RGB") for image in images]
+        prepared = [rgb(image) for image in images]
         if square is not None:
             mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
             prepared = [self._resized(pad_to_square(image, mean), square) for image in prepared]
@@ -115,7 +116,7 @@ class QwenVision(HubModel):
         for image, count in zip(images, tokens, strict=True):
             scale = math.sqrt(count * side**2 / (image.width * image.height))
             width, height = (max(1, round(edge * scale)) for edge in image.size)
-            reduced.append(image.convert("RGB").resize((width, height), Resampling.BICUBIC))
+            reduced.append(rgb(image).resize((width, height), Resampling.BICUBIC))
         return self.encode_pixels(*self.pixels(reduced, side**2))
 
     def encode_pixels(self, pixels: Tensor, grids: Tensor) -> list[Encoded]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
 from prunecal.models._hub import HubModel, heads, inputs_of, pooled, received
+from prunecal.sources.image_files import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ class Gemma3(HubModel):
 
     def pixels(self, images: Sequence[Image]) -> Tensor:
         """Return pixel values [B, 3, side, side]."""
-        prepared = [image.convert("RGB") for image in images]
+        prepared = [rgb(image) for image in images]
         found = self.processor(images=prepared, do_pan_and_scan=False, return_tensors="pt")
         return found["pixel_values"].to(self.device, self.model.dtype)
 

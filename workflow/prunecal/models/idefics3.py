@@ -16,6 +16,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded, ImageBlock
 from prunecal.models._hub import HubModel, heads, inputs_of, pooled, received
+from prunecal.sources.image_files import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ class Idefics3(HubModel):
         if self.settings["longest_edge"] is not None:
             more["size"] = {"longest_edge": self.settings["longest_edge"]}
         found = self.processor(
-            images=[image.convert("RGB")], return_row_col_info=True, return_tensors="pt", **more
+            images=[rgb(image)], return_row_col_info=True, return_tensors="pt", **more
         )
         pixels = found["pixel_values"].to(self.device, self.model.dtype)
         grid = int(found["rows"][0][0]), int(found["cols"][0][0])

@@ -15,6 +15,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
 from prunecal.models._hub import HubModel, heads, inputs_of, pooled
+from prunecal.sources.image_files import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ class InternVL(HubModel):
     def pixels(self, image: Image) -> Tensor:
         """Return the tiles of an image [tiles, 3, side, side]."""
         found = self.processor(
-            images=[image.convert("RGB")],
+            images=[rgb(image)],
             crop_to_patches=True,  # else the image processor makes a single tile
             min_patches=self.settings["min_tiles"],
             max_patches=self.settings["max_tiles"],

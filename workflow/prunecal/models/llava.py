@@ -14,6 +14,7 @@ from prunecal.models import _clip_signals as clip_signals
 from prunecal.models._checkpoint import load_weights, refuse_unknown_decoder
 from prunecal.models._llava_files import read_folder
 from prunecal.models._prompting import Prompting
+from prunecal.sources.image_files import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,11 +94,9 @@ class Llava(Prompting):
 
     def square(self, image: Image) -> Image:
         """Return an RGB image as the processor gets it: padded, unless the settings say crop."""
-        image = image.convert("RGB")
         if self.settings["image"] == "crop":
-            return image
-        mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
-        return pad_to_square(image, mean)
+            return rgb(image)
+        return small_square(rgb(image), self.processor, self.model.config.vision_config.image_size)
 
     def encode(self, images: Sequence[Image]) -> list[Encoded]:
         """Return the visual tokens of images of any size and their saliency.
@@ -192,11 +191,27 @@ def check(folder: Path, settings: Mapping[str, Any]) -> None:
     refuse_unknown_decoder(Model, folder, config, "model.language_model")
 
 
+def small_square(image: Image, processor: Any, side: int) -> Image:
+    """Return an RGB image padded with the processor's mean colour to a square of the tower's side.
+
+    Resized as the processor does, which then has nothing to resize: it would hold three more copies
+    of all pixels meanwhile.
+    """
+    from PIL.Image import Resampling
+
+    mean = tuple(int(channel * 255) for channel in processor.image_mean)
+    given = processor.resample
+    resample = Resampling.BILINEAR if given is None else given  # as transformers takes None
+    return pad_to_square(image, mean).resize((side, side), resample)
+
+
 def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
     """Return the image centred on a square of one colour (LLaVA's expand2square)."""
     from PIL import Image
 
     side = max(image.size)
+    if image.size == (side, side):
+        return image
     square = Image.new("RGB", (side, side), colour)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square

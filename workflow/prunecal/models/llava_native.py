@@ -16,6 +16,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded
 from prunecal.models.llava import Llava, check
+from prunecal.sources.image_files import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ class NativeLlava(Llava):
 
     def encode(self, images: Sequence[Image]) -> list[Encoded]:
         """Return the visual tokens of images, their saliency and their grids."""
-        return [self._encoded(image.convert("RGB")) for image in images]
+        return [self._encoded(rgb(image)) for image in images]
 
     def _encoded(self, image: Image) -> Encoded:
         """Encode one image.

@@ -19,6 +19,7 @@ from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded, ImageBlock
 from prunecal.models._hub import HubModel
 from prunecal.models.llava import cls_attention
+from prunecal.sources.image_files import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ class LlavaNext(HubModel):
 
     def pixels(self, image: Image) -> tuple[Tensor, Tensor]:
         """Return an image's base and tiles [1, tiles + 1, 3, side, side], and its size [1, 2]."""
-        found = self.processor(images=[image.convert("RGB")], return_tensors="pt")
+        found = self.processor(images=[rgb(image)], return_tensors="pt")
         import torch
 
         sizes = torch.as_tensor([list(map(int, size)) for size in found["image_sizes"]])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.interfaces import Encoded
 from prunecal.models._hub import HubModel
-from prunecal.models.llava import Params, cls_attention, most_tokens, pad_to_square
+from prunecal.models.llava import Params, cls_attention, most_tokens, small_square
+from prunecal.sources.image_files import rgb
 from prunecal.storage.files import read_object
 
 if TYPE_CHECKING:
@@ -60,10 +61,10 @@ class VipLlava(HubModel):
 
     def pixels(self, images: Sequence[Image]) -> Tensor:
         """Return pixel values [B, 3, side, side]."""
-        prepared = [image.convert("RGB") for image in images]
+        prepared = [rgb(image) for image in images]
         if self.settings["image"] == "pad":
-            mean = tuple(int(channel * 255) for channel in self.processor.image_mean)
-            prepared = [pad_to_square(image, mean) for image in prepared]
+            side = self.model.config.vision_config.image_size
+            prepared = [small_square(image, self.processor, side) for image in prepared]
         found = self.processor(images=prepared, return_tensors="pt")["pixel_values"]
         return found.to(self.device, self.model.dtype)
 

@@ -26,11 +26,11 @@ def findings(rows: Rows) -> dict[str, list[str]]:
         sentence = f"{what} differs in {len(sure)} of {len(cases)} cases (adjusted p < {LEVEL:g})"
         if sure:
             largest = max(sure, key=lambda row: abs(row["interaction"]))
-            numbers = [largest[name] for name in ("in_a", "in_b", "interaction")]
             sentence += (
                 f"; most for {largest['strategy']} at {100 * largest['share']:g} % of the tokens: "
-                "{:+.4f} in A, {:+.4f} in B, difference {:+.4f} ".format(*numbers)
-                + f"[{largest['ci_low']:+.4f}, {largest['ci_high']:+.4f}]"
+                f"{largest['in_a']:+.4f} in A, {largest['in_b']:+.4f} in B, "
+                f"difference {largest['interaction']:+.4f} "
+                f"[{largest['ci_low']:+.4f}, {largest['ci_high']:+.4f}]"
             )
         said.setdefault(_sides(a, b, cases), []).append(f"{sentence}.")
     return said
@@ -45,9 +45,10 @@ def _precision(cases: Rows, name: str) -> str:
     """Say by how much the values of one model differ between two precisions."""
     sure = [row for row in cases if row["p_adjusted"] < LEVEL]
     largest = max(cases, key=lambda row: abs(row["interaction"]))
-    numbers = [largest[key] for key in ("in_a", "in_b", "interaction", "ci_low", "ci_high")]
     return (
         f"Precision alone: {name} differs in {len(sure)} of {len(cases)} cells (adjusted p < "
         f"{LEVEL:g}); by most for {largest['strategy']} at {100 * largest['share']:g} % of the "
-        "tokens: {:.4f} in A, {:.4f} in B, difference {:+.4f} [{:+.4f}, {:+.4f}].".format(*numbers)
+        f"tokens: {largest['in_a']:.4f} in A, {largest['in_b']:.4f} in B, "
+        f"difference {largest['interaction']:+.4f} "
+        f"[{largest['ci_low']:+.4f}, {largest['ci_high']:+.4f}]."
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,14 @@ from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief, cut
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # some others start programs to be decoded
-LONGEST_SIDE = 13_377  # pixels; a square of them is as large as Pillow opens at most
+LONGEST_SIDE = 13_377  # pixels; a square of them is as large as Pillow opens at most. This bound
+# decides: Pillow's warning, at half as many pixels, is not given
 NARROWEST = 200  # times as long as wide; what is cropped to a square is scaled up by as much
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel
 DIMMEST = 4096  # of 65,535: below, a 16-bit image holds 12 bits or a depth, and would be black
@@ -23,9 +29,9 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
     """Return an image as everything shows it: upright, 8 bits a channel, RGB.
 
     The orientation that a camera notes in EXIF is applied, as browsers and the `datasets` library
-    do. 16-bit grey is scaled to 8 bits by its high byte. Of several frames the first is taken. Size
-    is checked before pixels are decoded: an image that is padded to a square needs memory for its
-    longer side squared.
+    do. 16-bit grey is scaled to 8 bits by its high byte; transparency is left out. Of several
+    frames the first is taken. Size is checked before pixels are decoded: an image that is padded to
+    a square needs memory for its longer side squared.
 
     Args:
         where: the data set or file that holds it, for the message.
@@ -37,31 +43,67 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
             than NARROWEST times the other's, or values are of 32 bits, whose range no rule tells,
             or of 16 bits and all small.
     """
+    name = _name_in_faults(where, image_id)
+    with _named_faults(name):
+        file = _opened(name, content)
+        file.load()
+        file.info.pop("transparency", None)  # of palettes: Pillow warns that it is left out
+        kept = file.format == "WEBP"  # its decoder holds two more copies of the pixels
+        image = _eight_bits(name, _upright(name, file))
+        del file
+        return image.convert("RGB") if kept else rgb(image)
+
+
+def rgb(image: Image) -> Image:
+    """Return an image in RGB, itself if it is so: a large one has hundreds of megabytes."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def pixels_of_square(where: str | Path, image_id: str, content: bytes) -> int:
+    """Return the pixels of an image once it is padded to a square, from its header alone.
+
+    Raises:
+        PrunecalError: as `decoded`, as far as the header tells.
+    """
+    name = _name_in_faults(where, image_id)
+    with _named_faults(name):
+        return max(_opened(name, content).size) ** 2
+
+
+@contextmanager
+def _named_faults(name: str) -> Iterator[None]:
+    """Raise faults of Pillow, and log its warnings, with the name of the image."""
     from PIL import Image, UnidentifiedImageError
 
-    name = _name_in_faults(where, image_id)
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        _check_header(name, image)
-        image.load()
-        return _eight_bits(name, _upright(name, image)).convert("RGB")
-    except PrunecalError:
-        raise
-    except MemoryError as error:
-        raise PrunecalError(
-            f"{name} does not fit into memory; shrink it, or ask for more memory"
-        ) from error
-    except Exception as error:  # decoders of damaged files raise whatever they stumble over
-        unknown = isinstance(error, UnidentifiedImageError)  # its text names a memory address
-        reason = "not an image file" if unknown else cut(str(error))
-        raise PrunecalError(
-            f"{name} cannot be decoded ({reason}); replace it by a whole PNG or JPEG file"
-        ) from error
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see LONGEST_SIDE
+        try:
+            yield
+        except PrunecalError:
+            raise
+        except MemoryError as error:
+            raise PrunecalError(
+                f"{name} does not fit into memory; shrink it, or ask for more memory"
+            ) from error
+        except Exception as error:  # decoders of damaged files raise whatever they stumble over
+            unknown = isinstance(error, UnidentifiedImageError)  # its text names a memory address
+            reason = "not an image file" if unknown else cut(str(error))
+            raise PrunecalError(
+                f"{name} cannot be decoded ({reason}); replace it by a whole PNG or JPEG file"
+            ) from error
+        finally:
+            for one in raised:
+                log.warning("%s: %s", name, cut(str(one.message)))
 
 
-def square_pixels(image: Image) -> int:
-    """Return the number of pixels of an image that is padded to a square."""
-    return max(image.size) ** 2
+def _opened(name: str, content: bytes) -> ImageFile:
+    """Open an image and check its header, before any pixel is decoded."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    _check_header(name, image)
+    return image
 
 
 def _name_in_faults(where: str | Path, image_id: str) -> str:
@@ -84,10 +126,11 @@ def _check_header(name: str, image: Image) -> None:
 
 
 def _upright(name: str, image: Image) -> Image:
-    from PIL import ImageOps
+    from PIL import ExifTags, ImageOps
 
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception as error:  # noqa: BLE001  damaged EXIF raises whatever its parser does
         log.warning("%s has damaged EXIF data (%s); taken as it is stored", name, error)
         return image

@@ -24,11 +24,13 @@ from prunecal.storage.digest_cache import Identity, identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 METADATA_KEY = "prunecal"
 CODE_VARIABLE = "PRUNECAL_CODE"  # in which a rule names the code of its job
 CODE_LINE = "# code "  # of a checksum's file, a comment to `sha256sum`
 SOURCE_LINE = "# from "
+ROWS = 8  # in memory at a time, where rows are read one by one
 PART = ".part"  # ends the name of a file that is being written
 PROVENANCE = "provenance.json"
 VERSIONED = ("torch", "transformers", "datasets", "pillow", "numpy", "scipy", "pandas", "pyarrow")
@@ -249,24 +251,58 @@ def read_table(
         PrunecalError: the file is missing, damaged, or lacks a column, or a column does not hold
             what its name says (see `schemas.COLUMNS`).
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    note_read(path)
-    try:
-        file = pq.ParquetFile(path)
-        missing = [name for name in columns or [] if name not in file.schema_arrow.names]
-        if missing:
-            raise PrunecalError(f"{path} lacks the column {missing[0]!r}; {RERUN}")
+    with _readable(path):
+        file = _opened(path, columns)
         more = [name for name in optional if name in file.schema_arrow.names]
         table = file.read(columns=columns and [*columns, *more])
         table.validate(full=True)  # else damaged text fails where it is first used
+    schemas.check_columns(path, table)
+    return table
+
+
+def read_rows(path: Path | str, columns: list[str]) -> tuple[int, Iterator[dict[str, Any]]]:
+    """Return the number of a parquet file's rows, and the rows, few of them in memory at a time.
+
+    Raises:
+        PrunecalError: as `read_table`; of damaged rows where they come.
+    """
+    with _readable(path):
+        file = _opened(path, columns)
+    return file.metadata.num_rows, _rows(path, file, columns)
+
+
+def _rows(path: Path | str, file: "pq.ParquetFile", columns: list[str]) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+
+    with _readable(path):
+        for batch in file.iter_batches(ROWS, columns=columns):
+            table = pa.Table.from_batches([batch])
+            table.validate(full=True)
+            schemas.check_columns(path, table)
+            yield from table.to_pylist()
+
+
+def _opened(path: Path | str, columns: list[str] | None) -> "pq.ParquetFile":
+    import pyarrow.parquet as pq
+
+    note_read(path)
+    file = pq.ParquetFile(path)
+    missing = [name for name in columns or [] if name not in file.schema_arrow.names]
+    if missing:
+        raise PrunecalError(f"{path} lacks the column {missing[0]!r}; {RERUN}")
+    return file
+
+
+@contextlib.contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PrunecalError(
             f"{path} cannot be read as parquet ({cut(str(error))}); {RERUN}"
         ) from error
-    schemas.check_columns(path, table)
-    return table
 
 
 def read_facts(path: Path | str) -> schemas.Facts:

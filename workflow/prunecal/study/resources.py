@@ -15,6 +15,9 @@ from prunecal.study.run_settings import SLURM_KEYS, Inference
 
 MEGABYTE = 2**20
 START_MB = 2500  # Python, torch, a micro-batch on the CPU
+# Where images are decoded, for one of the largest size beside what START_MB leaves: each of its 179
+# million pixels takes 16 bytes in WebP's decoder and 14 in image processors of models.
+IMAGE_MB = 2000
 PER_WEIGHT_BYTE = 2.2  # bytes of main memory; float32 is twice as wide as the file
 GPU_START_MB = 6000  # the same with CUDA's libraries, and a tensor of the weights on its way
 WITH_ACTIVATIONS = 1.25  # of the weights on a GPU; at 7B, activations and the head take 3 GB more
@@ -30,7 +33,9 @@ def growing(amount: int) -> Callable[..., int]:
     return lambda wildcards, attempt: amount * attempt  # noqa: ARG005  Snakemake names them
 
 
-def model_job(run: Inference, tokens: Callable[[Any, Any], float]) -> dict[str, Any]:
+def model_job(
+    run: Inference, tokens: Callable[[Any, Any], float], more_mb: int = 0
+) -> dict[str, Any]:
     """Return the `resources:` of a rule that runs a model.
 
     Memory and time are those that the study sets, else what the model and the tokens need; both
@@ -39,16 +44,17 @@ def model_job(run: Inference, tokens: Callable[[Any, Any], float]) -> dict[str, 
     Args:
         run: the study's `inference:` block.
         tokens: counts a job's tokens, given its wildcards and its input, which names `manifest`.
+        more_mb: main memory that the job needs besides the model.
     """
 
     def memory(wildcards: Any, input: Any, attempt: int) -> int:  # noqa: A002, ARG001
         if run.mem_mb:
             needed = run.mem_mb
         elif run.job_device != "cuda":
-            needed = memory_mb(input.manifest)
+            needed = memory_mb(input.manifest) + more_mb
         else:  # weights go straight to the GPU; images and features stay here
             held = Path(getattr(input, "features", None) or input.images)
-            needed = GPU_START_MB + ceil(held.stat().st_size / MEGABYTE)
+            needed = GPU_START_MB + more_mb + ceil(held.stat().st_size / MEGABYTE)
         return attempt * needed
 
     def time(wildcards: Any, input: Any, attempt: int) -> int:  # noqa: A002
