@@ -146,7 +146,11 @@ def test_math_vista_mixes_questions_with_and_without_choices(tmp_path):
     (question,), _ = load(parquet(tmp_path, [row]), **settings)
     assert question["label"] == 1
     rows = [row, {**row, "choices": None, "answer": "7"}]
-    assert "row 1 has the options None" in refusal(parquet(tmp_path, rows), **settings)
+    path = parquet(tmp_path, rows)
+    assert "row 1 has no choices; add them, or leave" in refusal(path, **settings)
+    assert len(load(path, leave_out={"choices": None}, **settings)[0]) == 1
+    words = "no row is left; correct `where:` and `leave_out:`"
+    assert words in refusal(path, leave_out={"question": "How many?"}, **settings)
 
 
 def written(folder, content, name="t.json"):
@@ -173,7 +177,7 @@ def test_slake_and_path_vqa_are_yes_or_no_where_the_study_says(tmp_path):
     assert [one["question_id"] for one in questions] == ["row-1", "row-3"]
     words = "no row has 'fr' as its q_lang (rows have 'en', 'zh'); correct `where:`"
     assert words in refusal(path, form="yes-no", where={"q_lang": "fr"})
-    assert "all the values" in refusal(path, form="yes-no", where={"q_lang": "zh", "qid": 1.0})
+    assert "no row is left" in refusal(path, form="yes-no", where={"q_lang": "zh", "qid": 1.0})
 
 
 def test_muir_bench_and_seed_bench_2_have_rows_of_several_images(tmp_path):
@@ -184,6 +188,17 @@ def test_muir_bench_and_seed_bench_2_have_rows_of_several_images(tmp_path):
     assert "row 0 has 2 images; give questions" in refusal(path, **settings)
     (question,), _ = load(path, several_images="skip", **settings)
     assert (question["question_id"], question["text"][:9]) == ("row-1", "How many?")
+
+
+def test_nlvr2_has_its_second_image_in_a_column_of_another_name(tmp_path):
+    row = {"question": "Is it so?", "answer": "True", "left_image": struct(1),
+           "right_image": struct(2), "figures": [struct(3)]}  # fmt: skip
+    settings = {"form": "yes-no", "image": "left_image"}
+    path = parquet(tmp_path, [row, row | {"right_image": None, "figures": []}])
+    assert "row 0 has a further image in 'right_image'" in refusal(path, **settings)
+    assert len(load(path, several_images="skip", **settings)[0]) == 1
+    (first, _), images = load(path, several_images="named", **settings)
+    assert (first["label"], images[0][1]) == (0, png(1))
 
 
 @pytest.mark.parametrize(
@@ -241,10 +256,11 @@ ASKED = {"question": "Is it?", "answer": "yes", "image": "aGk="}
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (json.dumps({"info": {}, "questions": [ASKED]}), "lacks the column 'question' (it has inf"),
-        (json.dumps({"info": {}, "questions": [ASKED]}, indent=1), "is one object with 2 keys"),
-        (json.dumps({"1": ASKED}), "lacks the column 'question' (it has 1)"),  # by question id
+        (json.dumps({"info": {}, "questions": [ASKED]}), "is one object with the keys 'info', "),
+        (json.dumps({"info": {}, "data": [ASKED]}, indent=1), "is one object with the keys 'info"),
+        (json.dumps({"1": ASKED}), "is one object with the keys '1'; give"),  # by question id
         ([{**ASKED, "image": "https://example.org/a.jpg"}], "entry 0 has the address"),
+        ([{"caption": "x"}], "lacks the column 'question' (it has caption)"),
         ([{**ASKED, "image": "00000042"}], "neither base64 (too short)"),
         ([{"image": "a.jpg", "conversations": [{"from": "human", "value": "What?"}]}],
          "lacks the column 'question' (it has image, conversations)"),

@@ -163,7 +163,10 @@ def lettered_options(where: str, names: Sequence[str], values: Sequence[Any]) ->
     return [option for option in options if option is not None]
 
 
-SHORT = ", or ask for short answers: loader `table`, `form: short-answer`"
+SHORT = (
+    ", leave other rows out by `where:`, or ask for short answers: loader `table`, "
+    "`form: short-answer`"
+)
 
 
 def yes_or_no(where: str, answer: Any, *, flag: bool = False) -> int:

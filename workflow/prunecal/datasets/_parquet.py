@@ -219,13 +219,33 @@ def column_names(path: Path) -> list[str]:
     Raises:
         PrunecalError: the file is damaged.
     """
+    return _schema(path).names
+
+
+def image_columns(path: Path) -> list[str]:
+    """Return the names of the columns whose type is that of an image, or of a list of images.
+
+    Raises:
+        PrunecalError: the file is damaged.
+    """
+    from pyarrow import types
+
+    names = []
+    for field in _schema(path):
+        kind = field.type.value_type if types.is_list(field.type) else field.type
+        if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            names.append(field.name)
+    return names
+
+
+def _schema(path: Path) -> pa.Schema:
     import pyarrow.parquet as pq
 
     with _arrow_file(path):
         if path.suffix == ENDING:
-            return next(saved_tables(path, 1)).schema.names
+            return next(saved_tables(path, 1)).schema
         with path.open("rb") as file:
-            return pq.ParquetFile(file).schema_arrow.names
+            return pq.ParquetFile(file).schema_arrow
 
 
 @contextlib.contextmanager

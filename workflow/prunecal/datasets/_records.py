@@ -135,10 +135,15 @@ def _lines_or_refuse(path: Path, start: bytes) -> Iterator[tuple[str, Any]]:
             raise
     else:
         return
+    raise PrunecalError(_one_object(path, whole))
+
+
+def _one_object(path: Path, whole: dict[str, Any]) -> str:
+    """Say that a file is a single object, such as one with a list of the questions in it."""
     keys = ", ".join(repr(key) for key in list(whole)[:3])
-    raise PrunecalError(
-        f"{path} is one object with {len(whole)} keys ({cut(keys)}); give a list of objects, one "
-        "per question, such as one of its values or the list of them"
+    return (
+        f"{path} is one object with the keys {cut(keys)}{' …' * (len(whole) > 3)}; give a list of "
+        "objects, one per question, such as one of its values or the list of them"
     )
 
 
@@ -146,7 +151,11 @@ def _objects(path: Path, columns: list[str]) -> Iterator[Located]:
     empty = True
     for where, record in _parsed(path):
         if empty and not set(columns) <= record.keys():
-            _refuse_missing(path, columns, header(path))  # rows may lack a key that others have
+            names = header(path)  # rows may lack a key that others have
+            alone = where.startswith(f"{path} line") and sum(1 for _ in json_lines(path)) == 1
+            if alone and not set(columns) & set(names):
+                raise PrunecalError(_one_object(path, record))
+            _refuse_missing(path, columns, names)
         empty = False
         yield where, {name: record.get(name) for name in columns}
     if empty:

@@ -11,8 +11,9 @@ from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief, cut
 from prunecal.core.parameters import Parameters
 from prunecal.datasets._answers import is_missing
+from prunecal.datasets._parquet import image_columns
 from prunecal.datasets._pictures import ONE_IMAGE, listed
-from prunecal.datasets._records import header, records
+from prunecal.datasets._records import ARROW, header, records
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -33,8 +34,15 @@ class Selection(Parameters):
         description="columns, and the value or values that a row has to have in them; other rows "
         "are left out",
     )
-    several_images: Literal["refuse", "skip"] = Field(
-        "refuse", description="what to do with rows that have more than one image"
+    leave_out: dict[str, Scalar | None | list[Scalar | None]] = Field(
+        {},
+        description="columns, and the value or values whose rows are left out; null is nothing, or "
+        "an empty list",
+    )
+    several_images: Literal["refuse", "skip", "named"] = Field(
+        "refuse",
+        description="what to do with rows that have more than one image; named takes that of "
+        "`image:` beside others in further columns",
     )
 
 
@@ -46,23 +54,17 @@ class Where:
     """
 
     def __init__(self, params: Selection) -> None:
-        self._asked = {
-            name: {
-                plain
-                for one in (value if isinstance(value, list) else [value])
-                for plain in UNQUOTED.get(str(one), (_plain(one),))
-            }
-            for name, value in params.where.items()
-        }
+        self._asked, self._not = _values(params.where), _values(params.leave_out)
         self._seen: dict[str, dict[str, None]] = {name: {} for name in self._asked}
-        self.columns = list(self._asked)
+        self.columns = [*{**self._asked, **self._not}]
 
     def keeps(self, row: Mapping[str, Any]) -> bool:
-        """Tell whether a row has one of the values in each column."""
-        values = {name: _plain(row[name]) for name in self.columns}
-        for name, value in values.items():
-            self._seen[name][value] = None
-        return all(value in self._asked[name] for name, value in values.items())
+        """Tell whether a row has one of the values in each column, and none that is left out."""
+        for name in self._asked:
+            self._seen[name][_plain(row[name])] = None
+        return all(_plain(row[name]) in values for name, values in self._asked.items()) and not any(
+            _plain(row[name]) in values for name, values in self._not.items()
+        )
 
     def refuse_none(self) -> None:
         """Say that no row of those that were asked for is kept, and why, if there is a `where:`.
@@ -77,8 +79,19 @@ class Where:
                     f"no row has {' or '.join(map(brief, sorted(values)))} as its {name} (rows "
                     f"have {cut(told)}); correct `where:`"
                 )
-        if self._asked:
-            raise PrunecalError("no row has all the values of `where:` at once; correct it")
+        if self.columns:
+            raise PrunecalError("no row is left; correct `where:` and `leave_out:`")
+
+
+def _values(given: Mapping[str, Any]) -> dict[str, set[str]]:
+    return {
+        name: {
+            plain
+            for one in (value if isinstance(value, list) else [value])
+            for plain in UNQUOTED.get(str(one), (_plain(one),))
+        }
+        for name, value in given.items()
+    }
 
 
 def selected(
@@ -89,7 +102,8 @@ def selected(
     Args:
         files: the tables.
         columns: to read, without that of the image.
-        image: its column; columns whose names differ from it in a number hold further images.
+        image: its column; columns whose names differ from it in a number, and others whose type is
+            that of images, hold further ones.
         params: which rows count.
         left: how many rows were left out, by the setting; counted up.
 
@@ -103,11 +117,12 @@ def selected(
         for place, row in records(path, [*columns, image, *further, *where.columns]):
             number += 1
             if not where.keeps(row):
-                left["where"] += 1
+                left["where, leave_out"] += 1
                 continue
             kept = True
-            if fault := _several(row, image, further):
-                if params.several_images == "refuse":
+            alone = () if params.several_images == "named" else further
+            if fault := _several(row, image, alone):
+                if params.several_images != "skip":
                     raise PrunecalError(f"{place} {fault}; {ONE_IMAGE}")
                 left["several_images"] += 1
                 continue
@@ -119,13 +134,15 @@ def selected(
 def tell(left: Counter[str]) -> None:
     """Log how many rows were left out, by the setting."""
     for setting, count in left.items():
-        log.info("%d rows are left out by `%s:`", count, setting)
+        log.info("%d rows are left out (%s)", count, setting)
 
 
 def _plain(value: Any) -> str:
     """Return a value as text, alike in all formats: numbers without a point, in lower case."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if value in ([], "[]"):
+        return ""
     return "" if is_missing(value) else str(value).strip().casefold()
 
 
@@ -134,14 +151,14 @@ def _several(row: dict[str, Any], image: str, further: Sequence[str]) -> str | N
     count = len(listed(row[image]) or [])
     if count > 1:
         return f"has {count} images"
-    present = [name for name in further if not is_missing(row[name])]
+    present = [name for name in further if not is_missing(row[name]) and row[name] != []]
     return f"has a further image in {present[0]!r}" if present else None
 
 
 def _further(image: str, path: Path) -> list[str]:
-    """List the columns of further images: `image_2`, … beside `image_1`."""
-    numbered = NUMBERED.fullmatch(image)
-    if numbered is None:
-        return []
-    pattern = re.compile(rf"{re.escape(numbered[1])}\d+")
-    return [name for name in header(path) if name != image and pattern.fullmatch(name)]
+    """List the columns of further images: `image_2`, … beside `image_1`, or of an image's type."""
+    names = image_columns(path) if path.suffix.lower() in ARROW else []
+    if numbered := NUMBERED.fullmatch(image):
+        alike = re.compile(rf"{re.escape(numbered[1])}\d+")
+        names += [name for name in header(path) if alike.fullmatch(name) and name not in names]
+    return [name for name in names if name != image]

@@ -269,11 +269,16 @@ def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], 
         absent = params.absent if "absent" in params.model_fields_set else None
         options = lettered_options(where, params.options, present_choices(where, values, absent))
     else:
+        if is_missing(row[params.options]):
+            raise PrunecalError(
+                f"{where} has no {params.options}; add them, or leave such rows out by "
+                f"`leave_out: {{{params.options}: null}}`"
+            )
         options = listed_options(where, row[params.options])
     if not 2 <= len(options) <= len(string.ascii_uppercase):
         raise PrunecalError(
             f"{where} has {len(options)} options; give 2 to {len(string.ascii_uppercase)}, or "
-            "leave such rows out by `where:`"
+            "leave such rows out by `leave_out:`"
         )
     check_choices(where, options)
     return options, choice_text(question, options, hint)

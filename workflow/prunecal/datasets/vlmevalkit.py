@@ -78,7 +78,7 @@ def load(params: Params) -> Dataset:
     chosen, count = Where(params), 0
     for where, row in records(path, [*columns, *chosen.columns]):
         if not chosen.keeps(row):
-            left["where"] += 1
+            left["where, leave_out"] += 1
             continue
         count += 1
         image_id = ids[_index(where, row)]
@@ -159,7 +159,7 @@ def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, 
                 f"{where} refers to the image of row {brief(other)}, which holds none; give it an "
                 "image of its own or the index of a row that has one"
             )
-        if ids[other] == SEVERAL and params.several_images == "refuse":
+        if ids[other] == SEVERAL and params.several_images != "skip":
             raise PrunecalError(
                 f"{where} refers to the image of row {brief(other)}, which has several; {ONE_IMAGE}"
             )
@@ -191,7 +191,7 @@ def _question(
         if len(choices) < 2:
             raise PrunecalError(
                 f"{where} has {len(choices)} options; give at least two, or leave such rows out "
-                "by `where:`"
+                "by `leave_out:`"
             )
         check_choices(where, choices)
         options, text = letters[: len(choices)], params.choices(question, choices, hint)
