@@ -350,6 +350,12 @@ def test_options_in_columns_of_their_own_need_no_list(tmp_path):
     np.testing.assert_allclose(read.confidence, 0.75, rtol=1e-6)
 
 
+def test_what_probabilities_leave_for_other_words_is_told(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="prunecal"):
+        study_of(tmp_path, lines(tmp_path, answers(probabilities=[0.1, 0.1, 0.2])))
+    assert "options have 0.7 of the probability on average" in caplog.text
+
+
 def test_missing_options_are_minus_infinity_counted_and_bounded(tmp_path):
     read, origin = cell(tmp_path, answers(probabilities=[0.7, None, 0.2]))
     assert np.isneginf(read.table).tolist() == [[False] * 3, [False, True, False]]
@@ -394,7 +400,10 @@ COMPLETIONS = {
 }  # fmt: skip
 RECORDS = {
     "chat": {"content": CHAT, "refusal": None},
-    "whole response": {"choices": [{"index": 0, "logprobs": {"content": CHAT}}]},
+    "line of a batch": {
+        "status_code": 200,
+        "body": {"choices": [{"index": 0, "logprobs": {"content": CHAT}}]},
+    },
     "completions, Together": COMPLETIONS,
     "vLLM's engine": VLLM,
     "one list": TOP,
@@ -561,6 +570,15 @@ def test_cells_that_answer_other_questions_are_refused(tmp_path):
         assert f"line 4 {words}" in str(caught.value)
     with pytest.raises(PrunecalError, match="has no answer to question 'q2' and 0 more of 2"):
         import_all(study_of(tmp_path, lines(tmp_path, [*answers(), pruned[0]])), tmp_path / "r")
+
+
+def test_labels_that_are_counted_from_one_are_refused(tmp_path):
+    rows = [{**answers()[0], "question_id": float(at), "label": 1 + at % 2} for at in range(30)]
+    path = lines(tmp_path, rows)
+    with pytest.raises(PrunecalError, match="labels from 1 to 2 and no 0, so they may be counted"):
+        study_of(tmp_path, path)
+    rows[7] |= {"label": "A"}
+    assert study_of(tmp_path, lines(tmp_path, rows))["imported"]
 
 
 def test_rows_in_another_order_and_options_in_another_order_are_put_in_place(tmp_path):

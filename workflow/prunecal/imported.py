@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-WHOLE = 0.99  # what probabilities sum to if they are not parts of more
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Write the questions, or the cells."""
     entries = [Imported(**entry) for entry in json.loads(arguments.cells)]
@@ -98,7 +95,7 @@ def _write_cell(
             len(questions),
             bound,
         )
-    if told.mass < WHOLE:
+    if told.mass < cells.WHOLE:
         cli.log.info(
             "%s: options have %.3g of the probability on average; confidence is the share of that",
             answers.path,

@@ -17,7 +17,7 @@ from prunecal.core import cli
 from prunecal.core.errors import PrunecalError, counted, cut
 from prunecal.datasets._answers import is_missing
 from prunecal.imports.answers import DETAILS, NAMES, Files, Layout, budget_of, parameters_of
-from prunecal.imports.cells import table
+from prunecal.imports.cells import WHOLE, table
 from prunecal.imports.option_scores import number_of
 from prunecal.imports.questions import checked
 from prunecal.storage import files
@@ -62,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _check(read: Files, study: Study) -> None:
     """Refuse answers of which the study's jobs could not make cells."""
-    first = Design(study).imported_datasets
+    first, mass = Design(study).imported_datasets, 1.0
     asked: dict[str, pd.DataFrame] = {}
     for entry in study.imported:
         answers = read.answers(first[entry.dataset])
@@ -71,7 +71,14 @@ def _check(read: Files, study: Study) -> None:
         if entry.dataset not in asked:
             asked[entry.dataset] = checked(first[entry.dataset], answers)
         stated, budget = entry.confidence is not None, imported_cell(entry).budget
-        table(read.answers(entry), asked[entry.dataset], budget, stated=stated)
+        _, told = table(read.answers(entry), asked[entry.dataset], budget, stated=stated)
+        mass = min(mass, told.mass)  # never NaN, which is not smaller
+    if mass < WHOLE:
+        cli.log.info(
+            "options have %.3g of the probability on average, in the cell with the least; "
+            "confidence is the share of that",
+            mass,
+        )
 
 
 def _tell_columns(path: Path, layout: Layout, arguments: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from prunecal.imports.option_scores import (
 from prunecal.imports.questions import in_order, label
 
 LETTERS = "letter_logits"
+WHOLE = 0.99  # what probabilities sum to, if they are not parts of more
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

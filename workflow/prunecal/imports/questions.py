@@ -11,6 +11,8 @@ from prunecal.datasets._answers import is_missing, listed_options
 from prunecal.datasets.table import UNDIVIDED
 from prunecal.study import short_answers
 
+MANY_ZEROS = 8  # labels of 0 that are expected; chance leaves out all in 1 of 3,000 such data sets
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -54,14 +56,32 @@ def checked(entry: Imported, answers: Answers) -> pd.DataFrame:
     """Return the questions of a data set that no loader reads, from the rows of one of its cells.
 
     Raises:
-        PrunecalError: as `questions`, or they make no data set of the kind that its name says.
+        PrunecalError: as `questions`, or they make no data set of the kind that its name says, or
+            labels seem to be counted from 1.
     """
     import pandas as pd
 
     asked = pd.DataFrame(questions(answers))
+    _refuse_counts_from_one(answers, asked)
     datasets.check(entry.dataset, asked)
     short_answers.refuse_other_kind(entry.dataset, asked["options"])
     return asked
+
+
+def _refuse_counts_from_one(answers: Answers, asked: pd.DataFrame) -> None:
+    """Refuse labels that are numbers, none 0, where chance would have made many so."""
+    given = [row["label"] for _, row in answers.rows]
+    texts = (options[at] for options, at in zip(asked["options"], asked["label"], strict=True))
+    is_text = any(
+        isinstance(one, str) and one.strip().lower() == text.strip().lower()
+        for one, text in zip(given, texts, strict=True)
+    )
+    expected = sum(1 / len(options) for options in asked["options"])
+    if not is_text and asked["label"].min() > 0 and expected > MANY_ZEROS:
+        raise PrunecalError(
+            f"{answers.path} has labels from {asked['label'].min()} to {asked['label'].max()} and "
+            "no 0, so they may be counted from 1; subtract 1, or give the options' texts as labels"
+        )
 
 
 def label(where: str, value: Any, options: Sequence[str]) -> int:
@@ -172,6 +192,8 @@ def _options(where: str, row: Mapping[str, Any], answers: Answers) -> list[str]:
 
 def _text(where: str, row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
+    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers
+        value = int(value)
     if is_missing(value) or not isinstance(value, str | int):
         raise PrunecalError(f"{where} has {brief(value)} as its {name}; give some text")
     return str(value)

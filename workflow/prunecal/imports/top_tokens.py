@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COLUMN = "top_logprobs"
 TOKEN = ("token", "decoded_token", "text")
 NUMBER = ("logprob", "logProbability", "log_probability")
-AROUND = ("logprobs", "details", "meta_info", "logprobsResult", "logprobs_result")
+AROUND = ("body", "logprobs", "details", "meta_info", "logprobsResult", "logprobs_result")
 POSITIONS = (
     "content", "completion_probabilities", "top_tokens", "output_top_logprobs", "topCandidates",
     "top_candidates",
