@@ -205,3 +205,10 @@ def test_few_images_cannot_tell_whether_a_model_is_trusted():
     task = trust_tables.Trust(*few.values())
     assert trust_text.answer(task) == ["It cannot be told: 1 image, where a test needs 20."]
     assert trust_text.thresholds(task) == []
+
+
+def test_all_of_many_strategies_are_not_named_one_by_one():
+    names = [f"SCOPE {number}" for number in range(trust_text.MANY + 1)]
+    assert trust_text.named(names, len(names)) == "all 9 strategies"
+    assert trust_text.named(names, len(names) + 1) == html.listed(names)
+    assert trust_text.named(names[:2], 2) == "SCOPE 0 and SCOPE 1"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from prunecal.report.trust_tables import Trust
 
+MANY = 8  # strategies that a sentence does not list, if it is about all
+
 
 def answer(task: Trust) -> list[str]:
     """Say down to which budget each strategy is shown to be no worse, and what is below.
@@ -141,12 +143,16 @@ def _others(task: Trust, kept: pd.DataFrame) -> list[str]:
     worse = [name for name in rest["series"] if verdicts[name] == WORSE]
     unclear = [name for name in rest["series"] if verdicts[name] != WORSE]
     if worse:
-        sentences.append(
-            f"Worse by more than a margin already at the largest budget: {listed(worse)}."
-        )
+        names = named(worse, len(verdicts))
+        sentences.append(f"Worse by more than a margin already at the largest budget: {names}.")
     if unclear:
-        sentences.append(f"Cannot be told at the largest budget: {listed(unclear)}.")
+        sentences.append(f"Cannot be told at the largest budget: {named(unclear, len(verdicts))}.")
     return sentences
+
+
+def named(names: list[str], count: int) -> str:
+    """Name strategies in a sentence: one by one, unless they are all `count` of many."""
+    return f"all {count} strategies" if len(names) == count > MANY else listed(names)
 
 
 def _recalibrated(rows: pd.DataFrame) -> list[str]:
