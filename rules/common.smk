@@ -254,4 +254,4 @@ onstart:
 if workflow.is_main_process:
     unrecorded_results = unrecorded([*PATHS.every_result(), *report_files(None)])
     if unrecorded_results:
-        logger.warning(missing_record(unrecorded_results))
+        logger.warning(missing_record(unrecorded_results, same_study(None)))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, TiffImagePlugin, features
 
 from prunecal import encode
 from prunecal.core.errors import PrunecalError
@@ -64,6 +64,42 @@ def test_values_without_a_known_range_are_refused_by_id(values, fault):
         pixels(saved(Image.fromarray(values), "TIFF"))
 
 
+def deep_png(colour, values, channels):
+    """Return a PNG of 16 bits a channel, which Pillow opens in 8."""
+    rows = np.repeat(values.astype(">u2")[..., None], channels, axis=2)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    return png_file(*values.shape[::-1], zlib.compress(data), depth=16, colour=colour)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_channels_of_16_bits_that_pillow_reduces_are_refused_where_all_are_dark(colour, channels):
+    bright = pixels(deep_png(colour, RAMP * 42, channels))
+    assert np.array_equal(bright[..., 0], RAMP * 42 // 256)
+    with pytest.raises(PrunecalError, match="16 bits a pixel but no value above 1535 of 65535"):
+        pixels(deep_png(colour, RAMP, channels))
+
+
+def tiff(values, tags):
+    """Return a TIFF file of grey values with these tags."""
+    image = Image.fromarray(values)
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        info[tag] = value
+    return saved(image, "TIFF", tiffinfo=info)
+
+
+def test_grey_whose_zero_is_white_is_shown_so_in_8_and_in_16_bits():
+    content = tiff(RAMP * 42, {262: 0})
+    with Image.open(io.BytesIO(content)) as stored:
+        assert stored.tag_v2[262] == 0
+    assert np.array_equal(pixels(content)[..., 0], 255 - RAMP * 42 // 256)
+
+
+def test_signed_values_are_refused():
+    with pytest.raises(PrunecalError, match="'one' has signed values; shift them"):
+        pixels(tiff((RAMP % 256).astype(np.uint8), {339: 2}))
+
+
 def test_a_black_16_bit_image_is_black():
     assert pixels(saved(Image.fromarray(RAMP * 0))).max() == 0
 
@@ -110,13 +146,17 @@ def test_damaged_exif_leaves_an_image_as_it_is_stored(caplog):
 
 def bomb(width, height):
     """Return a small PNG that says it has this many pixels."""
+    return png_file(width, height, zlib.compress(b"\0" * (1 << 20)))
+
+
+def png_file(width, height, data, depth=8, colour=0):
+    """Return a PNG of compressed data."""
 
     def chunk(kind, data):
         crc = struct.pack(">I", zlib.crc32(kind + data))
         return struct.pack(">I", len(data)) + kind + data + crc
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    data = zlib.compress(b"\0" * (1 << 20))
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     )

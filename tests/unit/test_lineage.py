@@ -14,6 +14,7 @@ from prunecal import verify
 from prunecal.caching import code_files, fingerprint, library_versions, lineage, reach
 from prunecal.caching.cell_store import KEY_IN_PROVENANCE
 from prunecal.core.errors import PrunecalError
+from prunecal.sources import model_folder
 from prunecal.storage import files
 from prunecal.storage.arrays import write_arrays
 from prunecal.storage.checksums import file_digest
@@ -22,6 +23,7 @@ SETTINGS = {"family": "llava", "template": "vicuna_v1"}
 CELL = {"strategy": "saliency", "family": "saliency", "parameters": {}, "budget": 2}
 INSIDE = {"strategy": "fastv-layer2", "family": "fastv", "parameters": {}, "budget": 2}
 OTHER = "f" * 64
+WEIGHTS = model_folder.digest_of([])
 
 
 def write_features(results, weights):
@@ -37,7 +39,7 @@ def write_ranking(results, order):
     write_arrays(results / "m" / "d" / "saliency" / "ranking.safetensors", arrays, {})
 
 
-def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
+def write_cell(results, cell, weights=WEIGHTS, *, code=None, logit=0.5):
     """Write a cell's files as `infer` does."""
     task = results / "m" / "d"
     folder = task / cell["strategy"] / str(cell["budget"])
@@ -59,10 +61,10 @@ def write_cell(results, cell, weights="w", *, code=None, logit=0.5):
 @pytest.fixture
 def results(tmp_path):
     results = tmp_path / "results"
-    files.write_json(results / "models" / "m" / "manifest.json", {"digest": "w", "files": []})
+    files.write_json(results / "models" / "m" / "manifest.json", {"digest": WEIGHTS, "files": []})
     questions = results / "datasets" / "d" / "questions.parquet"
     files.write_table(questions, pa.table({"question_id": ["q"]}), {})
-    write_features(results, "w")
+    write_features(results, WEIGHTS)
     write_ranking(results, [2, 0, 1, 3])
     write_cell(results, CELL)
     write_cell(results, INSIDE)

@@ -585,6 +585,25 @@ def score_forged(results):
     return str(path.relative_to(results.folder))
 
 
+def replicates_forged(results):
+    """Change one replicate of a metric, which no table shows."""
+    path = results / "results/scores/given/polls.safetensors"
+    file = open_arrays(path)
+    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    arrays["draws/ece"][1, 0, 40] += 1e-4
+    write_arrays(path, arrays, file.facts, files.sources_of(path))
+    return str(path.relative_to(results.folder))
+
+
+def tokens_forged(results):
+    path = results / "results/scores/tiny/local.safetensors"
+    file = open_arrays(path)
+    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    cells = [cell | {"tokens_per_layer": 1.0} for cell in file.facts["cells"]]
+    write_arrays(path, arrays, dict(file.facts) | {"cells": cells}, files.sources_of(path))
+    return str(path.relative_to(results.folder))
+
+
 def prediction_forged(results):
     """Change an answer, and all records that tell of it."""
     path = results / TINY / "saliency/8/predictions.parquet"
@@ -616,6 +635,47 @@ def table_of_another_folder(results):
     folder.mkdir(parents=True)
     put(results / "results/tables/headline.csv", folder / "headline.csv")
     return "results/other/tables/headline.csv"
+
+
+def manifest_of_another_digest(results):
+    path = results / "results/models/given/manifest.json"
+    described = files.read_json(path)
+    forge(path, lambda path: path.write_text(json.dumps(described | {"digest": "0" * 64})))
+    return "results/models/given/manifest.json"
+
+
+def manifest_of_another_colour(results):
+    path = results / "results/models/tiny/manifest.json"
+    described = files.read_json(path)
+    forge(path, lambda path: path.write_text(json.dumps(described | {"image_mean": [0, 0, 0]})))
+    return "results/models/tiny/manifest.json"
+
+
+def features_of_no_form(results):
+    forge(results / TINY / "features.safetensors", lambda path: path.write_bytes(b"x" * 100))
+    return f"{TINY}/features.safetensors"
+
+
+def settings_of_no_form(results):
+    forge(results / "results/study.json", lambda path: path.write_text("[]"))
+    return "results/study.json"
+
+
+def cell_copied_to_another_budget(results):
+    copy = results / "results/tiny/local/saliency/6"
+    shutil.copytree(copy.with_name("4"), copy)
+    return "results/tiny/local/saliency/6/predictions.parquet"
+
+
+def stored_cell_edited_with_its_records(results):
+    place = results / "results/tiny/local/fastv-layer2/4"
+    key = files.read_json(place / "provenance.json")["cell_key"]
+    copy = results / "results/.cells" / key[:2] / key / "predictions.parquet"
+    before = files.recorded(copy)
+    forge(copy, lambda path: rewrite(path, "n_visual", 0, 3))
+    note = copy.with_name("provenance.json")
+    forge(note, lambda note: note.write_text(note.read_text().replace(before, file_digest(copy))))
+    return str(copy.relative_to(results.folder))  # with the one that was handed out
 
 
 def report_edited(results):
@@ -679,6 +739,14 @@ TOGETHER = [  # which touch different files, none of which another is made from
     table_of_trust_recorded_anew,
     table_of_another_folder,
     report_edited,
+    manifest_of_another_colour,
+]
+RECORDED = [  # which hide none of one another
+    manifest_of_another_digest,
+    features_of_no_form,
+    settings_of_no_form,
+    cell_copied_to_another_budget,
+    stored_cell_edited_with_its_records,
 ]
 
 
@@ -715,6 +783,19 @@ def test_files_that_were_edited_with_their_records_and_files_gone_with_them_are_
 
 
 def test_scores_and_predictions_that_were_edited_with_their_records_are_named(results):
-    names = {score_forged(results), *prediction_forged(results)}  # of different pairs
+    scores = (plant(results) for plant in (score_forged, replicates_forged, tokens_forged))
+    names = {*scores, *prediction_forged(results)}  # of different pairs
+    said = results.verify().splitlines()
+    assert names <= {line.split()[0] for line in said}
+    assert "with replicates of ece" in "".join(said)
+
+
+def test_what_was_edited_with_all_its_records_is_named_by_what_it_does_not_fit(
+    results, monkeypatch
+):
+    monkeypatch.setattr(recomputed, "other_values", lambda *_: [])
+    names = {plant(results) for plant in RECORDED} | {
+        "results/tiny/local/fastv-layer2/4/predictions.parquet"
+    }
     said = results.verify().splitlines()
     assert names <= {line.split()[0] for line in said}

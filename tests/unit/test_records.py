@@ -20,7 +20,9 @@ def test_a_result_is_recorded_where_snakemake_keeps_its_record(tmp_path, monkeyp
 
 
 def test_the_warning_counts_the_results_and_names_the_remedies():
-    said = missing_record(["results/metrics.csv", "results/claims.json"])
+    said = missing_record(
+        ["results/metrics.csv", "results/claims.json"], "snakemake --configfile s"
+    )
     assert said.startswith("2 results, results/metrics.csv among them, have no record")
     for command in ("verify", "repair_outdated", "--touch --forceall results"):
-        assert f"`snakemake --cores 1 {command}`" in said
+        assert f"`snakemake --configfile s {command}`" in said

@@ -271,6 +271,14 @@ def test_no_stage_loads_a_model_that_is_not_its_manifests(study, spoil):
     assert study.cells() == []
 
 
+def test_a_manifest_that_states_another_digest_than_its_files_give_loads_nothing(study):
+    manifest = study.root / "manifest.json"
+    files.write_json(manifest, files.read_json(manifest) | {"digest": "0" * 64})
+    with pytest.raises(PrunecalError, match="manifest.json states another digest .*; delete it"):
+        study.infer()
+    assert study.cells() == []
+
+
 @pytest.mark.parametrize("spoil", FRESH, ids=lambda spoil: spoil.__name__)
 def test_a_checkpoint_that_does_not_fit_its_config_is_refused_by_name(study, spoil):
     spoil(study)

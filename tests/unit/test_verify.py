@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from prunecal import verify
 from prunecal.caching import lineage
 from prunecal.caching.cell_store import KEY_IN_PROVENANCE
 from prunecal.core.errors import PrunecalError
-from prunecal.sources import hub
+from prunecal.sources import hub, model_folder
 from prunecal.storage import files
 from prunecal.storage.checksums import file_digest
 from prunecal.study.cells import load_study
@@ -38,7 +39,13 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-DAMAGES = {"flipped": flip, "truncated": truncate, "missing": Path.unlink}
+def pipe(path):
+    """Put a pipe in a file's place, from which a reader would wait for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES = {"flipped": flip, "truncated": truncate, "missing": Path.unlink, "a pipe": pipe}
 
 
 def run(results, *options):
@@ -83,6 +90,17 @@ def test_a_damaged_file_fails_the_check_and_a_repair_removes_it_alone(results):
     assert verify.damaged_files(results) == []
 
 
+def test_a_folder_in_a_files_place_is_left_to_the_user(results):
+    path = results / "model" / "data" / "file1.json"
+    path.unlink()
+    path.mkdir()
+    (path / "kept").touch()
+    assert verify.damaged_files(results) == [path]
+    with pytest.raises(PrunecalError, match="file1.json is a folder in the place of a file; move"):
+        verify.main(arguments(results, results, repair=True))
+    assert (path / "kept").exists()
+
+
 SOURCES = ["trained", "local", "hub"]
 
 
@@ -104,7 +122,8 @@ def place(request, results, tmp_path, monkeypatch):
         (place / name).write_text(f"content of {name}")
         size, digest = (place / name).stat().st_size, file_digest(place / name)
         listed.append({"name": name, "size": size, "sha256": digest})
-    manifest = {**source, "family": "llava", "files": listed, "digest": "w"}
+    digest = model_folder.digest_of(listed)
+    manifest = {**source, "family": "llava", "files": listed, "digest": digest}
     files.write_json(results / "models" / "small" / "manifest.json", manifest)
     return place
 
@@ -183,9 +202,10 @@ def write_cell(folder, weights, made_from):
 @pytest.mark.parametrize("place", SOURCES, indirect=True)
 def test_a_repair_drops_cells_of_bad_weights_out_of_the_store_too(results, place):
     folders = [results / "small" / "d" / "full", results / ".cells" / "ab"]
+    digest = json.loads((results / "models" / "small" / "manifest.json").read_text())["digest"]
     for folder in folders:
-        write_cell(folder / "1", "w", {})
-        write_cell(folder / "2", "w", {lineage.WEIGHTS: "w"})  # checked when they were loaded
+        write_cell(folder / "1", digest, {})
+        write_cell(folder / "2", digest, {lineage.WEIGHTS: digest})  # checked when loaded
         write_cell(folder / "3", "other model", {})
     verify.main(arguments(results, place, repair=True))
     assert (folders[0] / "1" / "predictions.parquet").exists()  # the weights are good

@@ -91,6 +91,7 @@ def test_a_file_with_local_images_takes_them_from_their_folder(tmp_path):
         ({"image": "77"}, "refers to the image of row '1000002', which holds none"),
         ({"image": "0"}, "refers to the image of row '1000002', which holds none"),
         ({"index": 0}, "repeats the index '0'"),
+        ({"index": "9" * 5000}, "refers to the image of row '1000002'"),
         ({"answer": "C"}, "has the answer 'C', which is no letter of its 2 options"),
         ({"answer": "a word"}, "which is no letter"),
         ({"A": None, "B": None}, "has 0 options"),

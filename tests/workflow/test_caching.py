@@ -292,7 +292,7 @@ def test_without_snakemakes_record_no_change_goes_unmentioned(project):
     project.change(statistics={"resamples": 100, "bins": 10})
     said = project.run("--dry-run")
     assert "have no record in .snakemake" in said
-    assert "`snakemake --cores 1 verify` names those that are outdated" in said
+    assert "`snakemake --configfile small.yaml --cores 1 verify` names those that are out" in said
     said = project.run("verify", fails=True)
     assert "results/scores/tiny/polls.safetensors" in said
     project.run("repair_outdated")

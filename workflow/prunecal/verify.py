@@ -86,7 +86,7 @@ def _shown(results: Path, study: Study) -> Iterator[Path]:
 
 
 def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple[Path, Path, str]]:
-    """Yield a model's manifest and each file that differs from it, and how.
+    """Yield a model's manifest and each file that differs from it, or itself, and how.
 
     Args:
         results: folder of all results.
@@ -101,7 +101,14 @@ def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple
     for manifest in sorted(results.glob("models/*/manifest.json")):
         if not files.undamaged(manifest):
             continue  # it is on the list of damaged files
-        described, name = files.read_object(manifest), manifest.parent.name
+        try:
+            described, name = files.read_object(manifest), manifest.parent.name
+            whole = model_folder.digest_of(described["files"]) == described["digest"]
+        except PrunecalError as error:
+            yield manifest, manifest, f"is no manifest ({error})"
+            continue
+        if not whole:
+            yield manifest, manifest, model_folder.OTHER_DIGEST
         source = {key: described[key] for key in ("repo", "revision", "train") if key in described}
         if not source and name not in local:
             cli.log.info("the weights of %s are not checked: no model of this study", name)
@@ -116,8 +123,12 @@ def damaged_weights(results: Path, study: Study | None = None) -> Iterator[tuple
         if not place.is_dir() and "train" not in source:
             cli.log.info("the weights of %s are not checked: %s is not there", name, place)
             continue
-        for path, fault in model_folder.faults(place, described):
+        faults = list(model_folder.faults(place, described))
+        for path, fault in faults:
             yield manifest, path, fault
+        mean = described.get("image_mean")
+        if mean is not None and not faults and mean != model_folder.image_mean(place):
+            yield manifest, manifest, "states another image_mean than its image processor"
 
 
 def other_data(results: Path, study: Study, damaged: Collection[Path]) -> Iterator[Foreign]:
@@ -180,14 +191,16 @@ def main(arguments: argparse.Namespace) -> None:
         cli.log.warning("%s %s", path, fault)
     unfit = list(damaged_weights(results, study))
     for manifest, path, fault in unfit:
-        cli.log.warning("%s %s, so %s does not describe it", path, fault, manifest)
+        so = "" if path == manifest else f", so {manifest} does not describe it"
+        cli.log.warning("%s %s%s", path, fault, so)
     if arguments.repair:
         _repair(results, damaged, unfit)
         return
     if arguments.other_versions:
         _remove_other_versions(results)
         return
-    old = outdated_files(results, settings, damaged)
+    wrong = [path for manifest, path, _ in unfit if path == manifest]
+    old = outdated_files(results, settings, [*damaged, *wrong])
     for path, reason in old:
         cli.log.warning("%s was made %s", path, reason)
         if arguments.outdated:
@@ -221,12 +234,14 @@ def _repair(results: Path, damaged: list[Path], unfit: list[tuple[Path, Path, st
     for path in damaged:
         _remove(path)
     dropped = 0
-    for manifest in {manifest for manifest, _, _ in unfit}:
+    for manifest in {manifest for manifest, path, _ in unfit if path != manifest}:
         dropped += _drop_unchecked(results, files.read_object(manifest)["digest"])
         trained = manifest.parent / "weights"
         for path in [manifest, *(path for _, path, _ in unfit if trained in path.parents)]:
             _remove(path)
         _remove(trained / "model.safetensors")  # by which the workflow knows a trained model
+    for manifest in {manifest for manifest, path, _ in unfit if path == manifest}:
+        _remove(manifest)
     cli.log.info("removed %d files", len(damaged) + len(unfit))
     if dropped:
         cli.log.info("removed %d cells whose weights were not checked when loaded", dropped)
@@ -249,8 +264,10 @@ def _drop_unchecked(results: Path, digest: str) -> int:
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    files.checksum_file(path).unlink(missing_ok=True)
+    for one in (path, files.checksum_file(path)):
+        if one.is_dir() and not one.is_symlink():
+            raise PrunecalError(f"{one} is a folder in the place of a file; move it away")
+        one.unlink(missing_ok=True)
 
 
 def _remove_other_versions(results: Path) -> None:

@@ -13,7 +13,7 @@ from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files
 from prunecal.storage.arrays import check_kept, open_arrays
 from prunecal.storage.per_image import TOKENS, PerImage, starts_of_weights
-from prunecal.study.budgets import Budget, kept_tokens
+from prunecal.study.budgets import Budget, folder, kept_tokens
 from prunecal.study.model_settings import tower_name
 from prunecal.study.paths import CELL_STORE
 
@@ -34,6 +34,7 @@ FILE = "file"  # of answers, of a cell that was imported
 CELLS = "prunecal.infer"
 IMPORTED_CELLS = "prunecal.imported"
 IMPORTED = "imported"  # key of the metadata and the provenance of imported cells
+OTHER_FORM = "in another form than this checkout's"
 OTHER_CODE = "by other code than this checkout's"
 SHARED = ("questions.parquet", "features.safetensors")
 CELLS_BELOW = "[!.]*/*/*/*/provenance.json"  # results
@@ -202,13 +203,14 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
     made |= {
         path: tower_name(path.parts[-4]) for path in results.glob("*/*/signals/text_*.safetensors")
     }
-    foreign = [
-        Foreign(path, "from other weights than the model's manifest lists")
-        for path, model in sorted(made.items())
-        if path not in bad
-        and (weights := _weights(results, model, bad)) is not None
-        and open_arrays(path).facts.get("model") != weights
-    ]
+    foreign = []
+    for path, model in sorted(made.items()):
+        weights = None if path in bad else _weights(results, model, bad)
+        try:
+            if weights is not None and open_arrays(path).facts.get("model") != weights:
+                foreign.append(Foreign(path, "from other weights than the model's manifest lists"))
+        except PrunecalError as error:
+            foreign.append(Foreign(path, f"{OTHER_FORM}: {error}"))
     named = {path for path, _ in foreign}
     foreign += [
         Foreign(path, "from the images of another data set")
@@ -222,9 +224,12 @@ def foreign_files(results: Path, damaged: Collection[Path] = ()) -> list[Foreign
         if {path, path.with_name("provenance.json"), manifest, *_inputs(results, path)} & bad:
             continue
         try:
-            reason = next(_reasons(results, path), None)
+            reason, copy = next(_reasons(results, path), None), _unlike_copy(results, path)
         except PrunecalError as error:  # for example a strategy that is gone
-            reason = f"by something else than this checkout: {error}"
+            reason, copy = f"by something else than this checkout: {error}", None
+        if copy:  # neither is known to be the right one
+            foreign.append(Foreign(copy, f"otherwise than {path}, its copy"))
+            reason = reason or f"otherwise than its copy {copy}"
         if reason:
             foreign.append(Foreign(path, reason))
     known = {path for path, _ in foreign}
@@ -258,10 +263,9 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     if note.get(PREDICTIONS) != files.recorded(path) or made_from is None or cell is None:
         yield "otherwise than its provenance.json says"
         return
-    if KEY_IN_PROVENANCE in note:
-        copy = CellStore(results / STORE).folder(note[KEY_IN_PROVENANCE]) / FILES[0]
-        if copy.is_file() and files.recorded(copy) not in (None, files.recorded(path)):
-            yield f"otherwise than its copy {copy}"
+    names = [str(cell.get(key)) for key in ("model", "dataset", "strategy", "budget")]
+    if (*names[:3], folder(names[3])) != path.parts[-5:-1]:
+        yield f"as the cell {' '.join(names)}, which is another than its folder names"
     if IMPORTED in facts:
         if made_from.get(CODE) != source_digest(IMPORTED_CELLS):
             yield OTHER_CODE
@@ -286,6 +290,17 @@ def _reasons(results: Path, path: Path) -> Iterator[str]:
     cls = features.parent / CLS
     if CLS in made_from and cls.is_file() and made_from[CLS] != files.recorded(cls):
         yield f"from another {CLS}"
+
+
+def _unlike_copy(results: Path, path: Path) -> Path | None:
+    """Return the stored copy of a cell's predictions, named in its provenance, if it differs."""
+    beside = path.with_name("provenance.json")
+    key = files.read_object(beside).get(KEY_IN_PROVENANCE) if beside.is_file() else None
+    if not isinstance(key, str) or "/" in key:
+        return None
+    copy = CellStore(results / STORE).folder(key) / FILES[0]
+    differs = copy.is_file() and files.recorded(copy) not in (None, files.recorded(path))
+    return copy if differs else None
 
 
 def _weights(results: Path, model: str, damaged: Collection[Path]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from prunecal.caching.lineage import Foreign
+from prunecal.caching.lineage import OTHER_FORM, Foreign
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import portable
 from prunecal.core.redaction import hidden
@@ -132,7 +132,8 @@ def of_other_settings(
             yield Foreign(path, reason)
     written = aggregates / "study.json"
     if written.is_file() and written not in damaged:
-        before = files.read_json(written)
+        read = files.read_json(written)
+        before = read if isinstance(read, dict) else {}
         now = json.loads(hidden(json.dumps(dict(settings), ensure_ascii=False)))
         keys = sorted(key for key in before.keys() | now if before.get(key) != now.get(key))
         if keys:
@@ -212,7 +213,7 @@ def _other(path: Path, expected: Mapping[str, Any]) -> str | None:
     try:
         facts = _facts(path)
     except PrunecalError as error:
-        return f"in another form than this checkout's: {error}"
+        return f"{OTHER_FORM}: {error}"
     for key, value in json.loads(files.canonical_json(expected)).items():
         if facts.get(key) != value:
             values = f"{brief(facts.get(key))} instead of {brief(value)}"

@@ -24,11 +24,16 @@ def _record(path: str, metadata: Path) -> Path:
     return metadata.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
-def missing_record(paths: list[str]) -> str:
-    """Say what it means that these results have no record, and what to do."""
+def missing_record(paths: list[str], command: str) -> str:
+    """Say what it means that these results have no record, and what to do.
+
+    Args:
+        paths: the results.
+        command: how Snakemake is called for their study.
+    """
     return (
         f"{len(paths)} results, {paths[0]} among them, have no record in .snakemake: a change of "
-        "settings or code since they were made starts no job. `snakemake --cores 1 verify` names "
-        "those that are outdated and `snakemake --cores 1 repair_outdated` removes them; "
-        "`snakemake --cores 1 --touch --forceall results` records all others as up to date"
+        f"settings or code since they were made starts no job. `{command} verify` names those that "
+        f"are outdated and `{command} repair_outdated` removes them; `{command} --touch --forceall "
+        "results` records all others as up to date"
     )

@@ -38,6 +38,15 @@ def control_character(text: str) -> str | None:
     return ascii(match[0]) if match else None
 
 
+def encodable(text: str) -> bool:
+    """Tell whether files can hold a text; JSON can give half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def nearest(name: str, known: list[str]) -> str:
     """Return " (did you mean X?)" for the known name closest to `name`, or an empty string."""
     import difflib

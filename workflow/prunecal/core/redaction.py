@@ -12,16 +12,22 @@ HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")  # also one that the Hub's clie
 REST = r"""(?:\\.|[^\s"'<>\\]|["'](?![\s,;:)\]}]|$)){0,1000}"""
 LOGINS = re.compile(
     # name:password, which may hold @ and /, is taken up to the last @; a bare name up to a slash
-    rf"(?<=://)(?:[^\s/@:\"'<>]*:{REST}|[^/@\s\"'<>]+)(?=@)"
+    rf"(?:(?<=://)|(?<=:\\/\\/))(?:[^\s/@:\"'<>]*:{REST}|[^/@\s\"'<>]+)(?=@)"
     r"|(?<=%3A%2F%2F)[^\s&\"'<>]{1,2000}?(?=%40)"  # the same, percent-encoded
     r"|(?<![\w@:/.%+-])[\w.%+-]+:[^\s:/@\"'<>]+(?=@[\w.-]+)",  # without a scheme, as in proxies
     re.IGNORECASE,
 )
 # Values of a query's secrets; of the plain words for them also elsewhere.
 SECRETS = re.compile(
-    r"(?<![?&;])(?<![\w-])((?:hf_?)?token|secret|passwd|password|api[_-]?key|access[_-]?(?:token|key))"
+    r"(?<![?&;])(?<![\w-])((?:--)?(?:(?:hf_?)?token|secret|passwd|password|api[_-]?key"
+    r"|access[_-]?(?:token|key)|(?-i:[A-Z][A-Z0-9_]*_(?:TOKEN|SECRET|PASSWORD|KEY))))"
     r"=(?!\*\*\*)[^\s&;#\"'<>]+"
-    r"|(?<=[?&;])([\w.-]*(?:token|key|secret|pass|pwd|auth|sig|credential)[\w.-]*)=(?!\*\*\*)[^\s&;#\"'<>]+",
+    r"|(?<=[?&;])([\w.-]*(?:token|key|secret|pass|pwd|auth|sig|credential|session|jwt|code)[\w.-]*)"
+    r"=(?!\*\*\*)[^\s&;#\"'<>]+",
+    re.IGNORECASE,
+)
+QUOTED = re.compile(  # in JSON and in Python's dictionaries
+    r"""(["'](?:(?:hf|auth|access|api|private)[_-])?(?:token|secret|password)["']\s*:\s*["'])[^"']+""",
     re.IGNORECASE,
 )
 HEADERS = re.compile(
@@ -38,7 +44,7 @@ def hidden(text: str) -> str:
             text = text.replace(token, "***")
     text = LOGINS.sub("***", HUB_TOKEN.sub("***", text))
     text = SECRETS.sub(lambda match: f"{match[1] or match[2]}=***", text)
-    text = HEADERS.sub(r"\1***", text)
+    text = HEADERS.sub(r"\1***", QUOTED.sub(r"\1***", text))
     for home in _homes():
         text = re.sub(rf"{BEFORE}{re.escape(home)}(?![\w.-])", "~", text)
     return text

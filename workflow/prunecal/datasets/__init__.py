@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prunecal.core import cli
-from prunecal.core.errors import PrunecalError, brief, control_character
+from prunecal.core.errors import PrunecalError, brief, control_character, encodable
 from prunecal.core.parameters import Parameters
 from prunecal.study.prompts import IMAGE
 
@@ -26,7 +26,8 @@ LONGEST_ID = 1000  # characters; ids are compared as arrays that are as wide as 
 MOST_OPTIONS = 128  # a label is stored as int8
 MANY_SUBSETS = 200  # a subset takes some 0.05 s and 0.25 MB of every cell's scores
 RESERVED_SUBSETS = ("all", "unique")  # see statistics/subsets.py
-INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # no glyph, no width
+INVISIBLE: dict[int, str | None] = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # no width
+INVISIBLE |= dict.fromkeys(map(ord, "\u00a0\u202f"), " ")  # spaces at which no line breaks
 TEXT_COLUMNS = ("question_id", "image_id", "subset", "text")
 
 
@@ -117,7 +118,7 @@ def check(name: str, questions: pd.DataFrame) -> None:
 def _refuse_subsets_that_look_alike(name: str, subsets: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for subset in subsets:
-        other = seen.setdefault(_as_seen(subset), subset)
+        other = seen.setdefault(as_seen(subset), subset)
         if other != subset:
             raise PrunecalError(
                 f"{name}: the subsets {ascii(other)} and {ascii(subset)} look the same in every "
@@ -125,7 +126,7 @@ def _refuse_subsets_that_look_alike(name: str, subsets: Iterable[str]) -> None:
             )
 
 
-def _as_seen(text: str) -> str:
+def as_seen(text: str) -> str:
     """Return what two texts share that no reader can tell apart."""
     return unicodedata.normalize("NFC", text.translate(INVISIBLE)).strip()
 
@@ -138,7 +139,7 @@ def question_fault(question: Any) -> str | None:
     """
     for column in TEXT_COLUMNS:
         value = getattr(question, column)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not as_seen(value):
             return f"has {brief(value)} as its {column}; give it some text"
         if column != "text" and len(value) > LONGEST_ID:
             return f"has {len(value)} characters as its {column}; give at most {LONGEST_ID}"
@@ -149,7 +150,7 @@ def question_fault(question: Any) -> str | None:
             )
         if code := control_character(value):
             return f"has the control character {code} in its {column}; remove it"
-    if _as_seen(question.subset).lower() in RESERVED_SUBSETS:
+    if as_seen(question.subset).lower() in RESERVED_SUBSETS:
         return (
             f"is in the subset {question.subset!r}, a name that tables give to rows of the whole "
             "data set; rename the subset"
@@ -157,11 +158,11 @@ def question_fault(question: Any) -> str | None:
     if IMAGE in question.text:
         return f"holds {IMAGE} in its text; take it out, the prompt template places the image"
     options = list(question.options)
-    if not all(isinstance(one, str) and one.strip() and encodable(one) for one in options):
+    if not all(isinstance(one, str) and as_seen(one) and encodable(one) for one in options):
         return f"has the options {brief(options)}; give each some text"
     if code := control_character("".join(options)):
         return f"has the control character {code} in its options; remove it"
-    if len(options) < 2 or len(set(map(_as_seen, options))) < len(options):
+    if len(options) < 2 or len(set(map(as_seen, options))) < len(options):
         return f"has the options {brief(options)}; give at least two different ones"
     if len(options) > MOST_OPTIONS:
         return f"has {len(options)} options; give at most {MOST_OPTIONS}"
@@ -184,18 +185,9 @@ def check_choices(where: str, choices: Sequence[str]) -> None:
     Raises:
         PrunecalError: one is empty, or two look equal.
     """
-    seen = [_as_seen(choice) for choice in choices]
+    seen = [as_seen(choice) for choice in choices]
     if "" in seen or len(set(seen)) < len(seen):
         fault = "an empty choice" if "" in seen else "two equal choices"
         raise PrunecalError(
             f"{where} has {fault} among {brief(list(choices))}; correct or remove the question"
         )
-
-
-def encodable(text: str) -> bool:
-    """Tell whether files can hold a text; JSON can give half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

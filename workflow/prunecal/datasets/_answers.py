@@ -10,8 +10,7 @@ import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import PrunecalError, brief, control_character
-from prunecal.datasets import encodable
+from prunecal.core.errors import PrunecalError, brief, control_character, encodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

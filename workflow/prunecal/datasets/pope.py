@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from prunecal.core.errors import PrunecalError, brief
+from prunecal.core.errors import PrunecalError, brief, encodable
 from prunecal.core.parameters import LocalPath
-from prunecal.datasets import Dataset, encodable
+from prunecal.datasets import Dataset
 from prunecal.datasets._parquet import IMAGE, Source, content_digest, find, rows
 from prunecal.datasets._records import json_lines
 from prunecal.datasets._wording import Worded

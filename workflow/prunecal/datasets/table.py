@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Commit, LocalPath
-from prunecal.datasets import Dataset, check_choices, question_fault
+from prunecal.datasets import Dataset, as_seen, check_choices, question_fault
 from prunecal.datasets._answers import (
     ABSENT,
     YES_NO,
@@ -249,7 +249,7 @@ def _name(where: str, row: dict[str, Any], column: str) -> str:
 def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], str]:
     """Return a question's options and what the user says."""
     question = row[params.question]
-    if not isinstance(question, str) or is_missing(question):
+    if not isinstance(question, str) or is_missing(question) or not as_seen(question):
         raise PrunecalError(
             f"{where} has {brief(question)} as its {params.question}; give it some text"
         )

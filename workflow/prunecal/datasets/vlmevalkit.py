@@ -17,7 +17,7 @@ from pydantic import Field
 from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import LocalPath
-from prunecal.datasets import Dataset, check_choices
+from prunecal.datasets import Dataset, as_seen, check_choices
 from prunecal.datasets._answers import (
     YES_NO,
     Answered,
@@ -127,7 +127,7 @@ def _index(where: str, row: dict[str, Any]) -> str:
 
 def _plain(index: str) -> str:
     """Return an index as that project compares it: whole numbers without leading zeros."""
-    return str(int(index)) if index.isdecimal() and index.isascii() else index
+    return (index.lstrip("0") or "0") if index.isdecimal() and index.isascii() else index
 
 
 def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, str | None]:
@@ -182,7 +182,7 @@ def _question(
 ) -> tuple[dict[str, Any], Answered]:
     """Return a question but for its image and label, and its answer as the row has it."""
     question, hint = row["question"], row.get("hint", "")
-    if is_missing(question):
+    if is_missing(question) or not as_seen(question):
         raise PrunecalError(f"{where} has no question; give it some text")
     if is_missing(hint):
         hint = ""

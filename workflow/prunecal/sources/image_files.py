@@ -6,7 +6,7 @@ import io
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief, cut
@@ -22,6 +22,8 @@ LONGEST_SIDE = 13_377  # pixels; a square of them is as large as Pillow opens at
 # decides: Pillow's warning, at half as many pixels, is not given
 NARROWEST = 200  # times as long as wide; what is cropped to a square is scaled up by as much
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of TIFF files
+WHITE_IS_ZERO, SIGNED = 0, 2  # values of theirs
 DIMMEST = 4096  # of 65,535: below, a 16-bit image holds 12 bits or a depth, and would be black
 
 
@@ -40,16 +42,20 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
 
     Raises:
         PrunecalError: it cannot be decoded, a side has no pixels, more than LONGEST_SIDE or more
-            than NARROWEST times the other's, or values are of 32 bits, whose range no rule tells,
-            or of 16 bits and all small.
+            than NARROWEST times the other's, or values are signed or of 32 bits, whose range no
+            rule tells, or of 16 bits and all small.
     """
     name = _name_in_faults(where, image_id)
     with _named_faults(name):
         file = _opened(name, content)
+        deep = any("16" in str(tile[3]) for tile in file.tile)  # bits, which Pillow may reduce
+        inverted = _tiff_tag(file, PHOTOMETRIC) == WHITE_IS_ZERO  # it does so in 8 bits alone
         file.load()
+        if deep:
+            _refuse_dim(name, file)
         file.info.pop("transparency", None)  # of palettes: Pillow warns that it is left out
         kept = file.format == "WEBP"  # its decoder holds two more copies of the pixels
-        image = _eight_bits(name, _upright(name, file))
+        image = _eight_bits(_upright(name, file), inverted=inverted)
         del file
         return image.convert("RGB") if kept else rgb(image)
 
@@ -123,6 +129,10 @@ def _check_header(name: str, image: Image) -> None:
             f"{name} has values of 32 bits (mode {image.mode}); scale them to 8 or 16 bits and "
             f"save it again"
         )
+    if SIGNED in (_tiff_tag(image, SAMPLE_FORMAT) or ()):
+        raise PrunecalError(
+            f"{name} has signed values; shift them to 0 and above and save it again"
+        )
 
 
 def _upright(name: str, image: Image) -> Image:
@@ -136,16 +146,33 @@ def _upright(name: str, image: Image) -> Image:
         return image
 
 
-def _eight_bits(name: str, image: Image) -> Image:
+def _eight_bits(image: Image, *, inverted: bool) -> Image:
     if image.mode not in DEEP_GREY:
         return image
     import numpy as np
     from PIL import Image
 
-    values = np.asarray(image)
-    if 0 < values.max() < DIMMEST:
+    high = (np.asarray(image) >> 8).astype(np.uint8)
+    return Image.fromarray(255 - high if inverted else high)
+
+
+def _refuse_dim(name: str, image: Image) -> None:
+    """Refuse an image of 16 bits a channel whose colours are all too small to be seen."""
+    import numpy as np
+
+    if image.mode in DEEP_GREY:
+        brightest, kept = int(np.asarray(image).max()), 1
+    else:  # of a reduced channel the high byte is left
+        ranges = zip(image.getbands(), np.atleast_2d(image.getextrema()), strict=True)
+        brightest, kept = max(int(high) for band, (_, high) in ranges if band != "A"), 256
+    if 0 < brightest * kept < DIMMEST:
+        shown = brightest if kept == 1 else (brightest + 1) * kept - 1
         raise PrunecalError(
-            f"{name} has 16 bits a pixel but no value above {values.max()} of 65535; scale it to "
-            "the whole range and save it again"
+            f"{name} has 16 bits a pixel but no value above {shown} of 65535; scale it to the "
+            "whole range and save it again"
         )
-    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _tiff_tag(image: Image, tag: int) -> Any:
+    """Return the value of a tag; None if it has none or is no TIFF file."""
+    return getattr(image, "tag_v2", {}).get(tag)

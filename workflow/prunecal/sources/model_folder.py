@@ -20,6 +20,7 @@ WEIGHTS = "*.safetensors"
 DESCRIPTION = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]  # a few megabytes
 PATTERNS = [WEIGHTS, *DESCRIPTION]
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+OTHER_DIGEST = "states another digest than that of the files that it lists"
 ADAPTER = "adapter_config.json"
 REQUIRED = {
     "tokenizer": ("tokenizer.json",),
@@ -73,16 +74,25 @@ def describe(
         {"name": path.name, "size": path.stat().st_size, "sha256": digest(path)}
         for path in progress(paths, total=len(paths), what="checksums", unit="file")
     ]
-    whole = hashlib.sha256(canonical_json(files).encode()).hexdigest()
-    mean = _image_mean(folder)
-    return {**source, "family": family, "files": files, "image_mean": mean, "digest": whole}
+    rest = {"image_mean": image_mean(folder), "digest": digest_of(files)}
+    return {**source, "family": family, "files": files, **rest}
+
+
+def digest_of(files: Any) -> str:
+    """Return the digest of a model from a manifest's list of its files."""
+    return hashlib.sha256(canonical_json(files).encode()).hexdigest()
 
 
 def _read_json(path: Path) -> Any:
     return read_json(path, remedy="copy or download it again")
 
 
-def _image_mean(folder: Path) -> list[float]:
+def image_mean(folder: Path) -> list[float]:
+    """Return the mean colour of a model's image processor, three shares of full brightness.
+
+    Raises:
+        PrunecalError: it is something else.
+    """
     mean: Any = CLIP_MEAN
     for name in REQUIRED["image processor"]:  # of two files the later counts, as in transformers
         settings = _read_json(folder / name) if (folder / name).is_file() else {}

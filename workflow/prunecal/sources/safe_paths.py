@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from prunecal.core import disk_errors
-from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.core.errors import PrunecalError, brief, cut, encodable
 
 
 def is_inside(name: str) -> bool:
     """Tell whether a relative name stays below its folder, without touching the file system."""
     kinds = (PurePosixPath(name), PureWindowsPath(name))  # a backslash is a way out on some systems
     leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
-    return bool(name) and "\0" not in name and not leaves
+    return bool(name) and "\0" not in name and encodable(name) and not leaves
 
 
 def is_file(path: Path) -> bool:

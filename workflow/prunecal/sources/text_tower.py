@@ -6,7 +6,6 @@ Two layouts are read: that of transformers (config.json, model.safetensors) and 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.core.redaction import expanded
 from prunecal.sources import hub, model_folder
 from prunecal.storage.checksums import file_digest
-from prunecal.storage.files import canonical_json, read_json
+from prunecal.storage.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,6 +107,6 @@ def describe(
     files = [
         {"name": path.name, "size": path.stat().st_size, "sha256": digest(path)} for path in paths
     ]
-    whole = hashlib.sha256(canonical_json(files).encode()).hexdigest()
+    whole = model_folder.digest_of(files)
     origin = {key: source[key] for key in ("repo", "revision") if key in source}
     return {**origin, "family": FAMILY, "files": files, "digest": whole}

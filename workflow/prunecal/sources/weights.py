@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from prunecal.core import disk_errors, plugins
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.core.parameters import sentence
 from prunecal.core.redaction import expanded
 from prunecal.sources import hub, model_folder
@@ -91,8 +91,11 @@ def checked(
         The folder, to be loaded within the block.
 
     Raises:
-        PrunecalError: the folder is gone, or a file is missing, differs or was added.
+        PrunecalError: the folder is gone, a file is missing, differs or was added, or the
+            manifest's digest is not that of the files that it lists.
     """
+    if described["digest"] != model_folder.digest_of(described["files"]):
+        raise PrunecalError(f"{described.path} {model_folder.OTHER_DIGEST}; {RERUN}")
     place = folder(source, weights, [file["name"] for file in described["files"]])
     known = DigestCache(Path(described.path).with_name(NAME))
     listed = [place / file["name"] for file in described["files"]]

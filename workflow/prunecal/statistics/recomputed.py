@@ -1,22 +1,25 @@
 """Score files and tables whose values do not follow from their predictions.
 
 A checksum tells damage, but not a file that was edited and recorded again. So values are computed
-again: of each score file the metrics that take neither a resampling nor a fit, and from the score
-files all numbers of the tables of metrics, comparisons, detectable differences and calibration, and
-the claims.
+again: of each score file the metrics that take no fit, those of EVERY_REPLICATE on all resamples
+and the others on some that the file's checksum draws; and from the score files all numbers of the
+tables of metrics, comparisons, detectable differences and calibration, and the claims.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from prunecal.calibration.metrics import COSTLY, METRICS, PRIMARY, compute, compute_read
+from prunecal.calibration.metrics import BINNED, COSTLY, METRICS, PRIMARY, compute, compute_read
 from prunecal.calibration.sample import Sample
 from prunecal.core.errors import PrunecalError
 from prunecal.statistics import readouts
 from prunecal.statistics.aggregates import aggregates
+from prunecal.statistics.bootstrap import image_weights
 from prunecal.statistics.claim_grammar import read_claims
 from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.predictions import Cell, read_cells
@@ -28,10 +31,11 @@ from prunecal.storage.arrays import open_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from pathlib import Path
 
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from prunecal.storage.arrays import Arrays
 
 # relative and absolute: another CPU rounds otherwise, and some values are iterated
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -39,6 +43,9 @@ UNFITTED = [  # of the metrics that are resampled less: those which need neither
     *(key for key in COSTLY if key == "ace" or key.endswith("_bins")),
     *(key for key in PRIMARY if key == "smece" or key.endswith("_debiased")),
 ]
+EVERY_REPLICATE = (*BINNED, "accuracy", "mean_confidence", "overconfidence", "brier")  # cheap
+REPLICATES = 4  # of each other metric; one that was changed throughout differs in any
+OF_FILE = ("model", "dataset")  # facts that a score file states once for all of its cells
 
 
 def other_values(results: Path, damaged: Collection[Path]) -> Iterator[tuple[Path, str]]:
@@ -87,37 +94,111 @@ def _other_score(path: Path, sources: list[Path]) -> str | None:
     named = facts.get("outcome_of")
     split = [cell for cell in cells if [cell.facts["strategy"], str(cell.facts["budget"])] == named]
     parts = subsets(cells[0].rows, questions, split[0] if split else None)
-    listed = [(cell["strategy"], cell["budget"]) for cell in facts["cells"]]
-    if listed != [(cell.facts["strategy"], cell.facts["budget"]) for cell in cells]:
-        return "from other cells than its predictions are"
-    counts = [(name, len(rows)) for name, rows in parts.items()]
-    if [(subset["name"], subset["n"]) for subset in facts["subsets"]] != counts:
-        return "from other questions than its predictions answer"
-    tables: dict[str, NDArray] = {}
+    if fault := _other_facts(facts, cells, parts):
+        return fault
+    weightings = _weightings(file, len(set(cells[0].rows["image_id"])))
+    computed: dict[str, NDArray] = {}
     for at, cell in enumerate(cells):
-        for subset, (metric, value) in _values(cell, parts, facts["bins"]):
-            table = tables.setdefault(metric, np.full((len(cells), len(parts)), np.nan))
-            table[at, subset] = value
-    tables = {f"value/{metric}": table for metric, table in tables.items()}
+        for subset, (metric, values) in _values(cell, parts, facts["bins"], weightings):
+            shape = len(cells), len(parts), len(values)
+            computed.setdefault(metric, np.full(shape, np.nan))[at, subset] = values
+    tables = {f"value/{metric}": values[..., 0] for metric, values in computed.items()}
+    tables |= {
+        f"draws/{metric}": _replicates(metric, values, weightings, facts)
+        for metric, values in computed.items()
+    }
     tables |= bins_in_use(cells, parts, facts["bins"])
     for name in sorted(tables):
         if name not in file.keys():  # noqa: SIM118  not a mapping
             return f"without the {name.rpartition('/')[2]} of its predictions"
-        other = ~np.isclose(file.get_tensor(name), tables[name], equal_nan=True, **CLOSE)
-        for at, of in np.argwhere(other):
-            value, now = file.get_tensor(name)[at, of], tables[name][at, of]
+        stored = file.get_tensor(name)
+        if name.startswith("draws/"):
+            stored = stored[..., _columns(name.removeprefix("draws/"), weightings, facts)]
+        other = ~np.isclose(stored, tables[name], equal_nan=True, **CLOSE)
+        for place in map(tuple, np.argwhere(other)):
+            cell, subset = facts["cells"][place[0]], facts["subsets"][place[1]]["name"]
+            what = "replicates of " * name.startswith("draws/") + name.rpartition("/")[2]
             return (
-                f"with {name.rpartition('/')[2]} {value:.6g} of {listed[at][0]} at {listed[at][1]} "
-                f"on subset {facts['subsets'][of]['name']!r}, where its predictions have {now:.6g}"
+                f"with {what} {stored[place]:.6g} of {cell['strategy']} at {cell['budget']} on "
+                f"subset {subset!r}, where its predictions have {tables[name][place]:.6g}"
             )
     return None
 
 
+def _other_facts(
+    facts: Mapping[str, Any], cells: list[Cell], parts: Mapping[str, NDArray]
+) -> str | None:
+    """Say what a score file states of its cells and subsets otherwise than its predictions do."""
+    told = [(cell["strategy"], cell["budget"]) for cell in facts["cells"]]
+    if told != [(cell.facts["strategy"], cell.facts["budget"]) for cell in cells]:
+        return "from other cells than its predictions are"
+    for stated, cell in zip(facts["cells"], cells, strict=True):
+        for key in cell.facts.keys() - OF_FILE:
+            if not _same(stated.get(key), cell.facts[key]):
+                return (
+                    f"with {key} {stated.get(key)!r} of {stated['strategy']} at "
+                    f"{stated['budget']}, where its predictions have {cell.facts[key]!r}"
+                )
+    images = np.array(cells[0].rows["image_id"])
+    counts = [(name, len(rows), len(np.unique(images[rows]))) for name, rows in parts.items()]
+    if [(one["name"], one["n"], one["n_images"]) for one in facts["subsets"]] != counts:
+        return "from other questions than its predictions answer"
+    return None
+
+
+class _Weightings(NamedTuple):
+    """How often each image counts: on the data as they are, then on resamples.
+
+    Attributes:
+        every: float64 [images, 1 + R].
+        drawn: the resamples on which metrics other than EVERY_REPLICATE are computed, ascending.
+    """
+
+    every: NDArray
+    drawn: NDArray
+
+    @property
+    def few(self) -> NDArray:
+        """The data as they are and the drawn resamples, float64 [images, 1 + drawn]."""
+        return self.every[:, [0, *self.drawn + 1]]
+
+
+def _weightings(file: Arrays, images: int) -> _Weightings:
+    counts = sorted({*file.facts["resamples"].values()} - {0})
+    draw = np.random.default_rng(int(str(files.recorded(Path(file.path)))[:16], 16))
+    drawn = {int(at) for count in counts for at in draw.integers(count, size=REPLICATES)}
+    ones = np.ones((images, 1))
+    if not counts:
+        return _Weightings(ones, np.array([], int))
+    resampled = image_weights(images, counts[-1], file.facts["seed"])
+    return _Weightings(np.hstack([ones, resampled]), np.array(sorted(drawn)))
+
+
+def _columns(metric: str, weightings: _Weightings, facts: Mapping[str, Any]) -> NDArray:
+    """Return the replicates of a metric that are compared, by their number."""
+    count = facts["resamples"].get(metric, 0)
+    if metric in EVERY_REPLICATE:
+        return np.arange(count)
+    return weightings.drawn[weightings.drawn < count]
+
+
+def _replicates(
+    metric: str, values: NDArray, weightings: _Weightings, facts: Mapping[str, Any]
+) -> NDArray:
+    """Return the computed replicates of a metric that are compared, [cells, subsets, replicates].
+
+    Those of PRIMARY are computed over all questions alone.
+    """
+    chosen = values[..., 1 : 1 + len(_columns(metric, weightings, facts))]
+    pooled = [subset["name"] == POOLED for subset in facts["subsets"]]
+    return np.where(np.array(pooled)[:, None], chosen, np.nan) if metric in PRIMARY else chosen
+
+
 def _values(
-    cell: Cell, parts: Mapping[str, NDArray], bins: int
-) -> Iterator[tuple[int, tuple[str, float]]]:
-    """Yield the number of a subset, a metric and its value, of those that take no resampling."""
-    images, image = np.unique(cell.rows["image_id"], return_inverse=True)
+    cell: Cell, parts: Mapping[str, NDArray], bins: int, weightings: _Weightings
+) -> Iterator[tuple[int, tuple[str, NDArray]]]:
+    """Yield the number of a subset, a metric and its values on the data and on resamples."""
+    _, image = np.unique(cell.rows["image_id"], return_inverse=True)
     columns, read = cell.row_means(), readouts.readings(cell)
     for at, (name, rows) in enumerate(parts.items()):
         own = {
@@ -125,27 +206,28 @@ def _values(
             for key, part in parts.items()
             if name == POOLED and key not in WHOLE and not key.startswith(OUTCOME)
         }
-        ones = np.ones((len(images), 1))
         columns_here = {key: column[rows] for key, column in columns.items()}
         groups = {} if cell.yes is None else {"yes": cell.yes[rows], "no": ~cell.yes[rows]}
         sample = Sample(
             cell.confidence[rows],
             cell.correct[rows],
             image[rows],
-            ones,
+            weightings.few,
             bins,
             columns_here,
             groups,
             own,
         )
         values = {key: compute(key, sample) for key in (*sample.means, *METRICS, *UNFITTED)}
+        whole = replace(sample, weights=weightings.every)
+        values |= {key: compute(key, whole) for key in EVERY_REPLICATE}
         for readout, reading in read.items() if name == POOLED else ():
             confidence, correct = (one[rows] for one in reading)
-            other = Sample(confidence, correct, image[rows], ones, bins)
+            other = Sample(confidence, correct, image[rows], weightings.few, bins)
             values |= compute_read(other, readout)
         for key, value in values.items():
             if value is not None:
-                yield at, (key, value[0])
+                yield at, (key, value)
 
 
 def _other_tables(

@@ -86,8 +86,11 @@ def recorded(path: Path) -> str | None:
 
 def _record_lines(path: Path) -> list[str]:
     """Return the lines of a file's record; none if it is gone or damaged."""
+    record = checksum_file(path)
+    if not record.is_file():  # a pipe would never end
+        return []
     try:
-        return checksum_file(path).read_text(encoding="utf-8").splitlines()
+        return record.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
 
