@@ -581,6 +581,18 @@ def test_labels_that_are_counted_from_one_are_refused(tmp_path):
     assert study_of(tmp_path, lines(tmp_path, rows))["imported"]
 
 
+def test_labels_of_yes_and_no_that_are_flags_are_refused(tmp_path):
+    rows = [
+        {**answers()[0], "question_id": at, "options": ["Yes", "No"], "label": at % 2,
+         "probabilities": [0.1 + 0.8 * (at % 2), 0.9 - 0.8 * (at % 2)]}
+        for at in range(20)
+    ]  # fmt: skip
+    with pytest.raises(PrunecalError, match="right in 0% of its answers; if 1 is yes, write yes"):
+        study_of(tmp_path, lines(tmp_path, rows))
+    words = [row | {"label": ("no", "Yes")[row["label"]]} for row in rows]
+    assert study_of(tmp_path, lines(tmp_path, words))["imported"]
+
+
 def test_rows_in_another_order_and_options_in_another_order_are_put_in_place(tmp_path):
     pruned = [{**row, "strategy": "mine", "budget": 3} for row in reversed(answers())]
     pruned[0] |= {"options": ["C", "A", "B"], "probabilities": [0.7, 0.2, 0.1], "label": 0}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from prunecal.core.cli import log
-from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.core.errors import PrunecalError, brief, counted, cut
 from prunecal.core.parameters import Parameters
 from prunecal.datasets._answers import is_missing
 from prunecal.datasets._parquet import image_columns
@@ -134,7 +134,7 @@ def selected(
 def tell(left: Counter[str]) -> None:
     """Log how many rows were left out, by the setting."""
     for setting, count in left.items():
-        log.info("%d rows are left out (%s)", count, setting)
+        log.info("left out %s (%s)", counted(count, "row"), setting)
 
 
 def _plain(value: Any) -> str:

@@ -19,7 +19,7 @@ from prunecal.datasets._answers import is_missing
 from prunecal.imports.answers import DETAILS, NAMES, Files, Layout, budget_of, parameters_of
 from prunecal.imports.cells import WHOLE, table
 from prunecal.imports.option_scores import number_of
-from prunecal.imports.questions import checked
+from prunecal.imports.questions import checked, refuse_flags
 from prunecal.storage import files
 from prunecal.study.cells import imported_cell, load_study
 from prunecal.study.design import Design
@@ -71,7 +71,10 @@ def _check(read: Files, study: Study) -> None:
         if entry.dataset not in asked:
             asked[entry.dataset] = checked(first[entry.dataset], answers)
         stated, budget = entry.confidence is not None, imported_cell(entry).budget
-        _, told = table(read.answers(entry), asked[entry.dataset], budget, stated=stated)
+        own = read.answers(entry)
+        cell, told = table(own, asked[entry.dataset], budget, stated=stated)
+        if imported_cell(entry).family == "full":
+            refuse_flags(own, asked[entry.dataset], cell)
         mass = min(mass, told.mass)  # never NaN, which is not smaller
     if mass < WHOLE:
         cli.log.info(

@@ -5,18 +5,22 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from prunecal import datasets
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.datasets._answers import is_missing, listed_options
 from prunecal.datasets.table import UNDIVIDED
 from prunecal.study import short_answers
 
+SWAPPED, LEAST = 0.35, 20  # share of right answers, of at least so many, below which labels differ
 MANY_ZEROS = 8  # labels of 0 that are expected; chance leaves out all in 1 of 3,000 such data sets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pandas as pd
+    import pyarrow as pa
 
     from prunecal.imports.answers import Answers
     from prunecal.study.data_settings import Imported
@@ -70,11 +74,10 @@ def checked(entry: Imported, answers: Answers) -> pd.DataFrame:
 
 def _refuse_counts_from_one(answers: Answers, asked: pd.DataFrame) -> None:
     """Refuse labels that are numbers, none 0, where chance would have made many so."""
-    given = [row["label"] for _, row in answers.rows]
     texts = (options[at] for options, at in zip(asked["options"], asked["label"], strict=True))
     is_text = any(
         isinstance(one, str) and one.strip().lower() == text.strip().lower()
-        for one, text in zip(given, texts, strict=True)
+        for one, text in zip(_labels(answers), texts, strict=True)
     )
     expected = sum(1 / len(options) for options in asked["options"])
     if not is_text and asked["label"].min() > 0 and expected > MANY_ZEROS:
@@ -82,6 +85,35 @@ def _refuse_counts_from_one(answers: Answers, asked: pd.DataFrame) -> None:
             f"{answers.path} has labels from {asked['label'].min()} to {asked['label'].max()} and "
             "no 0, so they may be counted from 1; subtract 1, or give the options' texts as labels"
         )
+
+
+def refuse_flags(answers: Answers, asked: pd.DataFrame, cell: pa.Table) -> None:
+    """Refuse labels 0 and 1 of the options Yes and No if the model is right where 1 is yes.
+
+    Args:
+        answers: rows of the unpruned model.
+        asked: their questions.
+        cell: their predictions, in the questions' order.
+    """
+    order = {tuple(one.strip().lower() for one in options) for options in asked["options"]}
+    is_text = any(isinstance(one, str) and one.strip().isalpha() for one in _labels(answers))
+    if is_text or not order <= {("yes", "no"), ("true", "false")} or len(asked) < LEAST:
+        return
+    if "prediction" in cell.column_names:
+        predicted = cell["prediction"].to_numpy()
+    else:
+        predicted = np.array([np.argmax(one) for one in cell["logits"].to_pylist()])
+    right = (predicted == asked["label"].to_numpy()).mean()
+    if right < SWAPPED:
+        raise PrunecalError(
+            f"{answers.path} has labels by number, read as indices from 0 of the options "
+            f"{', '.join(asked['options'].iloc[0])}, with which the unpruned model is right in "
+            f"{right:.0%} of its answers; if 1 is yes, write yes and no as labels"
+        )
+
+
+def _labels(answers: Answers) -> list[Any]:
+    return [row.get("label") for _, row in answers.rows]
 
 
 def label(where: str, value: Any, options: Sequence[str]) -> int:
