@@ -286,6 +286,9 @@ def test_a_file_may_have_names_of_its_own_for_columns(tmp_path, caplog):
     ):
         with pytest.raises((PrunecalError, SystemExit), match=words if column else None):
             study_of(tmp_path, path, columns=named | {"label": column}, **model)
+    path.with_suffix(".xlsx").touch()
+    with pytest.raises(PrunecalError, match="ends in '.xlsx', which is not a table; unpack or"):
+        study_of(tmp_path, path.with_suffix(".xlsx"))
     wrong = path.read_text().replace("0.25,0.75", "25,75")
     path.write_text(wrong)
     with pytest.raises(PrunecalError, match="line 3 has probabilities .*, not percent"):
@@ -577,7 +580,7 @@ def test_labels_that_are_counted_from_one_are_refused(tmp_path):
     path = lines(tmp_path, rows)
     with pytest.raises(PrunecalError, match="labels from 1 to 2 and no 0, so they may be counted"):
         study_of(tmp_path, path)
-    rows[7] |= {"label": "A"}
+    rows[7] |= {"label": "0.0"}
     assert study_of(tmp_path, lines(tmp_path, rows))["imported"]
 
 

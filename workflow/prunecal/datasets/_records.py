@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from prunecal.core.errors import PrunecalError, brief, cut
 from prunecal.datasets._parquet import ANY, column_names, rows_of
@@ -49,10 +49,14 @@ def records(path: Path, columns: Iterable[str]) -> Iterator[Located]:
         for number, row in enumerate(rows_of(path, dict.fromkeys(columns, ANY))):
             yield f"{path} row {number}", row
     else:
-        raise PrunecalError(
-            f"{path} ends in {suffix or 'nothing'!r}, which is not a table; give a file that ends "
-            f"in {', '.join(FORMATS)}"
-        )
+        _refuse_format(path)
+
+
+def _refuse_format(path: Path) -> NoReturn:
+    raise PrunecalError(
+        f"{path} ends in {path.suffix.lower() or 'nothing'!r}, which is not a table; unpack or "
+        f"save it as a file that ends in {', '.join(FORMATS)}"
+    )
 
 
 def header(path: Path) -> list[str]:
@@ -67,7 +71,7 @@ def header(path: Path) -> list[str]:
         return next(_fields(path, DELIMITERS[suffix]))[1]
     if suffix in JSON:
         return list(dict.fromkeys(key for _, record in _parsed(path) for key in record))
-    return column_names(path)
+    return column_names(path) if suffix in ARROW else _refuse_format(path)
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Any]]:

@@ -125,7 +125,8 @@ def label(where: str, value: Any, options: Sequence[str]) -> int:
     if isinstance(value, str):
         text = value.strip()
         named = [i for i, one in enumerate(options) if one.strip().lower() == text.lower()]
-        index = int(text) if text.isdecimal() and len(text) < 4 else None
+        plain = text.removesuffix(".0")  # as pandas writes whole numbers beside missing ones
+        index = int(plain) if plain.isdecimal() and len(plain) < 4 else None
         readings = {*named[:1], *([index] if index is not None else [])}
         if len(readings) > 1 and max(readings) < len(options):
             raise PrunecalError(
@@ -184,7 +185,7 @@ def _refuse_repeated(where: str, name: str, seen: dict[str, str]) -> None:
 
 def _refuse_other_question(where: str, row: Mapping[str, Any], question: Mapping[str, Any]) -> None:
     for name in ("image_id", "subset"):
-        if not is_missing(row.get(name)) and str(row[name]) != question[name]:
+        if not is_missing(row.get(name)) and _text(where, row, name) != question[name]:
             raise PrunecalError(
                 f"{where} has the {name} {brief(row[name])}, other than {brief(question[name])} of "
                 f"question {brief(question['question_id'])}; correct one"
