@@ -207,8 +207,8 @@ def test_few_images_cannot_tell_whether_a_model_is_trusted():
     assert trust_text.thresholds(task) == []
 
 
-def test_all_of_many_strategies_are_not_named_one_by_one():
+def test_many_remaining_strategies_are_not_named_one_by_one():
     names = [f"SCOPE {number}" for number in range(trust_text.MANY + 1)]
-    assert trust_text.named(names, len(names)) == "all 9 strategies"
-    assert trust_text.named(names, len(names) + 1) == html.listed(names)
-    assert trust_text.named(names[:2], 2) == "SCOPE 0 and SCOPE 1"
+    assert trust_text.remaining(names, len(names)) == "all 21 strategies"
+    assert trust_text.remaining(names, len(names) + 2) == "the other 21 strategies"
+    assert trust_text.remaining(names[1:], len(names)) == html.listed(names[1:])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from prunecal.report.trust_tables import Trust
 
-MANY = 8  # strategies that a sentence does not list, if it is about all
+MANY = 20  # strategies at most that a sentence about the remaining ones lists
 
 
 def answer(task: Trust) -> list[str]:
@@ -143,16 +143,19 @@ def _others(task: Trust, kept: pd.DataFrame) -> list[str]:
     worse = [name for name in rest["series"] if verdicts[name] == WORSE]
     unclear = [name for name in rest["series"] if verdicts[name] != WORSE]
     if worse:
-        names = named(worse, len(verdicts))
+        names = listed(worse) if unclear else remaining(worse, len(verdicts))
         sentences.append(f"Worse by more than a margin already at the largest budget: {names}.")
     if unclear:
-        sentences.append(f"Cannot be told at the largest budget: {named(unclear, len(verdicts))}.")
+        names = remaining(unclear, len(verdicts))
+        sentences.append(f"Cannot be told at the largest budget: {names}.")
     return sentences
 
 
-def named(names: list[str], count: int) -> str:
-    """Name strategies in a sentence: one by one, unless they are all `count` of many."""
-    return f"all {count} strategies" if len(names) == count > MANY else listed(names)
+def remaining(names: list[str], count: int) -> str:
+    """Name those of `count` strategies that no sentence before named, one by one if few."""
+    if len(names) <= MANY:
+        return listed(names)
+    return f"{'all' if len(names) == count else 'the other'} {len(names)} strategies"
 
 
 def _recalibrated(rows: pd.DataFrame) -> list[str]:
