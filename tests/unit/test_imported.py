@@ -433,7 +433,8 @@ def test_top_k_lists_are_read_as_programs_return_them(program):
         ({".5": 0.6, "5": 0.2}, ["5", ".5"], [0.2, 0.6]),
         ({"gir": 0.6, "dog": 0.3}, ["dog", "giraffe"], "'gir', which only begins its option"),
         ({"A": 0.9, "B": 0.8}, "AB", "sum to 1.7"),
-        ({"319": 0.9, "350": 0.1}, "AB", "has none of its options"),
+        ({"The": 0.9, "It": 0.1}, "AB", "has none of its options"),
+        ({"319": 0.9, "token_id:350": 0.1}, "AB", "give texts instead of ids"),
     ],
 )
 def test_tokens_are_options_in_each_spelling_or_refused(tokens, options, expected):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 YES_NO = ["Yes", "No"]
 YES_WORDS = {"yes": 0, "no": 1, "true": 0, "false": 1}
 ABSENT = "nan"  # what is missing in copies that pandas wrote as text
-FILLERS = ("n/a", "na", "-", "null", "<na>")  # may be a choice, or stand for none
+FILLERS = ("n/a", "-", "null", "<na>")  # may be a choice, or stand for none
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 WHOLE = re.compile(r"\d{1,9}(\.0)?")  # pandas writes 2.0 beside missing values
 

@@ -129,9 +129,13 @@ def option_masses(
             f"{brief(begun[likeliest])}; ask for answers of one token, such as letters"
         )
     if not mass.any():
+        ids = all(token.removeprefix("token_id:").isdecimal() for token in tokens)
+        remedy = (
+            "give texts instead of ids" if ids else "ask for more of them, or leave the row out"
+        )
         raise PrunecalError(
             f"{where} has none of its options {brief(list(options))} among the tokens "
-            f"{brief(list(tokens))}; ask for more of them, or leave the row out"
+            f"{brief(list(tokens))}; {remedy}"
         )
     missing = int((mass == 0).sum())
     rest = max(0.0, 1 - sum(map(math.exp, tokens.values())))
