@@ -261,6 +261,7 @@ ASKED = {"question": "Is it?", "answer": "yes", "image": "aGk="}
         (json.dumps({"1": ASKED}), "is one object with the keys '1'; give"),  # by question id
         ([{**ASKED, "image": "https://example.org/a.jpg"}], "entry 0 has the address"),
         ([{"caption": "x"}], "lacks the column 'question' (it has caption)"),
+        ([{**ASKED, "image": {"url": "a.jpg"}}], "has {'url': 'a.jpg'} as its image; give bytes"),
         ([{**ASKED, "image": "00000042"}], "neither base64 (too short)"),
         ([{"image": "a.jpg", "conversations": [{"from": "human", "value": "What?"}]}],
          "lacks the column 'question' (it has image, conversations)"),

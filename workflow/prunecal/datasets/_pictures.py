@@ -40,7 +40,7 @@ def content(where: str, value: Any, folder: Path | None) -> bytes | None:
     """
     if isinstance(value, bytes):
         return value or None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and {"bytes", "path"} & value.keys():
         inner = value.get("bytes")
         return content(where, value.get("path") if inner is None else inner, folder)
     several = listed(value)
