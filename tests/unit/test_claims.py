@@ -414,6 +414,7 @@ def test_malformed_condition_names_the_claim_and_the_key(tmp_path, change, messa
     [
         ("{", "cannot be read as YAML"),
         ("a: 1", "must be a list"),
+        ("- {id: X, statement: x, id: Y}", "claims.yaml line 1 repeats the key 'id'"),
         ("- {id: X, statement: x, conditions: []}", "claim X: conditions"),
         ("- {id: X, statement: x, conditions: [{of: {}}]}", "exactly one of"),
     ],

@@ -13,6 +13,7 @@ from snakemake.utils import update_config
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
+from prunecal.core.yaml_keys import refuse_repeated_keys
 from prunecal.study import schema
 from prunecal.study.cells import cells, load_study
 from prunecal.study.design import Design
@@ -468,6 +469,37 @@ def test_aliases_that_multiply_are_refused_within_a_second(form, key):
 def test_control_characters_are_refused_wherever_they_stand(settings):
     with pytest.raises(PrunecalError, match="has the control character .*; remove it"):
         load_study(small(**settings))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: !!binary aGk=", "b'hi' is no setting"),
+        ("budgets: !!set {3, 5}", "is no setting; give text, numbers or a list"),
+    ],
+)
+def test_values_that_yaml_alone_knows_are_refused(text, message):
+    with pytest.raises(PrunecalError, match=message):
+        load_study(small(**yaml.safe_load(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\nbudgets: [3]\nb: {c: 1}\nbudgets: [5]",
+        "b:\n  - {d: 1}\n  - {budgets: 1, c: 2, budgets: 3}",
+        '{"budgets": 1, "budgets": 1}',
+    ],
+)
+def test_a_key_that_is_repeated_is_refused_by_its_line(tmp_path, text):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(PrunecalError, match=r"study.yaml line \d repeats the key 'budgets' of li"):
+        refuse_repeated_keys(path)
+    path.write_text("x: &x {a: 1, 'b': 2}\ny: {<<: *x, a: 3}\nz: *x\n[a]: 1")
+    refuse_repeated_keys(path)
+    path.write_text("[")  # is told by who reads it
+    refuse_repeated_keys(path)
 
 
 def test_an_alias_of_itself_is_refused():

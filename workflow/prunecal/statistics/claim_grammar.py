@@ -45,6 +45,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from prunecal.core.errors import PrunecalError, cut
 from prunecal.core.parameters import Parameters, sentence
+from prunecal.core.yaml_keys import refuse_repeated_keys
+from prunecal.sources.safe_paths import check_file
 from prunecal.statistics import contrasts
 from prunecal.statistics.contrasts import Contrast
 from prunecal.statistics.selectors import Measured
@@ -204,8 +206,11 @@ def read_claims(path: Path) -> list[Claim]:
     """Read a file of claims.
 
     Raises:
-        PrunecalError: it cannot be read, an entry is malformed, or two have one id.
+        PrunecalError: it cannot be read, an entry is malformed or has a key twice, or two have
+            one id.
     """
+    check_file(path, "give a file of claims")
+    refuse_repeated_keys(path)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (

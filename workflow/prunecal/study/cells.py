@@ -4,7 +4,7 @@ Light on purpose (pydantic only): the Snakefile imports it on every start.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,7 +232,7 @@ def _refuse_unmatched(cell: Cell, model: Model) -> None:
 
 
 def _refuse_values(settings: Mapping[str, Any]) -> None:
-    """Refuse settings that YAML's aliases make large, and control characters in any text.
+    """Refuse what YAML's aliases make large, its bytes and sets, and control characters in texts.
 
     What stands at several places is walked through once, and its size counted at each.
     """
@@ -243,6 +243,10 @@ def _refuse_values(settings: Mapping[str, Any]) -> None:
         if isinstance(value, str) and (code := control_character(value)):
             raise PrunecalError(
                 f"config: the text {brief(value)} has the control character {code}; remove it"
+            )
+        if isinstance(value, bytes | Set):  # of YAML's tags, of which JSON knows nothing
+            raise PrunecalError(
+                f"config: {brief(value)} is no setting; give text, numbers or a list"
             )
         if isinstance(value, Mapping):
             parts = [*value.keys(), *value.values()]
