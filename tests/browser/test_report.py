@@ -1,5 +1,6 @@
 """The report, made by the workflow's own rules from made-up results, opened in a browser."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,10 +13,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers import chromium, synthetic_results
+from helpers import chromium, hostile_study, synthetic_results
+from helpers.hostile_study import EVIL, EVIL_NAME
 from helpers.programs import require
 from prunecal.calibration.catalogue import metric_name
 from prunecal.report import all_cells, html
+from prunecal.storage import files
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [
@@ -39,7 +42,6 @@ RULES = [
     "summary",
     "html_report",
 ]
-STRATEGIES = ["full", {"strategy": "scope", "alpha": [0.0, 1.0]}, "saliency"]
 SECRET = "a-token-that-lies-in-a-file"
 TITLE = """A made-up study {{{{ braces }}}} {{}} {{title}} 100 % %s `link <javascript:alert(1)>`_
 
@@ -65,10 +67,11 @@ def program():
 @pytest.fixture(scope="module")
 def folder(program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    settings = synthetic_results.study(STRATEGIES, [4, 8])
     (folder / "token").write_text(SECRET)
-    settings["title"] = TITLE.format(folder / "token")
-    synthetic_results.write_sources(synthetic_results.write(folder, settings))
+    results = hostile_study.write(folder, lambda text: f"{text} {EVIL}", read=True)
+    settings = files.read_json(results / "study.json")
+    settings["title"] = f"{TITLE.format(folder / 'token')}{EVIL}"
+    files.write_json(results / "study.json", settings)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     shutil.copytree(ROOT / "reports", folder / "reports", ignore=shutil.ignore_patterns("*.html"))
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
@@ -114,6 +117,43 @@ def test_a_title_is_text_that_runs_and_reads_nothing(page, folder):
     report = (folder / "reports" / "report.html").read_text(encoding="utf-8")
     assert all(SECRET not in content for content in (report, *contents))
     assert page.run("window.PWNED === undefined")
+
+
+PAGES = {  # texts of the study that each page shows
+    "summary.html": [EVIL, EVIL_NAME],
+    "examples.html": [EVIL, EVIL_NAME],
+    "methods.html": [EVIL],
+    "provenance.html": [EVIL],
+    "trust.html": [EVIL_NAME],
+    "tables/cells.html": [EVIL, EVIL_NAME],
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_text_of_settings_data_and_results_is_text_on_every_page(browser, folder, name):
+    browser.errors.clear()
+    browser.open(folder / "results" / name, 1280)
+    if name.endswith("cells.html"):
+        browser.run("ready")
+        browser.run("explored.then(() => set(true)).then(() => null)")
+    for text in PAGES[name]:
+        assert browser.run(f"document.body.textContent.includes({json.dumps(text)})"), text
+    assert browser.run("document.querySelectorAll('img[src=x], [href^=javascript]').length") == 0
+    assert browser.errors == []
+
+
+def test_tables_of_the_study_are_latex_that_reads_nothing(folder, tmp_path):
+    pdflatex = require("texlive-latex-recommended", "pdflatex")
+    used = r"\documentclass{article}\usepackage{booktabs,graphicx,pdflscape}\begin{document}"
+    tables = sorted((folder / "results" / "tables").glob("*.tex"))
+    texts = [path.read_text(encoding="utf-8") for path in tables]
+    (tmp_path / "token.tex").write_text(SECRET)
+    (tmp_path / "all.tex").write_text("\n\\clearpage\n".join([used, *texts, r"\end{document}"]))
+    command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", "-recorder", "all.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert made.returncode == 0, made.stdout
+    assert "token" not in (tmp_path / "all.fls").read_text()
+    assert sum(r"\textbackslash{}input\{token\}" in text for text in texts) >= 8
 
 
 def test_first_page_says_what_was_found_and_of_which_model(page):

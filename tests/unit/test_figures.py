@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
+from matplotlib.text import Text
 from PIL import Image, ImageChops
 
 from helpers import synthetic_results
@@ -340,6 +341,21 @@ def test_a_study_of_almost_nothing_is_drawn(strategies, budgets, tmp_path):
     for number, figure in enumerate(drawings(measured, compared, results)):
         style.save(figure, tmp_path / "figures", str(number))
     assert len(list((tmp_path / "figures").glob("[!.]*.svg"))) == 7
+
+
+@pytest.mark.slow
+def test_a_long_name_of_an_imported_strategy_is_drawn_as_text_and_leaves_panels_room(tmp_path):
+    cell = {"model": synthetic_results.MODEL, "strategy": "elsewhere", "budget": 8, "file": "a.csv"}
+    cell |= {"family": "$\\frac{x$ " + "long " * 17, "parameters": {"note": "words " * 60}}
+    imported = [cell | {"dataset": name} for name in synthetic_results.DATASETS]
+    settings = synthetic_results.study(["full", "saliency"], [4, 8], imported=imported)
+    results = synthetic_results.write(tmp_path, settings)
+    names = 0
+    for figure in drawings(*synthetic_results.metrics(settings), results):
+        figure.canvas.draw()  # warns, which is an error in tests, where panels have no room
+        drawn = (text.get_text() for text in figure.findobj(Text))
+        names += any("$\\frac{x$ long" in text for text in drawn)
+    assert names == 5  # all but the sweep and the learning curve
 
 
 def test_kept_tokens_are_drawn_for_each_ranked_strategy(results):

@@ -618,6 +618,7 @@ def test_imported_cells_that_do_not_make_a_study_are_refused(tmp_path):
         ([], "give at least one entry"),
         ([{**entry, "budget": 0}], "budget: 0 is neither between 1 and 32767 tokens"),
         ([{**entry, "model": "M"}, entry], "differ in case alone"),
+        ([{**entry, "family": "_x"}], "'_x' begins with an underscore, by which legends"),
     ):
         with pytest.raises(PrunecalError) as caught:
             load_study({**empty, "imported": entries})

@@ -77,8 +77,7 @@ def draw(curves: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
         axes.minorticks_off()
         axes.set_xlabel("Visual tokens kept (budget)")
         axes.set_ylabel(catalogue.catalogued(metric).axis_label)
-    handles, labels = columns[0][0].get_legend_handles_labels()
-    style.legend_beside(figure, handles, labels)
+    style.legend_beside(figure, *style.drawn(figure))
     style.note(figure, f"Bars and band: {style.INTERVALS}")
     figure.suptitle(f"{catalogue.metric_name(metric)} against the budget of visual tokens")
     return figure

@@ -87,8 +87,7 @@ def draw(
         bottom.set_xlabel("Visual tokens that enter a layer, mean over layers")
         if task[0] in operations:
             _add_operations(top, operations[task[0]])
-    handles, labels = columns[0][0].get_legend_handles_labels()
-    style.legend_beside(figure, handles, labels)
+    style.legend_beside(figure, *style.drawn(figure))
     style.note(figure, f"Bars and band: {style.INTERVALS}. Above: GFLOP per prompt")
     figure.suptitle("Accuracy and ECE against what the decoder computes")
     return figure

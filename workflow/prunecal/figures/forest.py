@@ -54,7 +54,7 @@ def draw(pooled: pd.DataFrame, looks: dict[str, style.Style], metric: str) -> Fi
             here = pooling.of_task(pooled[pooled["budget"] == budget], task)
             _draw_panel(axes, here, order, looks)
             axes.set_title(f"{pooling.task_title(task, tasks)}, {budget} tokens")
-        row[0].set_yticks(range(len(order)), order)
+        row[0].set_yticks(range(len(order)), [style.in_lines(name, 2) for name in order])
         row[0].set_ylim(len(order) - 0.4, -0.6)
     for axes in grid[-1]:
         axes.set_xlabel(f"Δ {catalogue.metric_name(metric)}")

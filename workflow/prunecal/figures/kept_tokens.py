@@ -236,8 +236,9 @@ def draw(
                 shown = fade(picture, held[image_id], sides)
             shape = sides[0] / sides[1] if sides else 1  # of the image, which is stretched
             axes.imshow(shown, interpolation="nearest", aspect=shape)
+        name = style.in_lines(name).replace(", ", ",\n").replace("SCOPE ", "SCOPE\n")
         grid[row][start].text(
-            -0.06, 0.5, name.replace(", ", ",\n").replace("SCOPE ", "SCOPE\n"), ha="right",
+            -0.06, 0.5, name, ha="right",
             va="center", transform=grid[row][start].transAxes, fontsize=9,
         )  # fmt: skip
     tokens = budget if isinstance(budget, str) else f"{budget} tokens"

@@ -144,7 +144,9 @@ def draw(
                 upper, lower = grid[2 * row][column], grid[2 * row + 1][column]
                 _draw_diagram(upper, drawn, looks[cell.strategy].colour)
                 _draw_histogram(lower, drawn, looks[cell.strategy].colour)
-                upper.set_title(f"{cell.name}\n{cell.budget} tokens", fontsize=9)
+                upper.set_title(
+                    f"{style.in_lines(cell.name, width=30)}\n{cell.budget} tokens", fontsize=9
+                )
     for row in range(len(budgets)):
         grid[2 * row][0].set(ylabel="Accuracy", ylim=(0, 1), yticks=[0, 0.5, 1])
         grid[2 * row + 1][0].set_ylabel("Share of\nanswers")

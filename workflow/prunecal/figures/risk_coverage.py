@@ -101,8 +101,7 @@ def draw(
             if number % style.ACROSS == 0:
                 axes.set_ylabel("Risk: wrong among the answered")
         column[-1].set_xlabel("Coverage: answered, most confident first")
-    handles, labels = columns[0][0].get_legend_handles_labels()
-    style.legend_beside(figure, handles, labels)
+    style.legend_beside(figure, *style.drawn(figure))
     figure.suptitle("Risk against coverage: lower is better")
     return figure
 

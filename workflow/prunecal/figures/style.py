@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ MARKERS = ("o", "s", "D", "^", "P", "X", "v", "p", "h", "*", "<", ">", "d", "8")
 FIRST_MARKER = {"full": 13, "random": 5, "saliency": 1, "scope": 0, "fastv": 6, "fastv-two-pass": 3}
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 REFERENCE, BLIND = "full", "blind"
+WIDTH = 48  # characters of a line in legends
 INTERVALS = "intervals over resampled images; of several seeds, their range"
 LARGEST_SVG = 1_000_000  # bytes of a figure in lines: browsers take a second to draw more
 LARGEST_WEBP = 16_383  # pixels along a side
@@ -229,9 +231,25 @@ def columns_of_panels(
     return figure, columns[:count]
 
 
+def drawn(figure: Figure) -> tuple[list[Artist], list[str]]:
+    """Return what a legend explains: each labelled thing once, of whichever panels have it."""
+    found: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return list(found.values()), list(found)
+
+
+def in_lines(name: str, most: int = 4, width: int = WIDTH) -> str:
+    """Break a name that would leave panels no room over lines; a very long one loses its end."""
+    if len(name) <= width:
+        return name
+    return "\n".join(textwrap.wrap(name, width, max_lines=most, placeholder=" …"))
+
+
 def legend_beside(figure: Figure, handles: Sequence[Artist], labels: Sequence[str] = ()) -> None:
     """Put a legend to the right of the panels, and make the figure as high as it needs."""
-    names = labels or [str(handle.get_label()) for handle in handles]
+    names = [in_lines(name) for name in labels or [str(one.get_label()) for one in handles]]
     place = "upper" if figure.get_figheight() > TALL else "center"
     legend = figure.legend(handles, names, loc=f"outside right {place}")
     height = legend.get_window_extent().height / figure.dpi

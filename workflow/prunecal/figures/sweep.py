@@ -75,8 +75,7 @@ def draw(table: pd.DataFrame, parameter: str) -> Figure:
             axes.set_ylabel("" if number % style.ACROSS else label)
         column[0].set_title(pooling.task_title(task, tasks))
         column[-1].set_xlabel(f"{symbol} ({parameter.replace('_', ' ')})")
-    handles, labels = columns[0][0].get_legend_handles_labels()
-    style.legend_beside(figure, handles, labels)
+    style.legend_beside(figure, *style.drawn(figure))
     style.note(figure, "Bands: intervals over resampled images")
     figure.suptitle(f"{_who(cells, parameter)}: what {symbol} changes")
     return figure

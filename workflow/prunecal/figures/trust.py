@@ -67,7 +67,7 @@ def _draw_panel(axes: Axes, cells: pd.DataFrame, risks: pd.DataFrame, names: lis
     budgets = sorted(cells["budget"].unique(), reverse=True)
     axes.set(xlim=(-0.5, len(budgets) - 0.5), ylim=(len(names) - 0.5, -0.5))
     axes.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
-    axes.set_yticks(range(len(names)), list(names))
+    axes.set_yticks(range(len(names)), [style.in_lines(name, 2) for name in names])
     axes.grid(visible=False)
     axes.tick_params(length=0)
     share = risks.set_index(["series", "budget"])["risk"]

@@ -40,6 +40,15 @@ def _imported_budget(budget: Any) -> Any:
     return budget if isinstance(budget, int) else share_text(budget)
 
 
+def _in_legends(name: str) -> str:
+    if name.startswith("_"):
+        raise ValueError(
+            f"{brief(name)} begins with an underscore, by which legends of figures leave a name "
+            "out; begin with another character"
+        )
+    return name
+
+
 class Dataset(BaseModel):
     """A data set: `loader:` is a file of workflow/prunecal/datasets, the rest are its settings."""
 
@@ -88,9 +97,9 @@ class Imported(Parameters):
         "its answers are no options"
     )
     strategy: Name = Field("full", description="names the strategy in paths and tables")
-    family: str | None = Field(
-        None, min_length=1, max_length=100, description="strategy family; `strategy:` if not given"
-    )
+    family: (
+        Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_in_legends)] | None
+    ) = Field(None, description="strategy family; `strategy:` if not given")
     parameters: dict[str, bool | int | FiniteFloat | str | None] = Field(
         {}, description="the strategy's parameters"
     )
