@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from prunecal.core.errors import PrunecalError
+from prunecal.engine import stacks
 from prunecal.engine.decoder import Decoder, Rows
+from prunecal.strategies import decode
 
 WIDTH, VOCABULARY, SYSTEM, SHARED = 32, 60, 4, 2
 SHAPE = {
@@ -25,6 +27,7 @@ KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 STACKS = {
     "llama": ("llama", "LlamaModel", {}),
     "llama with biases": ("llama", "LlamaModel", {"attention_bias": True, "mlp_bias": True}),
+    "llama, a window it does not read": ("llama", "LlamaModel", {"sliding_window": 3}),
     "mistral": ("mistral", "MistralModel", {"sliding_window": None}),
     "mistral, window of 6": ("mistral", "MistralModel", {"sliding_window": 6}),
     "qwen2": ("qwen2", "Qwen2Model", {}),
@@ -34,12 +37,25 @@ STACKS = {
         {"use_sliding_window": True, "sliding_window": 7, "layer_types": KINDS},
     ),
     "qwen2_vl": ("qwen2_vl", "Qwen2VLTextModel", {"rope_parameters": MROPE}),
-    "qwen2_5_vl": ("qwen2_5_vl", "Qwen2_5_VLTextModel", {"rope_parameters": MROPE}),
+    "qwen2_5_vl, windows": (
+        "qwen2_5_vl",
+        "Qwen2_5_VLTextModel",
+        {
+            "rope_parameters": MROPE,
+            "use_sliding_window": True,
+            "sliding_window": 7,
+            "layer_types": KINDS,
+        },
+    ),
     "qwen3": ("qwen3", "Qwen3Model", {"head_dim": 12}),
     "qwen3_vl": (
         "qwen3_vl",
         "Qwen3VLTextModel",
-        {"head_dim": 8, "rope_parameters": MROPE | {"mrope_interleaved": True}},
+        {
+            "head_dim": 8,
+            "rope_parameters": MROPE | {"mrope_interleaved": True},
+            "sliding_window": 3,  # which it does not read
+        },
     ),
     "gemma3, window of 6": (
         "gemma3",
@@ -80,6 +96,7 @@ def text_model(folder, name, settings):
 @pytest.fixture
 def in_double(monkeypatch):
     """Compute in float64 what transformers and the engine do in float32, norms and softmax too."""
+    importlib.import_module("safetensors.torch")  # whose tables would keep the patched type
     monkeypatch.setattr(torch, "float32", torch.float64)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
@@ -247,19 +264,91 @@ def test_a_stack_that_the_loop_does_not_know_is_refused_by_name(stack):
         (lambda model: model.layers[2].self_attn.add_module("sink", torch.nn.Linear(1, 1)), "sink"),
         (lambda model: model.register_parameter("scale", torch.nn.Parameter()), "with scale"),
         (lambda model: setattr(model.config, "final_logit_softcapping", 30.0), "final_logit"),
+        (lambda model: setattr(model.config, "residual_multiplier", 0.2), "residual_multiplier"),
+        (
+            lambda model: setattr(model.layers[1], "forward", print),
+            "of layer 1 has another forward",
+        ),
+        (
+            lambda model: setattr(model.layers[2].self_attn, "forward", print),
+            "LlamaAttention of layer 2 has another forward",
+        ),
+        (lambda model: setattr(model, "forward", print), "LlamaModel has another forward"),
+        (lambda model: setattr(model.config, "layer_types", KINDS), "not read its layer_types"),
         (lambda model: setattr(model.config, "layer_types", ["linear_attention"] * 3), "linear"),
         (
             lambda model: model.config.rope_parameters.update(partial_rotary_factor=0.5),
             "a part of the channels",
         ),
     ],
-    ids=["layer", "attention", "model", "cap", "kind", "rotation"],
+    ids=[
+        *("layer", "attention", "model", "cap", "factor", "layer's forward"),
+        *("attention's forward", "model's forward", "other kinds", "kind", "rotation"),
+    ],
 )
 def test_an_added_part_or_setting_is_refused(change, fault):
     model, head = text_model(*STACKS["llama"])
     change(model)
     with pytest.raises(PrunecalError, match=fault):
         Decoder(model, head)
+
+
+def test_a_head_that_is_no_linear_map_alone_is_refused():
+    class Adapted(torch.nn.Linear):
+        """A head whose weight does not tell all that it computes."""
+
+    model, _ = text_model(*STACKS["llama"])
+    with pytest.raises(PrunecalError, match="Adapted is a head of another kind"):
+        Decoder(model, Adapted(WIDTH, VOCABULARY, bias=False))
+
+
+@pytest.mark.parametrize(
+    ("rope", "longest"),
+    [
+        ({"rope_type": "dynamic", "factor": 2.0}, 512),
+        (
+            {
+                "rope_type": "longrope",
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0] * 4,
+                "original_max_position_embeddings": 20,
+            },
+            20,
+        ),
+        ({"rope_type": "linear", "factor": 2.0}, None),
+    ],
+)
+def test_a_prompt_whose_length_changes_the_angles_is_not_computed_in_parts(rope, longest):
+    model, head = text_model(
+        "gemma3",
+        "Gemma3TextModel",
+        {
+            "head_dim": 8,
+            "layer_types": KINDS,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                "full_attention": {"rope_theta": 1e4, **rope},
+            },
+        },
+    )
+    decoder = Decoder(model, head)
+    assert decoder.most_positions == (longest or 512)
+    assert stacks.same_angles(model.config) == longest
+
+
+def test_decode_refuses_such_a_prompt():
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    settings = {"rope_parameters": rope, "max_position_embeddings": 20}
+    model, head = text_model("llama", "LlamaModel", settings)
+    whole = types.SimpleNamespace(model=model, lm_head=head)
+    for length in (20, 21):
+        states = torch.randn(1, length, WIDTH)
+        is_image = (torch.arange(length) > 3) & (torch.arange(length) < 12)
+        if length == 20:
+            decode("fastv", whole, states, is_image, budget=4)
+            continue
+        with pytest.raises(PrunecalError, match="has 21 tokens, but beyond 20 the angles"):
+            decode("fastv", whole, states, is_image, budget=4)
 
 
 def test_a_window_needs_places():

@@ -46,21 +46,12 @@ class Decoder:
             "layer_type" in inspect.signature(backbone.rotary_emb.forward).parameters
         )
         self._last: tuple[tuple, int, Any] = ((None,) * 5, -1, None)  # of `_layout`
-        self.axes = 3 if "mrope_section" in stacks.rope_settings(backbone.config)[0] else 1
+        self.axes = stacks.axes(backbone)
 
     @property
     def most_positions(self) -> int | None:
         """Tokens that the model was made to read, or None where its config does not tell."""
-        config = self.backbone.config
-        positions = getattr(config, "max_position_embeddings", None)
-        (rope, *others) = stacks.rope_settings(config)
-        if positions is None or others:
-            return positions
-        if rope.get("rope_type") == "linear":
-            return int(positions * rope.get("factor", 1))
-        if rope.get("rope_type") == "longrope":  # a longer prompt changes the angles of all
-            return rope.get("original_max_position_embeddings") or positions
-        return positions  # that of "dynamic", too; other kinds count them after the scaling
+        return stacks.most_positions(self.backbone.config)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return embeddings [..., H] of token ids [...]."""

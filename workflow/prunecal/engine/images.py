@@ -97,8 +97,8 @@ class Images:
     def __init__(self, model: VisionLanguageModel, file: Arrays) -> None:
         self.model = model
         self.features = PerImage(file, "features")
-        deep = [name for name in file.keys() if name.startswith("deep/")]  # noqa: SIM118
-        self.deep = [PerImage(file, name) for name in deep]
+        layers = sum(name.startswith("deep/") for name in file.keys())  # noqa: SIM118
+        self.deep = [PerImage(file, f"deep/{layer}") for layer in range(layers)]
         self.counts: list[int] = self.features.counts
         self._layouts: list[tuple[int, ...]] = [()] * len(self.counts)
         if "layout" in file.keys():  # noqa: SIM118

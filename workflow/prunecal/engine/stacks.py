@@ -9,12 +9,11 @@ qwen2_5_vl, qwen3, qwen3_vl and gemma3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from prunecal.core.errors import PrunecalError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 LAYERS = {  # folder of transformers.models: the decoder and its layers
@@ -33,7 +32,13 @@ NORMS_AFTER = {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = {"q_norm", "k_norm"}
 MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+BY_AXES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # positions are time, row and column
+WITHOUT_WINDOWS = ("llama", "qwen3_vl")  # whatever their configuration says of windows
 CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
+FACTORS = (  # of other stacks; a checkpoint that states one was trained with it
+    *("attention_multiplier", "embedding_multiplier", "residual_multiplier"),
+    *("logits_scaling", "logit_scale"),
+)
 FIXED_ROPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
 
@@ -43,8 +48,7 @@ def refuse_unknown(backbone: Any, head: Any) -> None:
     Raises:
         PrunecalError: names the first layer, part or setting that the loop does not know.
     """
-    folder = type(backbone).__module__.split(".")[-2:-1]
-    model, layer = LAYERS.get("".join(folder), ("", ""))
+    model, layer = LAYERS.get(_stack(backbone), ("", ""))
     _require(type(backbone).__name__ == model, backbone, "is a decoder of another kind")
     _require(_parts(backbone) == MODEL, backbone, _difference(backbone, MODEL))
     for number, block in enumerate(backbone.layers):
@@ -57,17 +61,41 @@ def refuse_unknown(backbone: Any, head: Any) -> None:
         inner = ATTENTION | (HEAD_NORMS if normed else set())
         _require(_parts(block.self_attn) == inner, block, _difference(block.self_attn, inner))
         _require(_parts(block.mlp) == MLP, block, _difference(block.mlp, MLP))
+        for module in (block, block.self_attn, block.mlp):
+            _require(_has_own_forward(module), module, f"of layer {number} has another forward")
+    _require(_has_own_forward(backbone), backbone, "has another forward")
+    plain = type(head) is nn.Linear or not isinstance(head, nn.Module)  # its weight tells all
+    _require(plain, head, "is a head of another kind")
     _require(getattr(head, "bias", None) is None, head, "has a bias")
     _check_settings(backbone, backbone.config)
 
 
+def refuse_unknown_config(config: Any) -> None:
+    """Refuse the configuration of a decoder that the loop does not know, without building it.
+
+    Raises:
+        PrunecalError: names the decoder.
+    """
+    if _stack(config) not in LAYERS:
+        from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+        names = MODEL_MAPPING_NAMES.get(config.model_type) or type(config).__name__
+        name = names if isinstance(names, str) else names[0]
+        raise PrunecalError(_refusal(name, "is a decoder of another kind"))
+
+
 def kinds(backbone: Any) -> list[str]:
     """Return the kind of attention of each layer: FULL, or SLIDING within a window."""
-    config = backbone.config
-    listed = getattr(config, "layer_types", None)
-    if listed is None:  # Mistral: a window, if there is one, in every layer
-        listed = [SLIDING if window(backbone) else FULL] * len(backbone.layers)
-    return list(listed)
+    if _stack(backbone) in WITHOUT_WINDOWS:
+        return [FULL] * len(backbone.layers)
+    if _stack(backbone) == "mistral":  # a window, if there is one, in every layer
+        return [SLIDING if window(backbone) else FULL] * len(backbone.layers)
+    return list(backbone.config.layer_types)
+
+
+def axes(backbone: Any) -> int:
+    """Return how many positions a token has: 3 with multimodal rotary positions, else 1."""
+    return 3 if _stack(backbone) in BY_AXES else 1
 
 
 def window(backbone: Any) -> int | None:
@@ -82,17 +110,50 @@ def rope_settings(config: Any) -> list[dict[str, Any]]:
     return nested or [rope]
 
 
+def most_positions(config: Any) -> int | None:
+    """Return the tokens that a model was made to read, or None where its config does not tell."""
+    positions = getattr(config, "max_position_embeddings", None)
+    (rope, *others) = rope_settings(config)
+    if positions is not None and not others and rope.get("rope_type") == "linear":
+        return int(positions * rope.get("factor", 1))
+    limits = [positions, same_angles(config)]  # kinds but linear count them after the scaling
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def same_angles(config: Any) -> int | None:
+    """Return the tokens beyond which a prompt's length changes all its angles, if it ever does.
+
+    A prompt is computed in parts, whose angles have to be those of the whole.
+    """
+    limits: list[int | None] = [
+        rope.get("original_max_position_embeddings")
+        if kind == "longrope"
+        else getattr(config, "max_position_embeddings", None)
+        for rope in rope_settings(config)
+        if (kind := rope.get("rope_type")) in ("dynamic", "longrope")
+    ]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def _check_settings(backbone: Any, config: Any) -> None:
-    """Refuse settings that change what a known layer computes, or how it is called."""
+    """Refuse settings that change what a known layer computes, or how it is called.
+
+    Also kinds of layers and factors that its class does not read: the weights were trained with
+    them, and transformers leaves them out.
+    """
     for name in CAPS:
         _require(getattr(config, name, None) is None, backbone, f"has {name}")
+    for name in FACTORS:
+        _require(getattr(config, name, None) in (None, 1), backbone, f"has {name}")
     bidirectional = getattr(config, "use_bidirectional_attention", None)
     _require(not bidirectional, backbone, "attends both ways")
-    listed = kinds(backbone)
+    own = kinds(backbone)
+    listed = getattr(config, "layer_types", None) or own
     unknown = set(listed) - {FULL, SLIDING}
     _require(not unknown, backbone, f"has layers of the kind {sorted(unknown)}")
     _require(len(listed) == len(backbone.layers), backbone, "has other layers than layer_types")
-    _require(SLIDING not in listed or window(backbone), backbone, "lacks its sliding_window")
+    _require(list(listed) == own, backbone, "does not read its layer_types")
+    _require(SLIDING not in own or window(backbone), backbone, "lacks its sliding_window")
     for rope in rope_settings(config):
         kind = rope.get("rope_type", "default")
         _require(kind in FIXED_ROPES, backbone, f"has positions of the kind {kind!r}")
@@ -113,10 +174,28 @@ def _difference(module: nn.Module, known: set[str]) -> str:
     return f"has {what} with {', '.join(extra)}" if extra else f"lacks {', '.join(missing)}"
 
 
+def _stack(part: Any) -> str:
+    """Return the folder of transformers.models in which the class of a part is defined."""
+    return "".join(type(part).__module__.split(".")[-2:-1])
+
+
+def _has_own_forward(module: nn.Module) -> bool:
+    """Tell whether a module's forward is that of its class, as transformers defines it.
+
+    The loop calls neither a layer's nor its attention's: another one would be passed over.
+    """
+    own, kind = "forward" not in vars(module), type(module)
+    return own and kind.forward.__module__ == kind.__module__
+
+
 def _require(holds: bool | int | None, module: nn.Module, fault: str) -> None:  # noqa: FBT001
     if not holds:
-        known = ", ".join(name for _, name in LAYERS.values())
-        raise PrunecalError(
-            f"{type(module).__name__} {fault}, which the engine does not compute exactly; the "
-            f"decoders that it runs have the layers {known}"
-        )
+        raise PrunecalError(_refusal(type(module).__name__, fault))
+
+
+def _refusal(name: str, fault: str) -> str:
+    known = ", ".join(layer for _, layer in LAYERS.values())
+    return (
+        f"{name} {fault}, which the engine does not compute exactly; the decoders that it runs "
+        f"have the layers {known}"
+    )

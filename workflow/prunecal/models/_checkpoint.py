@@ -75,7 +75,7 @@ def load_weights(
     _refuse_far_larger(kind, folder, config)
     precision = getattr(torch, dtype)
     stand_ins = {  # a head that differs from the embedding is never replaced by it
-        name: torch.full((1,), float("embed" in name), dtype=precision).expand(tensor.shape)
+        name: torch.full((), float("embed" in name), dtype=precision).expand(tensor.shape)
         for name, tensor in stored.items()
         if not name.endswith(BUFFERS)
     }

@@ -13,7 +13,12 @@ from prunecal.models._checkpoint import (
     readable,
     refuse_unknown_decoder,
 )
-from prunecal.models._processors import read_processors
+from prunecal.models._processors import (
+    read_processors,
+    refuse_larger_vocabulary,
+    refuse_other_pixels,
+    refuse_unknown_vision,
+)
 from prunecal.models._prompting import Prompting
 
 if TYPE_CHECKING:
@@ -40,6 +45,8 @@ class HubModel(Prompting):
         VISION: the modules that `encode` alone needs.
         LANGUAGE: the modules that `encode` does not need.
         TEXT: the text model.
+        TOWER: the `model_type` of its vision tower, where only that of one is known; it takes
+            squares of one size.
 
     Raises:
         PrunecalError: a folder that does not hold such a model (see `_checkpoint`), or a decoder
@@ -50,6 +57,7 @@ class HubModel(Prompting):
     VISION: tuple[str, ...] = ("model.vision_tower",)
     LANGUAGE: tuple[str, ...] = ("model.language_model", "lm_head")
     TEXT = "model.language_model"
+    TOWER: str | None = None
 
     def __init__(
         self,
@@ -82,7 +90,10 @@ class HubModel(Prompting):
 
     def _read(self, folder: Path, settings: Mapping[str, Any]) -> Any:
         """Read all but the weights; return the configuration."""
+        from prunecal.engine import stacks
+
         config = self.read_config(folder)
+        stacks.refuse_unknown_config(config.text_config)
         self.tokenizer, self.processor = read_processors(folder)
         self.settings, self.folder = settings, folder
         self.check(config)
@@ -115,6 +126,10 @@ class HubModel(Prompting):
                 f"config.json says that an image is {brief(config.image_token_id)}; give the "
                 "model's own tokenizer and config.json"
             )
+        refuse_larger_vocabulary(self.folder, self.tokenizer, config)
+        if self.TOWER is not None:
+            refuse_unknown_vision(self.folder, config, self.TOWER)
+            refuse_other_pixels(self.folder, self.processor, config.vision_config.image_size)
 
     def require_tokens(self, tokens: int) -> None:
         """Refuse another number of visual tokens than the study's settings name.

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.models._checkpoint import readable
 from prunecal.models._llama_ids import refuse_other_ids
-from prunecal.models._processors import read_processors
+from prunecal.models._processors import (
+    read_processors,
+    refuse_larger_vocabulary,
+    refuse_other_pixels,
+    refuse_unknown_vision,
+)
 from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
 
     from transformers import LlavaConfig
 
+TOWER = "clip_vision_model"
 SIZES = {  # counts in config.json that nothing could be computed with if they were not positive
     "vision_config": ("image_size", "patch_size", "num_attention_heads", "num_hidden_layers"),
     "text_config": ("max_position_embeddings", "num_attention_heads", "num_key_value_heads"),
@@ -30,13 +36,18 @@ def read_folder(folder: Path, settings: Mapping[str, Any]) -> tuple[LlavaConfig,
     """
     from transformers import LlavaConfig
 
+    from prunecal.engine import stacks
+
     with readable(folder, "configuration"):
         config = LlavaConfig.from_pretrained(folder, local_files_only=True)
+    stacks.refuse_unknown_config(config.text_config)
+    refuse_unknown_vision(folder, config, TOWER)
     _check_config(folder, config, settings["visual_tokens"])
     tokenizer, processor = read_processors(folder)
     _check_tokenizer(folder, tokenizer, config)
     refuse_other_ids(folder, tokenizer, settings["template"])
-    _check_processor(folder, processor, config.vision_config.image_size)
+    refuse_parts(folder, processor, config.vision_config.image_size)
+    refuse_other_pixels(folder, processor, config.vision_config.image_size)
     return config, tokenizer, processor
 
 
@@ -79,18 +90,11 @@ def _check_tokenizer(folder: Path, tokenizer: Any, config: LlavaConfig) -> None:
             f"{folder}: its tokenizer knows {IMAGE} as plain text, not as a token of its own; give "
             "the model's own tokenizer files"
         )
-    largest, size = max(tokenizer.get_vocab().values()), config.text_config.vocab_size
-    if largest >= size:
-        raise PrunecalError(
-            f"{folder}: its tokenizer has ids up to {largest}, but the model has embeddings for "
-            f"{size}; give the model's own tokenizer and config.json"
-        )
+    refuse_larger_vocabulary(folder, tokenizer, config)
 
 
-def _check_processor(folder: Path, processor: Any, side: int) -> None:
-    """Refuse an image processor that cannot make the pixels that the tower takes."""
-    from PIL import Image
-
+def refuse_parts(folder: Path, processor: Any, side: int) -> None:
+    """Refuse an image processor that shows the tower a part of an image."""
     sizes = [processor.size, *([processor.crop_size] if processor.do_center_crop else [])]
     edges = {edge for size in sizes for edge in dict(size or {}).values() if edge is not None}
     if not processor.do_resize or not edges <= {side}:
@@ -98,11 +102,4 @@ def _check_processor(folder: Path, processor: Any, side: int) -> None:
             f"{folder}: its image processor shows the vision tower a part of an image or a larger "
             f"one (sizes {brief(sorted(map(str, edges)))}), but the tower takes {side} x {side} "
             "pixels of the whole; give the model's own image processor"
-        )
-    with readable(folder, "image processor's settings"):
-        pixels = processor(images=[Image.new("RGB", (8, 8))], return_tensors="pt")["pixel_values"]
-    if pixels.shape[-2:] != (side, side):
-        raise PrunecalError(
-            f"{folder}: its image processor gives {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
-            f"but its vision tower takes {side} x {side}; give the model's own image processor"
         )

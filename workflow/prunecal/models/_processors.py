@@ -39,6 +39,62 @@ def read_processors(folder: Path) -> tuple[Any, Any]:
     return tokenizer, processor
 
 
+def refuse_larger_vocabulary(folder: Path, tokenizer: Any, config: Any) -> None:
+    """Refuse a tokenizer with ids that a model has no embeddings for.
+
+    Raises:
+        PrunecalError: names its largest id.
+    """
+    largest, size = max(tokenizer.get_vocab().values()), config.text_config.vocab_size
+    if largest >= size:
+        raise PrunecalError(
+            f"{folder}: its tokenizer has ids up to {largest}, but the model has embeddings for "
+            f"{size}; give the model's own tokenizer and config.json"
+        )
+
+
+def refuse_unknown_vision(folder: Path, config: Any, tower: str) -> None:
+    """Refuse another kind of vision tower.
+
+    Args:
+        folder: the model's, for the message.
+        config: its configuration.
+        tower: the `model_type` of the known one.
+
+    Raises:
+        PrunecalError: names both kinds.
+    """
+    kind = config.vision_config.model_type
+    if kind != tower:
+        raise PrunecalError(
+            f"{folder}: its vision tower is a {brief(kind)}; models of type {config.model_type} "
+            f"are supported with a {tower!r}; use another model"
+        )
+
+
+def refuse_other_pixels(folder: Path, processor: Any, side: int | list[int]) -> None:
+    """Refuse an image processor that makes pixels which the vision tower does not take.
+
+    Args:
+        folder: the model's, for messages.
+        processor: its image processor.
+        side: pixels along the tower's square, or its height and width.
+
+    Raises:
+        PrunecalError: names both sizes.
+    """
+    from PIL import Image
+
+    with readable(folder, "image processor's settings"):
+        pixels = processor(images=[Image.new("RGB", (8, 8))], return_tensors="pt")["pixel_values"]
+    height, width = (side, side) if isinstance(side, int) else side
+    if pixels.shape[-2:] != (height, width):
+        raise PrunecalError(
+            f"{folder}: its image processor gives {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
+            f"but its vision tower takes {width} x {height}; give the model's own image processor"
+        )
+
+
 def _stated(folder: Path) -> object:
     """Return the class that a folder's image processor is of, if its file says so."""
     path = folder / PROCESSOR

@@ -56,8 +56,9 @@ class Prompting:
         for text in texts:
             ids = self._ids(text)
             if ids.count(image) != 1:
+                token = self.tokenizer.convert_ids_to_tokens(image)
                 raise PrunecalError(
-                    f"the question {text!r} holds the image placeholder {IMAGE}; reword it"
+                    f"the question {brief(text)} holds the image's token {token}; reword it"
                 )
             at = ids.index(image)
             before = ids[:at]

@@ -124,7 +124,7 @@ class QwenVision(HubModel):
         import torch
 
         tower = self.model.model.visual
-        whole = getattr(tower, "fullatt_block_indexes", None)
+        whole = set(getattr(tower, "fullatt_block_indexes", ())) & set(range(len(tower.blocks)))
         attention = tower.blocks[max(whole) if whole else -1].attn
         with inputs_of(attention) as seen:
             output = tower(pixels, grid_thw=grids, return_dict=True)

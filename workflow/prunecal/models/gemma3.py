@@ -37,6 +37,7 @@ class Gemma3(HubModel):
 
     KINDS = {"gemma3": "Gemma3ForConditionalGeneration"}
     VISION = ("model.vision_tower", "model.multi_modal_projector")
+    TOWER = "siglip_vision_model"
     # the line breaks merge with others of the prompt, so they are tokenized with them
     placeholder = "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"
     both_ways = True

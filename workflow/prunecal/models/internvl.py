@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
@@ -37,6 +37,12 @@ class Params(Parameters):
     min_tiles: int = Field(1, ge=1, description="fewest tiles, the thumbnail not counted")
     max_tiles: int = Field(12, ge=1, description="most tiles, the thumbnail not counted")
 
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> Params:
+        if self.min_tiles > self.max_tiles:
+            raise ValueError("min_tiles is above max_tiles; exchange them")
+        return self
+
 
 def most_tokens(params: Params) -> int:
     """Return the most tokens of an image."""
@@ -48,6 +54,7 @@ class InternVL(HubModel):
 
     KINDS = {"internvl": "InternVLForConditionalGeneration"}
     VISION = ("model.vision_tower", "model.multi_modal_projector")
+    TOWER = "internvl_vision"
     placeholder = "<img><IMG_CONTEXT></img>"
 
     def check(self, config: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded, ImageBlock
 from prunecal.models._hub import HubModel
@@ -69,17 +69,25 @@ class LlavaNext(HubModel):
     """
 
     KINDS = {"llava_next": "LlavaNextForConditionalGeneration"}
+    TOWER = "clip_vision_model"
+    SELECTS = "default"  # without CLS, where there is one
 
     def check(self, config: Any) -> None:
-        """Refuse a model that takes its features from several layers or with CLS."""
+        """Refuse a model that takes features of several layers, or whose tiles are others."""
         super().check(config)
         layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
         depth = config.vision_config.num_hidden_layers
-        if not isinstance(layer, int) or not 1 <= abs(layer) <= depth or choice != "default":
+        if not isinstance(layer, int) or not 1 <= abs(layer) <= depth or choice != self.SELECTS:
             raise PrunecalError(
-                f"{self.folder} takes its visual tokens from layer {layer} with strategy "
-                f"{choice!r}; the model family llava-next supports a single layer without CLS "
-                '("default"); use another model'
+                f"{self.folder} takes its visual tokens from layer {brief(layer)} of {depth} with "
+                f"strategy {choice!r}; models of type {config.model_type} are supported with a "
+                f'single layer and "{self.SELECTS}"; use another model'
+            )
+        own, given = config.image_grid_pinpoints, self.processor.image_grid_pinpoints
+        if list(map(list, own)) != list(map(list, given)):  # of two that fit, the first is taken
+            raise PrunecalError(
+                f"{self.folder}: its image processor cuts tiles for the sizes {brief(given)}, but "
+                f"config.json says {brief(own)}; give the model's own image processor"
             )
 
     def pixels(self, image: Image) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,10 @@ over heads, and interpolated as the features are.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.engine.interfaces import Encoded
 from prunecal.models._hub import heads, received
 from prunecal.models.llava_next import MERGED_TOKENS, POSITIONS, LlavaNext, NextParams
@@ -41,16 +42,17 @@ class LlavaOnevision(LlavaNext):
 
     KINDS = {"llava_onevision": "LlavaOnevisionForConditionalGeneration"}
     VISION = ("model.vision_tower", "model.multi_modal_projector")
+    TOWER = "siglip_vision_model"
+    SELECTS = "full"
 
     def check(self, config: Any) -> None:
-        """Refuse a model whose features are of several layers, or that keeps no tokens' order."""
-        super(LlavaNext, self).check(config)
-        layer, choice = config.vision_feature_layer, config.vision_feature_select_strategy
-        if not isinstance(layer, int) or choice != "full":
+        """Refuse also a model that does not say how large a grid of tiles may be."""
+        super().check(config)
+        ratio = config.vision_aspect_ratio
+        if not re.fullmatch(r"anyres_max_[1-9]\d*", str(ratio)):
             raise PrunecalError(
-                f"{self.folder} takes its visual tokens from layer {layer} with strategy "
-                f'{choice!r}; the model family llava-onevision supports a single layer ("full"); '
-                "use another model"
+                f"{self.folder}: config.json has the vision_aspect_ratio {brief(ratio)}; the model "
+                'family llava-onevision supports "anyres_max_" and a number; use another model'
             )
 
     def encode_pixels(self, pixels: Tensor, sizes: Tensor) -> Encoded:

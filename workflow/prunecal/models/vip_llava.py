@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.interfaces import Encoded
 from prunecal.models._hub import HubModel
+from prunecal.models._llava_files import TOWER, refuse_parts
 from prunecal.models.llava import Params, cls_attention, most_tokens, small_square
 from prunecal.sources.image_files import rgb
 from prunecal.storage.files import read_object
@@ -33,6 +34,7 @@ class VipLlava(HubModel):
     """A loaded model."""
 
     KINDS = {"vipllava": "VipLlavaForConditionalGeneration"}
+    TOWER = TOWER
 
     def read_config(self, folder: Path) -> Any:
         """Return the configuration of a folder, with the layers that its weights are made for.
@@ -50,6 +52,7 @@ class VipLlava(HubModel):
         """Refuse another number of visual tokens, or feature layers that the tower lacks."""
         super().check(config)
         vision = config.vision_config
+        refuse_parts(self.folder, self.processor, vision.image_size)
         self.require_tokens((vision.image_size // vision.patch_size) ** 2)
         layers, depth = config.vision_feature_layer, vision.num_hidden_layers
         listed = layers if isinstance(layers, list | tuple) else [layers]

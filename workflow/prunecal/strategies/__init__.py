@@ -124,7 +124,7 @@ def decode(
     """
     import torch
 
-    from prunecal.engine import stages
+    from prunecal.engine import stacks, stages
     from prunecal.engine.batch import single
     from prunecal.engine.decoder import Decoder
     from prunecal.engine.unpruned import Unpruned
@@ -142,6 +142,12 @@ def decode(
     if end == length:
         raise PrunecalError(f"{strategy}: the prompt ends with the image; text must follow it")
     decoder = Decoder(model.model, model.lm_head)
+    longest = stacks.same_angles(decoder.backbone.config)
+    if length > (longest or length):
+        raise PrunecalError(
+            f"{strategy}: the prompt has {length} tokens, but beyond {longest} the angles of this "
+            "model's positions change with a prompt's length; shorten it"
+        )
     listed, settings = module.explicit(len(columns), len(decoder.layers), **params)
     with torch.no_grad():
         past = decoder.prefill(inputs_embeds[0, :start]) if start else None

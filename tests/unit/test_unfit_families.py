@@ -1,0 +1,146 @@
+"""Configurations that a model family does not compute as transformers does are refused by name.
+
+When the folder is checked, which is before there are weights, and when the model is loaded.
+"""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from helpers import tiny_families
+from prunecal.core.errors import PrunecalError
+from prunecal.engine.images import Images
+from prunecal.models import check_model, load_model
+from prunecal.storage import arrays
+from prunecal.storage.spooled import Spool
+
+CPU = torch.device("cpu")
+SQUARE = {"image": "pad", "visual_tokens": 36}
+FAMILIES = {
+    "llava": (tiny_families.llava, {**SQUARE, "template": "vicuna_v1"}),
+    "vip-llava": (tiny_families.vip_llava, {**SQUARE, "template": "vip_llava-hf"}),
+    "llava-next": (
+        tiny_families.llava_next,
+        {"unpad": True, "newline": "keep", "per": "image", "template": "llava_next-vicuna-hf"},
+    ),
+    "llava-onevision": (
+        tiny_families.llava_onevision,
+        {"unpad": True, "newline": "keep", "template": "llava_onevision-hf"},
+    ),
+    "internvl": (
+        tiny_families.internvl,
+        {"min_tiles": 1, "max_tiles": 6, "template": "internvl-hf"},
+    ),
+    "gemma3": (tiny_families.gemma3, {"visual_tokens": 9, "template": "gemma3-hf"}),
+    "idefics3": (
+        tiny_families.idefics3,
+        {"split": True, "longest_edge": None, "template": "idefics3-hf"},
+    ),
+}
+UNKNOWN = {  # model types, and what transformers calls their decoders
+    "bloom": "BloomModel",
+    "cohere": "CohereModel",
+    "deepseek_v3": "DeepseekV3Model",
+    "falcon": "FalconModel",
+    "gemma2": "Gemma2Model",
+    "glm4": "Glm4Model",
+    "gpt_neox": "GPTNeoXModel",
+    "granite": "GraniteModel",
+    "llama4_text": "Llama4TextModel",
+    "mamba": "MambaModel",
+    "mixtral": "MixtralModel",
+    "mpt": "MptModel",
+    "nemotron": "NemotronModel",
+    "olmo2": "Olmo2Model",
+    "phi3": "Phi3Model",
+    "qwen3_next": "Qwen3NextModel",
+    "smollm3": "SmolLM3Model",
+    "stablelm": "StableLmModel",
+}
+CLIP, SIGLIP = {"model_type": "clip_vision_model"}, {"model_type": "siglip_vision_model"}
+CHANGES = [  # family, what its config.json has instead, what the message says
+    ("llava", {"vision_config": SIGLIP}, "vision tower is a 'siglip_vision_model'"),
+    ("vip-llava", {"vision_config": SIGLIP}, "are supported with a 'clip_vision_model'"),
+    ("llava-next", {"vision_config": SIGLIP}, "vision tower is a 'siglip_vision_model'"),
+    ("gemma3", {"vision_config": CLIP}, "vision tower is a 'clip_vision_model'"),
+    ("gemma3", {"vision_config": {"image_size": 48}}, "gives 24 x 24 pixels, but .* 48 x 48"),
+    ("internvl", {"vision_config": {"image_size": [48, 24]}}, "takes 24 x 48"),
+    ("llava-next", {"vision_feature_layer": 0}, "from layer 0 of 3"),
+    ("llava-onevision", {"vision_feature_layer": -4}, "from layer -4 of 3"),
+    ("llava-onevision", {"vision_aspect_ratio": "anyres"}, "vision_aspect_ratio 'anyres'"),
+    ("llava-next", {"image_grid_pinpoints": [[48, 24], [24, 48]]}, "cuts tiles for the sizes"),
+    ("llava-next", {"text_config": {"vocab_size": 20}}, "ids up to .* has embeddings for 20"),
+    ("idefics3", {"text_config": {"vocab_size": 20}}, "ids up to .* has embeddings for 20"),
+    ("llava-next", {"text_config": {"logits_scaling": 8.0}}, "LlamaModel has logits_scaling"),
+    (
+        "llava",
+        {"text_config": {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8}},
+        "LlamaModel does not read its layer_types",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return a function that gives the folder of a family, made once, without its weights."""
+    made = {}
+
+    def folder(family):
+        if family not in made:
+            made[family] = tmp_path_factory.mktemp(family)
+            FAMILIES[family][0](made[family])
+            (made[family] / "model.safetensors").unlink()
+        return made[family]
+
+    return folder
+
+
+@pytest.fixture
+def changed(folders, tmp_path):
+    """Return a function that copies a family's folder with changes of its config.json."""
+
+    def change(family, **changes):
+        for path in folders(family).iterdir():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        config = json.loads((tmp_path / "config.json").read_text())
+        for key, value in changes.items():
+            config[key] = config[key] | value if isinstance(value, dict) else value
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return tmp_path, {"dtype": "float32", "visual_tokens": None, **FAMILIES[family][1]}
+
+    return change
+
+
+@pytest.mark.parametrize("family", ["llava", "llava-next"])
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_a_decoder_of_another_kind_is_refused_by_its_name(kind, family, changed):
+    folder, settings = changed(family)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] = {"model_type": kind, "vocab_size": config["text_config"]["vocab_size"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    fault = f"^{UNKNOWN[kind]} is a decoder of another kind, which the engine does not compute"
+    with pytest.raises(PrunecalError, match=fault):
+        check_model(family, folder, settings)
+    with pytest.raises(PrunecalError, match=fault):
+        load_model(family, folder, settings, CPU)
+
+
+@pytest.mark.parametrize(("family", "changes", "fault"), CHANGES)
+def test_a_configuration_that_the_family_does_not_know_is_refused(family, changes, fault, changed):
+    folder, settings = changed(family)
+    check_model(family, folder, settings)
+    folder, settings = changed(family, **changes)
+    with pytest.raises(PrunecalError, match=fault):
+        check_model(family, folder, settings)
+
+
+def test_more_layers_of_visual_input_than_ten_keep_their_order(tmp_path):
+    with Spool(tmp_path / "features.safetensors") as spool:
+        for name in ("features", *(f"deep/{layer}" for layer in range(12))):
+            spool.add(name, torch.full((2, 1), float(name.partition("/")[2] or -1)))
+        spool.write({"image_id": ["a"]}, [], {})
+    file = arrays.open_arrays(tmp_path / "features.safetensors", framework="pt")
+    part = Images(SimpleNamespace(), file).part(0, None, compact=False)
+    assert [layer[0, 0].item() for layer in part.deep] == list(range(12))
