@@ -8,11 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from helpers import tiny_families
 from prunecal.core.errors import PrunecalError
 from prunecal.engine.images import Images
 from prunecal.models import check_model, load_model
+from prunecal.models._prompting import Prompting
 from prunecal.storage import arrays
 from prunecal.storage.spooled import Spool
 
@@ -134,6 +137,38 @@ def test_a_configuration_that_the_family_does_not_know_is_refused(family, change
     folder, settings = changed(family, **changes)
     with pytest.raises(PrunecalError, match=fault):
         check_model(family, folder, settings)
+
+
+def test_a_tokenizer_that_ends_every_text_is_refused(changed):
+    folder, settings = changed("idefics3")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
+    tokenizer["post_processor"]["single"].append(end)
+    tokenizer["post_processor"]["special_tokens"]["</s>"] = {
+        "id": "</s>", "ids": [2], "tokens": ["</s>"]
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(PrunecalError, match="ends every text with '</s>', so that no answer"):
+        check_model("idefics3", folder, settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["Yes", "No"], "'No' begins with <unk>, the token of unknown words"),
+        (["A", "a"], "begin with the same token 'A', .*; use the model's own tokenizer"),
+    ],
+)
+def test_options_that_a_tokenizer_does_not_know_are_refused(options, fault):
+    words = ["<unk>", "Yes", "A"]
+    tokenizer = Tokenizer(models.WordLevel(dict(zip(words, range(3), strict=True)), "<unk>"))
+    tokenizer.normalizer = normalizers.Replace("a", "A")
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    prompting = Prompting()
+    prompting.settings = {"template": "vicuna_v1"}
+    prompting.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    with pytest.raises(PrunecalError, match=fault):
+        prompting.option_tokens("Is it?", options)
 
 
 def test_more_layers_of_visual_input_than_ten_keep_their_order(tmp_path):

@@ -21,14 +21,20 @@ def read_processors(folder: Path) -> tuple[Any, Any]:
 
     Raises:
         PrunecalError: one of them cannot be read, a special token is plain text to the vocabulary,
-            or pixels are scaled or divided by a number that no image processor has.
+            every text ends with the token of the end, or pixels are scaled or divided by a number
+            that no image processor has.
     """
     from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLImageProcessorPil
 
     with readable(folder, "tokenizer's files"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **OWN)
-        tokenizer("a")  # some settings are first used in a call
+        ids = tokenizer("a")["input_ids"]  # some settings are first used in a call
         _refuse_plain_specials(folder, tokenizer)
+    if ids[-1:] == [tokenizer.eos_token_id]:
+        raise PrunecalError(
+            f"{folder}: its tokenizer ends every text with {brief(tokenizer.eos_token)}, so that "
+            "no answer follows a prompt; give the model's own tokenizer files"
+        )
     with readable(folder, "image processor's files"):
         if _stated(folder) == EARLY_QWEN:  # in many copies of Qwen2.5-VL
             processor: Any = Qwen2VLImageProcessorPil.from_pretrained(folder, **OWN)

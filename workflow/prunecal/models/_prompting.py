@@ -83,7 +83,8 @@ class Prompting:
         """Return the first token of each answer option, as it would follow the prompt.
 
         Raises:
-            PrunecalError: two options begin with the same token, so that their logits are one.
+            PrunecalError: two options begin with the same token, so that their logits are one, or
+                one with the token of unknown words.
         """
         prompt, joint = self._ids(text), answer_joint(self.settings["template"])
         first = []
@@ -95,13 +96,20 @@ class Prompting:
                     f"prompt of {text!r}; use other options"
                 )
             first.append(ids[len(prompt)])
+            if first[-1] == self.tokenizer.unk_token_id:
+                raise PrunecalError(
+                    f"the option {option!r} begins with {self.tokenizer.unk_token}, the token of "
+                    "unknown words; use other options, or the model's own tokenizer files"
+                )
         for at, token in enumerate(first):
             if token in first[:at]:
                 other = options[first.index(token)]
+                words = any(len(text) > 1 for text in options)
+                remedy = "use letters as options" if words else "use the model's own tokenizer"
                 raise PrunecalError(
                     f"the options {other!r} and {options[at]!r} begin with the same token "
                     f"{self.tokenizer.convert_ids_to_tokens(token)!r}, so the model's first "
-                    "answer token cannot tell them apart; use letters as options"
+                    f"answer token cannot tell them apart; {remedy}"
                 )
         return first
 
