@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -214,6 +215,22 @@ def test_a_repair_drops_cells_of_bad_weights_out_of_the_store_too(results, place
     for folder in folders:
         left = {path.parent.name for path in folder.glob("*/*")}
         assert left == {"2", "3"}
+
+
+def test_files_of_another_study_are_not_said_to_be_made_again_by_this_one(results, tmp_path):
+    written = results / "second" / "study.json"
+    files.write_json(written, settings(tmp_path) | {"study": "second", "budgets": [2]})
+    with files.atomic(written.with_name("summary.html"), [written]) as page:
+        page.touch()  # which tells that the study was finished
+    with pytest.raises(PrunecalError) as raised:
+        verify.main(arguments(results, tmp_path))
+    own, _, others = str(raised.value).partition("; ")
+    # models, data and cells that both studies have are made again by either
+    assert re.fullmatch(r"\d+ damaged files: `s repair` removes them, `s` makes them again", own)
+    assert "files of other studies, " in others
+    assert "run each with its own --configfile" in others
+    shutil.rmtree(results / "second")
+    verify.main(arguments(results, tmp_path))
 
 
 def test_a_file_of_another_program_is_verified_once_it_is_recorded(results):

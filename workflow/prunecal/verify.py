@@ -211,18 +211,28 @@ def main(arguments: argparse.Namespace) -> None:
     command = arguments.command
     for remark in library_versions.version_remarks(results):
         cli.log.warning("%s; `%s repair_versions` removes those of other versions", remark, command)
-    own = [path for _, path, _ in unfit if results not in path.parents]  # the user's, the Hub's
+    given = [path for _, path, _ in unfit if results not in path.parents]  # the user's, the Hub's
+    here = [path for _, path, _ in unfit if results in path.parents]
+    others = missing.files_of_others(results, study) if study else set()
+    kinds = {
+        "damaged": ("repair", [*damaged, *here]),
+        "outdated": ("repair_outdated", [path for path, _ in old]),
+    }
     faults = [
         f"{count} {kind} files: `{command} {target}` removes them, `{command}` makes them again"
-        for count, kind, target in (
-            (len(damaged) + len(unfit) - len(own), "damaged", "repair"),
-            (len(old), "outdated", "repair_outdated"),
-        )
-        if count
+        for kind, (target, paths) in kinds.items()
+        if (count := sum(path not in others for path in paths))
     ]
-    if own:
+    theirs = sorted({path for _, paths in kinds.values() for path in paths} & others)
+    if theirs:
         faults.append(
-            f"{len(own)} files of models that no manifest describes: restore them, or have them "
+            f"{len(theirs)} files of other studies, {theirs[0]} among them: run each with its own "
+            "--configfile, with names of their own for data sets and models that differ, or delete "
+            "its folder"
+        )
+    if given:
+        faults.append(
+            f"{len(given)} files of models that no manifest describes: restore them, or have them "
             f"described or fetched again by `{command} repair` and then `{command}`"
         )
     if faults:

@@ -46,6 +46,17 @@ def files_of_studies(results: Path) -> set[Path]:
     return every | {results / BENCHMARKED} if every else every
 
 
+def files_of_others(results: Path, study: Study) -> set[Path]:
+    """Return the files of other studies whose settings lie in a folder, which a study lacks."""
+    own: set[Path] = set()
+    others: set[Path] = set()
+    for written, paths in [(None, Paths(Design(study))), *_studies(results)]:
+        listed = (place(results, path) for path in (*paths.every_result(), *shown(paths)))
+        mine = written in (None, results / study.study / "study.json")
+        (own if mine else others).update(listed)
+    return others - own
+
+
 def of_finished_studies(results: Path) -> Iterator[Path]:
     """Yield the missing files of each study that was finished with its present settings.
 
