@@ -107,6 +107,12 @@ def test_budgets_are_those_of_pruned_cells():
     assert design(budgets=["10%"]).budgets("local") == [5]
 
 
+def test_images_vary_where_a_model_states_no_number_of_their_tokens():
+    native = {"name": "native", "family": "llava-native", "patches": 100, "path": "weights"}
+    assert design(models=[native], budgets=["10%"]).images_vary(("native", "polls"))
+    assert not design(budgets=["10%"]).images_vary(("local", "polls"))
+
+
 def test_files_of_cells_follow_the_documented_path():
     paths = Paths(design())
     assert paths.predictions("local", "polls")[:2] == [

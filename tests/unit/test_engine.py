@@ -1,3 +1,5 @@
+import gc
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -400,6 +402,24 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(
     assert "halving" in caplog.text
     for mine, theirs in zip(answers.logits, expected.logits, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_nothing_of_a_micro_batch_is_kept_but_its_answers_numbers(llava, features, asked):
+    session = Session(llava, asked, features, batch_tokens=64)
+    read, tensors, alive = session.reader.read, [], []
+
+    def watched(states):
+        gc.collect()
+        alive.append(sum(tensor() is not None for tensor in tensors))
+        parts = read(states)
+        tensors.extend(weakref.ref(part) for part in (states, *parts))
+        return parts
+
+    session.reader.read = watched
+    run(session, "saliency", 5)
+    assert len(alive) > 5
+    # the parts of the last micro-batch have a name still
+    assert max(alive) <= 6
 
 
 def test_too_little_memory_for_one_question_is_said(llava, features, asked, monkeypatch):

@@ -467,6 +467,21 @@ def test_panels_of_many_data_sets_are_two_wide_and_each_column_has_its_numbers()
     assert legend.get_window_extent().y0 >= top
 
 
+def test_a_figure_is_as_wide_as_its_legend_and_titles(tmp_path):
+    figure, axes = pyplot.subplots(figsize=(3, 3))
+    lines = [axes.plot([0, 1], [0, one], label=f"A long name {one}" * 3)[0] for one in range(3)]
+    figure.legend(handles=lines, loc="outside lower center", ncols=3)
+    figure.suptitle("A title of one line, in letters that are bolder than others")
+    axes.set_title("A title of a panel, which is longer than the panel is wide")
+    style.note(figure, "A note in small letters, which is broken into lines where it is long")
+    style.save(figure, tmp_path, "narrow")
+    with Image.open(tmp_path / "narrow.png") as image:
+        pixels = np.asarray(image.convert("L"))
+        assert image.width > 3 * figure.dpi
+    for edge in (pixels[:, 0], pixels[:, -1], pixels[0], pixels[-1]):
+        assert set(edge.tolist()) == {255}
+
+
 def test_a_figure_of_too_many_marks_is_an_svg_that_shows_its_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "LARGEST_SVG", 1000)
     figure, axes = pyplot.subplots()

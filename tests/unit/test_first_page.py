@@ -121,6 +121,13 @@ def test_table_has_a_row_per_strategy_and_columns_per_budget(table):
     assert len(shown["rows"]) == 13
     assert {len(numbers) for _, numbers in shown["rows"]} == {3 * len(first_page_tables.METRICS)}
     assert len(shown["heads"]) == 3
+    here = pooling.of_task(table, task).assign(share=table["budget"] / 36)
+    varied = first_page_tables.cells_table(here, task, vary=True)
+    assert varied["heads"][0] == "4 tokens (11.1 %)"
+    assert (
+        varied["caption"]
+        == shown["caption"] + ", the mean over images, which have different numbers"
+    )
 
 
 def test_claims_are_counted_by_verdict(tmp_path):

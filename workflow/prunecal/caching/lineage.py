@@ -158,7 +158,8 @@ def ranking(path: Path, budget: Budget) -> Ranking:
         )
     kept = [kept_tokens(budget, count) for count in counts]
     covered = [prefix[number - 1] for prefix, number in zip(prefixes, kept, strict=True)]
-    order = [order[:number] for order, number in zip(orders, kept, strict=True)]
+    # a part alone would hold all of its image's tokens in memory
+    order = [order[:number].copy() for order, number in zip(orders, kept, strict=True)]
     return Ranking(order, np.array(covered, np.float32))
 
 

@@ -44,24 +44,25 @@ def read(
         PrunecalError: not enough memory for a single question.
     """
     pending = list(planned)[::-1]
-    indices: list[int] = []
-    results: list[tuple[Tensor, ...]] = []  # per batch, coverage last
+    # made once: small tensors of each micro-batch would lie between its large ones, and keep the
+    # heap from shrinking once these are freed
+    columns: list[Tensor] = []  # coverage last
     with torch.inference_mode():
         while pending:
             rows = pending.pop()
             try:
                 states, coverages, *prompt = answer(rows)
-                results.append((*reader.read(states, *prompt), coverages))
+                parts = (*reader.read(states, *prompt), coverages)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 pending += _smaller(rows, texts, error)
                 continue
-            indices += [question for row in rows for question in row.questions]
-    # the plan orders questions by length: restore the order of the data set
-    back = np.argsort(indices)
-    *columns, covered = (
-        torch.cat(parts).cpu().numpy()[back] for parts in zip(*results, strict=True)
-    )
-    return columns, covered
+            if not columns:
+                columns = [part.new_empty((len(texts), *part.shape[1:])) for part in parts]
+            questions = [question for row in rows for question in row.questions]
+            for column, part in zip(columns, parts, strict=True):
+                column[torch.tensor(questions, device=column.device)] = part
+    *read_columns, covered = (column.cpu().numpy() for column in columns)
+    return read_columns, covered
 
 
 def _smaller(

@@ -184,7 +184,7 @@ def _has_own_forward(module: nn.Module) -> bool:
 
     The loop calls neither a layer's nor its attention's: another one would be passed over.
     """
-    own, kind = "forward" not in vars(module), type(module)
+    own, kind = "forward" not in module.__dict__, type(module)
     return own and kind.forward.__module__ == kind.__module__
 
 

@@ -93,8 +93,8 @@ def pool_seeds(
     Returns:
         Columns model, dataset, subset, metric, budget, series (the strategy's name for readers),
         family, place (in legends), seeds, `column`, low and high: the strategy's interval if it has
-        one seed, else the smallest and largest value; of p-values, if there, the largest; and
-        n_images, if there.
+        one seed, else the smallest and largest value; of p-values, if there, the largest; and the
+        share and n_images, if there.
     """
     looks = styles(frame) if looks is None else looks
     labelled = frame.assign(
@@ -113,7 +113,7 @@ def pool_seeds(
     several = pooled["seeds"] > 1
     pooled.loc[several, "low"] = groups[column].min()[several]
     pooled.loc[several, "high"] = groups[column].max()[several]
-    for name in {"p", "p_adjusted", "n_images"} & set(frame.columns):
+    for name in {"p", "p_adjusted", "n_images", "share"} & set(frame.columns):
         pooled[name] = groups[name].max()
     return pooled.reset_index().sort_values(["place", "budget"], kind="stable", ignore_index=True)
 
@@ -133,14 +133,19 @@ def budgets(frame: pd.DataFrame) -> list[int]:
     return sorted(int(budget) for budget in pruned(frame)["budget"].unique())
 
 
+def in_print(value: float, digits: int) -> str:
+    """Return a number with a minus as in print, none if it rounds to 0."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
 def order_kept(
     correlations: pd.DataFrame, task: tuple[str, str], budget: int, names: dict[str, str]
 ) -> str:
     """Say how alike the strategies' order by ECE is to that by other metrics, each with a name."""
     here = of_task(correlations, task)
     here = here[(here["budget"] == str(budget)) & (here["with"] == "ece")].set_index("metric")
-    rho = here["rho"]
-    parts = [f"{rho[metric]:.2f} ({name})" for metric, name in names.items() if metric in rho.index]
+    rho = {metric: in_print(value, 2) for metric, value in here["rho"].items()}
+    parts = [f"{rho[metric]} ({name})" for metric, name in names.items() if metric in rho]
     return "ρ = " + ", ".join(parts) if parts else "too few cells for ρ"
 
 

@@ -169,8 +169,7 @@ def _draw_diagram(axes: Axes, drawn: Diagram, colour: str) -> None:
     axes.fill_between(drawn.grid, drawn.low, drawn.high, color="0.5", alpha=0.25, linewidth=0)
     axes.plot(drawn.confidence, drawn.accuracy, color=colour, linewidth=1.5)
     numbers = {"ECE": drawn.ece, "MCB": drawn.miscalibration, "DSC": drawn.discrimination}
-    # adding 0 to a rounded number leaves no -0.000
-    words = "\n".join(f"{name} {round(value, 3) + 0.0:.3f}" for name, value in numbers.items())
+    words = "\n".join(f"{name} {pooling.in_print(value, 3)}" for name, value in numbers.items())
     axes.text(0.04, 0.95, words, transform=axes.transAxes, fontsize=8, va="top")
 
 

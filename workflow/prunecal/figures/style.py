@@ -53,6 +53,7 @@ LARGEST_WEBP = 16_383  # pixels along a side
 COLOURS = 32  # of a figure in pixels
 ACROSS = 2  # columns of panels side by side: more of them would be too small on a screen
 TALL = 12  # inches of a figure that no screen shows at once: its legend is at the top
+LETTERS_PER_INCH, LINE = 17, 0.15  # of a note, and its lines' height in inches
 SHEET = "prunecal.figures.prunecal"  # prunecal.mplstyle beside this file
 
 
@@ -165,6 +166,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)  # the layout stays as found: once for both files is enough
+        if widened(figure):
+            engine.execute(figure)
     # with an engine, even one that does nothing, matplotlib would draw each file twice
     with mpl.rc_context({"figure.constrained_layout.use": False}):
         figure.set_layout_engine(None)
@@ -178,6 +181,21 @@ def save(figure: Figure, folder: Path, name: str) -> None:
                 svg = min(svg, _holding(folder / f"{name}.png"), key=len)
             path.write_text(svg, encoding="utf-8")
     plt.close(figure)
+
+
+def widened(figure: Figure) -> bool:
+    """Make a figure as wide as its titles, its legend and its note, if its panels are narrower.
+
+    Returns:
+        Whether it was made wider.
+    """
+    titles = (axes.title for axes in figure.axes)
+    boxes = [words.get_window_extent() for words in (*figure.texts, *figure.legends, *titles)]
+    cut = max((max(-box.x0, box.x1 - figure.bbox.width) for box in boxes), default=0)
+    if cut <= 0:
+        return False
+    figure.set_figwidth(figure.get_figwidth() + 2 * cut / figure.dpi + 0.1)
+    return True
 
 
 def _holding(picture: Path) -> str:
@@ -271,8 +289,10 @@ def title_and_legend(figure: Figure, title: str, handles: Sequence[Artist], colu
 
 
 def note(figure: Figure, text: str) -> None:
-    """Say below the panels how to read a figure."""
-    figure.supxlabel(text, fontsize=8, color="0.3")
+    """Say below the panels how to read a figure, in as many lines as its width needs."""
+    lines = textwrap.wrap(text, int(LETTERS_PER_INCH * figure.get_figwidth()))
+    figure.supxlabel("\n".join(lines), fontsize=8, color="0.3")
+    figure.set_figheight(figure.get_figheight() + LINE * (len(lines) - 1))
 
 
 def nothing(sentence: str) -> Figure:

@@ -55,7 +55,10 @@ def main(arguments: argparse.Namespace) -> None:
         ],
         findings=findings(table[~table["silent"]], trust.selected),
         figure=files.read_bytes(arguments.figure),
-        cells=[cells_table(pooling.of_task(table, task), task) for task in pooling.tasks(table)],
+        cells=[
+            cells_table(pooling.of_task(table, task), task, vary=design.images_vary(task))
+            for task in pooling.tasks(table)
+        ],
         claims=claim_rows(claims, names),
         counts=counted([claim["verdict"] for claim in claims]),
         datasets=datasets.to_dict("records"),

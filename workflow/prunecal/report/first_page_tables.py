@@ -25,12 +25,13 @@ class Number(NamedTuple):
     title: str = ""
 
 
-def cells_table(here: pd.DataFrame, task: tuple[str, str]) -> dict[str, Any]:
+def cells_table(here: pd.DataFrame, task: tuple[str, str], *, vary: bool = False) -> dict[str, Any]:
     """Return the table of one model and data set: a row per strategy, columns per budget.
 
     Args:
         here: from `join`, one model and data set.
         task: the model's and data set's names.
+        vary: whether images have different numbers of visual tokens.
 
     Returns:
         caption, heads (a group of columns each), metrics (the columns of a group) and rows (the
@@ -40,6 +41,9 @@ def cells_table(here: pd.DataFrame, task: tuple[str, str]) -> dict[str, Any]:
     budgets = pooling.budgets(here)
     everything = f"all {int(full['budget'].iloc[0])} tokens"
     heads = [f"{budget} tokens" for budget in budgets] or [everything]
+    if vary:
+        shares = pooling.pruned(here).groupby("budget")["share"].first()
+        heads = [f"{budget} tokens ({100 * shares[budget]:.3g} %)" for budget in budgets] or heads
     cells = {
         (row["series"], row["budget"], row["metric"]): row
         for row in pooling.pruned(here).to_dict("records")
@@ -50,7 +54,8 @@ def cells_table(here: pd.DataFrame, task: tuple[str, str]) -> dict[str, Any]:
         keys = [(name, budget, metric) for budget in budgets for metric in METRICS]
         rows.append((name, [number(cells.get(key), key[2]) for key in keys]))
     return {
-        "caption": f"{task[1]}, {task[0]}; the unpruned model has {everything}",
+        "caption": f"{task[1]}, {task[0]}; the unpruned model has {everything}"
+        + ", the mean over images, which have different numbers" * vary,
         "heads": heads,
         "metrics": [catalogue.metric_name(metric) for metric in METRICS],
         "rows": rows,

@@ -128,7 +128,9 @@ def _silent(here: pd.DataFrame) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    """Return a share in per cent, with more decimals than one where it is nearly, but not all."""
+    texts = [f"{100 * share:.{digits}f}" for digits in range(1, 7)]
+    return f"{next((text for text in texts if float(text) < 100), texts[0])} %"
 
 
 def _decisive(changed: pd.DataFrame) -> list[str]:

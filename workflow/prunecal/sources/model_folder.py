@@ -80,7 +80,7 @@ def describe(
 
 def digest_of(files: Any) -> str:
     """Return the digest of a model from a manifest's list of its files."""
-    return hashlib.sha256(canonical_json(files).encode()).hexdigest()
+    return hashlib.sha256(bytes(canonical_json(files), "utf-8")).hexdigest()
 
 
 def _read_json(path: Path) -> Any:

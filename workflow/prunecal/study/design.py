@@ -71,6 +71,11 @@ class Design:
             listed[pair] = sorted(cells_, key=lambda cell: cell.family != "full")
         return listed
 
+    def images_vary(self, pair: tuple[str, str]) -> bool:
+        """Tell whether a data set's images have different numbers of visual tokens for a model."""
+        shares = any(str(cell.budget).endswith("%") for cell in self.pair_cells[pair])
+        return shares or (pair[0] in self.models and self.models[pair[0]].visual_tokens is None)
+
     @cached_property
     def strategies(self) -> dict[str, Cell]:
         """One cell of each strategy that is computed, by the strategy's label."""
