@@ -217,6 +217,7 @@ def test_an_rgb_image_is_not_copied(kind, monkeypatch):
 
 def test_only_the_images_of_one_batch_are_decoded_at_a_time(monkeypatch):
     monkeypatch.setattr(encode, "PIXELS", 2 * 9 * 9)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # warnings are errors in tests
     alive = []
 
     def watched(*arguments):
@@ -270,9 +271,10 @@ def test_a_lack_of_memory_is_told_by_the_images():
         encode._encode("images.parquet", SimpleNamespace(encode=no_memory), batch, [])
 
 
-def test_figures_show_an_image_as_it_is_encoded(tmp_path):
+def test_figures_show_an_image_as_it_is_encoded(tmp_path, monkeypatch):
     import pyarrow as pa
 
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # warnings are errors in tests
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = Image.new("RGB", (40, 40), (255, 255, 255))
