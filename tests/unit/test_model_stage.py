@@ -235,7 +235,10 @@ INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.s
         (replaced(preprocessor_config__json=None), "has no image processor .*; copy or download"),
         (replaced(adapter_config__json=b"{}"), "holds an adapter .* merged into"),
         (
-            replaced(config__json=b'{"model_type": "llava", "quantization_config": {"bits": 4}}'),
+            replaced(
+                config__json=b'{"model_type": "llava", '
+                b'"text_config": {"quantization_config": {"bits": 4}}}'
+            ),
             "config.json says that the weights are quantised .* give the original weights",
         ),
     ],

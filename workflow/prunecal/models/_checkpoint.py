@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core import disk_errors
-from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.core.errors import PrunecalError, cut
 from prunecal.engine import device as devices
 
 if TYPE_CHECKING:
@@ -65,13 +65,12 @@ def load_weights(
         leave_out: modules that are not loaded and become None, for example "model.vision_tower".
 
     Raises:
-        PrunecalError: the weights are quantized, a tensor of the model is missing or has another
-            shape, the folder has a tensor that the model does not have, that is there twice, of an
-            unfit type or not finite, it cannot be read, or the device has too little memory.
+        PrunecalError: a tensor of the model is missing or has another shape, the folder has a
+            tensor that the model does not have, that is there twice, of an unfit type or not
+            finite, it cannot be read, or the device has too little memory.
     """
     import torch
 
-    _refuse_quantized(folder, config)
     stored = _stored_tensors(folder, config)
     _refuse_far_larger(kind, folder, config)
     precision = getattr(torch, dtype)
@@ -237,29 +236,15 @@ def refuse_unknown_decoder(
         text: name of the text model within the model.
 
     Raises:
-        PrunecalError: names the part or setting that the engine does not know, or how the weights
-            are quantized.
+        PrunecalError: names the part or setting that the engine does not know.
     """
     import torch
 
     from prunecal.engine import stacks
 
-    _refuse_quantized(folder, config)
     with readable(folder, "configuration"), torch.device("meta"):
         model = kind(config)
     stacks.refuse_unknown(model.get_submodule(text), model.lm_head)
-
-
-def _refuse_quantized(folder: Path, config: PretrainedConfig) -> None:
-    """Refuse weights that transformers would turn into other numbers than the folder's."""
-    for part in (config, config.get_text_config()):
-        stated = getattr(part, "quantization_config", None)
-        if stated is not None:
-            method = stated.get("quant_method") if isinstance(stated, dict) else stated
-            raise PrunecalError(
-                f"{folder}: config.json says that its weights are quantized ({brief(method)}); "
-                "give the original weights, and the model's key `quantization` for few bits"
-            )
 
 
 def _refuse_far_larger(kind: type[PreTrainedModel], folder: Path, config: PretrainedConfig) -> None:

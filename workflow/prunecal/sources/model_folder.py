@@ -186,7 +186,7 @@ def _check_config(folder: Path, family: str) -> None:
             f"{family} cannot run; supported are {every}: correct `family:` or the model's source, "
             f"or add a family to prunecal/models"
         )
-    if config.get("quantization_config"):
+    if any(key == "quantization_config" and value for key, value in _entries(config)):
         raise PrunecalError(
             f"{folder / 'config.json'} says that the weights are quantised (quantization_config), "
             "which is not supported; give the original weights"
