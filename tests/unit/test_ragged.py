@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import tracemalloc
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import tiny_families
+from helpers import stages, tiny_families
 from helpers.tiny_llava import TEXTS, picture, png, tiny_llava
-from prunecal import compare, encode, infer, rank, score
+from prunecal import compare, data, encode, infer, rank, score
 from prunecal.caching import lineage
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
@@ -33,7 +34,7 @@ from prunecal.storage.arrays import open_arrays, write_arrays, write_tensors
 from prunecal.storage.per_image import PerImage, together
 from prunecal.storage.spooled import Spool
 from prunecal.study.budgets import folder, kept_tokens, of_folder, share_text
-from prunecal.study.cells import load_study
+from prunecal.study.cells import cells, load_study
 from prunecal.study.strategy_settings import TEXT_SIGNALS
 
 STUDY = {
@@ -76,8 +77,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     )
     (model,) = study.models
     results = tmp_path / "results"
-    task, manifest = results / "tiny" / "polls", results / "models" / "tiny" / "manifest.json"
-    files.write_json(manifest, model_folder.describe(tmp_path / "tiny", model.family, {}))
+    task, run = results / "tiny" / "polls", options_of(model, results)
     names = [f"image{number}" for number in range(4)]
     pictures = [png(picture(number, (40, 24) if number % 2 else (16, 32))) for number in range(4)]
     data = results / "datasets" / "polls"
@@ -97,21 +97,11 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     ]
     questions = pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False)
     files.write_table(data / "questions.parquet", questions, {"revision": None})
-    run = {
-        "manifest": manifest,
-        "weights": None,
-        "source": json.dumps(model.source()),
-        "settings": json.dumps(model.run_settings()),
-        "device": "cpu",
-        "threads": 1,
-    }
     features = task / "features.safetensors"
     whole = {"images": data / "images.parquet", "signals": [], "budget": None}
     encode.main(argparse.Namespace(**run, **whole, out=features))
     counts = PerImage(open_arrays(features), "saliency").counts
     assert counts == [8, 15, 8, 15]  # pixels / 64
-    from prunecal.study.cells import cells
-
     matched = load_study({**STUDY, **MATCHED})
     listed = [*cells(study, model), *cells(matched, matched.models[0])[1:]]
     for name in ("full", "saliency", "uniform", "vispruner"):
@@ -129,21 +119,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     encode.main(argparse.Namespace(**run, **more, out=place))
     smaller = PerImage(open_arrays(place), "saliency").counts
     assert smaller == [3, 8, 3, 8]  # of 16 x 32 pixels to 11 x 23, of 40 x 24 to 29 x 18
-    infer.main(
-        argparse.Namespace(
-            **run,
-            model="tiny",
-            layers=4,
-            dataset="polls",
-            cells=json.dumps([cell.settings() for cell in listed]),
-            questions=data / "questions.parquet",
-            features=features,
-            folder=task,
-            store=results / ".cells",
-            batch_tokens=256,
-        )
-    )
-    predictions = sorted(task.glob("*/*/predictions.parquet"))
+    predictions = inferred(results, run, "tiny", "polls", listed, layers=4)
     assert {path.parent.name for path in predictions} == {"all", "50pct", "25pct", "2", "0"}
     for path in predictions:
         cell = files.read_facts(path)["cell"]
@@ -155,15 +131,7 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
             assert kept == [count for count in smaller for _ in range(3)]
             continue
         assert kept == [kept_tokens(cell["budget"], count) for count in counts for _ in range(3)]
-    scores = results / "scores" / "tiny" / "polls.safetensors"
-    score.main(
-        score.arguments_of(
-            ["--predictions", *map(str, predictions), "--output", str(scores), "--resamples", "100"]
-        )
-    )
-    compare.main(
-        compare.arguments_of(["--scores", str(scores), "--folder", str(results), "--level", "0.95"])
-    )
+    scored(results, {"tiny": predictions}, "polls")
     files.write_json(results / "study.json", STUDY)
     metrics = Results(results).metrics
     assert set(metrics["budget"]) == {12, 6, 3, 2, 0}  # means over images, rounded
@@ -178,6 +146,94 @@ def test_a_study_of_two_picture_sizes_runs_from_images_to_tables(tmp_path):
     )
     frame = Results(results).predictions("tiny", "polls", "saliency", 6)
     assert sorted(set(frame["n_visual"])) == [4, 8]
+
+
+def options_of(model, results):
+    """Describe a model's files; return the options that its stages share."""
+    manifest = results / "models" / model.name / "manifest.json"
+    files.write_json(manifest, model_folder.describe(Path(model.path), model.family, {}))
+    return {
+        "manifest": manifest,
+        "weights": None,
+        "source": json.dumps(model.source()),
+        "settings": json.dumps(model.run_settings()),
+        "device": "cpu",
+        "threads": 1,
+    }
+
+
+def inferred(results, run, model, dataset, listed, layers=None):
+    """Infer cells; return their files."""
+    task, data = results / model / dataset, results / "datasets" / dataset
+    infer.main(
+        argparse.Namespace(
+            **run,
+            model=model,
+            layers=layers,
+            dataset=dataset,
+            cells=json.dumps([cell.settings() for cell in listed]),
+            questions=data / "questions.parquet",
+            features=task / "features.safetensors",
+            folder=task,
+            store=results / ".cells",
+            batch_tokens=256,
+        )
+    )
+    return sorted(task.glob("*/*/predictions.parquet"))
+
+
+def scored(results, predictions, dataset):
+    """Score the predictions of each model and write the tables of all."""
+    scores = {name: results / "scores" / name / f"{dataset}.safetensors" for name in predictions}
+    for name, paths in predictions.items():
+        stages.run(score, predictions=paths, output=scores[name], resamples=100)
+    stages.run(compare, scores=list(scores.values()), folder=results, level=0.95)
+
+
+def test_llava_on_pictures_in_their_own_shape_runs_from_images_to_tables(tmp_path):
+    """Whole squares are answered as LLaVA itself answers them."""
+    tiny_llava(tmp_path / "tiny", image_size=120, patch_size=12)
+    path, results = str(tmp_path / "tiny"), tmp_path / "results"
+    square = {"name": "square", "family": "llava", "visual_tokens": 100, "image": "crop"}
+    native = {"name": "native", "family": "llava-native", "patches": 100}
+    settings = {
+        "title": "Pictures of two shapes",
+        "models": [{**model, "path": path} for model in (native, square)],
+        "datasets": [{"name": "shapes", "loader": "digits-shapes", "images": 4}],
+        "strategies": ["full", "uniform", {"strategy": "fastv", "layer": 1}],
+        "budgets": ["40%"],
+    }
+    study = load_study(settings)
+    shapes = results / "datasets" / "shapes"
+    both = {name: shapes / f"{name}.parquet" for name in ("images", "questions")}
+    given = {"dataset": "shapes", "loader": "digits-shapes", "params": '{"images": 4}'}
+    data.main(argparse.Namespace(**given, **both))
+    predictions = {}
+    for model in study.models:
+        run, task = options_of(model, results), results / model.name / "shapes"
+        features, listed = task / "features.safetensors", cells(study, model)
+        whole = {"images": both["images"], "signals": [], "budget": None}
+        encode.main(argparse.Namespace(**run, **whole, out=features))
+        inputs = argparse.Namespace(features=features, signals=[], questions=None)
+        for cell in listed[:2]:
+            out = [task / cell.strategy / "ranking.safetensors"]
+            budgets = [cell.budget] if cell.family == "uniform" else []
+            rank.rank_plugin(inputs, cell.family, [dict(cell.parameters)], budgets, out)
+        predictions[model.name] = inferred(results, run, model.name, "shapes", listed)
+    scored(results, predictions, "shapes")
+    files.write_json(results / "study.json", settings)
+    found = Results(results)
+    means = found.metrics.query("model == 'native'").groupby("strategy")["budget"].first()
+    assert means.to_dict() == {"fastv-layer1": 32, "full": 80, "uniform": 32}
+    for strategy, budget in means.items():
+        mine = found.predictions("native", "shapes", strategy, budget)
+        share = 1 if strategy == "full" else 0.4
+        assert set(mine["n_visual"]) == {round(60 * share), round(100 * share)}
+        theirs = found.predictions("square", "shapes", strategy, round(100 * share))
+        squares = mine["n_visual"] == round(100 * share)
+        for column in ("confidence", "coverage"):
+            np.testing.assert_allclose(mine[column][squares], theirs[column][squares], atol=1e-5)
+        assert not np.allclose(mine["confidence"], theirs["confidence"], atol=1e-5)
 
 
 def ranked(folder, model, family, strategy, budgets=()):
