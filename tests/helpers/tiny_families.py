@@ -190,7 +190,13 @@ def idefics3(folder, kind="idefics3", seed=0):
 
     stem = {"idefics3": "Idefics3", "smolvlm": "SmolVLM"}[kind]
     rows = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
-    around = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<|im_start|>")
+    around = (
+        "<|begin_of_text|>",
+        "<fake_token_around_image>",
+        "<global-img>",
+        "<end_of_utterance>",
+        "<|im_start|>",
+    )
     tokenizer = tokenizer_with(*around, *rows)
     config = getattr(hf, f"{stem}Config")(
         vision_config=getattr(hf, f"{stem}VisionConfig")(**CLIP),

@@ -4,6 +4,7 @@ When the folder is checked, which is before there are weights, and when the mode
 """
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,8 @@ from prunecal.models._prompting import Prompting
 from prunecal.storage import arrays
 from prunecal.storage.spooled import Spool
 
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 CPU = torch.device("cpu")
 SQUARE = {"image": "pad", "visual_tokens": 36}
 FAMILIES = {
@@ -42,6 +45,10 @@ FAMILIES = {
         {"split": True, "longest_edge": None, "template": "idefics3-hf"},
     ),
 }
+FAMILIES["qwen2-5-vl"] = (
+    tiny_families.qwen,
+    {"min_pixels": 64, "max_pixels": 12_800, "square": None, "template": "qwen_vl-lmms"},
+)
 UNKNOWN = {  # model types, and what transformers calls their decoders
     "bloom": "BloomModel",
     "cohere": "CohereModel",
@@ -169,6 +176,25 @@ def test_options_that_a_tokenizer_does_not_know_are_refused(options, fault):
     prompting.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
     with pytest.raises(PrunecalError, match=fault):
         prompting.option_tokens("Is it?", options)
+
+
+@pytest.mark.parametrize(
+    ("family", "other", "names", "fault"),
+    [
+        ("llava-onevision", "llava", TOKENIZER, "tokenizer does not know <|im_start|>, which"),
+        ("idefics3", "llava", TOKENIZER, "tokenizer does not know <|begin_of_text|>, which"),
+        ("idefics3", "gemma3", PROCESSOR, "Gemma3ImageProcessorPil, has no do_image_splitting"),
+        ("qwen2-5-vl", "internvl", PROCESSOR, "GotOcr2ImageProcessorPil, has no patch_size"),
+    ],
+)
+def test_files_of_another_family_are_refused(family, other, names, fault, folders, changed):
+    folder, settings = changed(family)
+    check_model(family, folder, settings)
+    for path in folders(other).iterdir():
+        if path.name in names:
+            (folder / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(PrunecalError, match=re.escape(fault)):
+        check_model(family, folder, settings)
 
 
 def test_more_layers_of_visual_input_than_ten_keep_their_order(tmp_path):

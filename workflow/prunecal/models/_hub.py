@@ -17,9 +17,12 @@ from prunecal.models._processors import (
     read_processors,
     refuse_larger_vocabulary,
     refuse_other_pixels,
+    refuse_other_processor,
+    refuse_unknown_markup,
     refuse_unknown_vision,
 )
 from prunecal.models._prompting import Prompting
+from prunecal.study.prompts import IMAGE, conversation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +48,7 @@ class HubModel(Prompting):
         VISION: the modules that `encode` alone needs.
         LANGUAGE: the modules that `encode` does not need.
         TEXT: the text model.
+        PROCESSOR: settings that its image processor has, and others' have not.
         TOWER: the `model_type` of its vision tower, where only that of one is known; it takes
             squares of one size.
 
@@ -57,6 +61,7 @@ class HubModel(Prompting):
     VISION: tuple[str, ...] = ("model.vision_tower",)
     LANGUAGE: tuple[str, ...] = ("model.language_model", "lm_head")
     TEXT = "model.language_model"
+    PROCESSOR: tuple[str, ...] = ()
     TOWER: str | None = None
 
     def __init__(
@@ -119,6 +124,9 @@ class HubModel(Prompting):
         Raises:
             PrunecalError: names the folder and what does not fit.
         """
+        refuse_other_processor(self.folder, self.processor, self.PROCESSOR)
+        prompt = conversation(self.settings["template"], "").replace(IMAGE, self.placeholder)
+        refuse_unknown_markup(self.folder, self.tokenizer, prompt)
         ids = self.tokenizer(self.placeholder, add_special_tokens=False)["input_ids"]
         if ids.count(config.image_token_id) != 1:
             raise PrunecalError(

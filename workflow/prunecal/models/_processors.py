@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError, brief, cut
@@ -10,8 +11,10 @@ from prunecal.models._checkpoint import OWN, readable
 from prunecal.storage.files import read_object
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+MARKUP = re.compile(r"<[^<>\s]+>")  # <image>, <|im_start|>
 TOKENIZER, PROCESSOR = "tokenizer.json", "preprocessor_config.json"
 EARLY_QWEN = "Qwen2_5_VLImageProcessor"  # a class that transformers had before its release alone
 
@@ -57,6 +60,40 @@ def refuse_larger_vocabulary(folder: Path, tokenizer: Any, config: Any) -> None:
             f"{folder}: its tokenizer has ids up to {largest}, but the model has embeddings for "
             f"{size}; give the model's own tokenizer and config.json"
         )
+
+
+def refuse_other_processor(folder: Path, processor: Any, names: Sequence[str]) -> None:
+    """Refuse an image processor of another family, which lacks one of these settings.
+
+    Raises:
+        PrunecalError: names its class and the setting.
+    """
+    for name in names:
+        if not hasattr(processor, name):
+            raise PrunecalError(
+                f"{folder}: its image processor, a {type(processor).__name__}, has no {name}; give "
+                "the model's own image processor"
+            )
+
+
+def refuse_unknown_markup(folder: Path, tokenizer: Any, markup: str) -> None:
+    """Refuse a tokenizer that would cut the markup of prompts as it cuts any text.
+
+    Args:
+        folder: the model's, for the message.
+        tokenizer: its tokenizer.
+        markup: what stands around a question and an image in every prompt.
+
+    Raises:
+        PrunecalError: names the first token of the form <name> that it does not know.
+    """
+    known = tokenizer.get_vocab()
+    for token in MARKUP.findall(markup):
+        if token not in known:
+            raise PrunecalError(
+                f"{folder}: its tokenizer does not know {token}, which stands in every prompt; "
+                "give the model's own tokenizer files, or correct `template:` in `models`"
+            )
 
 
 def refuse_unknown_vision(folder: Path, config: Any, tower: str) -> None:

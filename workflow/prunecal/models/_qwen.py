@@ -53,6 +53,7 @@ class QwenVision(HubModel):
     """
 
     VISION = ("model.visual",)
+    PROCESSOR = ("patch_size", "merge_size", "temporal_patch_size")
     placeholder = "<|vision_start|><|image_pad|><|vision_end|>"
 
     def check(self, config: Any) -> None:

@@ -59,6 +59,7 @@ class Idefics3(HubModel):
     VISION = ("model.vision_model", "model.connector")
     LANGUAGE = ("model.text_model", "lm_head")
     TEXT = "model.text_model"
+    PROCESSOR = ("do_image_splitting", "max_image_size")
 
     without_image = " "  # "User: " and the text, where "User:" precedes an image
 
