@@ -17,6 +17,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.engine.images import Images
 from prunecal.models import check_model, load_model
 from prunecal.models._prompting import Prompting
+from prunecal.models.llava_onevision import LlavaOnevision
 from prunecal.storage import arrays
 from prunecal.storage.spooled import Spool
 
@@ -144,6 +145,19 @@ def test_a_configuration_that_the_family_does_not_know_is_refused(family, change
     folder, settings = changed(family, **changes)
     with pytest.raises(PrunecalError, match=fault):
         check_model(family, folder, settings)
+
+
+def test_an_image_too_narrow_for_a_grid_of_tiles_is_named():
+    model = LlavaOnevision.__new__(LlavaOnevision)
+    model.settings = {"unpad": True}
+    vision = SimpleNamespace(image_size=4, patch_size=4)
+    model.model = SimpleNamespace(
+        config=SimpleNamespace(
+            vision_config=vision, image_grid_pinpoints=[[4, 8]], vision_aspect_ratio="anyres_max_1"
+        )
+    )
+    with pytest.raises(PrunecalError, match="of 9 x 4 pixels is too long and narrow .* crop it"):
+        model._map(torch.zeros(2, 1, 1), [4, 9])
 
 
 def test_a_tokenizer_that_ends_every_text_is_refused(changed):

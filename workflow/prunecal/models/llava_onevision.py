@@ -93,6 +93,11 @@ class LlavaOnevision(LlavaNext):
         if ratio <= LARGEST:
             return grid
         smaller = [int(rows // ratio), int(columns // ratio)]
+        if min(smaller) < 1:
+            raise PrunecalError(
+                f"an image of {size[1]} x {size[0]} pixels is too long and narrow for the model's "
+                f"grid of at most {most} tiles; crop it"
+            )
         return functional.interpolate(grid[None], smaller, mode="bilinear")[0]
 
 
