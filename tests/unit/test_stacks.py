@@ -264,6 +264,7 @@ def test_a_stack_that_the_loop_does_not_know_is_refused_by_name(stack):
         (lambda model: model.layers[2].self_attn.add_module("sink", torch.nn.Linear(1, 1)), "sink"),
         (lambda model: model.register_parameter("scale", torch.nn.Parameter()), "with scale"),
         (lambda model: setattr(model.config, "final_logit_softcapping", 30.0), "final_logit"),
+        (lambda model: setattr(model.config, "is_causal", False), "attends both ways"),
         (lambda model: setattr(model.config, "residual_multiplier", 0.2), "residual_multiplier"),
         (
             lambda model: setattr(model.layers[1], "forward", print),
@@ -282,7 +283,7 @@ def test_a_stack_that_the_loop_does_not_know_is_refused_by_name(stack):
         ),
     ],
     ids=[
-        *("layer", "attention", "model", "cap", "factor", "layer's forward"),
+        *("layer", "attention", "model", "cap", "both ways", "factor", "layer's forward"),
         *("attention's forward", "model's forward", "other kinds", "kind", "rotation"),
     ],
 )

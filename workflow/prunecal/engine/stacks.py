@@ -145,7 +145,8 @@ def _check_settings(backbone: Any, config: Any) -> None:
         _require(getattr(config, name, None) is None, backbone, f"has {name}")
     for name in FACTORS:
         _require(getattr(config, name, None) in (None, 1), backbone, f"has {name}")
-    bidirectional = getattr(config, "use_bidirectional_attention", None)
+    causal = getattr(config, "is_causal", True)  # which transformers' masks follow
+    bidirectional = getattr(config, "use_bidirectional_attention", None) or not causal
     _require(not bidirectional, backbone, "attends both ways")
     own = kinds(backbone)
     listed = getattr(config, "layer_types", None) or own
