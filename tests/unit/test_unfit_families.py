@@ -211,6 +211,22 @@ def test_files_of_another_family_are_refused(family, other, names, fault, folder
         check_model(family, folder, settings)
 
 
+@pytest.mark.parametrize(
+    ("edge", "fault"),
+    [(0, "image processor cannot be read .division by zero"), (10**9, "fit into memory|cannot be")],
+)
+def test_settings_with_which_no_image_is_encoded_are_refused_when_loaded(edge, fault, tmp_path):
+    make, settings = FAMILIES["idefics3"]
+    make(tmp_path)
+    settings = {"dtype": "float32", "visual_tokens": None, **settings}
+    load_model("idefics3", tmp_path, settings, CPU, "vision")
+    path = tmp_path / "preprocessor_config.json"
+    processor = json.loads(path.read_text())
+    path.write_text(json.dumps(processor | {"max_image_size": {"longest_edge": edge}}))
+    with pytest.raises(PrunecalError, match=fault):
+        load_model("idefics3", tmp_path, settings, CPU, "vision")
+
+
 def test_more_layers_of_visual_input_than_ten_keep_their_order(tmp_path):
     with Spool(tmp_path / "features.safetensors") as spool:
         for name in ("features", *(f"deep/{layer}" for layer in range(12))):

@@ -78,9 +78,29 @@ class HubModel(Prompting):
         left_out = {"vision": self.LANGUAGE, "language": self.VISION}.get(part, ())
         kind = self._kind(config)
         self.model = load_weights(kind, folder, config, settings["dtype"], device, left_out)
-        if part != "vision":
+        if part == "vision":
+            self._try_encoding()
+        else:
             text = self.model.get_submodule(self.TEXT)
             self.decoder = Decoder(text, self.model.lm_head)
+
+    def _try_encoding(self) -> None:
+        """Refuse settings with which no image can be encoded, before the first of a data set.
+
+        Raises:
+            PrunecalError: names the folder and what the library says.
+        """
+        import torch
+        from PIL import Image
+
+        with readable(self.folder, "configuration or image processor"), torch.inference_mode():
+            try:
+                self.encode([Image.new("RGB", (8, 8))])
+            except MemoryError as error:
+                raise PrunecalError(
+                    f"{self.folder}: its image processor makes more pixels of a small image than "
+                    "fit into memory; give the model's own"
+                ) from error
 
     @classmethod
     def check_folder(cls, folder: Path, settings: Mapping[str, Any]) -> None:

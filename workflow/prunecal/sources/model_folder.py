@@ -174,7 +174,7 @@ def _check_config(folder: Path, family: str) -> None:
     refuse_many_layers(folder / "config.json", config)
     model_type = config.get("model_type") if isinstance(config, dict) else None
     supported = {name: plugins.load("models", name).MODEL_TYPES for name in plugins.names("models")}
-    if model_type in REFUSED:
+    if isinstance(model_type, str) and model_type in REFUSED:
         raise PrunecalError(
             f"{folder / 'config.json'} has the model_type {brief(model_type)}, which no family can "
             f"run: {REFUSED[model_type]}; use another model"
