@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from helpers.markup import Elements
 from prunecal.core.errors import PrunecalError
 from prunecal.report import single_questions
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,22 @@ def test_page_shows_each_strategy_at_the_budget_of_the_change(results, tmp_path)
     sizes = [float(size) for size in re.findall(r"\. [+−](\d\.\d+) by ", page)]
     assert len(sizes) == len(cards)
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_images_are_drawn_in_the_shape_of_their_grids_of_patches(results, tmp_path):
+    assert "--height" not in written(results, tmp_path).replace("var(--height", "")
+    study = tmp_path / "study"
+    shutil.copytree(results, study)
+    for path in study.glob(f"{synthetic_results.MODEL}/*/*/ranking.safetensors"):
+        file = open_arrays(path)
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        layout = np.tile(np.int32([4, 9]), (len(file.facts["image_id"]), 1))
+        write_arrays(path, arrays | {"layout": layout}, file.facts)
+    page = written(study, tmp_path)
+    assert page.count("--height: 0.444; --width: 1.0 }") == 6
+    assert {"4 of 36 tokens kept", "8 of 36 tokens kept"} >= set(
+        re.findall(r'aria-label="(\d.*?)"', page)
+    )
 
 
 def test_page_is_well_formed_and_escapes_questions(results, tmp_path):

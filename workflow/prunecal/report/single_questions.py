@@ -42,6 +42,7 @@ class Answered(NamedTuple):
 
     answer: NDArray  # int64, index of the largest logit, the lowest of a tie
     confidence: NDArray  # float64, its probability
+    kept: NDArray  # visual tokens
     texts: list[str] | None = None  # short answers
 
 
@@ -56,7 +57,7 @@ class Change(NamedTuple):
 def read_answers(path: Path) -> Answered:
     """Read a cell's answers, and let go of the rest of it."""
     cell = read_cell(path)
-    return Answered(cell.prediction, cell.confidence, cell.texts)
+    return Answered(cell.prediction, cell.confidence, cell.n_visual, cell.texts)
 
 
 def largest_changes(
@@ -148,12 +149,16 @@ class Task:
         cell, question = self.cells[change.cell], self.questions[change.question]
         start = question["text"].splitlines()[0][:90] if question["text"] else ""
         where = (cell["dataset"], cell["model"], question["subset"], question["image_id"])
+        rows = self._rows(change)
+        # an image that is shown as a square is drawn in the shape of its grid of patches
+        grid = next((row["patches"][:2] for row in rows if row["patches"]), (1, 1))
         return {
             "title": f"{html.signed(change.size, 2)} by {cell['name']} at {cell['budget']} tokens: "
             f"{start}",
             "question": question,
             "place": " · ".join(where),
-            "rows": self._rows(change),
+            "rows": rows,
+            "sides": [side / max(grid) for side in grid],
         }
 
     def _rows(self, change: Change) -> list[dict[str, Any]]:
@@ -176,7 +181,7 @@ class Task:
                         "change": confidence - before,
                         "largest": index == change.cell,
                         "patches": self._patches(cell, change.question),
-                        "budget": cell["budget"],
+                        "kept": int(answered.kept[change.question]),
                     }
                 )
         return rows
