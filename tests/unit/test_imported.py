@@ -76,8 +76,9 @@ def evaluate(results: Path) -> dict[str, str]:
 
 
 def few_cells() -> dict:
-    """Return a made-up study of six cells per data set, with swept parameters and a seed."""
+    """Return a made-up study of few cells, with swept parameters, a seed and one that is null."""
     strategies = ["full", {"strategy": "random", "seed": [0, 1]}, {"strategy": "scope", "alpha": 0}]
+    strategies.append("visionzip")
     return synthetic_results.study() | {"strategies": strategies, "budgets": [8]}
 
 

@@ -235,11 +235,14 @@ def budget_of(where: str, value: Any) -> Budget:
 
 
 def parameters_of(value: Any) -> dict[str, Any]:
-    """Return a strategy's parameters from a column: an object, or one as JSON text."""
+    """Return a strategy's parameters from a column: an object, or one as JSON text.
+
+    A null in text is a value; in parquet an object has a null for each key that others have.
+    """
     read = literal(value) if isinstance(value, str) else value
     if not isinstance(read, dict):
         raise PrunecalError(
             f"the parameters {brief(value)} are not an object; give them as JSON, such as "
             '{"alpha": 0.5}'
         )
-    return {name: one for name, one in read.items() if one is not None}
+    return {name: one for name, one in read.items() if one is not None or read is not value}
