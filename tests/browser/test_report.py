@@ -55,7 +55,7 @@ TITLE = """A made-up study {{{{ braces }}}} {{}} {{title}} 100 % %s `link <javas
    :file: {0}
 
 """
-LARGEST = 6e6  # bytes of a report
+LARGEST = 7e6  # bytes of a report
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,8 @@ def test_every_figure_and_table_loads(page):
     items = page.run("Object.entries(results).map(([path, item]) => [path, item.mime_type])")
     assert len(items) >= 14
     uris = page.run("Object.values(results).map(item => item.data_uri)")
-    assert all(uri.startswith("blob:") for uri in uris)  # of 2 MB of data, Chromium opens none
+    assert any(uri.startswith("blob:") for uri in uris)
+    assert max(map(len, uris)) < 1e6  # of 2 MB of data, Chromium opens none
     for path, mime in items:
         if mime in ("image/svg+xml", "text/html"):
             kind = "img" if mime == "image/svg+xml" else "html"

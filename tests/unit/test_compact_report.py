@@ -1,4 +1,4 @@
-"""The report holds its items deflated, and shows the same."""
+"""The report holds its large items deflated, and shows the same."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from prunecal.report import compact_report
 from prunecal.report.html import svg_uri
 from prunecal.storage import files
 
-FIGURE = b"<svg>" + b'<path d="M0 0L1 1"/>' * 2000 + b"</svg>"
+FIGURE = b"<svg>" + b'<path d="M0 0L1 1"/>' * 12_000 + b"</svg>"
 CAPTION = 'a text with </script><script id="results">var results = {"": 0}'
 
 
@@ -23,9 +23,10 @@ def report(items):
     return f"<html>{before}{held}<script>root.render()</script></html>"
 
 
-def test_items_are_deflated_and_everything_else_stays(tmp_path):
+def test_large_items_are_deflated_and_everything_else_stays(tmp_path):
     item = {"caption": CAPTION, "mime_type": "image/svg+xml"}
-    original = report({"a.svg": {**item, "data_uri": svg_uri(FIGURE)}})
+    small = {**item, "data_uri": svg_uri(b"<svg></svg>")}
+    original = report({"a.svg": {**item, "data_uri": svg_uri(FIGURE)}, "small.svg": small})
     path, study = tmp_path / "report.html", tmp_path / "study.json"
     path.write_text(original)
     study.write_text("{}")
@@ -39,7 +40,7 @@ def test_items_are_deflated_and_everything_else_stays(tmp_path):
     items, end = json.JSONDecoder().raw_decode(text, place)
     packed = items["a.svg"].pop("packed")
     assert zlib.decompress(base64.b64decode(packed)) == FIGURE
-    assert items == {"a.svg": item}
+    assert items == {"a.svg": item, "small.svg": small}
     assert "</script>" not in text[place:end]  # which would end the script
     assert text[:place] == original[:place]
     assert text.endswith(original[original.index(";\n    </script>") :])

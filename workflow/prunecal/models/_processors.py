@@ -79,14 +79,19 @@ def refuse_other_processor(folder: Path, processor: Any, names: Sequence[str]) -
 def refuse_unknown_markup(folder: Path, tokenizer: Any, markup: str) -> None:
     """Refuse a tokenizer that would cut the markup of prompts as it cuts any text.
 
+    A model that comes without a chat template was not made for one, and its prompts' markup is
+    whatever its tokenizer makes of it.
+
     Args:
-        folder: the model's, for the message.
+        folder: the model's.
         tokenizer: its tokenizer.
         markup: what stands around a question and an image in every prompt.
 
     Raises:
         PrunecalError: names the first token of the form <name> that it does not know.
     """
+    if tokenizer.chat_template is None and not any(folder.glob("chat_template*")):
+        return
     known = tokenizer.get_vocab()
     for token in MARKUP.findall(markup):
         if token not in known:

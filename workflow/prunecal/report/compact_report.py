@@ -1,9 +1,9 @@
-"""Snakemake's report in fewer bytes: the contents of its items are deflated until it is opened.
+"""Snakemake's report in fewer bytes: its large items are deflated until it is opened.
 
 Snakemake writes every figure, page and table into the report as a data URI: a third larger than the
 file, however well that could be compressed, and not opened by browsers from 2 MB on. Here the
-report holds the files deflated, and a script unpacks them before anything is shown; the rest of the
-report stays as Snakemake wrote it.
+report holds large files deflated, and a script unpacks them before anything is shown; the rest of
+the report stays as Snakemake wrote it, so that other programs find there what they expect.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from prunecal.core import cli
 from prunecal.core.errors import PrunecalError
 from prunecal.report import html
 from prunecal.storage import files
+
+LARGEST_URI = 300_000  # bytes of a data URI that stays
 
 # no text of the report can hold this: Snakemake writes them as JSON, which escapes quotes
 ITEMS = re.compile(r'<script id="results">\s*var results = (?={)')
@@ -44,8 +46,9 @@ def compact(report: str) -> str:
         )
     items, end = json.JSONDecoder().raw_decode(report, place.end())
     for item in items.values():
-        content = item.pop("data_uri").partition(",")[2]
-        item["packed"] = html.deflated(base64.b64decode(content))
+        if len(item["data_uri"]) > LARGEST_URI:
+            content = item.pop("data_uri").partition(",")[2]
+            item["packed"] = html.deflated(base64.b64decode(content))
     written = json.dumps(items).replace("</", "<\\/")
     script = html.environment().get_template("report.js.j2").render()
     return f"{report[: place.end()]}{written};\n{script}{report[end:]}"
