@@ -83,6 +83,11 @@ CHANGES = [  # family, what its config.json has instead, what the message says
     ("llava-onevision", {"vision_aspect_ratio": "anyres"}, "vision_aspect_ratio 'anyres'"),
     ("llava-next", {"image_grid_pinpoints": [[48, 24], [24, 48]]}, "cuts tiles for the sizes"),
     ("llava-next", {"text_config": {"vocab_size": 20}}, "ids up to .* has embeddings for 20"),
+    (
+        "qwen2-5-vl",
+        {"vision_config": {"spatial_merge_size": 4}},
+        "merge_size 2, but its .* tower 4",
+    ),
     ("idefics3", {"text_config": {"vocab_size": 20}}, "ids up to .* has embeddings for 20"),
     ("llava-next", {"text_config": {"logits_scaling": 8.0}}, "LlamaModel has logits_scaling"),
     (

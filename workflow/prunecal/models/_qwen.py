@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded, ImageBlock
 from prunecal.models._hub import HubModel, inputs_of, received
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 POSITIONS = ("original",)
+PATCHES = ("patch_size", "spatial_merge_size", "temporal_patch_size")  # of a tower's configuration
 MERGED_TOKENS = False  # a sum of tokens has no row and column
 
 
@@ -57,8 +58,15 @@ class QwenVision(HubModel):
     placeholder = "<|vision_start|><|image_pad|><|vision_end|>"
 
     def check(self, config: Any) -> None:
-        """Refuse a square that patches do not fill, or another number of visual tokens."""
+        """Refuse other patches than the tower's, and a square that they do not fill."""
         super().check(config)
+        for name, own in zip(self.PROCESSOR, PATCHES, strict=True):
+            stated, expected = getattr(self.processor, name), getattr(config.vision_config, own)
+            if stated != expected:
+                raise PrunecalError(
+                    f"{self.folder}: its image processor has the {name} {brief(stated)}, but its "
+                    f"vision tower {expected}; give the model's own image processor"
+                )
         side, square = (
             self.processor.patch_size * self.processor.merge_size,
             self.settings["square"],
