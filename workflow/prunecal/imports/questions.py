@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import binom
 
 from prunecal import datasets
 from prunecal.core.errors import PrunecalError, brief
@@ -13,7 +14,7 @@ from prunecal.datasets._answers import is_missing, listed_options
 from prunecal.datasets.table import UNDIVIDED
 from prunecal.study import short_answers
 
-SWAPPED, LEAST = 0.35, 20  # share of right answers, of at least so many, below which labels differ
+SWAPPED = 1e-4  # chance of as few right answers by guessing, below which yes and no are exchanged
 MANY_ZEROS = 8  # labels of 0 that are expected; chance leaves out all in 1 of 3,000 such data sets
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _refuse_counts_from_one(answers: Answers, asked: pd.DataFrame) -> None:
 
 
 def refuse_flags(answers: Answers, asked: pd.DataFrame, cell: pa.Table) -> None:
-    """Refuse labels 0 and 1 of the options Yes and No if the model is right where 1 is yes.
+    """Refuse labels 0 and 1 of the options Yes and No if the model is far worse than chance.
 
     Args:
         answers: rows of the unpruned model.
@@ -97,18 +98,18 @@ def refuse_flags(answers: Answers, asked: pd.DataFrame, cell: pa.Table) -> None:
     """
     order = {tuple(one.strip().lower() for one in options) for options in asked["options"]}
     is_text = any(isinstance(one, str) and one.strip().isalpha() for one in _labels(answers))
-    if is_text or not order <= {("yes", "no"), ("true", "false")} or len(asked) < LEAST:
+    if is_text or not order <= {("yes", "no"), ("true", "false")}:
         return
     if "prediction" in cell.column_names:
         predicted = cell["prediction"].to_numpy()
     else:
         predicted = np.array([np.argmax(one) for one in cell["logits"].to_pylist()])
-    right = (predicted == asked["label"].to_numpy()).mean()
-    if right < SWAPPED:
+    right = predicted == asked["label"].to_numpy()
+    if binom.cdf(right.sum(), len(right), 0.5) < SWAPPED:
         raise PrunecalError(
             f"{answers.path} has labels by number, read as indices from 0 of the options "
             f"{', '.join(asked['options'].iloc[0])}, with which the unpruned model is right in "
-            f"{right:.0%} of its answers; if 1 is yes, write yes and no as labels"
+            f"{right.mean():.0%} of its answers; if 1 is yes, write yes and no as labels"
         )
 
 
