@@ -149,14 +149,5 @@ rule html_report:
         "&& python -m prunecal.report.compact_report {output} --made-from {input.study} 2>> {log}"
 
 
-def name_results(jobs):
-    """Print what these targets made: of several files the pages, of `all` the report."""
-    for job in jobs:
-        made = job.output or sorted({PATHS.report}.intersection(job.input))
-        for path in [path for path in made if path.endswith(".html")] or made:
-            what = "Report" if path == PATHS.report else "Result"
-            print(f"{what}: {Path(path).resolve()}", file=sys.stderr)
-
-
 onsuccess:
     name_results(workflow.dag.targetjobs)

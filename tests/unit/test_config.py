@@ -496,6 +496,14 @@ def test_a_key_that_is_repeated_is_refused_by_its_line(tmp_path, text):
     path.write_text(text)
     with pytest.raises(PrunecalError, match=r"study.yaml line \d repeats the key 'budgets' of li"):
         refuse_repeated_keys(path)
+    path.write_text("x: &x {a: 1}\nw: &w {b: 1}\ny:\n  <<: *x\n  <<: *w")
+    refuse_repeated_keys(path)
+    path = tmp_path / "study.json"
+    path.write_text('{"a": {"b": 1, "c": {"b": 2}}, "b": 3}')
+    refuse_repeated_keys(path)
+    path.write_text('{"a": {"b": 1, "b": 2}}')
+    with pytest.raises(PrunecalError, match=r"study.json repeats the key 'b', whose first value"):
+        refuse_repeated_keys(path)
     path.write_text("x: &x {a: 1, 'b': 2}\ny: {<<: *x, a: 3}\nz: *x\n[a]: 1")
     refuse_repeated_keys(path)
     path.write_text("[")  # is told by who reads it

@@ -71,6 +71,12 @@ def deep_png(colour, values, channels):
     return png_file(*values.shape[::-1], zlib.compress(data), depth=16, colour=colour)
 
 
+def test_a_dark_image_of_8_bits_is_not_taken_for_one_of_16():
+    """The stride of its rows, 2160 bytes, is among what its decoder is told."""
+    dark = Image.new("RGB", (720, 4), (9, 3, 0))
+    assert pixels(saved(dark, "BMP"))[0, 0].tolist() == [9, 3, 0]
+
+
 @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
 def test_channels_of_16_bits_that_pillow_reduces_are_refused_where_all_are_dark(colour, channels):
     bright = pixels(deep_png(colour, RAMP * 42, channels))

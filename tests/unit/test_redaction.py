@@ -67,7 +67,11 @@ def home(tmp_path, monkeypatch):
             "GITHUB_TOKEN=abc --password=d AWS_SECRET_ACCESS_KEY=e",
             "GITHUB_TOKEN=*** --password=*** AWS_SECRET_ACCESS_KEY=***",
         ),
-        ("{{\"token\": \"abc\", 'hf_token': 'd'}}", "{{\"token\": \"***\", 'hf_token': '***'}}"),
+        (
+            '{{"token": "abcdefghij012345", \'hf_token\': \'d"e\', "password": "f\'g"}}',
+            '{{"token": "***", \'hf_token\': \'***\', "password": "***"}}',
+        ),
+        ("{{'token': ' Yes', 'logprob': -0.1}} MAX_NEW_TOKEN=16 https://h/?language_code=e", None),
         ("bos_token: '<s>', 'image_token': '<image>', \"tokens\": 3", None),
         ("batch_tokens=4096 visual_tokens=576 keys=3 a basic functions 12:30 a:b C:/x@y", None),
         ("line 3: error:it @ 5, file.py:12 (x@y)", None),

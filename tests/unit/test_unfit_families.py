@@ -204,6 +204,8 @@ def test_options_that_a_tokenizer_does_not_know_are_refused(options, fault):
         ("idefics3", "llava", TOKENIZER, "tokenizer does not know <|begin_of_text|>, which"),
         ("idefics3", "gemma3", PROCESSOR, "Gemma3ImageProcessorPil, has no do_image_splitting"),
         ("qwen2-5-vl", "internvl", PROCESSOR, "GotOcr2ImageProcessorPil, has no patch_size"),
+        ("llava-next", "llava", PROCESSOR, "has no image_grid_pinpoints; give the model's own"),
+        ("internvl", "llava", PROCESSOR, "has no crop_to_patches; give the model's own image"),
     ],
 )
 def test_files_of_another_family_are_refused(family, other, names, fault, folders, changed):
@@ -219,7 +221,7 @@ def test_files_of_another_family_are_refused(family, other, names, fault, folder
 
 @pytest.mark.parametrize(
     ("edge", "fault"),
-    [(0, "image processor cannot be read .division by zero"), (10**9, "fit into memory|cannot be")],
+    [(0, "encodes no image .division by zero"), (10**9, "fit into memory|encodes no image")],
 )
 def test_settings_with_which_no_image_is_encoded_are_refused_when_loaded(edge, fault, tmp_path):
     make, settings = FAMILIES["idefics3"]

@@ -20,14 +20,18 @@ LOGINS = re.compile(
 # Values of a query's secrets; of the plain words for them also elsewhere.
 SECRETS = re.compile(
     r"(?<![?&;])(?<![\w-])((?:--)?(?:(?:hf_?)?token|secret|passwd|password|api[_-]?key"
-    r"|access[_-]?(?:token|key)|(?-i:[A-Z][A-Z0-9_]*_(?:TOKEN|SECRET|PASSWORD|KEY))))"
+    r"|access[_-]?(?:token|key)"
+    r"|(?-i:[A-Z][A-Z0-9_]*_(?:TOKEN|SECRET|PASSWORD|KEY))(?!=\d{1,7}(?!\w))))"  # MAX_NEW_TOKEN=16
     r"=(?!\*\*\*)[^\s&;#\"'<>]+"
-    r"|(?<=[?&;])([\w.-]*(?:token|key|secret|pass|pwd|auth|sig|credential|session|jwt|code)[\w.-]*)"
+    r"|(?<=[?&;])([\w.-]*(?:token|key|secret|pass|pwd|auth|sig|credential|session|jwt)[\w.-]*|code)"
     r"=(?!\*\*\*)[^\s&;#\"'<>]+",
     re.IGNORECASE,
 )
-QUOTED = re.compile(  # in JSON and in Python's dictionaries
-    r"""(["'](?:(?:hf|auth|access|api|private)[_-])?(?:token|secret|password)["']\s*:\s*["'])[^"']+""",
+QUOTED = re.compile(  # in JSON and in Python's dictionaries, up to the same quote
+    r"""(["'](?:(?:(?:hf|auth|access|api|private)[_-])?(?:secret|password)"""
+    r"""|(?:hf|auth|access|api|private)[_-]token)["']\s*:\s*)(["'])(?:\\.|(?!\2)[^\\])+"""
+    # a short text under the bare word is one of a model's tokens
+    r"""|(["']token["']\s*:\s*)(["'])[\w.~+/=-]{16,}""",
     re.IGNORECASE,
 )
 HEADERS = re.compile(
@@ -44,7 +48,8 @@ def hidden(text: str) -> str:
             text = text.replace(token, "***")
     text = LOGINS.sub("***", HUB_TOKEN.sub("***", text))
     text = SECRETS.sub(lambda match: f"{match[1] or match[2]}=***", text)
-    text = HEADERS.sub(r"\1***", QUOTED.sub(r"\1***", text))
+    text = QUOTED.sub(lambda match: f"{match[1] or match[3]}{match[2] or match[4]}***", text)
+    text = HEADERS.sub(r"\1***", text)
     for home in _homes():
         text = re.sub(rf"{BEFORE}{re.escape(home)}(?![\w.-])", "~", text)
     return text

@@ -168,7 +168,12 @@ def _read(stored: Stored, name: str, device: torch.device, dtype: torch.dtype) -
 
 
 @contextlib.contextmanager
-def readable(folder: Path, part: str) -> Iterator[None]:
+def readable(
+    folder: Path,
+    part: str,
+    fault: str = "cannot be read",
+    remedy: str = "download or convert the model again",
+) -> Iterator[None]:
     """Name a part of a model that a library cannot read, whatever it raises.
 
     Raises:
@@ -182,10 +187,7 @@ def readable(folder: Path, part: str) -> Iterator[None]:
         if disk_errors.fault(error) is not None or _is_out_of_memory(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise PrunecalError(
-            f"{folder}: the {part} cannot be read ({cut(reason)}); download or convert the "
-            "model again"
-        ) from error
+        raise PrunecalError(f"{folder}: the {part} {fault} ({cut(reason)}); {remedy}") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

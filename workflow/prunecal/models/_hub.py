@@ -93,7 +93,9 @@ class HubModel(Prompting):
         import torch
         from PIL import Image
 
-        with readable(self.folder, "configuration or image processor"), torch.inference_mode():
+        part, fault = "vision tower with this image processor", "encodes no image"
+        remedy = "give the model's own config.json and image processor"
+        with readable(self.folder, part, fault, remedy), torch.inference_mode():
             try:
                 self.encode([Image.new("RGB", (8, 8))])
             except MemoryError as error:

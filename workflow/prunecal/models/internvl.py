@@ -54,6 +54,7 @@ class InternVL(HubModel):
 
     KINDS = {"internvl": "InternVLForConditionalGeneration"}
     VISION = ("model.vision_tower", "model.multi_modal_projector")
+    PROCESSOR = ("crop_to_patches",)
     TOWER = "internvl_vision"
     placeholder = "<img><IMG_CONTEXT></img>"
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from prunecal.core.errors import PrunecalError, brief
 from prunecal.core.parameters import Parameters
 from prunecal.engine.interfaces import Encoded, ImageBlock
+from prunecal.models._checkpoint import readable
 from prunecal.models._hub import HubModel
 from prunecal.models.llava import cls_attention
 from prunecal.sources.image_files import rgb
@@ -69,6 +70,7 @@ class LlavaNext(HubModel):
     """
 
     KINDS = {"llava_next": "LlavaNextForConditionalGeneration"}
+    PROCESSOR = ("image_grid_pinpoints",)
     TOWER = "clip_vision_model"
     SELECTS = "default"  # without CLS, where there is one
 
@@ -84,7 +86,9 @@ class LlavaNext(HubModel):
                 f'single layer and "{self.SELECTS}"; use another model'
             )
         own, given = config.image_grid_pinpoints, self.processor.image_grid_pinpoints
-        if list(map(list, own)) != list(map(list, given)):  # of two that fit, the first is taken
+        with readable(self.folder, "configuration"):
+            same = list(map(list, own)) == list(map(list, given))
+        if not same:  # of two that fit an image equally, the first is taken
             raise PrunecalError(
                 f"{self.folder}: its image processor cuts tiles for the sizes {brief(given)}, but "
                 f"config.json says {brief(own)}; give the model's own image processor"

@@ -22,6 +22,7 @@ LONGEST_SIDE = 13_377  # pixels; a square of them is as large as Pillow opens at
 # decides: Pillow's warning, at half as many pixels, is not given
 NARROWEST = 200  # times as long as wide; what is cropped to a square is scaled up by as much
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel
+SIXTEEN_BITS = (";16", ";16B", ";16L", ";16N")  # end the name of what Pillow may reduce to 8 bits
 PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of TIFF files
 WHITE_IS_ZERO, SIGNED = 0, 2  # values of theirs
 DIMMEST = 4096  # of 65,535: below, a 16-bit image holds 12 bits or a depth, and would be black
@@ -48,7 +49,7 @@ def decoded(where: str | Path, image_id: str, content: bytes) -> Image:
     name = _name_in_faults(where, image_id)
     with _named_faults(name):
         file = _opened(name, content)
-        deep = any("16" in str(tile[3]) for tile in file.tile)  # bits, which Pillow may reduce
+        deep = any(_raw_mode(tile.args).endswith(SIXTEEN_BITS) for tile in file.tile)
         inverted = _tiff_tag(file, PHOTOMETRIC) == WHITE_IS_ZERO  # it does so in 8 bits alone
         file.load()
         if deep:
@@ -72,13 +73,13 @@ def pixels_of_square(where: str | Path, image_id: str, content: bytes) -> int:
         PrunecalError: as `decoded`, as far as the header tells.
     """
     name = _name_in_faults(where, image_id)
-    with _named_faults(name):
+    with _named_faults(name, warn=False):  # `decoded` does
         return max(_opened(name, content).size) ** 2
 
 
 @contextmanager
-def _named_faults(name: str) -> Iterator[None]:
-    """Raise faults of Pillow, and log its warnings, with the name of the image."""
+def _named_faults(name: str, *, warn: bool = True) -> Iterator[None]:
+    """Raise faults of Pillow, and log its warnings if `warn`, with the name of the image."""
     from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings(record=True) as raised:
@@ -99,7 +100,7 @@ def _named_faults(name: str) -> Iterator[None]:
                 f"{name} cannot be decoded ({reason}); replace it by a whole PNG or JPEG file"
             ) from error
         finally:
-            for one in raised:
+            for one in raised if warn else ():
                 log.warning("%s: %s", name, cut(str(one.message)))
 
 
@@ -171,6 +172,15 @@ def _refuse_dim(name: str, image: Image) -> None:
             f"{name} has 16 bits a pixel but no value above {shown} of 65535; scale it to the "
             "whole range and save it again"
         )
+
+
+def _raw_mode(args: Any) -> str:
+    """Return the layout of pixels that a decoder is told, first of its arguments or the only one.
+
+    BGR;16, of 5 or 6 bits a channel, is no layout of 16 bits a channel.
+    """
+    mode = str(args if isinstance(args, str) else next(iter(args or ()), ""))
+    return "" if mode.startswith("BGR") else mode
 
 
 def _tiff_tag(image: Image, tag: int) -> Any:
