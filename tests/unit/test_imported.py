@@ -1,7 +1,9 @@
 """Answers from elsewhere become ordinary cells with the same numbers, or are refused by row."""
 
 import json
+import math
 import re
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,9 @@ from prunecal.imports import __main__ as imports
 from prunecal.imports.option_scores import row_scores
 from prunecal.statistics.predictions import read_cell
 from prunecal.statistics.readouts import row_means
-from prunecal.statistics.recomputed import first_difference
+from prunecal.statistics.recomputed import first_difference, other_values
 from prunecal.storage import files
+from prunecal.storage.arrays import open_arrays, write_arrays
 from prunecal.storage.checksums import file_digest
 from prunecal.study.cells import load_study
 from prunecal.study.design import Design
@@ -287,6 +290,16 @@ def test_a_file_may_have_names_of_its_own_for_columns(tmp_path, caplog):
     ):
         with pytest.raises((PrunecalError, SystemExit), match=words if column else None):
             study_of(tmp_path, path, columns=named | {"label": column}, **model)
+    with pytest.raises(PrunecalError) as caught:
+        study_of(tmp_path, path, columns=named | {"quesion_id": "id"}, **model)
+    for words in ("for 'quesion_id' (did you mean 'question_id'?)", "label, ", "probability_"):
+        assert words in str(caught.value)
+    both = study_of(
+        tmp_path, path, columns=named | {"strategy": "method", "image_id": "id"}, **model
+    )
+    import_all(both, tmp_path / "both")
+    asked = files.read_table(tmp_path / "both" / "datasets" / "d" / "questions.parquet")
+    assert asked["image_id"].to_pylist() == asked["question_id"].to_pylist() == ["1"]
     path.with_suffix(".xlsx").touch()
     with pytest.raises(PrunecalError, match="ends in '.xlsx', which is not a table; unpack or"):
         study_of(tmp_path, path.with_suffix(".xlsx"))
@@ -321,6 +334,21 @@ def test_a_study_of_imported_cells_is_what_verify_expects(tmp_path):
         ("full", "9"),
         ("mine", "3"),
     ]
+
+
+def test_resamples_that_a_score_file_does_not_hold_are_named(tmp_path):
+    import_all(study_of(tmp_path, lines(tmp_path, answers())), tmp_path)
+    evaluate(tmp_path)
+    path = tmp_path / "scores" / "m" / "d.safetensors"
+    file = open_arrays(path)
+    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    true, sources = dict(file.facts), files.sources_of(path)
+    assert [one for one in other_values(tmp_path, []) if one[0] == path] == []
+    for change in ({"ece": 101}, {"ece": 10**12}, {"other": 3}, {"ece": 1}):
+        ((metric, count),) = change.items()
+        write_arrays(path, arrays, true | {"resamples": true["resamples"] | change}, sources)
+        ((_, fault),) = [one for one in other_values(tmp_path, []) if one[0] == path]
+        assert f"with {count} resamples of {metric} stated, where it has" in fault
 
 
 @pytest.mark.parametrize(
@@ -455,6 +483,12 @@ def test_tokens_are_options_in_each_spelling_or_refused(tokens, options, expecte
         ("top_logprobs", {"choices": [{}, {}]}, "has 2 answers; give one"),
         ("top_logprobs", {"tokens": ["US", "A"], "top_logprobs": [None, {"A": -0.1}]}, "`echo`"),
         ("top_logprobs", [{"content": "A", "probs": [{"tok_str": "A", "prob": 1}]}], "logprob"),
+        ("top_logprobs", {"tokens": 5, "top_logprobs": [{"A": -0.1}]}, "as its top_logprobs; give"),
+        ("top_logprobs", {"A": -(10**400)}, "of 'A'; give a finite one below 0"),
+        ("top_logprobs", {"A": math.nan}, "has the log-probability nan of 'A'; give"),
+        ("top_logprobs", "[" * 100_000, "too deep in one another as its top_logprobs"),
+        ("top_logprobs", reduce(lambda one, _: {"body": one}, range(5000), {}), "too deep"),
+        ("logits", [10**400, 1], "in logits; give a finite number"),
         ("log_probabilities", [-0.05, -1.0], "sum to 1.319; give natural logarithms"),
         ("log_probabilities", [0.1, 2.3], "logits (name the column logits) or losses (negate"),
         ("probabilities", [0.3, np.nan], "give numbers, and null where there is none"),
@@ -584,6 +618,9 @@ def test_labels_that_are_counted_from_one_are_refused(tmp_path):
         study_of(tmp_path, path)
     rows[7] |= {"label": "0.0"}
     assert study_of(tmp_path, lines(tmp_path, rows))["imported"]
+    for options in (["Yes", "No"], ["False", "True"]):  # of absent objects: all are 1
+        absent = {"options": options, "label": 1, "probabilities": [0.1, 0.9]}
+        assert study_of(tmp_path, lines(tmp_path, [row | absent for row in rows]))["imported"]
 
 
 def test_labels_of_yes_and_no_that_are_flags_are_refused(tmp_path):

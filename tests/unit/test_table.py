@@ -317,6 +317,15 @@ def test_damaged_tables_are_refused_by_line(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text("[1]")
     assert "entry 0 is 1; give an object" in refusal(path, options="choices")
+    path.write_text('{"a":' + "[" * 200_000)
+    assert "t.jsonl line 1 is not JSON" in refusal(path, options="choices")
+
+
+def test_one_bad_line_does_not_have_the_whole_file_read_again(tmp_path, monkeypatch):
+    path = lines(tmp_path / "t.jsonl", [{**SHAPES, "answer": "disc", "image": text(1)}])
+    path.write_text(path.read_text() + "{\n")
+    monkeypatch.setattr(Path, "read_bytes", None)
+    assert "t.jsonl line 2 is not JSON" in refusal(path, options="choices")
 
 
 def test_settings_that_do_not_go_together_are_refused(tmp_path):

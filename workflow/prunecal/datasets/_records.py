@@ -126,20 +126,20 @@ def _parsed(path: Path) -> Iterator[Located]:
 
 def _lines_or_refuse(path: Path, start: bytes) -> Iterator[tuple[str, Any]]:
     """Yield the lines of a file; refuse one that is a single object over several lines."""
+    lines = json_lines(path)
     try:
-        yield from json_lines(path)
+        first = next(lines, None)
     except PrunecalError:
-        if not start.startswith(b"{"):
-            raise
         try:
-            whole = json.loads(path.read_bytes())
-        except ValueError:
+            whole = json.loads(path.read_bytes()) if start.startswith(b"{") else None
+        except (ValueError, RecursionError):
             whole = None
         if not isinstance(whole, dict):
             raise
-    else:
-        return
-    raise PrunecalError(_one_object(path, whole))
+        raise PrunecalError(_one_object(path, whole)) from None
+    if first is not None:
+        yield first
+        yield from lines
 
 
 def _one_object(path: Path, whole: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import PrunecalError, brief, cut
+from prunecal.core.errors import PrunecalError, brief, cut, nearest
 from prunecal.core.redaction import expanded
 from prunecal.datasets._answers import is_missing, literal
 from prunecal.datasets._records import header, records
@@ -57,7 +57,8 @@ class Layout:
             own: its own name of each column that has another name than docs/import-answers.md says.
 
         Raises:
-            PrunecalError: it has no scores, or scores in two forms, or lacks a column of `own`.
+            PrunecalError: it has no scores, or scores in two forms, or lacks a column of `own`,
+                or `own` has a name that means nothing here.
         """
         names = _renamed(path, own)
         forms: dict[str, dict[str, str]] = {}
@@ -109,8 +110,15 @@ class Layout:
 
 def _renamed(path: Path, own: Mapping[str, str]) -> list[str]:
     """Return the names of a file's columns, those of `own` under the names that they stand for."""
-    names, here = header(path), {column: name for name, column in own.items()}
+    names, here = header(path), dict[str, list[str]]()
     for name, column in own.items():
+        here.setdefault(column, []).append(name)
+        if name not in (*COLUMNS, *ALIASES, *FORMS) and not _is_of_option(name):
+            raise PrunecalError(
+                f"{path} cannot have a column for {name!r}{nearest(name, [*COLUMNS, *FORMS])}, "
+                f"which is not read; name {', '.join((*COLUMNS, *FORMS, *ALIASES))}, or an option "
+                f"after {', '.join(PREFIX)}"
+            )
         if column not in names:
             raise PrunecalError(
                 f"{path} has no column {column!r} to stand for {name} (it has "
@@ -121,7 +129,11 @@ def _renamed(path: Path, own: Mapping[str, str]) -> list[str]:
                 f"{path} has a column {name!r} beside {column!r}, which is to stand for it; "
                 "rename or remove one"
             )
-    return [here.get(name, name) for name in names]
+    return [name for column in names for name in here.get(column, [column])]
+
+
+def _is_of_option(name: str) -> bool:
+    return any(name.startswith(prefix) and name != prefix for prefix in PREFIX)
 
 
 @dataclass(frozen=True)

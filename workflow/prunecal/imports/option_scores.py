@@ -161,7 +161,7 @@ def number_of(where: str, name: str, value: Any) -> float | None:
         return None
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if math.isnan(number) or number == math.inf:
         raise PrunecalError(f"{where} has {brief(value)} in {name}; give a finite number")

@@ -74,17 +74,27 @@ def checked(entry: Imported, answers: Answers) -> pd.DataFrame:
 
 
 def _refuse_counts_from_one(answers: Answers, asked: pd.DataFrame) -> None:
-    """Refuse labels that are numbers, none 0, where chance would have made many so."""
-    texts = (options[at] for options, at in zip(asked["options"], asked["label"], strict=True))
+    """Refuse labels that are numbers, none 0, where chance would have made many so.
+
+    Questions of yes and no may all have one answer; `refuse_flags` looks at them.
+    """
+    rows = [
+        (given, options, at)
+        for given, options, at in zip(
+            _labels(answers), asked["options"], asked["label"], strict=True
+        )
+        if {one.strip().lower() for one in options} not in ({"yes", "no"}, {"true", "false"})
+    ]
     is_text = any(
-        isinstance(one, str) and one.strip().lower() == text.strip().lower()
-        for one, text in zip(_labels(answers), texts, strict=True)
+        isinstance(given, str) and given.strip().lower() == options[at].strip().lower()
+        for given, options, at in rows
     )
-    expected = sum(1 / len(options) for options in asked["options"])
-    if not is_text and asked["label"].min() > 0 and expected > MANY_ZEROS:
+    numbers = [at for *_, at in rows]
+    expected = sum(1 / len(options) for _, options, _ in rows)
+    if not is_text and expected > MANY_ZEROS and min(numbers) > 0:
         raise PrunecalError(
-            f"{answers.path} has labels from {asked['label'].min()} to {asked['label'].max()} and "
-            "no 0, so they may be counted from 1; subtract 1, or give the options' texts as labels"
+            f"{answers.path} has labels from {min(numbers)} to {max(numbers)} and no 0, so they "
+            "may be counted from 1; give the options' texts as labels, or subtract 1"
         )
 
 

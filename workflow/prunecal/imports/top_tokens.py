@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -58,6 +59,16 @@ def top_entries(where: str, value: Any) -> dict[str, float]:
         PrunecalError: it is none of these, has several answers, begins with the prompt, or the
             tokens' probabilities sum to more than 1.
     """
+    try:
+        return _top_entries(where, value)
+    except RecursionError as error:
+        raise PrunecalError(
+            f"{where} has lists or objects too deep in one another as its {COLUMN}; give an "
+            "answer's list of tokens with their text and logprob, as the API returns it"
+        ) from error
+
+
+def _top_entries(where: str, value: Any) -> dict[str, float]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -78,9 +89,10 @@ def top_entries(where: str, value: Any) -> dict[str, float]:
         )
     tokens: dict[str, float] = {}
     for token, number in read.entries:
-        if number > SLACK or math.isnan(number):
+        if number != -math.inf and not -sys.float_info.max <= number <= SLACK:  # also NaN
             raise PrunecalError(
-                f"{where} has the log-probability {number} of {token!r}; give one below 0"
+                f"{where} has the log-probability {brief(number)} of {token!r}; give a finite one "
+                "below 0"
             )
         if number > LOWEST:
             tokens[token] = max(min(number, 0.0), tokens.get(token, -math.inf))
@@ -150,7 +162,7 @@ def _positions(where: str, value: Any) -> list[Position]:
         inner = _inside(where, value)
         if inner is not None:
             return _positions(where, inner)
-        if isinstance(value.get(COLUMN), list) and "tokens" in value:
+        if isinstance(value.get(COLUMN), list) and isinstance(value.get("tokens", 0), list | None):
             return _of_completions(where, value)
         for key in POSITIONS:
             if isinstance(value.get(key), list):

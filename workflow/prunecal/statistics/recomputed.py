@@ -94,7 +94,7 @@ def _other_score(path: Path, sources: list[Path]) -> str | None:
     named = facts.get("outcome_of")
     split = [cell for cell in cells if [cell.facts["strategy"], str(cell.facts["budget"])] == named]
     parts = subsets(cells[0].rows, questions, split[0] if split else None)
-    if fault := _other_facts(facts, cells, parts):
+    if fault := _other_facts(file, cells, parts):
         return fault
     weightings = _weightings(file, len(set(cells[0].rows["image_id"])))
     computed: dict[str, NDArray] = {}
@@ -125,10 +125,9 @@ def _other_score(path: Path, sources: list[Path]) -> str | None:
     return None
 
 
-def _other_facts(
-    facts: Mapping[str, Any], cells: list[Cell], parts: Mapping[str, NDArray]
-) -> str | None:
-    """Say what a score file states of its cells and subsets otherwise than its predictions do."""
+def _other_facts(file: Arrays, cells: list[Cell], parts: Mapping[str, NDArray]) -> str | None:
+    """Say what a score file states of itself otherwise than its predictions and arrays do."""
+    facts = file.facts
     told = [(cell["strategy"], cell["budget"]) for cell in facts["cells"]]
     if told != [(cell.facts["strategy"], cell.facts["budget"]) for cell in cells]:
         return "from other cells than its predictions are"
@@ -143,6 +142,15 @@ def _other_facts(
     counts = [(name, len(rows), len(np.unique(images[rows]))) for name, rows in parts.items()]
     if [(one["name"], one["n"], one["n_images"]) for one in facts["subsets"]] != counts:
         return "from other questions than its predictions answer"
+    held = {
+        name.removeprefix("draws/"): file.get_slice(name).get_shape()[-1]
+        for name in file.keys()  # noqa: SIM118  not a mapping
+        if name.startswith("draws/")
+    }
+    for metric in sorted({*held, *facts["resamples"]}):
+        count = facts["resamples"].get(metric, 0)
+        if count != held.get(metric, 0):
+            return f"with {count} resamples of {metric} stated, where it has {held.get(metric, 0)}"
     return None
 
 
@@ -167,11 +175,13 @@ def _weightings(file: Arrays, images: int) -> _Weightings:
     counts = sorted({*file.facts["resamples"].values()} - {0})
     draw = np.random.default_rng(int(str(files.recorded(Path(file.path)))[:16], 16))
     drawn = {int(at) for count in counts for at in draw.integers(count, size=REPLICATES)}
-    ones = np.ones((images, 1))
     if not counts:
-        return _Weightings(ones, np.array([], int))
-    resampled = image_weights(images, counts[-1], file.facts["seed"])
-    return _Weightings(np.hstack([ones, resampled]), np.array(sorted(drawn)))
+        return _Weightings(np.ones((images, 1)), np.array([], int))
+    every = image_weights(images, counts[-1] + 1, file.facts["seed"])
+    for row in every:  # the last resample gives its room to the data as they are, without a copy
+        row[1:] = row[:-1]
+    every[:, 0] = 1
+    return _Weightings(every, np.array(sorted(drawn)))
 
 
 def _columns(metric: str, weightings: _Weightings, facts: Mapping[str, Any]) -> NDArray:
