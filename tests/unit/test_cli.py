@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from prunecal.core import cli
+from prunecal.core.errors import brief
 
 STAGE = """
 import warnings
@@ -121,3 +122,11 @@ def test_text_of_any_script_reaches_the_log(tmp_path):
 def test_progress_passes_all_items_on(capsys):
     assert list(cli.progress(range(5), total=5, what="count", unit="item")) == [0, 1, 2, 3, 4]
     assert "count: 100%" in capsys.readouterr().err
+
+
+def test_messages_show_values_that_python_cannot_print():
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    assert brief(deep) == brief([10**5000]) == "a list"
+    assert brief(10**5000).startswith("0x")

@@ -19,8 +19,8 @@ def brief(value: Any) -> str:
     """Return a wrong value for a message: as Python has it, cut where it is long."""
     try:
         text = repr(value)
-    except ValueError:  # Python prints no number of thousands of digits
-        text = f"{value:#x}"
+    except (ValueError, RecursionError):  # numbers of thousands of digits, lists as deep
+        text = f"{value:#x}" if isinstance(value, int) else f"a {type(value).__name__}"
     return cut(text)
 
 
