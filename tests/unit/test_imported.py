@@ -21,6 +21,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.figures import mechanisms
 from prunecal.imports import __main__ as imports
 from prunecal.imports.option_scores import row_scores
+from prunecal.imports.questions import label
 from prunecal.statistics.predictions import read_cell
 from prunecal.statistics.readouts import row_means
 from prunecal.statistics.recomputed import first_difference, other_values
@@ -621,6 +622,16 @@ def test_labels_that_are_counted_from_one_are_refused(tmp_path):
     for options in (["Yes", "No"], ["False", "True"]):  # of absent objects: all are 1
         absent = {"options": options, "label": 1, "probabilities": [0.1, 0.9]}
         assert study_of(tmp_path, lines(tmp_path, [row | absent for row in rows]))["imported"]
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "expected"),
+    [("1.0", ["1.0", "2.0", "3.0"], 0), ("1.0", ["a", "b"], 1), ("1.0", ["2", "1"], 1)],
+)
+def test_decimal_labels_are_texts_of_options_before_indices(value, options, expected):
+    assert label("x", value, options) == expected
+    with pytest.raises(PrunecalError, match="an index and a text"):
+        label("x", value, ["1", "2"])
 
 
 def test_labels_of_yes_and_no_that_are_flags_are_refused(tmp_path):

@@ -195,7 +195,9 @@ def test_nlvr2_has_its_second_image_in_a_column_of_another_name(tmp_path):
            "right_image": struct(2), "figures": [struct(3)]}  # fmt: skip
     settings = {"form": "yes-no", "image": "left_image"}
     path = parquet(tmp_path, [row, row | {"right_image": None, "figures": []}])
-    assert "row 0 has a further image in 'right_image'" in refusal(path, **settings)
+    words = refusal(path, **settings)
+    assert "row 0 has a further image in 'right_image'" in words
+    assert "`several_images: named`" in words
     assert len(load(path, several_images="skip", **settings)[0]) == 1
     (first, _), images = load(path, several_images="named", **settings)
     assert (first["label"], images[0][1]) == (0, png(1))

@@ -263,6 +263,50 @@ def test_answers_that_can_be_read_in_two_ways_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("rows", "reading", "expected"),
+    [
+        ([("1.0 2.0 4.0", one) for one in ("2.0", "1.0", "1.0")], None, [1, 0, 0]),
+        ([("1.0 2.0 4.0", "2.0"), ("0.0 2.5 0.5", "0.0")], None, [1, 0]),
+        ([("a b c", "2.0"), ("0.5 1.5 d", "0.0")], None, [2, 0]),
+        ([("1.0 2.0 4.0", "2.0"), ("a b c", "0.0")], "index", [2, 0]),
+        ([("1 2 4", "2.0"), ("1 2 4", "1.0")], "text", [1, 0]),
+    ],
+)
+def test_decimal_options_are_answers_by_their_text(tmp_path, rows, reading, expected):
+    rows = [{**SHAPES, "choices": a.split(), "answer": b, "image": text(1)} for a, b in rows]
+    path = lines(tmp_path / "t.jsonl", rows)
+    assert [
+        question["label"] for question in load(path, options="choices", answer_is=reading)[0]
+    ] == expected
+
+
+def test_answers_that_may_be_counted_or_be_texts_are_refused_by_all_their_readings(tmp_path):
+    row = {**SHAPES, "choices": ["1", "2", "4"], "answer": "2", "image": text(1)}
+    words = refusal(lines(tmp_path / "t.jsonl", [row]), options="choices")
+    assert "`answer_is: index` or `answer_is: number`, or `answer_is: text`" in words
+    mixed = [{**row, "answer": "2.0", "choices": list("abc")}, {**row, "choices": ["2.0", "b"]}]
+    words = refusal(lines(tmp_path / "t.jsonl", mixed), options="choices")
+    assert "has the answer '2.0', which is no" in words
+    assert "set `answer_is: index` if" in words
+
+
+def test_values_of_where_and_leave_out_are_alike_in_all_formats_or_told(tmp_path, caplog):
+    rows = [{**SHAPES, "id": f"{at}.0", "answer": "A", "image": text(at)} for at in (1, 2)]
+    path = delimited(tmp_path / "t.csv", rows)
+    settings = {"options": "choices", "question_id": "id"}
+    (question,), _ = load(path, leave_out={"id": 2}, **settings)
+    assert question["question_id"] == "1.0"
+    assert "no row has" not in caplog.text
+    load(path, leave_out={"id": [2, 7, None]}, where={"id": [1, 8]}, **settings)
+    told = [one.message for one in caplog.records if one.message.startswith("no row has")]
+    assert told == [
+        "no row has 8 as its id (where)",
+        "no row has 7 as its id (leave_out)",
+        "no row has null as its id (leave_out)",
+    ]
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"answer": "D"}, "which is no letter, index or text of its 3 options"),

@@ -77,6 +77,18 @@ def test_a_list_of_one_image_is_taken_and_of_several_refused(tmp_path):
     assert "as its category" in refusal(path, where={"category": "none"})
 
 
+def test_damaged_images_of_rows_that_are_left_out_matter_where_a_row_refers_to_them(tmp_path):
+    rows = mmbench()
+    rows += [{**rows[1], "index": 3, "image": "!" * 100}]
+    path = tsv(tmp_path, [rows[-1], *rows[:-1]])
+    assert "line 2 has '!!!" in refusal(path)
+    questions, images = load(path, leave_out={"index": [3, 1000002]})  # 0 shows that of 1000002
+    assert [question["question_id"] for question in questions] == ["0", "1"]
+    assert [image for _, image in images] == [png(2), png(1)]
+    rows[0]["image"] = "3"
+    assert "has '!!!" in refusal(tsv(tmp_path, rows), leave_out={"index": 3})
+
+
 def test_a_file_with_local_images_takes_them_from_their_folder(tmp_path):
     rows = [{**mmbench()[1], "image_path": "a.jpg"}]
     del rows[0]["image"]

@@ -7,20 +7,21 @@ import json
 import math
 import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from prunecal.core.errors import PrunecalError, brief, control_character, encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 YES_NO = ["Yes", "No"]
 YES_WORDS = {"yes": 0, "no": 1, "true": 0, "false": 1}
 ABSENT = "nan"  # what is missing in copies that pandas wrote as text
 FILLERS = ("n/a", "-", "null", "<na>")  # may be a choice, or stand for none
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
-WHOLE = re.compile(r"\d{1,9}(\.0)?")  # pandas writes 2.0 beside missing values
+WHOLE = re.compile(r"\d{1,9}")
+POINTED = re.compile(r"-?\d+\.0")  # whole, as pandas writes it beside missing values
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip() or value.strip().lower() == ABSENT
     return value is None or value != value  # noqa: PLR0124  NaN alone differs from itself
+
+
+def given_text(where: str, row: Mapping[str, Any], column: str) -> str:
+    """Return the text in a row's column; whole numbers without a point, which pandas adds.
+
+    Raises:
+        PrunecalError: there is none, or a value of another kind.
+    """
+    value = _exact(row.get(column))
+    if is_missing(value) or not isinstance(value, str | int):
+        raise PrunecalError(f"{where} has {brief(value)} as its {column}; give it some text")
+    return str(value)
 
 
 def listed_options(where: str, value: Any) -> list[str]:
@@ -108,7 +121,7 @@ def accepted_answers(where: str, value: Any) -> list[str]:
     return texts
 
 
-def _exact(value: str | float) -> str | float:
+def _exact(value: Any) -> Any:
     """Return a whole number without a point, so that its text is what a model would say."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -201,7 +214,8 @@ def labels(questions: Sequence[Answered], reading: str | None = None) -> list[in
         PrunecalError: an answer is no option of its row, or the rows can be read in two ways.
     """
     candidates = [reading] if reading else ["letter", "index", "text"]
-    read = {name: [READINGS[name](one) for one in questions] for name in candidates}
+    plain = _without_point(questions, reading)
+    read = {name: [READINGS[name](one) for one in plain] for name in candidates}
     fits = [name for name, labels in read.items() if None not in labels]
     if not fits:
         # of the reading that fits most rows, the first row that it does not fit
@@ -210,10 +224,11 @@ def labels(questions: Sequence[Answered], reading: str | None = None) -> list[in
         what = "letter, index or text" if reading is None else reading
         raise PrunecalError(
             f"{one.where} has the answer {brief(one.answer)}, which is no {what} of its "
-            f"{len(one.options)} options {brief(list(one.options))}; correct it{_hint(reading)}"
+            f"{len(one.options)} options {brief(list(one.options))}; correct it"
+            f"{_hint(reading, one.answer)}"
         )
     if reading is None and fits[0] == "index" and 0 not in read["index"]:
-        _refuse_first_number(questions)
+        _refuse_first_number(questions[0], plain, is_text="text" in fits)
     for row, values in enumerate(zip(*(read[name] for name in fits), strict=True)):
         if len(set(values)) > 1:
             one = questions[row]
@@ -225,18 +240,48 @@ def labels(questions: Sequence[Answered], reading: str | None = None) -> list[in
     return [label for label in read[fits[0]] if label is not None]
 
 
-def _refuse_first_number(questions: Sequence[Answered]) -> None:
-    """Refuse whole numbers of which none is 0 and none too large for a count from 1."""
+def _without_point(questions: Sequence[Answered], reading: str | None) -> list[Answered]:
+    """Return questions whose answers N.0 are N, but those that are options of some row as they are.
+
+    With a reading that counts options, all are N.
+    """
+    counts = reading in ("index", "number")
+    kept = set() if counts else {option.strip() for one in questions for option in one.options}
+    return [
+        replace(one, answer=one.answer.strip().removesuffix(".0"))
+        if _is_pointed(one.answer) and one.answer.strip() not in kept
+        else one
+        for one in questions
+    ]
+
+
+def _is_pointed(value: Any) -> bool:
+    return isinstance(value, str) and POINTED.fullmatch(value.strip()) is not None
+
+
+def _refuse_first_number(first: Answered, questions: Sequence[Answered], *, is_text: bool) -> None:
+    """Refuse whole numbers of which none is 0 and none too large for a count from 1.
+
+    Args:
+        first: the first question, as its row has it.
+        questions: all, their answers without a point.
+        is_text: whether the answers are also texts of options.
+    """
     if None not in map(_number, questions):
-        one = questions[0]
+        how, text = "", ""
+        if is_text:
+            how, text = ", or be named by their texts", ", or `answer_is: text`"
         raise PrunecalError(
-            f"{one.where} has the answer {brief(one.answer)}, and no row has 0: options may be "
-            "counted from 0 or from 1; set `answer_is: index` or `answer_is: number`"
+            f"{first.where} has the answer {brief(first.answer)}, and no row has 0: options may be "
+            f"counted from 0 or from 1{how}; set `answer_is: index` or `answer_is: number`{text}"
         )
 
 
-def _hint(reading: str | None) -> str:
-    return "" if reading else ", or set `answer_is: number` if options are counted from 1"
+def _hint(reading: str | None, answer: Any) -> str:
+    if reading:
+        return ""
+    index = "`answer_is: index` if options are counted from 0, " if _is_pointed(answer) else ""
+    return f", or set {index}`answer_is: number` if options are counted from 1"
 
 
 def _letter(one: Answered) -> int | None:
@@ -270,7 +315,7 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     is_number = isinstance(value, str) and WHOLE.fullmatch(value.strip())
-    return int(float(value)) if is_number else None
+    return int(value) if is_number else None
 
 
 def _within(one: Answered, index: int | None) -> int | None:

@@ -21,6 +21,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 DATA_URI = ";base64,"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.]*://", re.IGNORECASE)
 ONE_IMAGE = "give questions about one image each, or set `several_images: skip`"
+NAMED = f"{ONE_IMAGE}, or `several_images: named` to take that of `image:` alone"
 LEAST_OF_AN_IMAGE = 40  # characters of base64; shorter ones are names that end in no suffix
 MOST_OF_A_NAME = 1000  # characters; base64 of an image is longer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -10,13 +11,12 @@ from pydantic import Field
 from prunecal.core.cli import log
 from prunecal.core.errors import PrunecalError, brief, counted, cut
 from prunecal.core.parameters import Parameters
-from prunecal.datasets._answers import is_missing
+from prunecal.datasets._answers import POINTED, is_missing
 from prunecal.datasets._parquet import image_columns
-from prunecal.datasets._pictures import ONE_IMAGE, listed
+from prunecal.datasets._pictures import NAMED, ONE_IMAGE, listed
 from prunecal.datasets._records import ARROW, header, records
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -47,30 +47,37 @@ class Selection(Parameters):
 
 
 class Where:
-    """The rows that the setting `where:` keeps.
+    """The rows that the settings `where:` and `leave_out:` keep.
 
     Attributes:
-        columns: those that it reads.
+        columns: those that they read.
+        left: how many rows were left out, by the setting.
     """
 
     def __init__(self, params: Selection) -> None:
+        self._given = {"where": params.where, "leave_out": params.leave_out}
         self._asked, self._not = _values(params.where), _values(params.leave_out)
         self._seen: dict[str, dict[str, None]] = {name: {} for name in self._asked}
+        self._met: dict[str, dict[str, None]] = {name: {} for name in self._not}
         self.columns = [*{**self._asked, **self._not}]
+        self.left = Counter[str]()
 
     def keeps(self, row: Mapping[str, Any]) -> bool:
         """Tell whether a row has one of the values in each column, and none that is left out."""
         for name in self._asked:
             self._seen[name][_plain(row[name])] = None
+        for name, values in self._not.items():
+            if (plain := _plain(row[name])) in values:
+                self._met[name][plain] = None
         return all(_plain(row[name]) in values for name, values in self._asked.items()) and not any(
             _plain(row[name]) in values for name, values in self._not.items()
         )
 
     def refuse_none(self) -> None:
-        """Say that no row of those that were asked for is kept, and why, if there is a `where:`.
+        """Say that no row is kept, and why, if there is a `where:` or `leave_out:`.
 
         Raises:
-            PrunecalError: there is one.
+            PrunecalError: there is one of them.
         """
         for name, values in self._asked.items():
             told = ", ".join(map(brief, list(self._seen[name])[:MOST_TOLD])) or "nothing"
@@ -82,20 +89,37 @@ class Where:
         if self.columns:
             raise PrunecalError("no row is left; correct `where:` and `leave_out:`")
 
+    def tell(self) -> None:
+        """Log how many rows were left out, by the setting, and values that no row has."""
+        for setting, count in self.left.items():
+            log.info("left out %s (%s)", counted(count, "row"), setting)
+        met = {"where": self._seen, "leave_out": self._met}
+        for setting, given in self._given.items():
+            for name, value in given.items():
+                for one in _listed(value):
+                    if met[setting][name].keys().isdisjoint(_plains(one)):
+                        told = "null" if one is None else brief(one)
+                        log.warning("no row has %s as its %s (%s)", told, name, setting)
+
 
 def _values(given: Mapping[str, Any]) -> dict[str, set[str]]:
     return {
-        name: {
-            plain
-            for one in (value if isinstance(value, list) else [value])
-            for plain in UNQUOTED.get(str(one), (_plain(one),))
-        }
+        name: {plain for one in _listed(value) for plain in _plains(one)}
         for name, value in given.items()
     }
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _plains(value: Any) -> tuple[str, ...]:
+    """Return the texts that a value of the study stands for."""
+    return UNQUOTED.get(str(value), (_plain(value),))
+
+
 def selected(
-    files: Sequence[Path], columns: Sequence[str], image: str, params: Selection, left: Counter[str]
+    files: Sequence[Path], columns: Sequence[str], image: str, params: Selection, where: Where
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Yield the rows that count: the number among all rows, the file and row, and the row.
 
@@ -105,36 +129,30 @@ def selected(
         image: its column; columns whose names differ from it in a number, and others whose type is
             that of images, hold further ones.
         params: which rows count.
-        left: how many rows were left out, by the setting; counted up.
+        where: made of them; its `left` is counted up.
 
     Raises:
         PrunecalError: a file is damaged or lacks a column, a row has several images, or none has
             the value that the study asks for.
     """
-    where, number, kept = Where(params), -1, False
+    number, kept = -1, False
     for path in files:
         further = _further(image, path)
         for place, row in records(path, [*columns, image, *further, *where.columns]):
             number += 1
             if not where.keeps(row):
-                left["where, leave_out"] += 1
+                where.left["where, leave_out"] += 1
                 continue
             kept = True
             alone = () if params.several_images == "named" else further
             if fault := _several(row, image, alone):
                 if params.several_images != "skip":
-                    raise PrunecalError(f"{place} {fault}; {ONE_IMAGE}")
-                left["several_images"] += 1
+                    raise PrunecalError(f"{place} {fault}")
+                where.left["several_images"] += 1
                 continue
             yield number, place, row
     if not kept:
         where.refuse_none()
-
-
-def tell(left: Counter[str]) -> None:
-    """Log how many rows were left out, by the setting."""
-    for setting, count in left.items():
-        log.info("left out %s (%s)", counted(count, "row"), setting)
 
 
 def _plain(value: Any) -> str:
@@ -143,16 +161,17 @@ def _plain(value: Any) -> str:
         value = int(value)
     if value in ([], "[]"):
         return ""
-    return "" if is_missing(value) else str(value).strip().casefold()
+    text = "" if is_missing(value) else str(value).strip().casefold()
+    return text.removesuffix(".0") if POINTED.fullmatch(text) else text
 
 
 def _several(row: dict[str, Any], image: str, further: Sequence[str]) -> str | None:
-    """Say that a row has several images, if it has."""
+    """Say that a row has several images, and what to do, if it has."""
     count = len(listed(row[image]) or [])
     if count > 1:
-        return f"has {count} images"
+        return f"has {count} images; {ONE_IMAGE}"
     present = [name for name in further if not is_missing(row[name]) and row[name] != []]
-    return f"has a further image in {present[0]!r}" if present else None
+    return f"has a further image in {present[0]!r}; {NAMED}" if present else None
 
 
 def _further(image: str, path: Path) -> list[str]:

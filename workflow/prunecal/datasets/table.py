@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +17,7 @@ from prunecal.datasets._answers import (
     YES_NO,
     Answered,
     accepted_answers,
+    given_text,
     is_missing,
     labels,
     lettered_options,
@@ -28,7 +28,7 @@ from prunecal.datasets._answers import (
 from prunecal.datasets._letters import letters_in
 from prunecal.datasets._parquet import content_digest, find
 from prunecal.datasets._pictures import Identities, content, in_turn
-from prunecal.datasets._selected import Selection, selected, tell
+from prunecal.datasets._selected import Selection, Where, selected
 from prunecal.study import short_answers
 from prunecal.study.prompts import IMAGE, choice_text, letter_text, pope_text
 
@@ -144,12 +144,12 @@ def load(params: Params) -> Dataset:
     ids: list[str] = []
     kept: list[dict[str, Any]] = []
     answered: list[Answered] = []
-    left: Counter[str] = Counter()
-    for number, where, row in _rows(files, params, left):
+    chosen = Where(params)
+    for number, where, row in _rows(files, params, chosen):
         image = content(where, row[params.image], folder)
         if image is None:
             if params.without_image == "skip":
-                left["without_image"] += 1
+                chosen.left["without_image"] += 1
                 continue
             raise PrunecalError(f"{where} has no image; give it one, or set `without_image: skip`")
         name = None if params.image_id is None else _name(where, row, params.image_id)
@@ -171,7 +171,7 @@ def load(params: Params) -> Dataset:
             }
             | ({"answers": accepted_answers(where, row[params.answer])} if short else {})
         )
-    tell(left)
+    chosen.tell()
     for record, label in zip(kept, _labels(answered, params), strict=True):
         record["label"] = label
     refuse_faults(kept, answered)
@@ -220,17 +220,17 @@ def _files(params: Params) -> tuple[list[Path], str]:
 
 
 def _rows(
-    files: list[Path], params: Params, left: Counter[str]
+    files: list[Path], params: Params, chosen: Where
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
     names = params.columns()
     if params.image_id is not None:
         names.append(params.image_id)
-    return selected(files, names, params.image, params, left)
+    return selected(files, names, params.image, params, chosen)
 
 
 def _images(files: list[Path], params: Params, folder: Path | None) -> Iterator[tuple[str, bytes]]:
     identities = Identities()
-    for _, where, row in _rows(files, params, Counter()):
+    for _, where, row in _rows(files, params, Where(params)):
         image = content(where, row[params.image], folder)
         if image is not None:
             name = None if params.image_id is None else _name(where, row, params.image_id)
@@ -238,12 +238,7 @@ def _images(files: list[Path], params: Params, folder: Path | None) -> Iterator[
 
 
 def _name(where: str, row: dict[str, Any], column: str) -> str:
-    value = row[column]
-    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers
-        value = int(value)
-    if is_missing(value) or not isinstance(value, str | int):
-        raise PrunecalError(f"{where} has {brief(value)} as its {column}; give it some text")
-    return str(value).strip()
+    return given_text(where, row, column).strip()
 
 
 def _asked(where: str, row: dict[str, Any], params: Params) -> tuple[list[str], str]:

@@ -9,7 +9,6 @@ that project does by default.
 from __future__ import annotations
 
 import string
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -29,7 +28,7 @@ from prunecal.datasets._answers import (
 from prunecal.datasets._parquet import content_digest
 from prunecal.datasets._pictures import ONE_IMAGE, Identities, content, in_turn, listed
 from prunecal.datasets._records import header, records
-from prunecal.datasets._selected import Selection, Where, tell
+from prunecal.datasets._selected import Selection, Where
 from prunecal.datasets._wording import Worded
 from prunecal.datasets.table import UNDIVIDED, refuse_faults
 
@@ -71,19 +70,19 @@ def load(params: Params) -> Dataset:
     optional = [name for name in ("hint", "category") if name in names]
     columns = [*NEEDED, *letters, *optional]
 
-    identities, left = Identities(), Counter[str]()
+    identities = Identities()
     ids = _image_ids(params, image, identities)
     kept: list[dict[str, Any]] = []
     answered: list[Answered] = []
     chosen, count = Where(params), 0
     for where, row in records(path, [*columns, *chosen.columns]):
         if not chosen.keeps(row):
-            left["where, leave_out"] += 1
+            chosen.left["where, leave_out"] += 1
             continue
         count += 1
         image_id = ids[_index(where, row)]
         if image_id == SEVERAL:
-            left["several_images"] += 1
+            chosen.left["several_images"] += 1
             continue
         if image_id is None:
             continue
@@ -94,8 +93,8 @@ def load(params: Params) -> Dataset:
         chosen.refuse_none()
     if not kept:
         raise PrunecalError(f"{path} has no row with one image; give a benchmark's own file")
-    tell(left)
-    if blank := count - len(kept) - left["several_images"]:
+    chosen.tell()
+    if blank := count - len(kept) - chosen.left["several_images"]:
         log.warning("%s: %d rows without an image are left out", path.name, blank)
     read = (
         labels(answered, "letter")
@@ -105,7 +104,7 @@ def load(params: Params) -> Dataset:
     for record, label in zip(kept, read, strict=True):
         record["label"] = label
     refuse_faults(kept, answered)
-    images = in_turn(_images(params, image), [record["image_id"] for record in kept])
+    images = in_turn(_images(params, image, ids), [record["image_id"] for record in kept])
     revision = identities.pinned(content_digest([path]))
     return Dataset(pd.DataFrame(kept), images, revision, places=identities.places)
 
@@ -122,16 +121,19 @@ def _index(where: str, row: dict[str, Any]) -> str:
     text = row["index"].strip()
     if not text:
         raise PrunecalError(f"{where} has no index; give every row its own")
-    return _plain(text)
+    return _unpadded(text)
 
 
-def _plain(index: str) -> str:
+def _unpadded(index: str) -> str:
     """Return an index as that project compares it: whole numbers without leading zeros."""
     return (index.lstrip("0") or "0") if index.isdecimal() and index.isascii() else index
 
 
 def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, str | None]:
-    """Return the id of each row's image by the row's index, None where it has none."""
+    """Return the id of each row's image by the row's index, None where it has none.
+
+    Of rows that are left out, those alone are there whose image a row refers to.
+    """
     ids: dict[str, str | None] = {}
     references: dict[str, tuple[str, str]] = {}
     places: dict[str, str] = {}
@@ -144,15 +146,23 @@ def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, 
                 "own"
             )
         places[index] = where
-        if image == "image" and 0 < len(value) <= LONGEST_INDEX and not is_missing(value):
-            if chosen.keeps(row):
-                references[index] = where, _plain(value)
+        if not chosen.keeps(row):
             continue
-        if _has_several(value) and (params.several_images == "skip" or not chosen.keeps(row)):
+        if _refers(image, value):
+            references[index] = where, _unpadded(value)
+        elif _has_several(value) and params.several_images == "skip":
             ids[index] = SEVERAL
-            continue
-        held = content(where, value, params.images)
-        ids[index] = None if held is None else identities.id_of(where, held)
+        else:
+            held = content(where, value, params.images)
+            ids[index] = None if held is None else identities.id_of(where, held)
+    needed = {other for _, other in references.values()} - ids.keys()
+    for where, row in records(params.path, ["index", image]) if needed else ():
+        index, value = _index(where, row), row[image].strip()
+        if index in needed and not _refers(image, value):
+            if _has_several(value):
+                ids[index] = SEVERAL
+            elif held := content(where, value, params.images):
+                ids[index] = identities.id_of(where, held)
     for index, (where, other) in references.items():
         if ids.get(other) is None or other in references:
             raise PrunecalError(
@@ -167,11 +177,16 @@ def _image_ids(params: Params, image: str, identities: Identities) -> dict[str, 
     return ids
 
 
-def _images(params: Params, image: str) -> Iterator[tuple[str, bytes]]:
+def _refers(image: str, value: str) -> bool:
+    """Tell whether a row's image is the index of another row."""
+    return image == "image" and 0 < len(value) <= LONGEST_INDEX and not is_missing(value)
+
+
+def _images(params: Params, image: str, ids: dict[str, str | None]) -> Iterator[tuple[str, bytes]]:
     identities = Identities()
-    for where, row in records(params.path, [image]):
+    for where, row in records(params.path, ["index", image]):
         value = row[image].strip()
-        if (image == "image_path" or len(value) > LONGEST_INDEX) and not _has_several(value):
+        if ids.get(_index(where, row), SEVERAL) != SEVERAL and not _refers(image, value):
             held = content(where, value, params.images)
             if held is not None:
                 yield identities.id_of(where, held), held

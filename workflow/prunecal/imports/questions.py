@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from prunecal import datasets
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.datasets._answers import is_missing, listed_options
+from prunecal.datasets._answers import POINTED, given_text, is_missing, listed_options
 from prunecal.datasets.table import UNDIVIDED
 from prunecal.study import short_answers
 
@@ -41,11 +41,11 @@ def questions(answers: Answers) -> list[dict[str, Any]]:
     rows, seen = [], dict[str, str]()
     for where, row in answers.rows:
         options = _options(where, row, answers)
-        name = _text(where, row, "question_id")
+        name = given_text(where, row, "question_id")
         record = {
             "question_id": name,
-            "image_id": _text(where, row, "image_id"),
-            "subset": UNDIVIDED if row.get("subset") is None else _text(where, row, "subset"),
+            "image_id": given_text(where, row, "image_id"),
+            "subset": UNDIVIDED if row.get("subset") is None else given_text(where, row, "subset"),
             "text": name if is_missing(row.get("text")) else row["text"],
             "options": options,
             "label": label(where, row.get("label"), options),
@@ -135,9 +135,11 @@ def label(where: str, value: Any, options: Sequence[str]) -> int:
     """
     if isinstance(value, str):
         text = value.strip()
-        named = [i for i, one in enumerate(options) if one.strip().lower() == text.lower()]
-        plain = text.removesuffix(".0")  # as pandas writes whole numbers beside missing ones
-        index = int(plain) if plain.isdecimal() and len(plain) < 4 else None
+        named = _named(text, options)
+        if not named and POINTED.fullmatch(text):
+            text = text.removesuffix(".0")  # as pandas writes whole numbers beside missing ones
+            named = _named(text, options)
+        index = int(text) if text.isdecimal() and len(text) < 4 else None
         readings = {*named[:1], *([index] if index is not None else [])}
         if len(readings) > 1 and max(readings) < len(options):
             raise PrunecalError(
@@ -156,13 +158,17 @@ def label(where: str, value: Any, options: Sequence[str]) -> int:
     return read
 
 
+def _named(text: str, options: Sequence[str]) -> list[int]:
+    return [i for i, one in enumerate(options) if one.strip().lower() == text.lower()]
+
+
 def in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[str, Any]]]:
     """Return each question's row and the question, in the questions' order."""
     by_id: dict[str, Row] = {}
     seen: dict[str, str] = {}
     known = set(asked["question_id"])
     for where, row in answers.rows:
-        name = _text(where, row, "question_id")
+        name = given_text(where, row, "question_id")
         _refuse_repeated(where, name, seen)
         if name not in known:
             raise PrunecalError(
@@ -196,7 +202,7 @@ def _refuse_repeated(where: str, name: str, seen: dict[str, str]) -> None:
 
 def _refuse_other_question(where: str, row: Mapping[str, Any], question: Mapping[str, Any]) -> None:
     for name in ("image_id", "subset"):
-        if not is_missing(row.get(name)) and _text(where, row, name) != question[name]:
+        if not is_missing(row.get(name)) and given_text(where, row, name) != question[name]:
             raise PrunecalError(
                 f"{where} has the {name} {brief(row[name])}, other than {brief(question[name])} of "
                 f"question {brief(question['question_id'])}; correct one"
@@ -232,12 +238,3 @@ def _options(where: str, row: Mapping[str, Any], answers: Answers) -> list[str]:
             "such as probability_Yes and probability_No"
         )
     return list(scores)
-
-
-def _text(where: str, row: Mapping[str, Any], name: str) -> str:
-    value = row.get(name)
-    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers
-        value = int(value)
-    if is_missing(value) or not isinstance(value, str | int):
-        raise PrunecalError(f"{where} has {brief(value)} as its {name}; give some text")
-    return str(value)
