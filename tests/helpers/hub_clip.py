@@ -91,19 +91,22 @@ LLAVA_13B = {
     "architectures": ["LlavaForCausalLM"],  # which no release of transformers has
     "text_config": LLAMA_2_13B,
 }
+MISTRAL_7B = {
+    "architectures": ["MistralForCausalLM"],
+    "intermediate_size": 14336,
+    "max_position_embeddings": 32768,
+    "model_type": "mistral",
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 32064,
+}
 BAKLLAVA = {
     **{key: value for key, value in LLAVA.items() if key != "tie_word_embeddings"},
     "text_config": {
+        **MISTRAL_7B,
         "_name_or_path": "mistralai/Mistral-7B-v0.1",
-        "architectures": ["MistralForCausalLM"],
-        "intermediate_size": 14336,
-        "max_position_embeddings": 32768,
-        "model_type": "mistral",
-        "num_key_value_heads": 8,
-        "rms_norm_eps": 1e-05,
         "sliding_window": 4096,
-        "torch_dtype": "bfloat16",
-        "vocab_size": 32064,
     },
     "torch_dtype": "float32",
 }
@@ -135,17 +138,10 @@ NEXT = {
     "model_type": "llava_next",
     "projector_hidden_act": "gelu",
     "text_config": {
+        **MISTRAL_7B,
         "_name_or_path": "mistralai/Mistral-7B-Instruct-v0.2",
-        "architectures": ["MistralForCausalLM"],
-        "intermediate_size": 14336,
-        "max_position_embeddings": 32768,
-        "model_type": "mistral",
-        "num_key_value_heads": 8,
-        "rms_norm_eps": 1e-05,
         "rope_theta": 1000000.0,
         "sliding_window": None,
-        "torch_dtype": "bfloat16",
-        "vocab_size": 32064,
     },
     "torch_dtype": "float16",
     "transformers_version": "4.39.0.dev0",

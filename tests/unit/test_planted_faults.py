@@ -576,32 +576,37 @@ def interval_forged(results):
     return "results/comparisons.csv"
 
 
-def score_forged(results):
-    path = results / "results/scores/given/local.safetensors"
+def rewritten(results, name, change):
+    """Write a score file again with other arrays or facts, and its checksum; return its name."""
+    path = results / f"results/scores/{name}.safetensors"
     file = open_arrays(path)
-    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    arrays["value/accuracy"][1, 0] += 0.125
-    write_arrays(path, arrays, file.facts, files.sources_of(path))
+    arrays, facts = {key: file.get_tensor(key) for key in file.keys()}, dict(file.facts)  # noqa: SIM118
+    change(arrays, facts)
+    write_arrays(path, arrays, facts, files.sources_of(path))
     return str(path.relative_to(results.folder))
+
+
+def score_forged(results):
+    def change(arrays, _):
+        arrays["value/accuracy"][1, 0] += 0.125
+
+    return rewritten(results, "given/local", change)
 
 
 def replicates_forged(results):
     """Change one replicate of a metric, which no table shows."""
-    path = results / "results/scores/given/polls.safetensors"
-    file = open_arrays(path)
-    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    arrays["draws/ece"][1, 0, 40] += 1e-4
-    write_arrays(path, arrays, file.facts, files.sources_of(path))
-    return str(path.relative_to(results.folder))
+
+    def change(arrays, _):
+        arrays["draws/ece"][1, 0, 40] += 1e-4
+
+    return rewritten(results, "given/polls", change)
 
 
 def tokens_forged(results):
-    path = results / "results/scores/tiny/local.safetensors"
-    file = open_arrays(path)
-    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    cells = [cell | {"tokens_per_layer": 1.0} for cell in file.facts["cells"]]
-    write_arrays(path, arrays, dict(file.facts) | {"cells": cells}, files.sources_of(path))
-    return str(path.relative_to(results.folder))
+    def change(_, facts):
+        facts["cells"] = [cell | {"tokens_per_layer": 1.0} for cell in facts["cells"]]
+
+    return rewritten(results, "tiny/local", change)
 
 
 def prediction_forged(results):
