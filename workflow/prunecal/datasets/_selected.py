@@ -64,14 +64,13 @@ class Where:
 
     def keeps(self, row: Mapping[str, Any]) -> bool:
         """Tell whether a row has one of the values in each column, and none that is left out."""
+        plain = {name: _plain(row[name]) for name in self.columns}
         for name in self._asked:
-            self._seen[name][_plain(row[name])] = None
-        for name, values in self._not.items():
-            if (plain := _plain(row[name])) in values:
-                self._met[name][plain] = None
-        return all(_plain(row[name]) in values for name, values in self._asked.items()) and not any(
-            _plain(row[name]) in values for name, values in self._not.items()
-        )
+            self._seen[name][plain[name]] = None
+        unwanted = [name for name, values in self._not.items() if plain[name] in values]
+        for name in unwanted:
+            self._met[name][plain[name]] = None
+        return not unwanted and all(plain[name] in one for name, one in self._asked.items())
 
     def refuse_none(self) -> None:
         """Say that no row is kept, and why, if there is a `where:` or `leave_out:`.
