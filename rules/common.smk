@@ -261,10 +261,14 @@ if workflow.is_main_process:
         logger.warning(missing_record(unrecorded_results, same_study(None)))
 
 
-def name_results(jobs):
-    """Print what these targets made: of several files the pages, of `all` the report."""
+def name_results(jobs, asked):
+    """Print what these targets made: the files asked for, else pages, of `all` the report."""
     for job in jobs:
-        made = job.output or sorted({PATHS.report}.intersection(job.input))
+        made = (
+            sorted(asked.intersection(job.output))
+            or job.output
+            or sorted({PATHS.report}.intersection(job.input))
+        )
         for path in [path for path in made if path.endswith(".html")] or made:
             what = "Report" if path == PATHS.report else "Result"
             print(f"{what}: {Path(path).resolve()}", file=sys.stderr)

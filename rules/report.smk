@@ -150,4 +150,4 @@ rule html_report:
 
 
 onsuccess:
-    name_results(workflow.dag.targetjobs)
+    name_results(workflow.dag.targetjobs, workflow.dag.targetfiles)
