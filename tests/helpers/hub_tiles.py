@@ -4,21 +4,32 @@ Facts alone, as the files on the Hub have them, see `hub_clip`:
 - InternVL3-1B: page of hf-internal-testing/tiny-processor-internvl, 46d1c84, which has its file;
   InternVL3-38B: page of OpenGVLab/InternVL3-38B-hf, refs/pr/2; their towers and tensor names:
   OpenGVLab/InternVL, internvl_custom2hf.py, 5d8ab0e;
-- SmolVLM2-500M: qewr1234/Lightweight-VLA, offline_vlm_cache.py, d40424b;
-- SmolVLM-256M: page of Mattimax/DATA-AI_Smol256M-Instruct, a fine-tuned copy, and the table of its
-  keys, tensors and processor at 7e3e67e in a Java port's "Phase 7.3a reference findings";
-- SmolVLM-2.2B: pages of chflame163/ComfyUI_LayerStyle (SmolVLM-Instruct) and Tj/SmolVLM_Proxy, and
-  lablup/mlxcel's test of its detection;
-- Idefics3-8B: page of HuggingFaceM4/Idefics3-8B-Llama3, 92a708a, and its end in
+- SmolVLM2-500M: qewr1234/Lightweight-VLA, offline_vlm_cache.py, d40424b, and the print of its text
+  configuration, with the whole `perceiver_config`, in a copy of LeRobot's smolvlm_with_expert.py;
+- SmolVLM-256M at 7e3e67e: whole, byte for byte; its SHA-256 and that of its processor stand in a
+  Java port's "Phase 7.3a reference findings", its keys in a C++ port's header made of the file;
+- SmolVLM-2.2B: pages of chflame163/ComfyUI_LayerStyle (SmolVLM-Instruct) and Tj/SmolVLM_Proxy,
+  lablup/mlxcel's test of its detection, HuggingFaceTB/SmolVLM-Instruct's change 67fa99e, and the
+  processor in alvarobartt/SmolVLM-Instruct-Handler, 739c23c;
+- Idefics3-8B: pages of HuggingFaceM4/Idefics3-8B-Llama3, 92a708a, and of its changes 7f51046,
+  c9ba4e1 and, of the processor, 30d4b60; its end in
   trl-internal-testing/tiny-Idefics3ForConditionalGeneration, 5edcdaa;
 - Gemma 3 27B: sgl-project/ome, modelconfig/testdata, 32073ff; 4B: page of
   mlx-community/gemma-3-4b-it-bf16.
 
-The pages of Idefics3's class end within `perceiver_config`, which no model reads: few of its keys
-are here. What they do not show of a tower is from the other sources.
+The pages of SmolVLM-2.2B and Idefics3-8B end within `perceiver_config`, which no model reads. What
+follows there is assembled: the keys that SmolVLM-256M's file has too, with values of the other
+sources. By the line numbers of the changes the 2.2B's `text_config` has as many keys as here, and
+the 8B's one more.
 """
 
 from helpers.hub_clip import HALF, RESCALED
+
+
+def other(config, *without, **values):
+    """Return a configuration without some keys and with other values."""
+    return {key: value for key, value in config.items() if key not in without} | values
+
 
 INTERNVL = {
     "architectures": ["InternVLForConditionalGeneration"],
@@ -84,8 +95,7 @@ INTERNVL = {
     "vision_feature_select_strategy": "default",
 }
 INTERNVL_38B = {
-    **{key: value for key, value in INTERNVL.items() if key != "image_token_id"},
-    "image_token_index": 151667,
+    **other(INTERNVL, "image_token_id", image_token_index=151667),
     "text_config": {
         **INTERNVL["text_config"],
         "hidden_size": 5120,
@@ -117,6 +127,80 @@ INTERNVL_PROCESSOR = {
     "resample": 3,
     "size": {"height": 448, "width": 448},
 }
+SAVED = {  # what transformers 4.46 wrote into every part of a configuration
+    "_attn_implementation_autoset": False,
+    "add_cross_attention": False,
+    "bad_words_ids": None,
+    "begin_suppress_tokens": None,
+    "chunk_size_feed_forward": 0,
+    "cross_attention_hidden_size": None,
+    "decoder_start_token_id": None,
+    "diversity_penalty": 0.0,
+    "do_sample": False,
+    "early_stopping": False,
+    "encoder_no_repeat_ngram_size": 0,
+    "exponential_decay_length_penalty": None,
+    "finetuning_task": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+    "length_penalty": 1.0,
+    "max_length": 20,
+    "min_length": 0,
+    "no_repeat_ngram_size": 0,
+    "num_beam_groups": 1,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "output_scores": False,
+    "prefix": None,
+    "problem_type": None,
+    "pruned_heads": {},
+    "remove_invalid_values": False,
+    "repetition_penalty": 1.0,
+    "return_dict": True,
+    "return_dict_in_generate": False,
+    "sep_token_id": None,
+    "suppress_tokens": None,
+    "task_specific_params": None,
+    "temperature": 1.0,
+    "tf_legacy_loss": False,
+    "tie_encoder_decoder": False,
+    "tokenizer_class": None,
+    "top_k": 50,
+    "top_p": 1.0,
+    "torchscript": False,
+    "typical_p": 1.0,
+    "use_bfloat16": False,
+}
+PART = {  # of a configuration that is no model's own
+    **SAVED,
+    "_name_or_path": "",
+    "architectures": None,
+    "attention_dropout": 0.0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+    "torch_dtype": None,
+}
+PERCEIVER = {
+    **PART,
+    "hidden_act": "silu",
+    "model_type": "vllama3",
+    "num_key_value_heads": 1,
+    "qk_layer_norms_perceiver": False,
+    "resampler_depth": 6,
+    "resampler_head_dim": 96,
+    "resampler_n_heads": 16,
+    "resampler_n_latents": 64,
+    "tie_word_embeddings": True,
+    "transformers_version": "4.46.0",
+}
+HALVES = {"kv_cache_dtype": {"fp16": "float16", "q4f16": "float16"}}
 SMOLVLM = {
     "architectures": ["SmolVLMForConditionalGeneration"],
     "image_token_id": 49190,
@@ -136,12 +220,14 @@ SMOLVLM = {
         "num_hidden_layers": 32,
         "num_key_value_heads": 5,
         "pad_token_id": 2,
+        "perceiver_config": PERCEIVER,
         "pixel_shuffle_factor": 4,
         "qk_layer_norms": False,
         "rms_norm_eps": 1e-05,
         "rope_interleaved": False,
         "rope_theta": 100000,
         "torch_dtype": "bfloat16",
+        "transformers.js_config": HALVES,
         "use_resampler": False,
         "vocab_size": 49280,
     },
@@ -176,23 +262,28 @@ SMOLVLM_PROCESSOR = {
     "size": {"longest_edge": 2048},
     "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 512}},
 }
-PERCEIVER = {"_name_or_path": "", "architectures": None, "attention_dropout": 0.0}
 SMOLVLM_256M = {  # of Idefics3's class
     "architectures": ["Idefics3ForConditionalGeneration"],
     "image_token_id": 49190,
     "model_type": "idefics3",
-    "pad_token_id": 128002,
     "scale_factor": 4,
     "text_config": {
+        **SAVED,
         "_flash_attn_2_enabled": True,
         "_name_or_path": "None",
         "architectures": ["VLlama3ForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
         "head_dim": 64,
+        "hidden_act": "silu",
         "hidden_size": 576,
         "initializer_range": 0.041666666666666664,
         "intermediate_size": 1536,
         "is_llama_config": True,
         "max_position_embeddings": 8192,
+        "mlp_bias": False,
         "model_type": "llama",
         "neftune_noise_alpha": 0.0,
         "num_attention_heads": 9,
@@ -201,136 +292,139 @@ SMOLVLM_256M = {  # of Idefics3's class
         "pad_token_id": 2,
         "perceiver_config": PERCEIVER,
         "pixel_shuffle_factor": 4,
+        "pretraining_tp": 1,
         "qk_layer_norms": False,
         "rms_norm_eps": 1e-05,
+        "rope_interleaved": False,
+        "rope_scaling": None,
         "rope_theta": 100000,
+        "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
+        "transformers.js_config": HALVES,
+        "use_cache": True,
         "use_resampler": False,
         "vocab_size": 49280,
     },
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
+    "transformers_version": "4.46.0",
+    "transformers.js_config": HALVES,
+    "use_cache": True,
     "vision_config": {
+        **PART,
         "hidden_act": "gelu_pytorch_tanh",
         "hidden_size": 768,
         "image_size": 512,
+        "initializer_range": 0.02,
         "intermediate_size": 3072,
         "layer_norm_eps": 1e-06,
         "max_image_size": {"longest_edge": 512},
-        "model_type": "siglip_vision_model",
+        "model_type": "idefics3",
         "num_attention_heads": 12,
+        "num_channels": 3,
         "num_hidden_layers": 12,
         "patch_size": 16,
         "size": {"longest_edge": 2048},
+        "tie_word_embeddings": False,
         "use_base_siglip": True,
     },
     "vocab_size": 49280,
 }
 SMOLVLM_2B = {
-    "architectures": ["Idefics3ForConditionalGeneration"],
-    "image_seq_len": 81,
-    "image_token_id": 49153,
-    "model_type": "idefics3",
-    "scale_factor": 3,
-    "text_config": {
-        "_attn_implementation_autoset": False,
-        "_flash_attn_2_enabled": True,
-        "add_cross_attention": False,
-        "architectures": ["VLlama3ForCausalLM"],
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "bad_words_ids": None,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "head_dim": 64,
-        "hidden_act": "silu",
-        "hidden_size": 2048,
-        "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
-        "initializer_range": 0.02,
-        "intermediate_size": 8192,
-        "length_penalty": 1.0,
-        "max_length": 20,
-        "max_position_embeddings": 16384,
-        "mlp_bias": False,
-        "model_type": "llama",
-        "neftune_noise_alpha": 0.0,
-        "num_attention_heads": 32,
-        "num_hidden_layers": 24,
-        "num_key_value_heads": 32,
-        "pad_token_id": 2,
-        "perceiver_config": PERCEIVER,
-        "rms_norm_eps": 1e-05,
-        "rope_theta": 273768.0,
-        "tie_word_embeddings": False,
-        "vocab_size": 49155,
-    },
-    "tie_word_embeddings": False,
-    "vision_config": {
-        "hidden_size": 1152,
-        "image_size": 384,
-        "intermediate_size": 4304,
-        "model_type": "idefics3",
-        "num_attention_heads": 16,
-        "num_hidden_layers": 27,
-        "patch_size": 14,
-    },
+    **other(
+        SMOLVLM_256M,
+        "transformers.js_config",
+        image_seq_len=81,
+        image_token_id=49153,
+        scale_factor=3,
+        vocab_size=49155,
+    ),
+    "text_config": other(
+        SMOLVLM_256M["text_config"],
+        *("is_llama_config", "pixel_shuffle_factor", "rope_interleaved", "transformers.js_config"),
+        _name_or_path="/fsx/m4/experiments/local_experiment_dir/"
+        "s3_async_temporary_checkpoint_folder/tr_324_opt_400/unwrapped_model",
+        bos_token_id=0,
+        eos_token_id=0,
+        hidden_size=2048,
+        initializer_range=0.02,
+        intermediate_size=8192,
+        max_position_embeddings=16384,
+        num_attention_heads=32,
+        num_hidden_layers=24,
+        num_key_value_heads=32,
+        rope_theta=273768.0,
+        vocab_size=49155,
+    ),
+    "vision_config": other(
+        SMOLVLM_256M["vision_config"],
+        "use_base_siglip",
+        hidden_size=1152,
+        image_size=384,
+        intermediate_size=4304,
+        max_image_size={"longest_edge": 384},
+        num_attention_heads=16,
+        num_hidden_layers=27,
+        patch_size=14,
+        size={"longest_edge": 1920},
+    ),
 }
 IDEFICS3_8B = {
-    **{key: value for key, value in SMOLVLM_2B.items() if key != "image_seq_len"},
-    "hidden_size": 4096,
-    "image_token_id": 128257,
-    "scale_factor": 2,
-    "text_config": {
-        **{
-            key: value
-            for key, value in SMOLVLM_2B["text_config"].items()
-            if key not in ("_attn_implementation_autoset", "head_dim")
-        },
-        "architectures": ["Idefics3ForVisionText2Text"],
-        "auto_map": {"AutoConfig": "configuration_idefics3.Idefics3Config"},
-        "bos_token_id": 128000,
-        "eos_token_id": [128001, 128008, 128009],
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "max_position_embeddings": 131072,
-        "num_hidden_layers": 32,
-        "num_key_value_heads": 8,
-        "pad_token_id": 128002,
-        "rope_scaling": {
+    **other(
+        SMOLVLM_2B,
+        *("image_seq_len", "transformers_version", "vocab_size"),
+        image_token_id=128257,
+        scale_factor=2,
+    ),
+    "text_config": other(
+        SMOLVLM_2B["text_config"],
+        *("_attn_implementation_autoset", "_name_or_path", "head_dim"),
+        architectures=["Idefics3ForVisionText2Text"],
+        auto_map={"AutoConfig": "configuration_idefics3.Idefics3Config"},
+        bos_token_id=128000,
+        eos_token_id=[128001, 128008, 128009],
+        hidden_size=4096,
+        intermediate_size=14336,
+        max_position_embeddings=131072,
+        num_hidden_layers=32,
+        num_key_value_heads=8,
+        pad_token_id=128002,
+        perceiver_config=other(PERCEIVER, "_attn_implementation_autoset", "transformers_version"),
+        rope_scaling={
             "factor": 8.0,
             "high_freq_factor": 4.0,
             "low_freq_factor": 1.0,
             "original_max_position_embeddings": 8192,
             "rope_type": "llama3",
         },
-        "rope_theta": 500000.0,
-        "use_resampler": False,
-        "vocab_size": 128259,
-    },
-    "use_cache": True,
-    "vision_config": {
-        **SMOLVLM_2B["vision_config"],
-        "attention_dropout": 0.0,
-        "image_size": 364,
-        "old_vision_model_name": "siglip-so400m-14-364-flash-attn2-navit",
-        "pad_token_id": 128002,
-    },
+        rope_theta=500000.0,
+        vocab_size=128259,
+    ),
+    "vision_config": other(
+        SMOLVLM_2B["vision_config"],
+        *("_attn_implementation_autoset", "max_image_size", "size"),
+        image_size=364,
+        old_vision_model_name="siglip-so400m-14-364-flash-attn2-navit",
+        pad_token_id=128002,
+    ),
 }
 IDEFICS3_PROCESSOR = {
-    **{key: value for key, value in SMOLVLM_PROCESSOR.items() if key != "video_sampling"},
+    **other(SMOLVLM_PROCESSOR, "video_sampling"),
     "image_processor_type": "Idefics3ImageProcessor",
     "processor_class": "Idefics3Processor",
 }
-SMOLVLM_2B_PROCESSOR = {
-    **IDEFICS3_PROCESSOR,
-    "max_image_size": {"longest_edge": 384},
-    "size": {"longest_edge": 4 * 384},
-}
-IDEFICS3_8B_PROCESSOR = {
-    **IDEFICS3_PROCESSOR,
-    "max_image_size": {"longest_edge": 364},
-    "size": {"longest_edge": 4 * 364},
-}
+SMOLVLM_2B_PROCESSOR = other(
+    IDEFICS3_PROCESSOR, max_image_size={"longest_edge": 384}, size={"longest_edge": 4 * 384}
+)
+IDEFICS3_8B_PROCESSOR = other(  # as of 92a708a
+    IDEFICS3_PROCESSOR,
+    max_image_size={"longest_edge": 364},
+    size={"longest_edge": 4 * 364},
+    vision_encoder_max_size=364,
+)
+IDEFICS3_8B_LAST_PROCESSOR = other(
+    IDEFICS3_8B_PROCESSOR, "max_image_size", "vision_encoder_max_size"
+)
 GEMMA3 = {
     "architectures": ["Gemma3ForConditionalGeneration"],
     "boi_token_index": 255999,

@@ -1,5 +1,6 @@
 """Checkpoints with the configurations and the tensor names of the Hub load and answer exactly."""
 
+import hashlib
 import json
 import re
 from types import SimpleNamespace
@@ -175,6 +176,11 @@ CASES = {
         {"<|begin_of_text|>": 128000, **around(128256)},
         {**SPLIT, "longest_edge": 728, "template": "idefics3-hf"}, masked_inputs,
     ),
+    "idefics3-8b, last processor": (
+        "idefics3", tiled.IDEFICS3_8B, tiled.IDEFICS3_8B_LAST_PROCESSOR, AS_THEY_ARE,
+        {"<|begin_of_text|>": 128000, **around(128256)},
+        {**SPLIT, "longest_edge": 728, "template": "idefics3-hf"}, masked_inputs,
+    ),
     "gemma-3-27b": (
         "gemma3", tiled.GEMMA3, tiled.GEMMA3_PROCESSOR, CLIP_NAMES, TURNS, GEMMA, gemma_inputs,
     ),
@@ -193,6 +199,33 @@ def written(folder, config, preprocessor, special):
     marks = "<fake_token_around_image>" not in special or "<global-img>" in special
     hub.tokenizer(special, marks=marks).save_pretrained(folder)
     return folder
+
+
+def in_order(config):
+    """Return a configuration in the order in which transformers writes it."""
+    return {
+        key: in_order(value) if isinstance(value, dict) else value
+        for key, value in sorted(config.items())
+    }
+
+
+def test_smolvlm_256m_is_the_hubs_own_byte_for_byte():
+    whole = in_order(tiled.SMOLVLM_256M)
+    last = {}  # what was added by hand
+    last["transformers.js_config"] = {"kv_cache_dtype": {"q4f16": "float16", "fp16": "float16"}}
+    last |= {key: whole.pop(key) for key in ("use_cache", "vision_config", "vocab_size")}
+    vision = last["vision_config"]
+    last["vision_config"] = {"use_base_siglip": vision.pop("use_base_siglip"), **vision}
+    assert last["transformers.js_config"] == whole.pop("transformers.js_config")
+    for config, digest in (
+        (whole | last, "b70fb4bfde88df9eeebc9d8ff523733b8bf70d6c9b06c610325960e06ae9db52"),
+        (
+            in_order(tiled.IDEFICS3_PROCESSOR),
+            "6cb6e36d6fcb88ca1502c4a26750715dc3e7dedddc9a8f17b27d8d167d1457e7",
+        ),
+    ):
+        text = json.dumps(config, indent=2) + "\n"
+        assert hashlib.sha256(text.encode()).hexdigest() == digest
 
 
 @pytest.mark.slow
