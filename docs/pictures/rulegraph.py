@@ -1,4 +1,4 @@
-"""Print the rules of the embedded study as a Mermaid graph, for the README.
+"""Print the rules of the embedded study as a Mermaid graph, for CONTRIBUTING.md.
 
     python docs/pictures/rulegraph.py
 
