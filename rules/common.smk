@@ -1,6 +1,5 @@
 # Shared by all rules: the checked study, where its files lie, and what depends on Snakemake.
 
-import itertools
 import json
 import re
 import shlex
@@ -263,12 +262,15 @@ if workflow.is_main_process:
 
 def name_results(jobs, asked):
     """Print what these targets made: the files asked for, else pages, of `all` the report."""
+    named = {}  # once each: --forcerun html_report asks for the report beside `all`
     for job in jobs:
         made = (
             sorted(asked.intersection(job.output))
             or job.output
             or sorted({PATHS.report}.intersection(job.input))
         )
-        for path in [path for path in made if path.endswith(".html")] or made:
-            what = "Report" if path == PATHS.report else "Result"
-            print(f"{what}: {Path(path).resolve()}", file=sys.stderr)
+        pages = [path for path in made if path.endswith(".html")]
+        named |= dict.fromkeys(pages or made)
+    for path in named:
+        what = "Report" if path == PATHS.report else "Result"
+        print(f"{what}: {Path(path).resolve()}", file=sys.stderr)
