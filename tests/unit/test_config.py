@@ -2,7 +2,6 @@ import copy
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -447,22 +446,26 @@ def test_a_study_that_would_write_elsewhere_is_refused(name):
         load_study(small(study=name))
 
 
-BOMBS = {
-    "lists": "[{}]",
-    "mappings below a list": "[{{a: [{}]}}]",
-}
+class Walked(list):
+    """A list that may be walked through as often as it is named, not as often as it counts."""
+
+    left = 1000
+
+    def __iter__(self):
+        Walked.left -= 1
+        assert Walked.left > 0, "what stands at several places is walked through at each"
+        return super().__iter__()
 
 
-@pytest.mark.parametrize("form", BOMBS.values(), ids=BOMBS.keys())
+@pytest.mark.parametrize("inner", [list, lambda lists: [{"a": lists}]], ids=["lists", "mappings"])
 @pytest.mark.parametrize("key", ["budgets", "title", "models", "unknown"])
-def test_aliases_that_multiply_are_refused_within_a_second(form, key):
-    lines = ["l0: &l0 [1]"]
-    lines += [f"l{n}: &l{n} {form.format(', '.join([f'*l{n - 1}'] * 10))}" for n in range(1, 10)]
-    bomb = yaml.safe_load("\n".join(lines))["l9"]
-    start = time.perf_counter()
+def test_aliases_that_multiply_are_refused_without_being_written_out(inner, key, monkeypatch):
+    monkeypatch.setattr(Walked, "left", 1000)
+    bomb = Walked([1])
+    for _ in range(9):
+        bomb = Walked(inner([bomb] * 10))  # as YAML reads `[*l8, *l8, …]`
     with pytest.raises(PrunecalError, match="hold more than 1,000,000 values once YAML"):
         load_study(small(**{key: bomb}))
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("settings", [{"title": "a\0"}, {"datasets": [{"name": {"\x1b": 1}}]}])
@@ -699,14 +702,11 @@ def test_settings_are_not_changed_by_loading():
 
 
 LIGHT = """
-import sys, time, yaml
-settings = yaml.safe_load(open(sys.argv[1]))
-start = time.process_time()
+import sys, yaml
 import prunecal.study.cells
-prunecal.study.cells.load_study(settings)
-seconds = time.process_time() - start
+prunecal.study.cells.load_study(yaml.safe_load(open(sys.argv[1])))
 heavy = {"torch", "transformers", "pandas", "numpy", "pyarrow", "datasets", "sklearn", "matplotlib"}
-print(seconds, *sorted(heavy & set(sys.modules)))
+print(*sorted(heavy & set(sys.modules)))
 """
 
 
@@ -718,6 +718,4 @@ def test_loading_a_study_is_light():
         text=True,
         check=True,
     )
-    seconds, *heavy = done.stdout.split()
-    assert heavy == []
-    assert float(seconds) < 0.5
+    assert done.stdout.split() == []
