@@ -109,9 +109,8 @@ def test_a_checkout_runs_its_own_code_whatever_python_path_says(project, tmp_pat
     assert made_by_own_code(project)
 
 
-@pytest.mark.parametrize("name", ["o'brien", "with{brace}", "a:b", "set[1] *?", "$HOME", 'q"u'])
-def test_a_checkout_may_lie_at_any_path(tmp_path, name):
-    project = marked(tmp_path / name)
+def test_a_checkout_may_lie_at_any_path(tmp_path):
+    project = marked(tmp_path / "o'brien {brace} a:b set[1] *? $HOME q\"u")
     project.run(DATA)
     assert made_by_own_code(project)
 
