@@ -2,10 +2,11 @@
 
 A block whose last sentence of introduction names a file in backticks and ends in a colon is that
 file: it is created, appended ("At the end of `f`:") or inserted ("In `f`, before `line`:"). Other
-`bash` and `python` blocks are run; each line of a `text` block must be in what the block before it
-printed.
+`bash` and `python` blocks are run, `python` blocks with only `text` between them in one session;
+each line of a `text` block must be in what the block before it printed.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "pyproject.toml", "rules", "profiles", "workflow")
 PARTS += ("envs", "reports", "tests")
+NEXT = "-- next block --"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(
     r"(?P<end>At\s+the\s+end\s+of\s+)?`(?P<path>[\w./-]+\.\w+)`"
@@ -58,18 +60,30 @@ def follow(page, folder, without=()):
         folder: from `copy_project`.
         without: modules that bash commands cannot import.
     """
-    printed, absent = "", folder / "absent"
+    printed, absent, session = "", folder / "absent", []
     for name in without:
         absent.mkdir(exist_ok=True)
         (absent / f"{name}.py").write_text(f"raise ImportError('{name} is not installed')")
-    for block in blocks(page):
+    given = blocks(page)
+    for place, block in enumerate(given):
         if block.language == "text":
             missing = [line for line in block.text.splitlines() if line.strip() not in printed]
             assert not missing, f"{page.name} promises {missing}; printed was:\n{printed}"
         elif file := FILE.search(block.introduction):
             _write(folder / file["path"], block.text, file["end"], file["before"])
-        elif block.language in ("bash", "python"):
-            printed = run(block, folder, [absent] if block.language == "bash" else [])
+        elif block.language == "bash":
+            printed = run(block, folder, [absent])
+        elif block.language == "python":
+            session = session or _session(given[place:], folder)
+            printed = session.pop(0)
+
+
+def _session(given, folder):
+    """Run the Python blocks up to the first of another kind; return what each of them printed."""
+    kinds = itertools.takewhile(lambda block: block.language in ("python", "text"), given)
+    texts = [block.text for block in kinds if block.language == "python"]
+    script = Block("python", f"\nprint({NEXT!r})\n".join(texts), "")
+    return run(script, folder).split(f"{NEXT}\n")
 
 
 def run(block, folder, first=()):
