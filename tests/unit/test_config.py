@@ -513,6 +513,25 @@ def test_a_key_that_is_repeated_is_refused_by_its_line(tmp_path, text):
     refuse_repeated_keys(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("budgets: [64, 010]", "line 1 has 010, which YAML reads as the number 8; write 8, or put"),
+        ("a:\n  b: 1:30", "line 2 has 1:30, which YAML reads as the number 90"),
+        ("a: {b: -1:30.5}", "has -1:30.5, which YAML reads as the number -90.5"),
+        ("a: ['010', 0, 0x10, 08, 0.5, 1_000, '1:30', 10:99, 64]", None),
+    ],
+)
+def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path, text, words):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    if words is None:
+        refuse_repeated_keys(path)
+    else:
+        with pytest.raises(PrunecalError, match=words):
+            refuse_repeated_keys(path)
+
+
 def test_an_alias_of_itself_is_refused():
     with pytest.raises(PrunecalError, match="hold more than 1,000,000 values once YAML"):
         load_study(small(budgets=yaml.safe_load("&a [*a]")))

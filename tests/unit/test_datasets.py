@@ -835,6 +835,14 @@ def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
         (spoiled("subset", 2, "All "), "row 2 .*is in the subset 'All '.*; rename the subset"),
         (spoiled("subset", 7, "random "), "the subsets 'random' and 'random ' look the same"),
         (spoiled("subset", 7, "ran\u200bdom"), r"'ran\\u200bdom' look the same"),
+        (
+            spoiled("question_id", 7, "random-1 "),
+            "the ids 'random-1' and 'random-1 ' look the same",
+        ),
+        (
+            spoiled("image_id", 1, good()["image_id"][0] + "\u200b"),
+            "the image ids '.*' and '.*' look the same",
+        ),
         (spoiled("image_id", 3, "a\0"), r"row 3 .*control character '\\x00' in its image_id"),
         (spoiled("text", 3, "\x1b[2J?"), r"row 3 .*control character '\\x1b' in its text"),
         (spoiled("options", 4, ["No", "\x7f"]), r"row 4 .*character '\\x7f' in its options"),

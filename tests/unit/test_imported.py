@@ -138,6 +138,8 @@ def test_a_share_needs_to_know_of_how_many(tmp_path):
     assert "line 1 has no n_visual" in refusal(tmp_path, rows)
     read, _ = cell(tmp_path, [{**row, "visual_tokens": 9} for row in rows])
     assert (read.facts["budget"], read.n_visual.tolist()) == (4, [4, 4])
+    rows = [{**row, "budget": "12.5\u00a0%", "n_visual": 4} for row in rows]
+    assert study_of(tmp_path, lines(tmp_path, rows))["imported"][0]["budget"] == "12.5%"
     for budget in ("0%", "101%", "some"):
         assert "budget" in refusal(tmp_path, [{**row, "budget": budget} for row in answers()])
 
@@ -371,6 +373,13 @@ def test_numbers_that_no_cell_can_have_are_refused(tmp_path, more, words):
         cell(tmp_path, rows)
 
 
+def test_a_column_that_stood_twice_is_no_further_option(tmp_path):
+    row = {"question_id": "q", "image_id": "i", "label": "A", "probability_A": 0.5}
+    row |= {"probability_B": 0.25, "probability_B.1": 0.25}
+    words = "has the columns 'probability_B' and 'probability_B.1', as pandas writes one that"
+    assert words in refusal(tmp_path, [row], model="m", dataset="d", budget=9)
+
+
 def test_options_in_columns_of_their_own_need_no_list(tmp_path):
     rows = [
         {"question_id": f"q{i}", "image_id": "i", "label": "No", "probability_Yes": p,
@@ -463,6 +472,8 @@ def test_top_k_lists_are_read_as_programs_return_them(program):
         ({".5": 0.6, "5": 0.2}, ["5", ".5"], [0.2, 0.6]),
         ({"gir": 0.6, "dog": 0.3}, ["dog", "giraffe"], "'gir', which only begins its option"),
         ({"A": 0.9, "B": 0.8}, "AB", "sum to 1.7"),
+        ({"Polish": 0.6, "polish.": 0.2}, ["polish", "Polish"], [0.2, 0.6]),
+        ({"POLISH": 0.6}, ["polish", "Polish"], "are but for case; ask for letters"),
         ({"The": 0.9, "It": 0.1}, "AB", "has none of its options"),
         ({"319": 0.9, "token_id:350": 0.1}, "AB", "give texts instead of ids"),
     ],
@@ -475,6 +486,13 @@ def test_tokens_are_options_in_each_spelling_or_refused(tokens, options, expecte
     else:
         scores = row_scores("line 1", "top_logprobs", given, list(options))
         np.testing.assert_allclose(np.exp(scores.values), expected, rtol=1e-6)
+
+
+def test_tokens_of_equal_text_count_together_but_one_that_is_given_twice(tmp_path):
+    tokens = [("A", 0.4), ("A", 0.3), ("B", 0.2), ("B", 0.2)]
+    value = [{"token": token, "logprob": float(np.log(p))} for token, p in tokens]
+    scores = row_scores("line 1", "top_logprobs", value, ["A", "B"])
+    np.testing.assert_allclose(np.exp(scores.values), [0.7, 0.2], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -493,6 +511,7 @@ def test_tokens_are_options_in_each_spelling_or_refused(tokens, options, expecte
         ("log_probabilities", [-0.05, -1.0], "sum to 1.319; give natural logarithms"),
         ("log_probabilities", [0.1, 2.3], "logits (name the column logits) or losses (negate"),
         ("probabilities", [0.3, np.nan], "give numbers, and null where there is none"),
+        ("probabilities", ["0_7", "0.3"], "has '0_7' in probabilities"),
         ("logits", "tensor([1., 2.])", "has logits 'tensor([1., 2.])'"),
     ],
 )
@@ -521,6 +540,49 @@ def test_what_a_top_k_list_cut_off_is_bounded_by_its_last_entry(tmp_path):
     top = [{"token": "the", "logprob": -0.1}]
     rows[0]["top_logprobs"] = top
     assert "has none of its options" in refusal(tmp_path, rows, model="a", dataset="d", budget=9)
+
+
+def shown(form: str, scale, count: int = 9) -> list[dict]:
+    """Return rows of one cell whose probabilities are written on a scale, with two decimals."""
+    log_odds = np.random.default_rng(0).normal(size=(count, 3))
+    shares = np.exp(log_odds) / np.exp(log_odds).sum(axis=1, keepdims=True)
+    first = {key: value for key, value in answers()[0].items() if key != "probabilities"}
+    return [
+        {**first, "question_id": str(at), form: scale(one).round(2).tolist()}
+        for at, one in enumerate(shares)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "scale", "back", "words"),
+    [
+        ("log_probabilities", np.log2, lambda x: x * 0.6931472, "base 2, as which they sum to 1"),
+        ("logits", np.log2, lambda x: x * 0.6931472, "base 2"),
+        ("logits", np.log10, lambda x: x * 2.302585, "logarithms to base 10"),
+        ("logits", lambda x: -np.log(x), lambda x: -x, "losses"),
+        ("logits", lambda x: 100 * x, None, "percent"),
+        ("logits", lambda x: x, None, "logits that are probabilities"),
+    ],
+)
+def test_scores_that_sum_to_one_on_another_scale_alone_are_refused(
+    tmp_path, form, scale, back, words
+):
+    assert words in refusal(tmp_path, shown(form, scale))
+    cell(tmp_path, shown(form, scale, count=4))  # may be chance
+    if back is not None:  # as the message says
+        cell(tmp_path, shown(form, lambda x: back(scale(x))))
+
+
+def test_top_k_lists_of_logarithms_to_base_2_are_refused(tmp_path):
+    rows = [
+        {key: value for key, value in row.items() if key != "log_probabilities"}
+        | {"top_logprobs": dict(zip("ABC", row["log_probabilities"], strict=True))}
+        for row in shown("log_probabilities", np.log2)
+    ]
+    assert "base 2" in refusal(tmp_path, rows)
+    for row in rows:
+        row["top_logprobs"] = {key: one * 0.6931472 for key, one in row["top_logprobs"].items()}
+    cell(tmp_path, rows)
 
 
 @pytest.mark.parametrize("kind", ["verbalised", "sequence"])
@@ -579,6 +641,11 @@ def test_kinds_of_confidence_do_not_share_a_model():
         ({"options": None}, "has no options"),
         ({"question_id": "q1"}, "line 2 repeats the question id 'q1'"),
         ({"image_id": None}, "as its image_id"),
+        ({"image_id": 2.0**53}, "as its image_id, a number that has lost its last digits"),
+        ({"image_id": "1.23E+17"}, "'1.23E+17' as its image_id, a number that has lost"),
+        ({"log_normaliser": 9}, "answers.jsonl line 1 has no log_normaliser, which other rows"),
+        ({"letter_logits": [1, 2, 3]}, "answers.jsonl line 1 has None as its letter_logits"),
+        ({"subset": "x"}, "answers.jsonl line 1 has None as its subset"),
         ({"budget": "many"}, "has 'many' in budget"),
         ({"dataset": ""}, "as its dataset"),
         ({"subset": "all"}, "is in the subset 'all'"),
@@ -586,14 +653,15 @@ def test_kinds_of_confidence_do_not_share_a_model():
 )
 def test_a_bad_row_is_refused_by_file_and_line(tmp_path, change, words):
     rows = answers(**change)
-    if "subset" in change:
+    if change == {"subset": "all"}:
         rows[0]["subset"] = "x"
     message = refusal(tmp_path, rows)
-    assert "answers.jsonl line 2" in message
+    assert "answers.jsonl line 2" in message or "answers.jsonl line 1" in words
     assert words in message
 
 
 def test_cells_that_answer_other_questions_are_refused(tmp_path):
+    full = [{**row, "text": row["question_id"].upper()} for row in answers()]
     pruned = [{**row, "strategy": "mine", "budget": 3} for row in answers()]
     for change, words in (
         ({"question_id": "q3"}, "answers question 'q3', which the data set does not have"),
@@ -603,8 +671,9 @@ def test_cells_that_answer_other_questions_are_refused(tmp_path):
             "has the options ['A', 'B', 'D'], other than ['A', 'B', 'C'] of question 'q2'",
         ),
         ({"label": 1}, "has the label 1, other than 2 of question 'q2'"),
+        ({"text": "Q1"}, "has the text 'Q1' of question 'q1', not that of 'q2'; correct its qu"),
     ):
-        rows = [*answers(), pruned[0], pruned[1] | change]
+        rows = [*full, pruned[0], pruned[1] | change]
         with pytest.raises(PrunecalError) as caught:
             import_all(study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results")
         assert f"line 4 {words}" in str(caught.value)
@@ -619,9 +688,41 @@ def test_labels_that_are_counted_from_one_are_refused(tmp_path):
         study_of(tmp_path, path)
     rows[7] |= {"label": "0.0"}
     assert study_of(tmp_path, lines(tmp_path, rows))["imported"]
+    stated = [{**row, "label": 0, "prediction": row["label"], "confidence": 0.5} for row in rows]
+    stated = [{k: v for k, v in row.items() if k != "probabilities"} for row in stated]
+    stated[7]["prediction"] = 1
+    words = refusal(tmp_path, stated, confidence="verbalised")
+    assert "have predictions by number and no 0, so they may be counted from 1" in words
     for options in (["Yes", "No"], ["False", "True"]):  # of absent objects: all are 1
         absent = {"options": options, "label": 1, "probabilities": [0.1, 0.9]}
         assert study_of(tmp_path, lines(tmp_path, [row | absent for row in rows]))["imported"]
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "words"),
+    [
+        ("US", ["us", "US", "uk"], 1),
+        ("Us", ["us", "US", "uk"], "several of its options ['us', 'US', 'uk'] are but for case"),
+        (1, [1, 2, 0], "label 1, which is an index and a value among its options [1, 2, 0]"),
+        (1, [0, 1, 2], 1),
+        (1, ["1", "2", "0"], 1),
+    ],
+)
+def test_a_label_that_may_be_two_options_is_refused(tmp_path, label, options, words):
+    row = {**answers()[0], "label": label, "options": options}
+    if isinstance(words, str):
+        assert words in refusal(tmp_path, [row])
+    else:
+        assert cell(tmp_path, [row])[0].rows["label"] == [words]
+
+
+def test_a_study_to_which_others_have_added_is_not_replaced(tmp_path):
+    path = lines(tmp_path, answers())
+    study = study_of(tmp_path, path)
+    assert study_of(tmp_path, path) == study
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(study | {"expect": []}))
+    with pytest.raises(PrunecalError, match="again.yaml has expect, which would be lost; give"):
+        study_of(tmp_path, path)
 
 
 @pytest.mark.parametrize(
@@ -667,6 +768,7 @@ def test_imported_cells_that_do_not_make_a_study_are_refused(tmp_path):
         ([], "give at least one entry"),
         ([{**entry, "budget": 0}], "budget: 0 is neither between 1 and 32767 tokens"),
         ([{**entry, "model": "M"}, entry], "differ in case alone"),
+        ([entry, other, {**other, "strategy": "Mine"}], "'mine' and 'Mine' differ in case alone"),
         ([{**entry, "family": "_x"}], "'_x' begins with an underscore, by which legends"),
     ):
         with pytest.raises(PrunecalError) as caught:

@@ -190,6 +190,16 @@ def test_muir_bench_and_seed_bench_2_have_rows_of_several_images(tmp_path):
     assert (question["question_id"], question["text"][:9]) == ("row-1", "How many?")
 
 
+@pytest.mark.parametrize("name", ["image2", "image_2", "image-2", "view"])
+def test_a_further_image_in_a_numbered_column_or_in_lists_of_any_form_is_seen(tmp_path, name):
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    row = {"question": ["Is it so?"], "answer": ["Yes"], "image": [png(1)]}
+    table = pa.table({**row, name: pa.array([[struct(2)]], pa.large_list(kind))})
+    path = tmp_path / "t.parquet"
+    pq.write_table(table, path)
+    assert f"row 0 has a further image in '{name}'" in refusal(path, form="yes-no")
+
+
 def test_nlvr2_has_its_second_image_in_a_column_of_another_name(tmp_path):
     row = {"question": "Is it so?", "answer": "True", "left_image": struct(1),
            "right_image": struct(2), "figures": [struct(3)]}  # fmt: skip

@@ -297,6 +297,9 @@ def test_values_of_where_and_leave_out_are_alike_in_all_formats_or_told(tmp_path
     (question,), _ = load(path, leave_out={"id": 2}, **settings)
     assert question["question_id"] == "1.0"
     assert "no row has" not in caplog.text
+    flags = delimited(tmp_path / "f.csv", [rows[0] | {"x": "Off"}, rows[1] | {"x": "on"}])
+    (question,), _ = load(flags, where={"x": False}, **settings)  # `x: off` in YAML
+    assert question["question_id"] == "1.0"
     load(path, leave_out={"id": [2, 7, None]}, where={"id": [1, 8]}, **settings)
     told = [one.message for one in caplog.records if one.message.startswith("no row has")]
     assert told == [
@@ -343,6 +346,9 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path):
         parquet(tmp_path / "t.parquet", [{**SHAPES, "image": png(1)}]),
     ):
         assert f"{path.name} lacks the column 'answer'" in refusal(path, options="choices")
+    (tmp_path / "t.csv").write_text("question;image;answer\n")
+    words = "t.csv line 1 has values between ';'; save t.csv with ',' between them"
+    assert words in refusal(tmp_path / "t.csv", options="choices")
 
 
 def test_damaged_tables_are_refused_by_line(tmp_path):

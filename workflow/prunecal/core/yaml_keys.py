@@ -1,23 +1,27 @@
-"""Keys that stand twice in a YAML file, of whose values the library silently keeps the last."""
+"""What YAML reads as something else than is written: repeated keys, numbers of another base."""
 
 import json
+import re
 from pathlib import Path
 
 import yaml
 
 from prunecal.core.errors import PrunecalError, brief
 
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 MERGE = "tag:yaml.org,2002:merge"  # of `<<`, of which every value counts
+OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # 8 or 60
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one, where it was built
 
 
 def refuse_repeated_keys(path: Path) -> None:
-    """Refuse a file in which one mapping has a key twice.
+    """Refuse a file in which one mapping has a key twice, or a number is written as no decimal.
 
-    A file that is no YAML is left to who reads it.
+    Of a repeated key the library keeps the last value; 010 it takes for 8, and 1:30 for 90. A file
+    that is no YAML is left to who reads it.
 
     Raises:
-        PrunecalError: names the file, the line and the key.
+        PrunecalError: names the file, the line and the key or number.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -38,6 +42,18 @@ def refuse_repeated_keys(path: Path) -> None:
             pending += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             pending += node.value
+        elif isinstance(node, yaml.ScalarNode):
+            _check_number(path, node)
+
+
+def _check_number(path: Path, scalar: yaml.ScalarNode) -> None:
+    is_number = scalar.tag in NUMBERS and not scalar.style  # not in quotes
+    if is_number and OTHER_BASE.fullmatch(scalar.value):
+        read = yaml.safe_load(scalar.value)
+        raise PrunecalError(
+            f"{path} line {scalar.start_mark.line + 1} has {scalar.value}, which YAML reads as the "
+            f"number {read}; write {read}, or put quotes around it"
+        )
 
 
 def _check_pairs(path: Path, pairs: list[tuple[str, object]]) -> None:

@@ -81,9 +81,10 @@ def check(name: str, questions: pd.DataFrame) -> None:
 
     Raises:
         PrunecalError: a column is missing, there is no row, a text is empty or not text or holds a
-            control character or an image placeholder, a subset has a reserved name or looks like
-            another, there are fewer than two options, more than MOST_OPTIONS or two that look
-            equal, a label is not the index of one of its options, or two rows share a question_id.
+            control character or an image placeholder, a subset has a reserved name, two subsets,
+            image ids or question ids look alike, there are fewer than two options, more than
+            MOST_OPTIONS or two that look equal, a label is not the index of one of its options, or
+            two rows share a question_id.
     """
     if questions.empty:
         raise PrunecalError(f"{name}: there are no questions; check its source and its filters")
@@ -100,7 +101,8 @@ def check(name: str, questions: pd.DataFrame) -> None:
                 f"{name}: row {row} (question {brief(question.question_id)}) {fault}"
             )
     subsets = questions["subset"].unique()
-    _refuse_subsets_that_look_alike(name, subsets)
+    for column, ids in {"subset": "subsets", "image_id": "image ids", "question_id": "ids"}.items():
+        _refuse_what_looks_alike(name, ids, questions[column].unique())
     if len(subsets) > MANY_SUBSETS:
         text = "%s: %d subsets, each of which is scored for every cell"
         cli.log.warning(text, name, len(subsets))
@@ -115,13 +117,13 @@ def check(name: str, questions: pd.DataFrame) -> None:
         )
 
 
-def _refuse_subsets_that_look_alike(name: str, subsets: Iterable[str]) -> None:
+def _refuse_what_looks_alike(name: str, what: str, texts: Iterable[str]) -> None:
     seen: dict[str, str] = {}
-    for subset in subsets:
-        other = seen.setdefault(as_seen(subset), subset)
-        if other != subset:
+    for text in texts:
+        other = seen.setdefault(as_seen(text), text)
+        if other != text:
             raise PrunecalError(
-                f"{name}: the subsets {ascii(other)} and {ascii(subset)} look the same in every "
+                f"{name}: the {what} {ascii(other)} and {ascii(text)} look the same in every "
                 "table; write them in one way, or rename one"
             )
 

@@ -22,6 +22,8 @@ FILLERS = ("n/a", "-", "null", "<na>")  # may be a choice, or stand for none
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 WHOLE = re.compile(r"\d{1,9}")
 POINTED = re.compile(r"-?\d+\.0")  # whole, as pandas writes it beside missing values
+ROUNDED = re.compile(r"-?\d(\.\d+)?E\+\d+", re.IGNORECASE)  # a long number, as spreadsheets save it
+LARGEST_FLOAT = 2**53  # from here on some whole numbers are no floats
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,16 @@ def given_text(where: str, row: Mapping[str, Any], column: str) -> str:
     """Return the text in a row's column; whole numbers without a point, which pandas adds.
 
     Raises:
-        PrunecalError: there is none, or a value of another kind.
+        PrunecalError: there is none, or a value of another kind, or a number that has lost digits.
     """
-    value = _exact(row.get(column))
+    value = row.get(column)
+    large = isinstance(value, float) and LARGEST_FLOAT <= abs(value) < math.inf
+    if large or (isinstance(value, str) and ROUNDED.fullmatch(value.strip())):
+        raise PrunecalError(
+            f"{where} has {brief(value)} as its {column}, a number that has lost its last digits; "
+            "save it as text or as a whole number"
+        )
+    value = _exact(value)
     if is_missing(value) or not isinstance(value, str | int):
         raise PrunecalError(f"{where} has {brief(value)} as its {column}; give it some text")
     return str(value)

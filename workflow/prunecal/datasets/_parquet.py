@@ -232,7 +232,9 @@ def image_columns(path: Path) -> list[str]:
 
     names = []
     for field in _schema(path):
-        kind = field.type.value_type if types.is_list(field.type) else field.type
+        kind = field.type
+        while hasattr(kind, "value_field"):  # lists of any form
+            kind = kind.value_type
         if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             names.append(field.name)
     return names

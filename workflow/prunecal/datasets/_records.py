@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from prunecal.core.errors import PrunecalError, brief, cut
@@ -19,6 +20,7 @@ JSON = (".jsonl", ".json", ".ndjson")
 ARROW = (".parquet", ".arrow")
 FORMATS = (*ARROW, *JSON, *DELIMITERS)
 BLANK = b" \t\r\n"  # white space of JSON; other white space on a line alone is no blank line
+OTHER_SEPARATOR = re.compile("[;,\t|]")  # in a header of one column
 LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit is shorter than an image
 
 Located = tuple[str, dict[str, Any]]  # the file and row or line, and the row
@@ -203,6 +205,11 @@ def _fields(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
                 ) from error
             if fields:  # blank lines hold no row
                 count += 1
+                if count == 1 and len(fields) == 1 and (other := OTHER_SEPARATOR.search(fields[0])):
+                    raise PrunecalError(
+                        f"{where} has values between {other[0]!r}; save {path.name} with "
+                        f"{delimiter!r} between them, as its ending says"
+                    )
                 yield where, fields
     if not count:
         raise PrunecalError(f"{path} is empty; give a table with a header and rows")

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 Scalar = bool | int | float | str
 NUMBERED = re.compile(r"(.*?)\d+")
-UNQUOTED = {"True": ("true", "yes"), "False": ("false", "no")}  # YAML takes yes for true
+UNQUOTED = {  # YAML takes yes and on for true
+    "True": ("true", "yes", "on"),
+    "False": ("false", "no", "off"),
+}
 MOST_TOLD = 10  # values of a column, in a message
 
 
@@ -174,9 +177,13 @@ def _several(row: dict[str, Any], image: str, further: Sequence[str]) -> str | N
 
 
 def _further(image: str, path: Path) -> list[str]:
-    """List the columns of further images: `image_2`, … beside `image_1`, or of an image's type."""
+    """List the columns of further images: `image_2`, … beside `image_1`, or of an image's type.
+
+    Beside `image` they are `image2` or `image_2`, ….
+    """
     names = image_columns(path) if path.suffix.lower() in ARROW else []
-    if numbered := NUMBERED.fullmatch(image):
-        alike = re.compile(rf"{re.escape(numbered[1])}\d+")
-        names += [name for name in header(path) if alike.fullmatch(name) and name not in names]
+    numbered = NUMBERED.fullmatch(image)
+    start = re.escape(numbered[1]) if numbered else rf"{re.escape(image)}[_-]?"
+    alike = re.compile(rf"{start}\d+")
+    names += [name for name in header(path) if alike.fullmatch(name) and name not in names]
     return [name for name in names if name != image]

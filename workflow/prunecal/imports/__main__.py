@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from prunecal.study.settings import Study
 
 MANY = 500  # cells
+EMPTY = ("models", "datasets", "strategies", "budgets")  # in a study of imported cells alone
+WRITTEN = ("title", "study", *EMPTY, "imported")
 SNAKEFILE = Path(__file__).parents[3] / "Snakefile"  # of a checkout, installed with -e
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the files, check the study and write it as YAML."""
+    _refuse_other_settings(arguments.study)
     read = Files()
     entries = [entry for path in arguments.files for entry in _entries(read, path, arguments)]
     name = arguments.study.stem
     study = {
         "title": arguments.title or f"Imported answers: {name}",
         "study": name,
-        "models": [],
-        "datasets": [],
-        "strategies": [],
-        "budgets": [],
+        **{key: list[Any]() for key in EMPTY},
         "imported": entries,
     }
     _check(read, load_study(study))
@@ -58,6 +58,24 @@ def main(arguments: argparse.Namespace) -> None:
         counted(len(datasets), "data set"),
         _command(arguments.study),
     )
+
+
+def _refuse_other_settings(path: Path) -> None:
+    """Refuse to replace a file that this command has not written, or to which others have added."""
+    import yaml
+
+    if not path.exists():
+        return
+    try:
+        old = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        lost = [name for name in old if name not in WRITTEN or (name in EMPTY and old[name])]
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        lost = ["other content"]
+    if lost:
+        raise PrunecalError(
+            f"{path} has {cut(', '.join(map(str, lost)))}, which would be lost; give --study "
+            "another name, or remove that file"
+        )
 
 
 def _check(read: Files, study: Study) -> None:

@@ -86,6 +86,7 @@ class Layout:
         known = {*COLUMNS, *by_option.values()}
         if "" in by_option:
             by_option = {}
+        _refuse_doubled(path, by_option)
         columns = tuple(name for name in names if name in known)
         unread = tuple(name for name in names if name not in known)
         return cls(columns, form, by_option, own, unread)
@@ -130,6 +131,17 @@ def _renamed(path: Path, own: Mapping[str, str]) -> list[str]:
                 "rename or remove one"
             )
     return [name for column in names for name in here.get(column, [column])]
+
+
+def _refuse_doubled(path: Path, by_option: Mapping[str, str]) -> None:
+    """Refuse the columns that pandas makes of one that stands twice, as options of their own."""
+    for option, column in by_option.items():
+        name, _, number = option.rpartition(".")
+        if name in by_option and number.isdecimal() and not name.isdecimal():
+            raise PrunecalError(
+                f"{path} has the columns {by_option[name]!r} and {column!r}, as pandas writes one "
+                "that stands twice; remove one"
+            )
 
 
 def _is_of_option(name: str) -> bool:

@@ -18,7 +18,8 @@ from prunecal.imports.option_scores import (
     row_scores,
     stored_logits,
 )
-from prunecal.imports.questions import in_order, label
+from prunecal.imports.questions import in_order, label, refuse_predictions_from_one
+from prunecal.imports.scales import refuse_other_scale
 
 LETTERS = "letter_logits"
 WHOLE = 0.99  # what probabilities sum to, if they are not parts of more
@@ -85,6 +86,7 @@ def table(
         columns["coverage"].append(math.nan if coverage is None else coverage)
         columns["log_normaliser"].append(normaliser)
         columns["top_token"].append(None if token is None else int(token))
+    _refuse_gaps(rows, columns)
     fields = {
         **{
             name: pa.array(asked[name], pa.string())
@@ -113,9 +115,22 @@ def table(
         fields |= {
             name: pa.array([_numbers(one, name) for one in rows], pa.list_(pa.float32()))
             for name in READINGS
-            if name in answers.layout.columns and not is_missing(rows[0][0][1][name])
+            if name in answers.layout.columns
+            and not all(is_missing(row[name]) for (_, row), _ in rows)
         }
     return pa.table(fields), told
+
+
+def _refuse_gaps(rows: Sequence[tuple[Row, Any]], columns: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a column that all rows need to have, or none, and that some lack."""
+    for name in ("log_normaliser", "top_token"):
+        values = columns[name]
+        if None in values and values != [None] * len(values):
+            (where, _), _ = rows[values.index(None)]
+            raise PrunecalError(
+                f"{where} has no {name}, which other rows have; give it to every row, or remove "
+                "the column"
+            )
 
 
 def _refuse_small_normaliser(
@@ -142,16 +157,19 @@ def _logits(
     width = max(len(question["options"]) for _, question in rows)
     values = np.full((len(rows), width), -np.inf)
     missing, short, unseen, mass = 0, 0, 0.0, 0.0
+    given = []
     for number, ((where, row), question) in enumerate(rows):
         options = list(question["options"])
         own = options if is_missing(row.get("options")) else listed_options(where, row["options"])
         scores = row_scores(where, form, answers.layout.scores_of(row), own)
         values[number, : len(options)] = [scores.values[own.index(option)] for option in options]
+        given.append(scores.given)
         absent = int(np.isneginf(scores.values).sum())
         missing += absent
         short += bool(absent)
         mass += scores.mass / len(rows)
         unseen = max(unseen, scores.unseen) if scores.unseen == scores.unseen else math.nan
+    refuse_other_scale(answers.path, form, given)
     stored = stored_logits(values)
     logits = [
         one[: len(question["options"])] for one, (_, question) in zip(stored, rows, strict=True)
@@ -190,6 +208,8 @@ def _stated(rows: Sequence[tuple[Row, Mapping[str, Any]]]) -> tuple[pa.Array, pa
             )
         if is_missing(row.get("prediction")):
             raise PrunecalError(f"{where} has no prediction; give the option that was answered")
-        predictions.append(options.index(own[label(where, row["prediction"], own)]))
+        read = label(where, row["prediction"], own, "prediction")
+        predictions.append(options.index(own[read]))
         confidences.append(number)
+    refuse_predictions_from_one(rows, predictions)
     return pa.array(predictions, pa.int8()), pa.array(confidences, pa.float64())

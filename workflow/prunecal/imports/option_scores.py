@@ -45,11 +45,14 @@ class Scores:
         unseen: the most probability that the options without a number can have together; NaN where
             nothing bounds it (logits), 0 where none is missing.
         mass: the options' probabilities, summed; NaN of logits.
+        given: the numbers as the row has them, of a top-k list those of its tokens; None if an
+            option has none.
     """
 
     values: NDArray
     unseen: float
     mass: float
+    given: Sequence[float] | None = None
 
 
 def row_scores(where: str, form: str, value: Any, options: Sequence[str]) -> Scores:
@@ -67,9 +70,10 @@ def row_scores(where: str, form: str, value: Any, options: Sequence[str]) -> Sco
             probabilities sum to more than 1, or no option has a number.
     """
     if form == TOP:
-        mass, unseen = option_masses(where, top_entries(where, value), options)
+        tokens = top_entries(where, value)
+        mass, unseen = option_masses(where, tokens, options)
         with np.errstate(divide="ignore"):
-            return Scores(np.log(mass), unseen, mass.sum())
+            return Scores(np.log(mass), unseen, mass.sum(), [*tokens.values()])
     numbers = _numbers(where, form, value, options)
     given = [number for number in numbers if number is not None]
     if not given:
@@ -78,7 +82,8 @@ def row_scores(where: str, form: str, value: Any, options: Sequence[str]) -> Sco
     if form == LOGITS:
         if any(abs(number) > LARGEST for number in given):
             raise PrunecalError(f"{where} has logits {brief(given)}; give finite ones")
-        return Scores(_array(numbers), math.nan if missing else 0.0, math.nan)
+        whole = None if missing else given
+        return Scores(_array(numbers), math.nan if missing else 0.0, math.nan, whole)
     if form == PROBABILITIES:
         if min(given) < 0 or max(given) > 1 + SLACK or max(given) == 0:
             raise PrunecalError(
@@ -103,7 +108,8 @@ def row_scores(where: str, form: str, value: Any, options: Sequence[str]) -> Sco
         )
     if all(number is None for number in logs):
         raise PrunecalError(f"{where} gives every option a probability of 0; give one of them more")
-    return Scores(_array(logs), max(0.0, 1 - total) if missing else 0.0, total)
+    unseen = max(0.0, 1 - total) if missing else 0.0
+    return Scores(_array(logs), unseen, total, None if missing else given)
 
 
 def _zero(number: float | None) -> float:
@@ -159,8 +165,9 @@ def number_of(where: str, name: str, value: Any) -> float | None:
     """
     if is_missing(value):
         return None
+    plain = not isinstance(value, bool) and "_" not in str(value)  # Python reads 0_7 as 7
     try:
-        number = float(value) if not isinstance(value, bool) else math.nan
+        number = float(value) if plain else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if math.isnan(number) or number == math.inf:

@@ -10,9 +10,17 @@ from scipy.stats import binom
 
 from prunecal import datasets
 from prunecal.core.errors import PrunecalError, brief
-from prunecal.datasets._answers import POINTED, given_text, is_missing, listed_options
+from prunecal.datasets._answers import (
+    POINTED,
+    YES_NO,
+    given_text,
+    is_missing,
+    listed_options,
+    literal,
+)
 from prunecal.datasets.table import UNDIVIDED
 from prunecal.study import short_answers
+from prunecal.study.prompts import IMAGE
 
 SWAPPED = 1e-4  # chance of as few right answers by guessing, below which yes and no are exchanged
 MANY_ZEROS = 8  # labels of 0 that are expected; chance leaves out all in 1 of 3,000 such data sets
@@ -39,13 +47,14 @@ def questions(answers: Answers) -> list[dict[str, Any]]:
             set may have.
     """
     rows, seen = [], dict[str, str]()
+    is_divided = any(not is_missing(row.get("subset")) for _, row in answers.rows)
     for where, row in answers.rows:
         options = _options(where, row, answers)
         name = given_text(where, row, "question_id")
         record = {
             "question_id": name,
             "image_id": given_text(where, row, "image_id"),
-            "subset": UNDIVIDED if row.get("subset") is None else given_text(where, row, "subset"),
+            "subset": given_text(where, row, "subset") if is_divided else UNDIVIDED,
             "text": name if is_missing(row.get("text")) else row["text"],
             "options": options,
             "label": label(where, row.get("label"), options),
@@ -54,6 +63,7 @@ def questions(answers: Answers) -> list[dict[str, Any]]:
             raise PrunecalError(f"{where} {fault}")
         _refuse_repeated(where, name, seen)
         rows.append(record)
+    _refuse_values_as_labels(answers)
     return rows
 
 
@@ -98,6 +108,42 @@ def _refuse_counts_from_one(answers: Answers, asked: pd.DataFrame) -> None:
         )
 
 
+def _refuse_values_as_labels(answers: Answers) -> None:
+    """Refuse numbers as labels if they may be indices or, in every row, values of the options."""
+    first = None
+    for where, row in answers.rows:
+        options, at = row.get("options"), row.get("label")
+        options = literal(options) if isinstance(options, str) else options
+        if not isinstance(at, int | float) or not isinstance(options, list) or at not in options:
+            return
+        first = first or (where, at, options) if options.index(at) != at else first
+    if first:
+        where, at, options = first
+        raise PrunecalError(
+            f"{where} has the label {brief(at)}, which is an index and a value among its options "
+            f"{brief(options)}; write the options as texts, and as label the index from 0"
+        )
+
+
+def refuse_predictions_from_one(
+    rows: Sequence[tuple[Row, Mapping[str, Any]]], predicted: Sequence[int]
+) -> None:
+    """Refuse predictions that are numbers, none 0, where many questions have the label 0."""
+    zeros = sum(question["label"] == 0 for _, question in rows)
+    told = [
+        row["prediction"]
+        for (_, row), question in rows
+        if len(question["options"]) > len(YES_NO)  # of two, a model may always say the second
+    ]
+    is_text = any(isinstance(one, str) and not POINTED.fullmatch(f"{one}.0") for one in told)
+    if told and not is_text and 0 not in predicted and zeros > MANY_ZEROS:
+        (where, _), _ = rows[0]
+        raise PrunecalError(
+            f"{where} and all others have predictions by number and no 0, so they may be counted "
+            "from 1; give the options' texts as predictions, or subtract 1"
+        )
+
+
 def refuse_flags(answers: Answers, asked: pd.DataFrame, cell: pa.Table) -> None:
     """Refuse labels 0 and 1 of the options Yes and No if the model is far worse than chance.
 
@@ -127,11 +173,11 @@ def _labels(answers: Answers) -> list[Any]:
     return [row.get("label") for _, row in answers.rows]
 
 
-def label(where: str, value: Any, options: Sequence[str]) -> int:
-    """Return the index of the right option: a number from 0, or the text of an option.
+def label(where: str, value: Any, options: Sequence[str], what: str = "label") -> int:
+    """Return the index of an option, the right one or `what` else: a number from 0, or its text.
 
     Raises:
-        PrunecalError: it is neither, or text that can be read as both.
+        PrunecalError: it is neither, or text that can be read as both, or as two options.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -140,10 +186,15 @@ def label(where: str, value: Any, options: Sequence[str]) -> int:
             text = text.removesuffix(".0")  # as pandas writes whole numbers beside missing ones
             named = _named(text, options)
         index = int(text) if text.isdecimal() and len(text) < 4 else None
-        readings = {*named[:1], *([index] if index is not None else [])}
+        if len(named) > 1:
+            raise PrunecalError(
+                f"{where} has the {what} {brief(value)}, which several of its options "
+                f"{brief(list(options))} are but for case; write it as the option is"
+            )
+        readings = {*named, *([index] if index is not None else [])}
         if len(readings) > 1 and max(readings) < len(options):
             raise PrunecalError(
-                f"{where} has the label {brief(value)}, which is an index and a text among its "
+                f"{where} has the {what} {brief(value)}, which is an index and a text among its "
                 f"options {brief(list(options))}; give the index as a number in JSON or parquet"
             )
         read = named[0] if named else index
@@ -152,14 +203,16 @@ def label(where: str, value: Any, options: Sequence[str]) -> int:
         read = int(value) if whole and float(value).is_integer() else None
     if read is None or not 0 <= read < len(options):
         raise PrunecalError(
-            f"{where} has the label {brief(value)}, outside its options {brief(list(options))}; "
+            f"{where} has the {what} {brief(value)}, outside its options {brief(list(options))}; "
             "give an index from 0 or the text of one"
         )
     return read
 
 
 def _named(text: str, options: Sequence[str]) -> list[int]:
-    return [i for i, one in enumerate(options) if one.strip().lower() == text.lower()]
+    """Return the options that a text is; if none is exactly, those that differ in case."""
+    exact = [i for i, one in enumerate(options) if one.strip() == text]
+    return exact or [i for i, one in enumerate(options) if one.strip().lower() == text.lower()]
 
 
 def in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[str, Any]]]:
@@ -183,9 +236,12 @@ def in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[s
             f"more of {len(asked)}; answer all questions of the data set in every cell"
         )
     pairs = []
+    texts = {
+        _said(text): name for name, text in zip(asked["question_id"], asked["text"], strict=True)
+    }
     for question in asked.to_dict("records"):
         where, row = by_id[question["question_id"]]
-        _refuse_other_question(where, row, question)
+        _refuse_other_question(where, row, question, texts)
         pairs.append(((where, row), question))
     return pairs
 
@@ -200,7 +256,24 @@ def _refuse_repeated(where: str, name: str, seen: dict[str, str]) -> None:
     seen[name] = where
 
 
-def _refuse_other_question(where: str, row: Mapping[str, Any], question: Mapping[str, Any]) -> None:
+def _said(text: Any) -> str:
+    """Return a question's text as it is compared: words alone, in lower case."""
+    return " ".join(str(text).replace(IMAGE, " ").casefold().split())
+
+
+def _refuse_other_question(
+    where: str, row: Mapping[str, Any], question: Mapping[str, Any], texts: Mapping[str, str]
+) -> None:
+    """Refuse a row that says something else of its question than the data set does.
+
+    Its text may have other words around it, but may not be that of another question.
+    """
+    said = "" if is_missing(row.get("text")) else _said(row["text"])
+    if said in texts and said != _said(question["text"]):
+        raise PrunecalError(
+            f"{where} has the text {brief(row['text'])} of question {brief(texts[said])}, not that "
+            f"of {brief(question['question_id'])}; correct its question_id"
+        )
     for name in ("image_id", "subset"):
         if not is_missing(row.get(name)) and given_text(where, row, name) != question[name]:
             raise PrunecalError(

@@ -88,14 +88,15 @@ def _top_entries(where: str, value: Any) -> dict[str, float]:
             "them, such as with top_logprobs=20"
         )
     tokens: dict[str, float] = {}
-    for token, number in read.entries:
+    for token, number in dict.fromkeys(read.entries):  # some give the answer's own token twice
         if number != -math.inf and not -sys.float_info.max <= number <= SLACK:  # also NaN
             raise PrunecalError(
                 f"{where} has the log-probability {brief(number)} of {token!r}; give a finite one "
                 "below 0"
             )
         if number > LOWEST:
-            tokens[token] = max(min(number, 0.0), tokens.get(token, -math.inf))
+            # of equal texts, such as those of "A" and "▁A", each has its own number
+            tokens[token] = float(np.logaddexp(min(number, 0.0), tokens.get(token, -math.inf)))
     total = sum(map(math.exp, tokens.values()))
     if total > 1 + SLACK:
         raise PrunecalError(
@@ -124,7 +125,7 @@ def option_masses(
     mass = np.zeros(len(options))
     other = []
     for token, number in tokens.items():
-        spelled = [index for index, option in enumerate(options) if _same(token, option)]
+        spelled = _spelled(where, token, options)
         mass[spelled] += math.exp(number)
         if not spelled:
             other.append(token)
@@ -254,6 +255,19 @@ def _same(token: str, option: str) -> bool:
     if option.isalpha():
         token = token.strip(MARKS)
     return token == option if len(option) == 1 else token.casefold() == option.casefold()
+
+
+def _spelled(where: str, token: str, options: Sequence[str]) -> list[int]:
+    """Return the option that a token spells, if any; of several, that which is so in case too."""
+    same = [index for index, option in enumerate(options) if _same(token, option)]
+    plain = _bare(token).strip(MARKS)
+    exact = [index for index in same if options[index].strip() == plain]
+    if len(same) > 1 and not exact:
+        raise PrunecalError(
+            f"{where} has the token {token!r}, which several of its options "
+            f"{brief(list(options))} are but for case; ask for letters instead"
+        )
+    return exact if len(same) > 1 else same
 
 
 def _begins(token: str, option: str) -> bool:

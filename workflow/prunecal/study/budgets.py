@@ -19,7 +19,7 @@ class Budgets(list[Budget]):
 
 ALL = "all"
 NOMINAL = "budget_tokens"  # in the metadata of cells of shares that keep other numbers of tokens
-SHARE = re.compile(r"(\d{1,9}(?:\.\d{1,99})?)\s*%")
+SHARE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,99})?)\s*%")
 
 
 def share(text: str) -> float:
@@ -29,7 +29,7 @@ def share(text: str) -> float:
 
 def share_text(text: str) -> str:
     """Return a share in its one form: "11.10 %" is "11.1%"."""
-    whole, _, part = text.rstrip("% ").partition(".")
+    whole, _, part = text.rstrip("%").strip().partition(".")
     part = part.rstrip("0")
     return f"{int(whole)}.{part}%" if part else f"{int(whole)}%"
 

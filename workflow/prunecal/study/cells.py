@@ -136,6 +136,7 @@ def _check_imported(study: Study, computed: Mapping[str, list[Cell]]) -> None:
             raise PrunecalError(
                 f"{where}: {cell.strategy} at {cell.budget} tokens is defined twice; remove one"
             )
+    _refuse_repeats("strategies", [*meaning])
     for (model, dataset), known in tasks.items():
         unpruned = sum(cell.family == "full" for cell in known.values())
         if unpruned != 1:
