@@ -5,6 +5,7 @@ import types
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from prunecal.core.errors import PrunecalError
 from prunecal.engine import stacks
@@ -257,6 +258,26 @@ def test_a_stack_that_the_loop_does_not_know_is_refused_by_name(stack):
         Decoder(model, head)
 
 
+class Capped(LlamaAttention):
+    """An attention whose output is capped."""
+
+    def forward(self, *states, **more):
+        output, weights = super().forward(*states, **more)
+        return output.tanh(), weights
+
+
+class Squared(torch.nn.Module):
+    """An MLP of the same parts that combines them in another way."""
+
+    def __init__(self, mlp):
+        super().__init__()
+        for name, part in mlp.named_children():
+            setattr(self, name, part)
+
+    def forward(self, states):
+        return self.down_proj(self.act_fn(self.gate_proj(states)) ** 2 * self.up_proj(states))
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -275,6 +296,22 @@ def test_a_stack_that_the_loop_does_not_know_is_refused_by_name(stack):
             "LlamaAttention of layer 2 has another forward",
         ),
         (lambda model: setattr(model, "forward", print), "LlamaModel has another forward"),
+        (
+            lambda model: setattr(model.layers[1].self_attn, "__class__", Capped),
+            "Capped of layer 1 has another forward",
+        ),
+        (
+            lambda model: setattr(model.layers[2], "mlp", Squared(model.layers[2].mlp)),
+            "Squared of layer 2 has another forward",
+        ),
+        (
+            lambda model: model.layers[1].register_forward_hook(lambda *parts: parts[-1] * 2),
+            "LlamaDecoderLayer of layer 1 has hooks",
+        ),
+        (
+            lambda model: setattr(model.layers[2], "self_attn", model.layers[1].self_attn),
+            "of layer 2 shares the attention of another",
+        ),
         (lambda model: setattr(model.config, "layer_types", KINDS), "not read its layer_types"),
         (lambda model: setattr(model.config, "layer_types", ["linear_attention"] * 3), "linear"),
         (
@@ -284,7 +321,8 @@ def test_a_stack_that_the_loop_does_not_know_is_refused_by_name(stack):
     ],
     ids=[
         *("layer", "attention", "model", "cap", "both ways", "factor", "layer's forward"),
-        *("attention's forward", "model's forward", "other kinds", "kind", "rotation"),
+        *("attention's forward", "model's forward", "attention's class", "MLP's class", "hook"),
+        *("shared attention", "other kinds", "kind", "rotation"),
     ],
 )
 def test_an_added_part_or_setting_is_refused(change, fault):

@@ -51,6 +51,7 @@ def refuse_unknown(backbone: Any, head: Any) -> None:
     model, layer = LAYERS.get(_stack(backbone), ("", ""))
     _require(type(backbone).__name__ == model, backbone, "is a decoder of another kind")
     _require(_parts(backbone) == MODEL, backbone, _difference(backbone, MODEL))
+    attentions: set[nn.Module] = set()  # a cache would keep one layer's keys for both
     for number, block in enumerate(backbone.layers):
         kind = type(block)
         known = (kind.__name__, kind.__module__) == (layer, type(backbone).__module__)
@@ -62,8 +63,11 @@ def refuse_unknown(backbone: Any, head: Any) -> None:
         _require(_parts(block.self_attn) == inner, block, _difference(block.self_attn, inner))
         _require(_parts(block.mlp) == MLP, block, _difference(block.mlp, MLP))
         for module in (block, block.self_attn, block.mlp):
-            _require(_has_own_forward(module), module, f"of layer {number} has another forward")
-    _require(_has_own_forward(backbone), backbone, "has another forward")
+            _refuse_other_forward(module, backbone, f"of layer {number} ")
+        shared = block.self_attn in attentions
+        _require(not shared, block, f"of layer {number} shares the attention of another")
+        attentions.add(block.self_attn)
+    _refuse_other_forward(backbone, backbone)
     plain = type(head) is nn.Linear or not isinstance(head, nn.Module)  # its weight tells all
     _require(plain, head, "is a head of another kind")
     _require(getattr(head, "bias", None) is None, head, "has a bias")
@@ -180,13 +184,18 @@ def _stack(part: Any) -> str:
     return "".join(type(part).__module__.split(".")[-2:-1])
 
 
-def _has_own_forward(module: nn.Module) -> bool:
-    """Tell whether a module's forward is that of its class, as transformers defines it.
+def _refuse_other_forward(module: nn.Module, backbone: nn.Module, where: str = "") -> None:
+    """Refuse a module whose forward is not the one that transformers defines beside the backbone.
 
-    The loop calls neither a layer's nor its attention's: another one would be passed over.
+    The loop calls neither a layer's nor its attention's: another one, or a hook on it, would be
+    passed over.
     """
-    own, kind = "forward" not in module.__dict__, type(module)
-    return own and kind.forward.__module__ == kind.__module__
+    kind = type(module)
+    known = kind.forward.__module__ == kind.__module__ == type(backbone).__module__
+    own = "forward" not in module.__dict__
+    _require(own and known, module, f"{where}has another forward")
+    hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001
+    _require(not hooks, module, f"{where}has hooks on its forward")
 
 
 def _require(holds: bool | int | None, module: nn.Module, fault: str) -> None:  # noqa: FBT001
