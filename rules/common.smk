@@ -19,7 +19,7 @@ from prunecal.calibration.catalogue import refuse_unknown
 from prunecal.core.errors import PrunecalError, counted
 from prunecal.core.plugins import load as load_plugin, module_name
 from prunecal.core.redaction import expanded
-from prunecal.core.yaml_keys import refuse_repeated_keys
+from prunecal.core.yaml_keys import refuse_repeated_keys, refuse_repeated_settings
 from prunecal.sources import model_folder
 from prunecal.storage.checksums import file_digest
 from prunecal.storage.digest_cache import NAME as DIGESTS, digest_of_all
@@ -65,6 +65,7 @@ try:
     if workflow.is_main_process:
         for path in (CHECKOUT / "config.yaml", *workflow.config_settings.configfiles):
             refuse_repeated_keys(Path(path))
+        refuse_repeated_settings(workflow.config_settings.config_args or ())
     STUDY = load_study(config)
     refuse_unknown(value.metric for value in STUDY.expect)
 except (PrunecalError, ValueError) as error:

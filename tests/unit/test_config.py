@@ -12,7 +12,7 @@ from snakemake.utils import update_config
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
 from prunecal.core.parameters import Parameters
-from prunecal.core.yaml_keys import refuse_repeated_keys
+from prunecal.core.yaml_keys import refuse_repeated_keys, refuse_repeated_settings
 from prunecal.study import schema
 from prunecal.study.cells import cells, load_study
 from prunecal.study.design import Design
@@ -530,6 +530,17 @@ def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path, text, wor
     else:
         with pytest.raises(PrunecalError, match=words):
             refuse_repeated_keys(path)
+
+
+def test_a_setting_that_the_command_line_gives_twice_is_refused():
+    sound = ["study=a", "title=b: [", "statistics={bins: 5}", "statistics={seed: 5, level: 0.9}"]
+    refuse_repeated_settings(sound)
+    for argument, words in (
+        ("study=b", "--config gives 'study' twice"),
+        ("statistics={seed: 6}", "--config gives 'statistics: seed' twice"),
+    ):
+        with pytest.raises(PrunecalError, match=words):
+            refuse_repeated_settings([*sound, argument])
 
 
 def test_an_alias_of_itself_is_refused():

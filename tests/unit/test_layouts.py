@@ -221,7 +221,7 @@ def test_nlvr2_has_its_second_image_in_a_column_of_another_name(tmp_path):
         ({"B": "x", "A": "y"}, "give a list of texts, or an object with the keys A, B"),
         ({"a": {"rawText": "x"}, "b": {"rawText": "y"}}, "give a list of texts"),  # TQA
         ("2,3", "give a list of texts"),  # IconQA
-        ("['x' 'y']", "has 1 options"),  # as NumPy prints a list
+        ("['x' 'y']", "give a list of texts"),  # as NumPy prints a list
     ],
 )
 def test_options_may_be_an_object_by_letter(tmp_path, options, expected):
@@ -242,6 +242,8 @@ def test_q_bench_fills_choices_that_are_not_there(tmp_path):
     assert 'set `absent: nan` if that is one, or `absent: "N/A"`' in refusal(path, **settings)
     assert load(path, absent="N/A", **settings)[0][0]["options"] == ["A", "B"]
     assert "two equal choices" in refusal(path, absent="nan", **settings)
+    row["option3"] = "None"  # as Python writes it
+    assert '`absent: "None"` if there is none' in refusal(written(tmp_path, [row]), **settings)
 
 
 @pytest.mark.parametrize(

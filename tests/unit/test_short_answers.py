@@ -176,7 +176,8 @@ def study(folder, tables, name="d-short-answers", strategies=("full", "saliency"
 
 def test_accepted_numbers_are_exact_and_what_is_no_text_is_refused():
     assert accepted_answers("here", [1234567.0, 3.14159265, 7]) == ["1234567", "3.14159265", "7"]
-    for value in (["cat", "d\0g"], ["\ud800"], float("inf"), [], [True]):
+    assert accepted_answers("here", "['a', 'b']") == ["a", "b"]
+    for value in (["cat", "d\0g"], ["\ud800"], float("inf"), [], [True], "['cat' 'dog']"):
         with pytest.raises(PrunecalError, match="^here "):
             accepted_answers("here", value)
 

@@ -165,6 +165,9 @@ def test_hallusion_bench_says_yes_by_1_and_has_rows_without_image(tmp_path):
     assert "1 is yes" in refusal(path, **settings)
     questions, _ = load(path, answer_is="flag", **settings)
     assert [question["label"] for question in questions] == [0, 1]
+    floats = [row | {"gt_answer": float(row["gt_answer"])} for row in rows]  # nullable in pandas
+    path = parquet(tmp_path / "floats.parquet", floats)
+    assert load(path, answer_is="flag", **settings)[0] == questions
     assert [question["question_id"] for question in questions] == ["row-0", "row-2"]
     assert questions[0]["text"] == "Is it?" + WORD
 
@@ -317,6 +320,7 @@ def test_values_of_where_and_leave_out_are_alike_in_all_formats_or_told(tmp_path
         ({"choices": "no list"}, "has the options 'no list'; give a list"),
         ({"choices": ["one"]}, "has 1 options"),
         ({"choices": ["red", "red", "blue"]}, "has two equal choices among"),
+        ({"choices": ["B. red", "A. blue"]}, "has choices with letters in another order"),
         ({"choices": ["a b", "a\u00a0b"]}, "has two equal choices among"),
         ({"question": " "}, "as its question; give it some text"),
         ({"question": "\u200b"}, "as its question; give it some text"),

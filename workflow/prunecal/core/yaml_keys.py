@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -44,6 +45,33 @@ def refuse_repeated_keys(path: Path) -> None:
             pending += node.value
         elif isinstance(node, yaml.ScalarNode):
             _check_number(path, node)
+
+
+def refuse_repeated_settings(arguments: Iterable[str]) -> None:
+    """Refuse arguments of `--config` of which two give one setting; the last would count.
+
+    Raises:
+        PrunecalError: names the setting.
+    """
+    seen = set()
+    for argument in arguments:
+        key, _, text = argument.partition("=")
+        try:
+            root = yaml.compose(text, Loader=LOADER)
+        except yaml.YAMLError:
+            root = None  # plain text
+        for setting in _settings(root, key):
+            if setting in seen:
+                raise PrunecalError(f"--config gives {brief(setting)} twice; remove one of them")
+            seen.add(setting)
+
+
+def _settings(node: yaml.Node | None, name: str) -> Iterator[str]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _settings(value, f"{name}: {key.value}")
+    else:
+        yield name
 
 
 def _check_number(path: Path, scalar: yaml.ScalarNode) -> None:

@@ -5,6 +5,8 @@ A loader is a module that follows `DatasetLoader`.
 
 from __future__ import annotations
 
+import re
+import string
 import unicodedata
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -28,6 +30,7 @@ MANY_SUBSETS = 200  # a subset takes some 0.05 s and 0.25 MB of every cell's sco
 RESERVED_SUBSETS = ("all", "unique")  # see statistics/subsets.py
 INVISIBLE: dict[int, str | None] = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # no width
 INVISIBLE |= dict.fromkeys(map(ord, "\u00a0\u202f"), " ")  # spaces at which no line breaks
+OWN_LETTER = re.compile(r"\(?([A-Z])[).:]")  # that a choice's text begins with
 TEXT_COLUMNS = ("question_id", "image_id", "subset", "text")
 
 
@@ -185,9 +188,15 @@ def check_choices(where: str, choices: Sequence[str]) -> None:
         choices: what the letters stand for.
 
     Raises:
-        PrunecalError: one is empty, or two look equal.
+        PrunecalError: one is empty, two look equal, or each begins with a letter, in another order.
     """
     seen = [as_seen(choice) for choice in choices]
+    own = [match[1] for match in map(OWN_LETTER.match, seen) if match]
+    if len(own) == len(seen) and sorted(own) == list(string.ascii_uppercase[: len(own)]) != own:
+        raise PrunecalError(
+            f"{where} has choices with letters in another order, {brief(list(choices))}; put them "
+            "in the order of their letters, or take the letters away"
+        )
     if "" in seen or len(set(seen)) < len(seen):
         fault = "an empty choice" if "" in seen else "two equal choices"
         raise PrunecalError(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import io
+import itertools
 import json
 import math
 import re
 import string
+import tokenize
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 YES_NO = ["Yes", "No"]
 YES_WORDS = {"yes": 0, "no": 1, "true": 0, "false": 1}
 ABSENT = "nan"  # what is missing in copies that pandas wrote as text
-FILLERS = ("n/a", "-", "null", "<na>")  # may be a choice, or stand for none
+FILLERS = ("n/a", "-", "null", "none", "<na>")  # may be a choice, or stand for none
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 WHOLE = re.compile(r"\d{1,9}")
 POINTED = re.compile(r"-?\d+\.0")  # whole, as pandas writes it beside missing values
@@ -101,7 +104,12 @@ def accepted_answers(where: str, value: Any) -> list[str]:
     Raises:
         PrunecalError: there is none, one is no text or number, or a text is a list of numbers.
     """
-    listed = literal(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    is_list = isinstance(value, str) and value.lstrip().startswith("[")
+    listed = literal(value) if is_list else value
+    if listed is None and is_list and value.rstrip().endswith("]"):
+        raise PrunecalError(
+            f"{where} has the answer {brief(value)}, a list without commas; write it as JSON"
+        )
     answers = listed if isinstance(listed, list | tuple) else [value]
     if answers is listed:
         answers = [one.get("answer") if isinstance(one, dict) else one for one in answers]
@@ -137,12 +145,25 @@ def _exact(value: Any) -> Any:
 
 def literal(text: str) -> Any:
     """Return the value of a text that JSON or Python reads as a literal, None if neither does."""
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, _python):
         try:
             return read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
             continue
     return None
+
+
+def _python(text: str) -> Any:
+    """Return the value of a Python literal without texts side by side, which Python joins.
+
+    NumPy writes an array of texts so: ['cat' 'dog'].
+    """
+    value = ast.literal_eval(text)
+    tokens = tokenize.generate_tokens(io.StringIO(text.strip()).readline)
+    kinds = [one.type for one in tokens if one.type != tokenize.NL]
+    if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(kinds):
+        raise ValueError("texts side by side")
+    return value
 
 
 def present_choices(where: str, values: Sequence[Any], absent: str | None) -> list[Any]:
@@ -201,7 +222,8 @@ def yes_or_no(where: str, answer: Any, *, flag: bool = False) -> int:
     Raises:
         PrunecalError: it is none of them.
     """
-    text = str(answer).strip().lower().removesuffix(".")
+    text = str(_exact(answer)).strip().lower()
+    text = text.removesuffix(".0" if POINTED.fullmatch(text) else ".")
     if flag and text in ("0", "1"):
         return 1 - int(text)
     if text in YES_WORDS:
