@@ -395,9 +395,12 @@ def test_unknown_metric_is_an_error_with_the_nearest_name(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"expect": "under 0"}, "expect"),
+        (
+            {"expect": "under 0"},
+            "expect: 'under 0' does not fit; give 'below', 'above' or 'within' ",
+        ),
         ({"for": "all"}, "for"),
-        ({"off": 1}, "off"),
+        ({"off": 1}, "'off' is unknown .* known are of, expect, for, difference, to, match"),
         ({"of": {"alpha": {"nit": 0}}}, "alpha"),
     ],
 )
@@ -442,3 +445,18 @@ def test_stage_writes_every_claim_with_its_verdict(tmp_path):
     found = files.read_json(output)
     assert [claim["id"] for claim in found] == IDS
     assert all(set(claim) == {"id", "statement", "verdict", "evidence"} for claim in found)
+
+
+def test_stage_says_why_a_claim_is_not_tested(tmp_path, caplog):
+    small(tmp_path / "s", {4: 0.1})
+    entries = [
+        {"id": "X", "statement": "x", "conditions": [condition(of={"family": "scoop"})]},
+        {"id": "Y", "statement": "y", "dataset": ["*popes*"], "conditions": [condition()]},
+    ]
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(entries), encoding="utf-8")
+    command = ["--claims", tmp_path / "claims.yaml", "--scores", tmp_path / "s"]
+    arguments = claims.arguments_of([*map(str, command), "--output", str(tmp_path / "out.json")])
+    with caplog.at_level("INFO", "prunecal"):
+        claims.main(arguments)
+    assert "no cell is {family: scoop} (expected" in caplog.text
+    assert "no data set has a name and a subset that it names" in caplog.text

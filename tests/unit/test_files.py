@@ -211,6 +211,8 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, kind, content):
     if content is not None:
         path.write_bytes(content)
     message = rf"results.file cannot be read as {kind.split()[0]} \(.*\); {RERUN}"
+    if content is None:
+        message = "results.file is missing; run `snakemake --cores all`, and this where the Snake"
     with pytest.raises(PrunecalError, match=f"(?s){message}"):
         READERS[kind](path)
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -315,3 +316,102 @@ def test_a_model_that_lacks_a_part_is_refused_before_it_answers(
     with pytest.raises(PrunecalError) as caught:
         load_model(name, tmp_path, {}, None)
     assert str(caught.value).startswith(f"the model of family 'other' {message}")
+
+
+FIRST = "torch.arange(budget).repeat(len(images.features), 1)"
+MERGE = MINE.replace("def rank", "def merge").replace(
+    FIRST, "torch.ones(len(images.features), budget, images.features.shape[1] + 1)"
+)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("images.saliency", "returned float32 [2, 5]; have it return int64 [2, 3], indices of t"),
+        (f"{FIRST}.float()", "returned float32 [2, 3]; have it return int64 [2, 3]"),
+        (f"{FIRST} > 1", "returned bool [2, 3]; have it return int64 [2, 3]"),
+        (f"{FIRST}[:, 1:]", "returned int64 [2, 2]; have it return int64 [2, 3]"),
+        (f"{FIRST}.T", "returned int64 [3, 2]; have it return int64 [2, 3]"),
+        (f"{FIRST}.numpy()", "returned an object of the type ndarray; have it return int64"),
+        ("None", "returned nothing; have it return int64 [2, 3]"),
+        (f"{FIRST} + 3", "returned the token 5 in row 0; have it return different indices from 0"),
+        (f"{FIRST} - 1", "returned the token -1 in row 0; have it return different indices"),
+        (f"{FIRST} // 2", "returned a token twice among the 3 of row 0; have it return different"),
+        (f"{FIRST} + images.saliency.zero_().long()[:, :3]", "writes into the saliency of its i"),
+    ],
+)
+def test_a_strategy_that_ranks_anything_but_the_budget_s_different_tokens_is_refused(
+    installed, returned, message
+):
+    import torch
+
+    from prunecal.strategies import rank
+
+    name = installed(MINE.replace(FIRST, returned))
+    with pytest.raises(PrunecalError) as caught:
+        rank(name, torch.ones(2, 5, 4), torch.ones(2, 5), 3)
+    assert message in str(caught.value)
+    assert plugins.load("strategies", name).__file__ in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (" + 1", "", "returned float32 [2, 3, 5]; have it return float [2, 3, 6], weights of tok"),
+        (" + 1)", " + 1).neg()", "returned weights that are negative, NaN or infinite; have it"),
+        (" + 1)", " + 1) / 0", "returned weights that are negative, NaN or infinite; have it"),
+    ],
+)
+def test_a_strategy_whose_merged_tokens_have_no_sound_weights_is_refused(
+    installed, old, new, message
+):
+    import torch
+
+    from prunecal.strategies import reduce
+
+    name = installed(MERGE.replace(old, new))
+    with pytest.raises(PrunecalError) as caught:
+        reduce(name, torch.ones(2, 5, 4), torch.ones(2, 5), 3)
+    assert message in str(caught.value)
+
+
+def test_what_a_stage_keeps_is_refused_unless_it_is_the_stages_number_of_different_tokens():
+    import torch
+
+    from prunecal.engine.interfaces import Reduction, Stage
+    from prunecal.engine.selections import refuse_other_reduction
+
+    mine = ModuleType("mine")
+    mine.__file__ = "mine.py"
+    kept, weights = torch.tensor([[4, 0, 2]] * 2), torch.ones(2, 1, 5)
+    plain, merging = Stage(0, 1, keep=3), Stage(0, 1, keep=3, merge=1)
+    refuse_other_reduction(mine, Reduction(kept), plain, 2, 5)
+    refuse_other_reduction(mine, Reduction(kept, weights), merging, 2, 5)
+    for stage, reduction, message in (
+        (plain, kept, "returned int64 [2, 3]; have it return a Reduction"),
+        (plain, Reduction(kept[:, 1:]), "returned int64 [2, 2]; have it return int64 [2, 3]"),
+        (plain, Reduction(kept + 1), "returned the token 5 in row 0"),
+        (plain, Reduction(kept // 3), "returned a token twice among the 3 of row 0"),
+        (merging, Reduction(kept), "returned nothing; have it return float [2, 1, 5]"),
+        (plain, Reduction(kept, weights), "returned float32 [2, 1, 5]; have it return float [2, 0"),
+        (merging, Reduction(kept, -weights), "returned weights that are negative"),
+    ):
+        with pytest.raises(PrunecalError) as caught:
+            refuse_other_reduction(mine, reduction, stage, 2, 5)
+        assert str(caught.value).startswith("`select` of the strategy mine (mine.py) " + message)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('"Mine"', '"Mine', "SyntaxError: unterminated string literal"),
+        ('"Mine"', "Mine", "NameError: name 'Mine' is not defined"),
+        ("prunecal.core.parameters", "prunecal.parameters", "ModuleNotFoundError: No module named"),
+    ],
+)
+def test_a_plugin_that_python_cannot_read_is_refused_in_one_sentence(installed, old, new, fault):
+    name = installed(MINE.replace(old, new))
+    with pytest.raises(PrunecalError) as caught:
+        plugins.load("strategies", name)
+    assert "the strategy 'mine' cannot be imported from outside_" in str(caught.value)
+    assert f"({fault}" in str(caught.value)

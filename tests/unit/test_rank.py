@@ -5,9 +5,12 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
 
 from prunecal import rank
 from prunecal.caching.cell_store import RANKING_FILES, misplaced_cells, prune_rankings
+from prunecal.core import plugins
+from prunecal.core.errors import PrunecalError
 from prunecal.storage import files
 from prunecal.storage.arrays import write_arrays
 
@@ -106,3 +109,24 @@ def test_rankings_that_no_result_holds_are_pruned(job):
     (job.folder / "random-seed1" / ".ranking.safetensors.sha256").unlink()
     assert prune_rankings(results / ".rankings", results) == (3, 1)
     assert job(*STRATEGIES, SEED) == [("random", 1)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda images, budget: images.saliency * (budget - 8),  # of all 9 tokens downwards
+        lambda images, _: images.saliency - images.saliency.mean(dim=0),
+        lambda images, _: torch.rand(images.saliency.shape),
+    ],
+    ids=["budget", "company", "chance"],
+)
+def test_a_ranking_that_depends_on_more_than_its_image_is_refused(job, monkeypatch, changed):
+    def wrong(images, budget, params):
+        order = changed(images, budget).argsort(dim=1, descending=True, stable=True)
+        return order[:, :budget]
+
+    torch.manual_seed(0)
+    monkeypatch.setattr(plugins.load("strategies", "saliency"), "rank", wrong)
+    with pytest.raises(PrunecalError, match=r"ranks the image 'a' otherwise by itself .* prefix"):
+        job(STRATEGIES[1])
+    assert not list(job.folder.glob("*/ranking.safetensors"))

@@ -9,6 +9,8 @@ from prunecal.statistics.claim_tests import evaluate
 from prunecal.statistics.scores import read_scores
 from prunecal.storage import files
 
+UNTESTED = "not tested)"  # how the words of such a condition end
+
 
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate all claims and write the verdicts."""
@@ -17,6 +19,11 @@ def main(arguments: argparse.Namespace) -> None:
     files.write_json(arguments.output, verdicts, [arguments.claims, *arguments.scores])
     for verdict in verdicts:
         cli.log.info("%s: %s", verdict["id"], verdict["verdict"])
+        untested = [words for words in verdict["evidence"]["words"] if words.endswith(UNTESTED)]
+        if not verdict["evidence"]["words"]:
+            untested = ["no data set has a name and a subset that it names"]
+        for words in untested:
+            cli.log.info("  %s", words)
 
 
 def arguments_of(command: list[str] | None = None) -> argparse.Namespace:

@@ -32,6 +32,7 @@ from prunecal.caching import lineage
 from prunecal.caching.cell_store import RANKING_FILES, CellStore, cell_key
 from prunecal.caching.fingerprint import code_record
 from prunecal.core import cli, plugins
+from prunecal.core.errors import PrunecalError, brief
 from prunecal.engine import device
 from prunecal.engine.coverage import cosine_similarity, coverage_curve
 from prunecal.storage import files
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from numpy.typing import NDArray
+
+    from prunecal.strategies import Images
 
 BATCH = 32  # images at a time
 ENTRIES = 2**25  # of the similarity matrices held at a time
@@ -138,7 +141,8 @@ def rank_plugin(
         out: a ranking.safetensors for each variant.
 
     Raises:
-        PrunecalError: a signal is missing, or inputs do not fit together.
+        PrunecalError: a signal is missing, inputs do not fit together, or the strategy does not
+            rank as it has to.
     """
     import torch
 
@@ -155,6 +159,8 @@ def rank_plugin(
         similarity = cosine_similarity(images.features)
         if encoded.tiles is None:
             orders = rank_many(*ranking_arguments(family, images, None, variants))
+            if 0 in batch:
+                _refuse_other_alone(family, strategy, encoded.some(batch[:1]), variants, orders)
         else:
             tiles = [encoded.tiles[image] for image in batch]
             orders = in_turn(family, images, tiles, variants)
@@ -173,6 +179,28 @@ def rank_plugin(
         write_arrays(
             path, arrays, {"image_id": encoded.ids, "family": family, "parameters": parameters}
         )
+
+
+def _refuse_other_alone(
+    family: str, strategy: ModuleType, image: Images, variants: list[dict[str, Any]], orders: Any
+) -> None:
+    """Refuse a strategy that ranks the first image of a batch otherwise alone and for less.
+
+    Raises:
+        PrunecalError: what it keeps at half of the tokens is no prefix of its ranking.
+    """
+    half = (image.features.shape[1] + 1) // 2
+    again = rank_many(*ranking_arguments(family, image, half, variants))
+    for order, alone in zip(orders, again, strict=True):
+        if not order[:1, :half].equal(alone):
+            raise PrunecalError(
+                f"the strategy {family!r} ({strategy.__file__}) ranks the image "
+                f"{brief(image.ids[0])} otherwise by itself at half of the tokens than in a batch "
+                "at all of them; a ranking for fewer tokens has to be a prefix (or set "
+                "NESTED = False), the same every time and whatever other images there are: see "
+                "which fails by "
+                f"`pytest -q tests/unit/test_strategies.py -k {family}`"
+            )
 
 
 def _progress(strategy: ModuleType, batches: list[list[int]]) -> Iterable[list[int]]:

@@ -146,4 +146,4 @@ def _known_keys(kind: Any, blocks: Sequence[int | str]) -> list[str]:
         if isinstance(block, str):
             kind = kind.model_fields[block].annotation
             kind = next(iter(get_args(kind)), kind)  # list[Model] -> Model
-    return list(kind.model_fields)
+    return [field.alias or name for name, field in kind.model_fields.items()]

@@ -69,11 +69,12 @@ def load(folder: str, name: str) -> ModuleType:
     module = module_name(folder, name)
     try:
         plugin = importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a plugin may hold anything
         own = module.partition(".")[0] == __name__.partition(".")[0]
-        remedy = "correct that file" if own else "reinstall its distribution"
+        remedy = "correct that file" if own else "correct or reinstall its distribution"
         raise PrunecalError(
-            f"the {KINDS[folder]} {name!r} cannot be imported from {module} ({error}); {remedy}"
+            f"the {KINDS[folder]} {name!r} cannot be imported from {module} "
+            f"({type(error).__name__}: {error}); {remedy}"
         ) from error
     _check(folder, name, plugin)
     return plugin

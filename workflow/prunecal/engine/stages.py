@@ -16,6 +16,7 @@ from prunecal.core.errors import PrunecalError
 from prunecal.engine.batch import Batch, advance
 from prunecal.engine.decoder import Rows
 from prunecal.engine.held import Held
+from prunecal.engine.selections import refuse_other_reduction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,6 +154,8 @@ class _Cutter:
         compact = getattr(self.params, "positions", "original") == "compact"
         system = 0 if self.past is None else self.past[0][0].shape[2]
         reduction = self.strategy.select(replace(seen, batch=batch), stage, self.params)
+        count = len(batch.question_row)
+        refuse_other_reduction(self.strategy, reduction, stage, count, batch.visual)
         pruned = _reduced(batch, reduction, system, compact=compact)
         return pruned, held.after(reduction), reduction.kept
 

@@ -37,13 +37,14 @@ accuracy is not above chance and above the best constant answer. A case of a cel
 answering with an option is *inconclusive*.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from prunecal.core.errors import PrunecalError, cut
+from prunecal.core.errors import PrunecalError, brief, cut
 from prunecal.core.parameters import Parameters, sentence
 from prunecal.core.yaml_keys import refuse_repeated_keys
 from prunecal.sources.safe_paths import check_file
@@ -87,8 +88,18 @@ class Condition(Parameters):
     """What all kinds of conditions have."""
 
     of: dict[str, Any]
-    expect: str = Field(pattern=r"^(below|above|within) -?\d+(\.\d+)?$")
+    expect: str
     quantifier: Literal["every", "some"] = Field("every", alias="for")
+
+    @field_validator("expect")
+    @classmethod
+    def _a_side_and_a_limit(cls, expect: str) -> str:
+        if not re.fullmatch(r"(below|above|within) -?\d+(\.\d+)?", expect):
+            raise ValueError(
+                f"{brief(expect)} does not fit; give 'below', 'above' or 'within' and a number, "
+                "such as 'below 0'"
+            )
+        return expect
 
     @field_validator("of", "to", check_fields=False)
     @classmethod

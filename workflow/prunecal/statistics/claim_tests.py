@@ -5,14 +5,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+import yaml
 
 from prunecal.calibration.constants import READOUTS
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, cut
 from prunecal.statistics.baselines import why_not_tested
 from prunecal.statistics.claim_grammar import Claim, Condition, Verdict
 from prunecal.statistics.contrasts import Contrast
 from prunecal.statistics.scores import Scores
-from prunecal.statistics.selectors import Measured
+from prunecal.statistics.selectors import Measured, Selector
 from prunecal.statistics.subsets import POOLED
 
 
@@ -90,6 +91,9 @@ class _Test:
         self.where = scores.task | {"subset": claim.subset}
         self.condition = condition
         self.fault = fault  # why nothing can be said of pruning
+        selectors = [getattr(condition, key, None) for key in ("of", "to")]
+        empty = [one for one in selectors if one is not None and not measured.select(one)]
+        self.nothing = f"no cell is {_shown(empty[0])}" if empty else "no cells to compare"
         self.cases = [] if self.fault else [case for case in cases if _defined(case)]
 
     def verdict(self, level: float, cases: int) -> Verdict:
@@ -135,12 +139,17 @@ class _Test:
             doubt = f", {case.doubt}" if case.doubt else ""
             parts.append(f"{case.words}: {case.value:+.4f} [{low:+.4f}, {high:+.4f}]{doubt}")
         if not parts:
-            parts = [self.fault or "no cells"]
+            parts = [self.fault or self.nothing]
         expected = (
             f"expected {self.condition.expect} in {self.condition.quantifier} case: {verdict}"
         )
         place = f"{self.where['dataset']}, {self.where['model']}"
         return f"{place}: {'; '.join(parts)} ({expected})"
+
+
+def _shown(selector: Selector) -> str:
+    """Return a selector as a claim may write it: `{family: scope, alpha: 0}`."""
+    return cut(yaml.safe_dump(selector, default_flow_style=True, sort_keys=False).strip())
 
 
 def _defined(case: Contrast) -> bool:

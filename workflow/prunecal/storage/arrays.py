@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecal.core.errors import RERUN, PrunecalError, cut
+from prunecal.core.errors import RERUN, PrunecalError
 from prunecal.storage import files, schemas
 
 if TYPE_CHECKING:
@@ -135,9 +135,7 @@ def open_arrays(path: Path | str, framework: str = "numpy") -> Arrays:
     try:
         return Arrays(path, safe_open(path, framework=framework))
     except (OSError, SafetensorError) as error:
-        raise PrunecalError(
-            f"{path} cannot be read as safetensors ({cut(str(error))}); {RERUN}"
-        ) from error
+        raise files.unreadable(path, "safetensors", error) from error
 
 
 def write_arrays(

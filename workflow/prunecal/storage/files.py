@@ -215,7 +215,7 @@ def read_json(path: Path | str, remedy: str = RERUN) -> Any:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise PrunecalError(f"{path} cannot be read as JSON ({error}); {remedy}") from error
+        raise unreadable(path, "JSON", error, remedy) from error
     return schemas.read_json(path, content, remedy)
 
 
@@ -296,6 +296,15 @@ def _opened(path: Path | str, columns: list[str] | None) -> "pq.ParquetFile":
     return file
 
 
+def unreadable(path: Path | str, kind: str, error: Exception, remedy: str = RERUN) -> PrunecalError:
+    """Return what to say of a file that is missing or cannot be read as a kind of file."""
+    if remedy == RERUN and not os.path.lexists(path):  # nothing to delete
+        return PrunecalError(
+            f"{path} is missing; run `snakemake --cores all`, and this where the Snakefile is"
+        )
+    return PrunecalError(f"{path} cannot be read as {kind} ({cut(str(error))}); {remedy}")
+
+
 @contextlib.contextmanager
 def _readable(path: Path | str) -> Iterator[None]:
     import pyarrow as pa
@@ -303,9 +312,7 @@ def _readable(path: Path | str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise PrunecalError(
-            f"{path} cannot be read as parquet ({cut(str(error))}); {RERUN}"
-        ) from error
+        raise unreadable(path, "parquet", error) from error
 
 
 def read_facts(path: Path | str) -> schemas.Facts:
@@ -321,9 +328,7 @@ def read_facts(path: Path | str) -> schemas.Facts:
     try:
         found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise PrunecalError(
-            f"{path} cannot be read as parquet ({cut(str(error))}); {RERUN}"
-        ) from error
+        raise unreadable(path, "parquet", error) from error
     if found is None:
         raise PrunecalError(f"{path} has no prunecal metadata; {RERUN}")
     return schemas.Facts(path, schemas.read_json(path, found))

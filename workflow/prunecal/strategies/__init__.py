@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError
-from prunecal.strategies._arguments import checked_budget, images_of, settings_of, taken
+from prunecal.strategies._arguments import (
+    checked_budget,
+    images_of,
+    inputs_left,
+    settings_of,
+    taken,
+)
 from prunecal.strategies._protocols import Images, protocol, refuse_contradictions
 
 if TYPE_CHECKING:
@@ -50,7 +56,8 @@ def rank(
 
     Raises:
         PrunecalError: an unknown strategy or parameter, a value out of range, shapes that do not
-            fit, or features or saliency that are not finite.
+            fit, features or saliency that are not finite, or a strategy whose function returns
+            anything but `budget` different tokens or changes what it is given.
     """
     image_ids = params.pop("image_ids", None)
     signals = taken(strategy, params)
@@ -195,6 +202,8 @@ def rank_many(
     """
     import torch
 
+    from prunecal.engine.selections import function_of, refuse_other_tokens
+
     module = plugins.load("strategies", strategy)
     if module.PRUNES != "before_llm":
         raise PrunecalError(f"{strategy}: ranks tokens inside the language model, not features")
@@ -203,10 +212,16 @@ def rank_many(
     settings = [settings_of(strategy, module, variant) for variant in variants]
     budget = checked_budget(strategy, features, saliency, budget, image_ids)
     images = images_of(strategy, module, settings, features, saliency, image_ids, signals, grids)
-    with torch.no_grad():
+    with torch.no_grad(), inputs_left(module, images):
         if hasattr(module, "rank_many"):
-            return module.rank_many(images, budget, settings)
-        return [module.rank(images, budget, params) for params in settings]
+            orders = module.rank_many(images, budget, settings)
+        else:
+            orders = [module.rank(images, budget, params) for params in settings]
+    for order in orders:
+        refuse_other_tokens(
+            function_of(module, "rank"), order, len(saliency), budget, saliency.shape[1]
+        )
+    return orders
 
 
 def merge_many(
@@ -228,13 +243,21 @@ def merge_many(
     """
     import torch
 
+    from prunecal.engine.selections import function_of, refuse_other_weights
+
     module = plugins.load("strategies", strategy)
     settings = [settings_of(strategy, module, variant) for variant in variants]
     checked = checked_budget(
         strategy, features, saliency, 1 if budget is None else budget, image_ids
     )
     images = images_of(strategy, module, settings, features, saliency, image_ids, signals, grids)
-    with torch.no_grad():
-        return [
+    with torch.no_grad(), inputs_left(module, images):
+        merged = [
             module.merge(images, None if budget is None else checked, params) for params in settings
         ]
+    if budget is not None:  # else their number is the strategy's own
+        rows, tokens = saliency.shape
+        for weights in merged:
+            what = function_of(module, "merge")
+            refuse_other_weights(what, weights, (rows, checked, tokens + 1))
+    return merged

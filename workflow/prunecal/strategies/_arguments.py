@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from prunecal.strategies._protocols import Images
 from prunecal.study.strategy_settings import reads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import ModuleType
 
     from torch import Tensor
@@ -50,6 +51,25 @@ def images_of(
         if not values.isfinite().all():
             raise PrunecalError(f"{strategy}: {name} has NaN or infinite values")
     return Images(features.float(), saliency.float(), image_ids, given, grids)
+
+
+@contextmanager
+def inputs_left(strategy: ModuleType, images: Images) -> Iterator[None]:
+    """Refuse a strategy that changes what it is given, as other settings would read the change.
+
+    Raises:
+        PrunecalError: an array was written to in place.
+    """
+    arrays = {"features": images.features, "saliency": images.saliency, **images.signals}
+    # tensors made in inference mode count no writes
+    before = {name: one._version for name, one in arrays.items() if not one.is_inference()}
+    yield
+    for name, version in before.items():
+        if arrays[name]._version != version:
+            raise PrunecalError(
+                f"the strategy {strategy.__name__} ({strategy.__file__}) writes into the {name} of "
+                "its images; have it write into a copy, made with .clone()"
+            )
 
 
 def settings_of(strategy: str, module: ModuleType, params: Mapping[str, object]) -> Parameters:
