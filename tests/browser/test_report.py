@@ -189,6 +189,31 @@ def test_every_figure_and_table_loads(page):
             assert page.run(size) > 100, path
 
 
+def test_a_figure_is_enlarged_by_keyboard_and_every_link_has_a_name(page):
+    first = "Object.values(results).find(item => item.mime_type === 'image/svg+xml')"
+    page.run("app.showCategory(Object.keys(categories)[0]), 0")
+    page.run(f"app.setView({{content: 'img', contentPath: ({first}).data_uri}}), 0")
+    figure = "document.querySelector('.p-3 > img[role=button]')"
+    page.until(f"{figure}?.getAttribute('aria-label').includes(({first}).labels.figure)")
+    while not page.run(f"document.activeElement === {figure}"):
+        page.press("Tab")
+        assert page.run("document.activeElement !== document.body"), "the figure is not reached"
+    assert page.run(f"parseFloat(getComputedStyle({figure}).outlineWidth)") >= 2
+    width = page.run(f"{figure}.width")
+    for key in ("Enter", "Space"):
+        page.press(key)
+        assert page.run(f"[{figure}.width > {width}, {figure}.ariaPressed]") == [True, "true"]
+        page.run("document.activeElement.blur()")
+        page.press("Escape")
+        assert page.run(f"[{figure}.width, {figure}.ariaPressed]") == [width, "false"]
+        assert page.run(f"document.activeElement === {figure}")
+    links = page.run(
+        "[...document.querySelectorAll('#app a')].map(a => a.textContent || a.ariaLabel)"
+    )
+    assert all(links)
+    assert len(set(links)) == len(links)
+
+
 def test_categories_are_numbered_and_items_have_captions(page):
     found = page.run("Object.keys(categories)")
     assert all(name[0].isdigit() and name[1:3] == ". " for name in found), found

@@ -34,6 +34,10 @@ class Browser:
         """Run JavaScript, wait for its promise, and return its value."""
         return self._page.evaluate(script)
 
+    def press(self, key):
+        """Press a key, such as "Tab" or "Enter"."""
+        self._page.keyboard.press(key)
+
     def until(self, condition):
         """Wait until a JavaScript condition holds."""
         self._page.wait_for_function(condition)

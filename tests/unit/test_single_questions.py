@@ -85,6 +85,14 @@ def test_page_shows_each_strategy_at_the_budget_of_the_change(results, tmp_path)
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_a_title_names_a_budget_as_the_study_does(results, tmp_path):
+    source = next(results.glob("*/*/saliency/4/predictions.parquet"))
+    for budget, words in ((4, "4 tokens"), ("25%", "25 % (9 tokens)"), ("all", "all (9 tokens)")):
+        facts = {"cell": {**files.read_facts(source)["cell"], "budget": budget}}
+        files.write_table(tmp_path / "predictions.parquet", files.read_table(source), facts)
+        assert single_questions.budget_words(tmp_path / "predictions.parquet", 9) == words
+
+
 def test_images_are_drawn_in_the_shape_of_their_grids_of_patches(results, tmp_path):
     assert "--height" not in written(results, tmp_path).replace("var(--height", "")
     study = tmp_path / "study"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunecal.figures import pooling, style
+from prunecal.statistics.thresholds import RISK
 from prunecal.statistics.trust import NO_WORSE, UNKNOWN, WORSE
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def draw(cells: pd.DataFrame, risks: pd.DataFrame) -> Figure:
     Args:
         cells: trust_cells.csv with the columns series (the strategy's name for readers) and place.
         risks: model, dataset, series, budget and risk, the share of wrong answers among those
-            accepted by the unpruned model's threshold for 5 % risk.
+            accepted by the unpruned model's threshold for `RISK`.
     """
     from matplotlib.patches import Patch
 
@@ -56,7 +57,8 @@ def draw(cells: pd.DataFrame, risks: pd.DataFrame) -> Figure:
     figure.legend(handles=patches, loc="outside upper center", ncols=2)
     style.note(
         figure,
-        "Numbers: wrong among the answers accepted at the unpruned model's threshold for 5 % risk",
+        "Numbers: wrong among the answers accepted at the unpruned model's threshold for "
+        f"{100 * RISK:g} % risk",
     )
     return figure
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prunecal.caching import lineage
 from prunecal.core import cli
-from prunecal.core.errors import PrunecalError
+from prunecal.core.errors import PrunecalError, counted
 from prunecal.figures import cell_selection, naming, style
 from prunecal.figures.kept_tokens import grid_of, square
 from prunecal.report import html
@@ -108,6 +108,14 @@ def picture_uri(image: "Image", mode: str, mean: list[float]) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(smallest).decode()}"
 
 
+def budget_words(path: Path, kept: int) -> str:
+    """Return a cell's budget as the study names it, of a share also an image's kept tokens."""
+    budget = files.read_facts(path)["cell"]["budget"]
+    if isinstance(budget, int):
+        return counted(budget, "token")
+    return f"{budget.replace('%', ' %')} ({counted(kept, 'token')})"
+
+
 class Task:
     """One model on one data set: its cells, questions and rankings.
 
@@ -124,18 +132,16 @@ class Task:
         self._read: dict[tuple[Path, Budget], lineage.Ranking] = {}
         self._held: dict[Path, HeldPatches] = {}
         self.answers = [read_answers(cell["path"]) for cell in self.cells]
-        first = self.cells[0]
+        self.model, self.dataset = (self.cells[0][key] for key in ("model", "dataset"))
         for cell, answered in zip(self.cells, self.answers, strict=True):
             if len(answered.answer) != len(self.questions):
                 raise PrunecalError(
                     f"{cell['path']} has {len(answered.answer)} answers for {len(self.questions)} "
-                    f"questions of {first['dataset']}; delete it and run snakemake again"
+                    f"questions of {self.dataset}; delete it and run snakemake again"
                 )
         unpruned = [i for i, cell in enumerate(self.cells) if cell["family"] == style.REFERENCE]
         if not unpruned:
-            raise PrunecalError(
-                f"{first['model']} on {first['dataset']} has no unpruned cell; add `full`"
-            )
+            raise PrunecalError(f"{self.model} on {self.dataset} has no unpruned cell; add `full`")
         self.reference = unpruned[0]
 
     def changes(self, count: int) -> list[Change]:
@@ -148,13 +154,14 @@ class Task:
         """Return what the page shows of a question."""
         cell, question = self.cells[change.cell], self.questions[change.question]
         start = question["text"].splitlines()[0][:90] if question["text"] else ""
-        where = (cell["dataset"], cell["model"], question["subset"], question["image_id"])
+        where = (self.dataset, self.model, question["subset"], question["image_id"])
         rows = self._rows(change)
+        kept = int(self.answers[change.cell].kept[change.question])
         # an image that is shown as a square is drawn in the shape of its grid of patches
         grid = next((row["patches"][:2] for row in rows if row["patches"]), (1, 1))
         return {
-            "title": f"{html.signed(change.size, 2)} by {cell['name']} at {cell['budget']} tokens: "
-            f"{start}",
+            "title": f"{html.signed(change.size, 2)} by {cell['name']} at "
+            f"{budget_words(cell['path'], kept)}: {start}",
             "question": question,
             "place": " · ".join(where),
             "rows": rows,
@@ -262,17 +269,17 @@ def main(arguments: argparse.Namespace) -> None:
         path.parent.name: files.read_object(path)["image_mean"] for path in arguments.manifests
     }
     for path in arguments.images:
-        table = files.read_table(path, ["image_id", "bytes"])
-        row = {image: number for number, image in enumerate(table.column("image_id").to_pylist())}
-        for (task, _), card in zip(changes, cards, strict=True):
-            cell = task.cells[0]
-            if cell["dataset"] == path.parent.name:
-                image_id, model = card["question"]["image_id"], cell["model"]
-                content = table.column("bytes")[row[image_id]].as_py()
-                image = decoded(path, image_id, content)
-                mode = "crop" if model in arguments.crop else "pad"
-                mode = "stretch" if model in arguments.stretch else mode
-                card["picture"] = picture_uri(image, mode, means[model])
+        pairs = zip(changes, cards, strict=True)
+        here = [(task, card) for (task, _), card in pairs if task.dataset == path.parent.name]
+        shown = {card["question"]["image_id"] for _, card in here}
+        _, rows = files.read_rows(path, ["image_id", "bytes"])
+        contents = {one["image_id"]: one["bytes"] for one in rows if one["image_id"] in shown}
+        for task, card in here:
+            image_id = card["question"]["image_id"]
+            image = decoded(path, image_id, contents[image_id])
+            mode = "crop" if task.model in arguments.crop else "pad"
+            mode = "stretch" if task.model in arguments.stretch else mode
+            card["picture"] = picture_uri(image, mode, means[task.model])
     html.write(
         arguments.output, "single_questions", title="The largest changes of confidence", cards=cards
     )

@@ -12,6 +12,7 @@ from prunecal.core import cli
 from prunecal.figures import pooling, style
 from prunecal.figures import trust as figure
 from prunecal.report import html, trust_tables, trust_text
+from prunecal.statistics.thresholds import DELTA, RISK
 from prunecal.storage import files
 from prunecal.study.cells import load_study
 
@@ -31,6 +32,9 @@ def main(arguments: argparse.Namespace) -> None:
         margins=study.statistics.margins,
         level=f"{100 * study.statistics.level:g}",
         error_rate=f"{100 * pooling.LEVEL:g}",
+        significant=f"{pooling.LEVEL:g}",
+        risk=f"{100 * RISK:g}",
+        delta=f"{100 * DELTA:g}",
         figure=files.read_bytes(arguments.figures / "trust.svg"),
         tasks=[
             {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecal.figures import pooling
 from prunecal.report import html
+from prunecal.statistics.thresholds import RISK
 from prunecal.study.report_items import TRUST_TABLES
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def threshold_rows(task: Trust) -> list[dict[str, Any]]:
             "name": row["series"],
             "budget": row["budget"],
             "risk": "".join(_risk(row)),
-            "above": bool(row["p_adjusted"] < pooling.LEVEL and row["risk"] > 0.05),
+            "above": bool(row["p_adjusted"] < pooling.LEVEL and row["risk"] > RISK),
             "coverage": percent(row["coverage"]),
             "guaranteed_risk": percent(row["guaranteed_risk"]),
             "guaranteed_coverage": percent(row["guaranteed_coverage"]),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prunecal.core.errors import counted
 from prunecal.figures import pooling
 from prunecal.report import html
 from prunecal.report.html import listed
 from prunecal.report.trust_tables import risk_words, signed
-from prunecal.statistics.thresholds import RISK
+from prunecal.statistics.thresholds import DELTA, RISK
 from prunecal.statistics.trust import WORSE
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ def _kept(task: Trust, kept: pd.DataFrame) -> list[str]:
     """Say which strategies go down the furthest, and what becomes of the first below that."""
     smallest = int(kept["smallest_budget"].min())
     best = kept[kept["smallest_budget"] == smallest]
-    verb = "keep" if len(best) > 1 else "keeps"
-    full = _unpruned(task)
     last = ", the smallest of the study" if _next(task, best.iloc[0]) is None else ""
+    names = f": {listed(best['series'])}" if len(best) <= MANY else ""
     return [
-        f"{listed(best['series'])} {verb} accuracy and calibration down to {smallest} of "
-        f"{full} tokens{last}: accuracy is shown to be lower by less than "
+        f"{len(best)} of {counted(len(task.strategies), 'strategy', 'strategies')} "
+        f"{'keep' if len(best) > 1 else 'keeps'} accuracy and calibration down to {smallest} of "
+        f"{_unpruned(task)} tokens{last}{names}.",
+        "That is, accuracy is shown to be lower by less than "
         f"{best['accuracy_margin'].iloc[0]:g}, and ECE to be higher by less than "
         f"{best['ece_margin'].iloc[0]:g}, than those of the unpruned model.",
         *_below(task, best.iloc[0], alone=len(best) == 1),
@@ -114,9 +116,8 @@ def _none(task: Trust) -> list[str]:
     provable = largest["accuracy_provable"].median(), largest["ece_provable"].median()
     margins = row["accuracy_margin"], row["ece_margin"]
     sentence = (
-        "No strategy is shown to keep accuracy and calibration at any budget, tested from the "
-        f"largest down: accuracy lower by less than {margins[0]:g} and ECE higher by less than "
-        f"{margins[1]:g} than those of the unpruned model."
+        f"Tested, from the largest budget down, was accuracy lower by less than {margins[0]:g} and "
+        f"ECE higher by less than {margins[1]:g} than those of the unpruned model."
     )
     if (task.cells["verdict"] != WORSE).any():
         equal = " Not shown does not mean worse: with these images, a model equal to the unpruned"
@@ -127,7 +128,7 @@ def _none(task: Trust) -> list[str]:
             )
         else:
             sentence += f"{equal} one is likely (80 %) to be shown to keep them."
-    return [sentence]
+    return ["No strategy is shown to keep accuracy and calibration at any budget.", sentence]
 
 
 def _others(task: Trust, kept: pd.DataFrame) -> list[str]:
@@ -207,10 +208,11 @@ def _guarantee(full: pd.Series) -> str:
         "Because it was chosen on these very answers, its risk on other images is above "
         f"{100 * RISK:g} % about as often as not. "
     )
+    sure = f"{100 * (1 - DELTA):g} %"
     if full["guaranteed_threshold"] != full["guaranteed_threshold"]:
-        return f"{start}No threshold can be guaranteed (90 %) to stay below it with these images."
+        return f"{start}No threshold can be guaranteed ({sure}) to stay below it with these images."
     return (
-        f"{start}A threshold that stays below it with a guarantee of 90 % is "
+        f"{start}A threshold that stays below it with a guarantee of {sure} is "
         f"{full['guaranteed_threshold']:.3f}; it answers {_share(full['guaranteed_coverage'])}."
     )
 

@@ -111,6 +111,7 @@ async function draw() {
   await library;
   const made = await vegaEmbed(control("chart"), titled(points), { renderer: "svg", actions });
   if (mine !== turn) return made.finalize();
+  control("chart").querySelector("summary").ariaLabel = "Save the chart";
   if (view) view.finalize();
   view = made;
 }
