@@ -1,6 +1,8 @@
 """What every test starts from, and which tests are slow: those in some of the folders."""
 
+import fcntl
 import os
+import shutil
 import sys
 from pathlib import PurePath
 
@@ -53,3 +55,20 @@ def results(tmp_path_factory):
     from helpers import synthetic_results  # it takes seconds, which not every test needs
 
     return synthetic_results.write(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """Return the finished small study, run once for all workers; tests read or copy it."""
+    from helpers.small_project import Project
+
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "done").exists():
+            shutil.rmtree(place / "study", ignore_errors=True)
+            Project.create(place / "study").run()
+            (place / "done").touch()
+    return Project(place / "study")

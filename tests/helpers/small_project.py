@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import psutil
 import yaml
@@ -37,7 +38,7 @@ class Project:
         self.started: list[subprocess.Popen] = []
 
     @classmethod
-    def create(cls, folder: Path) -> "Project":
+    def create(cls, folder: Path) -> Self:
         folder.mkdir()
         for part in PARTS:
             source = ROOT / part
@@ -48,6 +49,11 @@ class Project:
                 shutil.copy(source, folder)
         shutil.copy(Path(__file__).with_name(STUDY), folder)
         return cls(folder)
+
+    def copy(self, folder: Path) -> Self:
+        """Return a copy in another folder; it keeps times, as a user's copy does."""
+        subprocess.run(["cp", "-a", self.folder, folder], check=True)
+        return type(self)(folder)
 
     @property
     def settings(self) -> dict:

@@ -13,9 +13,10 @@ DATA = "results/datasets/local/questions.parquet"
 MODEL = "results/models/given/manifest.json"
 
 
-@pytest.fixture
-def local(project):
+@pytest.fixture(scope="module")
+def obtained(undisturbed, tmp_path_factory):
     """Point the small study at a local model and at POPE's original files, and obtain both."""
+    project = undisturbed.copy(tmp_path_factory.mktemp("local") / "study")
     folder = project.folder
     shutil.copytree(folder / "results" / "models" / "tiny" / "weights", folder / "given")
     (folder / "images").mkdir()
@@ -32,6 +33,12 @@ def local(project):
     project.change(models=[model], datasets=[data])
     project.run(DATA, MODEL)
     return project
+
+
+@pytest.fixture
+def local(obtained, tmp_path):
+    """Return a copy of that study."""
+    return obtained.copy(tmp_path / "study")
 
 
 def png(value):

@@ -21,8 +21,8 @@ def holders(folder, marks):
     ]
 
 
-def test_a_finished_study_holds_neither(undisturbed, project):
-    assert holders(undisturbed.folder, project.marks().values()) == []
+def test_a_finished_study_holds_neither(undisturbed):
+    assert holders(undisturbed.folder, undisturbed.marks().values()) == []
 
 
 def test_a_study_of_a_model_below_home_holds_neither_even_if_it_fails(project):
