@@ -161,8 +161,12 @@ def test_a_stage_that_fails_below_home_does_not_say_where(home):
 def test_a_hub_out_of_reach_is_named_without_the_login_in_its_address(home):
     params = json.dumps({"family": "llava", "repo": "a/b", "revision": "0" * 40})
     arguments = ["--model", "m", "--params", params, "--manifest", home.parent / "out" / "m.json"]
+    # the Hub's client waits between its retries
+    (home / "sitecustomize.py").write_text("import time; time.sleep = lambda seconds: None")
+    paths = os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")])
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         address = f"http://ann:MarkedPassword@127.0.0.1:{unused.getsockname()[1]}"
-        said, _ = stage(home, "model", *arguments, fails=True, HF_ENDPOINT=address)
+        own = {"HF_ENDPOINT": address, "PYTHONPATH": paths}
+        said, _ = stage(home, "model", *arguments, fails=True, **own)
     assert "http://***@127.0.0.1" in said
