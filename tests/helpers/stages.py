@@ -1,7 +1,7 @@
 """Stages run in this process on a results folder, with the files that the rules would give them."""
 
 from prunecal import mechanisms, trust
-from prunecal.report import first_page, methods, tables
+from prunecal.report import first_page, methods, single_questions, tables
 from prunecal.study.report_items import TRUST_TABLES
 
 
@@ -71,6 +71,20 @@ def tabulate(results, folder):
         datasets_csv=folder / "datasets.csv",
         page=folder / "cells.html",
     )
+
+
+def write_single_questions(results, folder, **options):
+    """Write the page of single questions to a folder and return its text."""
+    given = {
+        "predictions": sorted(results.glob("*/*/*/*/predictions.parquet")),
+        "rankings": sorted(results.glob("*/*/*/ranking.safetensors")),
+        "questions": sorted(results.glob("datasets/*/questions.parquet")),
+        "images": sorted(results.glob("datasets/*/images.parquet")),
+        "manifests": sorted(results.glob("models/*/manifest.json")),
+        "output": folder / "examples.html",
+    }
+    run(single_questions, **given | options)
+    return (folder / "examples.html").read_text(encoding="utf-8")
 
 
 def write_first_page(results, folder, figure=b"<svg/>"):

@@ -9,13 +9,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from helpers import synthetic_results
 from helpers.hostile_study import EVIL, EVIL_NAME, blocks, study, write
 from helpers.markup import Page
 from helpers.plugin_texts import PLUGINS, settings_with
-from helpers.stages import define, run, write_first_page
+from helpers.stages import define, write_first_page, write_single_questions
 from prunecal.figures import pooling
-from prunecal.report import all_cells, html, single_questions
+from prunecal.report import all_cells, html
 from prunecal.report.studies import findings
 from prunecal.statistics.tables import write_csv
 from prunecal.study.settings import Study
@@ -54,20 +53,6 @@ def plain(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory):
     return write(tmp_path_factory.mktemp("evil"), lambda text: f"{text} {EVIL}")
-
-
-def write_single_questions(results, folder):
-    cells = results / synthetic_results.MODEL
-    run(
-        single_questions,
-        predictions=sorted(cells.glob("*/*/*/predictions.parquet")),
-        rankings=sorted(cells.glob("*/*/ranking.safetensors")),
-        questions=sorted(results.glob("datasets/*/questions.parquet")),
-        images=sorted(results.glob("datasets/*/images.parquet")),
-        manifests=sorted(results.glob("models/*/manifest.json")),
-        output=folder / "page.html",
-    )
-    return (folder / "page.html").read_text(encoding="utf-8")
 
 
 def past(results, folder):

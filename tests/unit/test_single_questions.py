@@ -11,6 +11,7 @@ from PIL import Image
 
 from helpers import synthetic_results
 from helpers.markup import Elements
+from helpers.stages import write_single_questions
 from prunecal.core.errors import PrunecalError
 from prunecal.report import single_questions
 from prunecal.storage import files
@@ -24,20 +25,8 @@ def results(tmp_path_factory):
     return synthetic_results.write(tmp_path_factory.mktemp("study"), settings)
 
 
-def arguments(results, output, count=6):
-    place = results / synthetic_results.MODEL
-    parts = ["--predictions", *sorted(place.glob("*/*/*/predictions.parquet"))]
-    parts += ["--rankings", *sorted(place.glob("*/*/ranking.safetensors"))]
-    parts += ["--questions", *sorted(results.glob("datasets/*/questions.parquet"))]
-    parts += ["--images", *sorted(results.glob("datasets/*/images.parquet"))]
-    parts += ["--manifests", *sorted(results.glob("models/*/manifest.json"))]
-    parts += ["--crop", "--count", count, "--output", output]
-    return single_questions.arguments_of([str(part) for part in parts])
-
-
-def written(results, tmp_path, count=6):
-    single_questions.main(arguments(results, tmp_path / "examples.html", count))
-    return (tmp_path / "examples.html").read_text(encoding="utf-8")
+def written(results, folder, **options):
+    return write_single_questions(results, folder, crop=[], count=6, **options)
 
 
 def test_the_largest_changes_are_chosen_and_repeats_count_once():
@@ -123,10 +112,9 @@ def test_page_needs_no_other_file_and_repeats_byte_for_byte(results, tmp_path):
 
 
 def test_a_cell_of_another_length_is_named(results, tmp_path):
-    given = arguments(results, tmp_path / "page.html")
     shorter = tmp_path / "toy-pope" / "questions.parquet"
     whole = files.read_table(results / "datasets" / "toy-pope" / "questions.parquet")
     files.write_table(shorter, whole.slice(0, 100), {})
-    given.questions = [shorter, *given.questions[1:]]
+    other = results / "datasets" / "toy-sqa" / "questions.parquet"
     with pytest.raises(PrunecalError, match="240 answers for 100 questions of toy-pope"):
-        single_questions.main(given)
+        written(results, tmp_path, questions=[shorter, other])

@@ -1,12 +1,12 @@
 """The clustered bootstrap against duplicated rows, closed forms and simulated clustered data."""
 
-import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
+from helpers.plain_metrics import PLAIN
 from prunecal import calibration
 from prunecal.calibration import smooth
 from prunecal.calibration._checks import padded
@@ -25,24 +25,6 @@ from prunecal.statistics.bootstrap import (
     normal_interval,
 )
 from prunecal.statistics.significance import minimum_detectable, smallest_margin, unadjusted_p
-
-PLAIN = {
-    "accuracy": lambda _, correct: correct.mean(),
-    "mean_confidence": lambda confidence, _: confidence.mean(),
-    "overconfidence": lambda confidence, correct: confidence.mean() - correct.mean(),
-    "brier": calibration.brier_score,
-    "ece": calibration.expected_calibration_error,
-    "ece_10_bins": functools.partial(calibration.expected_calibration_error, bins=10),
-    "mce": calibration.maximum_calibration_error,
-    "ace": calibration.adaptive_calibration_error,
-    "smece": calibration.smooth_calibration_error,
-    "auroc": calibration.auroc,
-    "aurc": calibration.aurc,
-    "e_aurc": calibration.e_aurc,
-    "augrc": calibration.augrc,
-    "risk_at_80_coverage": calibration.risk_at_coverage,
-    "coverage_at_5_risk": calibration.coverage_at_risk,
-}
 
 
 def rows(seed, ties, accuracy=0.7, n=90, images=15):
