@@ -1,6 +1,5 @@
 """One SLURM for all tests, and small studies that run on it."""
 
-import subprocess
 import threading
 import time
 
@@ -10,7 +9,6 @@ from helpers import slurm_cluster
 from helpers.programs import require
 from helpers.slurm_cluster import wait_for
 from helpers.slurm_project import INFERENCE, SlurmProject
-from helpers.small_project import Project
 
 
 @pytest.fixture(scope="session")
@@ -21,16 +19,7 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def local(tmp_path_factory):
-    """Run the small study without SLURM."""
-    project = Project.create(tmp_path_factory.mktemp("local") / "study")
-    project.change(inference=INFERENCE)
-    project.run(*project.cells(), "results/metrics.parquet", "results/claims.json")
-    return project
-
-
-@pytest.fixture(scope="session")
-def submitted(cluster, local, tmp_path_factory):
+def submitted(cluster, undisturbed, tmp_path_factory):  # not beside that run
     """Run the small study through SLURM; return it and which job had which GPU when."""
     project = SlurmProject.create(tmp_path_factory.mktemp("submitted") / "study")
     project.cluster = cluster
@@ -49,12 +38,10 @@ def submitted(cluster, local, tmp_path_factory):
 def project(submitted, tmp_path):
     """Return a copy of the study that went through SLURM."""
     finished, _ = submitted
-    folder = tmp_path / "study"
-    subprocess.run(["cp", "-a", finished.folder, folder], check=True)
-    copy = SlurmProject(folder)
+    copy = finished.copy(tmp_path / "study")
     copy.cluster = finished.cluster
     yield copy
-    (folder / "hold").unlink(missing_ok=True)
+    (copy.folder / "hold").unlink(missing_ok=True)
     copy.kill()
     if jobs := copy.cluster.jobs("RUNNING", "PENDING"):
         copy.cluster.call("scancel", *jobs)

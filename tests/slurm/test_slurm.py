@@ -26,10 +26,11 @@ def damaged(project):
     return [path for path in verify.damaged_files(project.folder / "results") if path.exists()]
 
 
-def test_slurm_gives_the_bytes_of_a_local_run(submitted, local):
-    expected = local.numbers()
-    assert {"results/metrics.parquet", "results/claims.json", *local.cells()} <= set(expected)
-    assert expected.items() <= submitted[0].numbers().items()
+def test_slurm_gives_the_bytes_of_a_local_run(submitted, undisturbed):
+    expected, found = undisturbed.numbers(), submitted[0].numbers()
+    assert found.pop("results/study.json") != expected.pop("results/study.json")  # of other jobs
+    assert {"results/metrics.parquet", "results/claims.json", *undisturbed.cells()} <= set(expected)
+    assert found == expected
     assert (submitted[0].folder / "reports" / "report.html").is_file()
 
 
@@ -72,7 +73,7 @@ def test_only_jobs_that_compute_are_submitted(submitted):
     assert f"mem={memory}M" in job["TRES"]
 
 
-def test_a_cancelled_job_is_sent_again_with_more_and_keeps_its_finished_cell(project, local):
+def test_a_cancelled_job_is_sent_again_with_more_and_keeps_its_finished_cell(project, undisturbed):
     hold = project.hold()
     process, job = project.start_held()
     (finished,) = project.provenance()
@@ -82,14 +83,14 @@ def test_a_cancelled_job_is_sent_again_with_more_and_keeps_its_finished_cell(pro
     said = ended(process)
     assert "status is: 'CANCELLED'" in said
     assert finished in project.provenance()
-    assert results(project) == results(local)
+    assert results(project) == results(undisturbed)
     again = project.cluster.facts(str(int(job) + 1))
     memory, minutes = project.needs()
     assert (again["JobState"], again["TimeLimit"]) == ("COMPLETED", f"00:{2 * minutes}:00")
     assert f"mem={2 * memory}M" in again["TRES"]
 
 
-def test_a_job_that_runs_out_of_time_is_sent_again_with_more(project, local):
+def test_a_job_that_runs_out_of_time_is_sent_again_with_more(project, undisturbed):
     project.change(inference=INFERENCE | {"runtime": 1})
     hold = project.hold()
     process, job = project.start_held()
@@ -98,10 +99,10 @@ def test_a_job_that_runs_out_of_time_is_sent_again_with_more(project, local):
     hold.unlink()
     assert "status is: 'TIMEOUT'" in ended(process)
     assert finished in project.provenance()
-    assert results(project) == results(local)
+    assert results(project) == results(undisturbed)
 
 
-def test_another_node_takes_over_from_a_dead_one_whose_process_goes_on(project, local):
+def test_another_node_takes_over_from_a_dead_one_whose_process_goes_on(project, undisturbed):
     hold = project.hold()
     process, job = project.start_held()
     cluster, node = project.cluster, project.cluster.facts(job)["NodeList"]
@@ -116,11 +117,13 @@ def test_another_node_takes_over_from_a_dead_one_whose_process_goes_on(project, 
         wait_for(lambda: not psutil.pid_exists(orphan.pid), 30, "the orphan's end")
     finally:
         cluster.start_node(node)
-    assert results(project) == results(local)
+    assert results(project) == results(undisturbed)
     assert damaged(project) == []
 
 
-def test_a_node_that_does_not_see_the_project_fails_its_jobs_and_can_be_left_out(project, local):
+def test_a_node_that_does_not_see_the_project_fails_its_jobs_and_can_be_left_out(
+    project, undisturbed
+):
     blind, cluster = NODES[0], project.cluster
     project.forget_cells()
     cluster.kill_node(blind)
@@ -139,11 +142,11 @@ def test_a_node_that_does_not_see_the_project_fails_its_jobs_and_can_be_left_out
     finally:
         cluster.kill_node(blind)
         cluster.start_node(blind)
-    assert results(project) == results(local)
+    assert results(project) == results(undisturbed)
     assert damaged(project) == []
 
 
-def test_a_killed_snakemake_is_started_again_after_unlock_and_scancel_by_name(project, local):
+def test_a_killed_snakemake_is_started_again_after_unlock_and_scancel_by_name(project, undisturbed):
     hold = project.hold()
     process, job = project.start_held()
     (finished,) = project.provenance()
@@ -159,7 +162,7 @@ def test_a_killed_snakemake_is_started_again_after_unlock_and_scancel_by_name(pr
     project.run("--unlock")
     project.run(*CELLS)
     assert finished in project.provenance()
-    assert results(project) == results(local)
+    assert results(project) == results(undisturbed)
     assert damaged(project) == []
 
 
