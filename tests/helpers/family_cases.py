@@ -1,14 +1,21 @@
 """Cells of a loaded model beside transformers' own model on one question at a time."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
+from helpers import tiny_families
 from helpers.tiny_llava import TEXTS
 from prunecal.core import plugins
 from prunecal.engine.images import run_of_tokens
 from prunecal.engine.session import Session
 from prunecal.storage.spooled import Spool
+
+SIZES = [(60, 44), (30, 70), (26, 26)]  # of images in pixels
 
 
 def qwen_inputs(model, image, ids):
@@ -45,6 +52,93 @@ def gemma_inputs(model, image, ids):
 def masked_inputs(model, image, ids):
     pixels, mask, _ = model.pixels(image)
     return {"pixel_values": pixels, "pixel_attention_mask": mask}, torch.arange(len(ids))[None]
+
+
+NEXT = {"unpad": True, "per": "image"}
+QWEN = {"min_pixels": 64, "max_pixels": 12_800, "square": None}
+
+FAMILIES = {
+    "vipllava": SimpleNamespace(
+        family="vip-llava",
+        make=tiny_families.vip_llava,
+        settings={"image": "pad", "visual_tokens": 36, "template": "vip_llava-hf"},
+        inputs=square_inputs,
+    ),
+    "gemma3": SimpleNamespace(
+        family="gemma3",
+        make=tiny_families.gemma3,
+        settings={"visual_tokens": 9, "template": "gemma3-hf"},
+        inputs=gemma_inputs,
+    ),
+    "gemma3, window of 8": SimpleNamespace(
+        family="gemma3",
+        make=lambda folder: tiny_families.gemma3(folder, 8),
+        settings={"visual_tokens": 9, "template": "gemma3-hf"},
+        inputs=gemma_inputs,
+    ),
+    "llava_onevision": SimpleNamespace(
+        family="llava-onevision",
+        make=tiny_families.llava_onevision,
+        settings={"unpad": True, "newline": "row", "template": "llava_onevision-hf"},
+        inputs=next_inputs,
+    ),
+    "llava_next, Llama": SimpleNamespace(
+        family="llava-next",
+        make=tiny_families.llava_next,
+        settings={**NEXT, "newline": "keep", "template": "llava_next-vicuna-hf"},
+        inputs=next_inputs,
+    ),
+    "llava_next, Mistral": SimpleNamespace(
+        family="llava-next",
+        make=lambda folder: tiny_families.llava_next(folder, "mistral"),
+        settings={**NEXT, "newline": "row", "template": "llava_next-mistral-hf"},
+        inputs=next_inputs,
+    ),
+    "internvl": SimpleNamespace(
+        family="internvl",
+        make=tiny_families.internvl,
+        settings={"min_tiles": 1, "max_tiles": 6, "template": "internvl-hf"},
+        inputs=tile_inputs,
+    ),
+    "idefics3": SimpleNamespace(
+        family="idefics3",
+        make=tiny_families.idefics3,
+        settings={"split": True, "longest_edge": None, "template": "idefics3-hf"},
+        inputs=masked_inputs,
+    ),
+    "smolvlm": SimpleNamespace(
+        family="idefics3",
+        make=lambda folder: tiny_families.idefics3(folder, "smolvlm"),
+        settings={"split": True, "longest_edge": None, "template": "smolvlm-hf"},
+        inputs=masked_inputs,
+    ),
+} | {
+    f"{kind} at native resolution": SimpleNamespace(
+        family=family,
+        make=lambda folder, kind=kind: tiny_families.qwen(folder, kind),
+        settings={**QWEN, "template": "qwen_vl-lmms"},
+        inputs=qwen_inputs,
+    )
+    for kind, family in (
+        ("qwen2_vl", "qwen2-5-vl"),
+        ("qwen2_5_vl", "qwen2-5-vl"),
+        ("qwen3_vl", "qwen3-vl"),
+    )
+}
+
+
+@contextlib.contextmanager
+def in_double():
+    """Compute in float64 what transformers and prunecal do in float32."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "float32", torch.float64)
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            patch.undo()
+            torch.set_default_dtype(torch.float32)
 
 
 def asked_about(model, images, features):

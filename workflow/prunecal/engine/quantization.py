@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GROUP_SIZES = (256, 128, 64, 32)
+OUTLIER = 6.0  # of an activation: the paper's and transformers' choice; the library's own is none
 
 
 def refuse_unavailable(settings: Mapping[str, Any], device: torch.device) -> None:
@@ -46,9 +47,10 @@ def quantize(layers: nn.Module, settings: Mapping[str, Any]) -> None:
 
     int8 and int4 are symmetric integers times a scale, one scale for each output channel (int8) or
     each `group_size` weights of it (int4): `IntxWeightOnlyConfig` of torchao, which turns them back
-    into the layers' dtype before each product. It holds a weight of 4 bits in 8, and computes the
-    same on a CPU and a GPU. The schemes of bitsandbytes are LLM.int8 (arXiv 2208.07339, which also
-    rounds most activations) and NF4 (arXiv 2305.14314).
+    into the layers' dtype before each product. It holds a weight of 4 bits in 8. The integers are
+    those of a CPU, wherever the layers are. The schemes of bitsandbytes are LLM.int8 (arXiv 2208.07339, which also
+    rounds activations to 8 bits, but for columns with an outlier in any token of a micro-batch) and
+    NF4 (arXiv 2305.14314).
 
     Args:
         layers: of the decoder, on its device.
@@ -70,7 +72,14 @@ def _by_torchao(layers: nn.Module, scheme: str, group_size: int | None) -> None:
     if group_size is not None:
         _refuse_unfit_groups(layers, group_size)
     granularity = PerAxis(0) if group_size is None else PerGroup(group_size)
-    quantize_(layers, IntxWeightOnlyConfig(getattr(torch, scheme), granularity))
+    config = IntxWeightOnlyConfig(getattr(torch, scheme), granularity)
+    for module in layers.modules():
+        if isinstance(module, nn.Linear):
+            # On the CPU: of each group, the weight of largest size lies half way between two
+            # integers, and a GPU, which divides in its own way, would take the other.
+            where = module.weight.device
+            quantize_(module.cpu(), config)
+            module.to(where)
 
 
 def _refuse_unfit_groups(layers: nn.Module, group_size: int) -> None:
@@ -100,10 +109,15 @@ def _by_bitsandbytes(layers: nn.Module, scheme: str) -> None:
                 if scheme == "nf4":
                     made = quantized.Linear4bit(*shape, **options, compute_dtype=weight.dtype)
                     made.weight = quantized.Params4bit(
-                        weight.data.cpu(), requires_grad=False, quant_type="nf4"
+                        weight.data.cpu(),
+                        requires_grad=False,
+                        quant_type="nf4",
+                        compress_statistics=False,  # scales in float32, transformers' choice
                     )
                 else:
-                    made = quantized.Linear8bitLt(*shape, **options, has_fp16_weights=False)
+                    made = quantized.Linear8bitLt(
+                        *shape, **options, has_fp16_weights=False, threshold=OUTLIER
+                    )
                     made.weight = quantized.Int8Params(
                         weight.data.cpu(), requires_grad=False, has_fp16_weights=False
                     )
