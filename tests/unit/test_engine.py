@@ -460,19 +460,6 @@ def test_a_model_of_another_size_is_refused(llava):
         )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED: PyTorch sees no GPU")
-@pytest.mark.parametrize("family", [*VISION, "fastv", "fastv-two-pass"])
-def test_a_gpu_gives_the_logits_of_a_cpu(features, asked, tmp_path, family):
-    tiny_llava(tmp_path, kv_heads=4)
-    logits = []
-    for where in ("cpu", "cuda"):
-        model = Llava(tmp_path, SETTINGS, torch.device(where))
-        session = Session(model, asked, features, batch_tokens=512)
-        logits.append(run(session, family, N if family == "full" else 5).logits)
-    for cpu, gpu in zip(*logits, strict=True):
-        np.testing.assert_allclose(gpu, cpu, atol=1e-4)
-
-
 @pytest.mark.parametrize("excess", [0, 1])
 def test_prompts_longer_than_the_models_positions_are_named_before_inference(
     llava, features, asked, excess, monkeypatch

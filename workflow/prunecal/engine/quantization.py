@@ -48,9 +48,9 @@ def quantize(layers: nn.Module, settings: Mapping[str, Any]) -> None:
     int8 and int4 are symmetric integers times a scale, one scale for each output channel (int8) or
     each `group_size` weights of it (int4): `IntxWeightOnlyConfig` of torchao, which turns them back
     into the layers' dtype before each product. It holds a weight of 4 bits in 8. The integers are
-    those of a CPU, wherever the layers are. The schemes of bitsandbytes are LLM.int8 (arXiv 2208.07339, which also
-    rounds activations to 8 bits, but for columns with an outlier in any token of a micro-batch) and
-    NF4 (arXiv 2305.14314).
+    those of a CPU, wherever the layers are. The schemes of bitsandbytes are LLM.int8 (arXiv
+    2208.07339), which also rounds activations to 8 bits, but for columns with an outlier in any
+    token of a micro-batch, and NF4 (arXiv 2305.14314) with a scale per 64 weights.
 
     Args:
         layers: of the decoder, on its device.
