@@ -57,7 +57,7 @@ def test_a_users_error_is_one_line_and_its_traceback_is_in_the_log(tmp_path):
 def test_an_unexpected_failure_has_its_traceback_in_the_log(tmp_path):
     code, lines, log = run(tmp_path, "raise KeyError('nobody expects')")
     assert code == 1
-    assert "unexpected failure: please report it with this traceback" in lines
+    assert cli.UNEXPECTED in lines
     for text in ("\n".join(lines), log):
         assert "Traceback" in text
         assert "KeyError: 'nobody expects'" in text

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from argparse import Namespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from PIL import Image
 
 from prunecal import data, datasets
 from prunecal.core.errors import PrunecalError
+from prunecal.core.parameters import Parameters
 from prunecal.datasets import Dataset, pope
 from prunecal.storage import files
 
@@ -175,3 +177,30 @@ def test_as_many_options_as_a_column_holds_are_written(tmp_path):
     questions = pd.DataFrame([{**row, "options": [f"o{number}" for number in range(128)]}])
     datasets.check("many", questions)
     assert data.questions_table(questions)["label"].to_pylist() == [127]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, "returned an object of the type NoneType; have it return Dataset(questions, im"),
+        ((pd.DataFrame(), [], "1"), "returned an object of the type tuple; have it return Data"),
+        (Dataset([], [], "1"), "returned questions of the type list; have it return Dataset"),
+        (Dataset(pd.DataFrame(), [], None), "returned the revision None; have it return Dataset("),
+    ],
+)
+def test_what_a_loader_returns_is_refused_unless_it_is_a_pinned_data_set(
+    monkeypatch, returned, message
+):
+    def load(params):
+        return returned
+
+    monkeypatch.setattr(pope, "load", load)
+    monkeypatch.setattr(pope, "Params", Parameters)
+    with pytest.raises(PrunecalError) as caught:
+        data.main(Namespace(dataset="mine", loader="pope", params="{}"))
+    assert str(caught.value).startswith(f"`load` of {pope.__file__} {message}")
+
+
+def test_settings_that_are_no_json_are_refused(tmp_path):
+    with pytest.raises(PrunecalError, match="--params '{images: 8}' is no JSON .* double quotes"):
+        data.main(Namespace(dataset="mine", loader="pope", params="{images: 8}"))

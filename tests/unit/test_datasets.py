@@ -825,6 +825,8 @@ def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
         (spoiled("subset", 2, "unique"), "row 2 .*is in the subset 'unique'.*; rename the subset"),
         (spoiled("options", 4, ["Yes", " "]), r"row 4 .*options \['Yes', ' '\]; give each some"),
         (spoiled("options", 4, ["Yes", None]), "row 4 .*; give each some text"),
+        (spoiled("options", 4, "Yes,No"), "row 4 .* has 'Yes,No' as its options; give a list of t"),
+        (spoiled("options", 4, None), "row 4 .* has None as its options; give a list of texts"),
         (spoiled("options", 4, ["Yes"]), r"row 4 .*options \['Yes'\]; give at least two"),
         (spoiled("options", 4, ["No", "No"]), "row 4 .*give at least two different"),
         (spoiled("options", 4, ["No", "No "]), "row 4 .*give at least two different"),

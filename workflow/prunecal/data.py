@@ -18,6 +18,7 @@ from prunecal.storage import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
     import pandas as pd
     import pyarrow as pa
@@ -29,11 +30,19 @@ def main(arguments: argparse.Namespace) -> None:
     """Write one data set's images, each decoded once to prove it readable, and its questions."""
     loader = plugins.load("datasets", arguments.loader)
     try:
-        params = loader.Params(**json.loads(arguments.params))
+        given = json.loads(arguments.params)
+    except ValueError as error:
+        raise PrunecalError(
+            f"--params {brief(arguments.params)} is no JSON ({error}); give an object such as "
+            "'{\"images\": 8}', with keys in double quotes"
+        ) from error
+    try:
+        params = loader.Params(**given)
     except ValidationError as error:
         fault = sentence(error, loader.Params)
         raise PrunecalError(f"data set {arguments.dataset}: {fault}") from error
     dataset = loader.load(params)
+    _refuse_other_than_dataset(loader, dataset)
     datasets.check(arguments.dataset, dataset.questions)
     facts = {
         "dataset": arguments.dataset,
@@ -49,6 +58,24 @@ def main(arguments: argparse.Namespace) -> None:
     count = write_images(arguments.images, arguments.dataset, dataset, facts)
     files.write_table(arguments.questions, questions_table(dataset.questions), facts)
     cli.log.info("%s: %d questions, %d images", arguments.dataset, len(dataset.questions), count)
+
+
+def _refuse_other_than_dataset(loader: ModuleType, dataset: Any) -> None:
+    """Refuse what a loader returned, unless it is a Dataset with a frame and what pins it."""
+    import pandas as pd
+
+    fault = ""
+    if not isinstance(dataset, datasets.Dataset):
+        fault = f"an object of the type {type(dataset).__name__}"
+    elif not isinstance(dataset.questions, pd.DataFrame):
+        fault = f"questions of the type {type(dataset.questions).__name__}"
+    elif not isinstance(dataset.revision, str) or not dataset.revision.strip():
+        fault = f"the revision {brief(dataset.revision)}"
+    if fault:
+        raise PrunecalError(
+            f"`load` of {loader.__file__} returned {fault}; have it return Dataset(questions, "
+            "images, revision): a data frame, pairs of id and bytes, and a text that pins them"
+        )
 
 
 def questions_table(questions: pd.DataFrame) -> pa.Table:

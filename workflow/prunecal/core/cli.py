@@ -26,6 +26,10 @@ COMMON = {  # arguments that several stages take
     "--folder": ONE | {"help": "folder to write into"},
     "--level": {"type": float, "default": 0.95, "help": "of the intervals"},
 }
+UNEXPECTED = (
+    "unexpected failure: if the traceback ends in a file of your own, correct it; else please "
+    "report it with this traceback"
+)
 T = TypeVar("T")
 log = logging.getLogger("prunecal")
 
@@ -56,7 +60,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     except Exception as error:
         found = disk_errors.fault(error)
         if found is None:
-            log.exception("unexpected failure: please report it with this traceback")
+            log.exception(UNEXPECTED)
             sys.exit(1)
         _give_up(disk_errors.told(found))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +19,7 @@ from prunecal.core.parameters import Parameters
 from prunecal.study.prompts import IMAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
     from types import ModuleType
 
     import pandas as pd
@@ -162,6 +163,10 @@ def question_fault(question: Any) -> str | None:
         )
     if IMAGE in question.text:
         return f"holds {IMAGE} in its text; take it out, the prompt template places the image"
+    if isinstance(question.options, str | bytes | Mapping) or not isinstance(
+        question.options, Iterable
+    ):
+        return f"has {brief(question.options)} as its options; give a list of texts"
     options = list(question.options)
     if not all(isinstance(one, str) and as_seen(one) and encodable(one) for one in options):
         return f"has the options {brief(options)}; give each some text"
