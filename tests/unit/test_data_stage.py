@@ -114,7 +114,7 @@ def test_a_fault_ends_with_one_sentence_and_the_traceback_in_the_log(source, tmp
     done = run(source, tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
-        f"{source}/a.jpg is missing; put it there or correct `images:` (0 more of the 2 images "
+        f"{source}/a.jpg is missing; put it there or correct `images:` (1 of the 2 images "
         f"that the questions name cannot be used)"
     ]
     assert "Traceback" in (tmp_path / "out" / "log.txt").read_text()

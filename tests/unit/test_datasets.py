@@ -341,7 +341,7 @@ def spoil(folder: Path, text: str, change: str) -> None:
         ('"question_id": 1', '"question_id": true', "line 1 has True as its 'question_id'"),
         ("Is there a dog in the image?", "  ", "line 1 has '  ' as its 'text'; give it"),
         ("{", "[{", "random.json line 1 is not JSON .*; correct the line"),
-        ("2014_a.jpg", "2014_zzz.jpg", "zzz.jpg is missing; put it there .*0 more of the 3"),
+        ("2014_a.jpg", "2014_zzz.jpg", "zzz.jpg is missing; put it there .*1 of the 3 images"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, text, change, message):

@@ -270,6 +270,8 @@ def test_a_file_may_have_names_of_its_own_for_columns(tmp_path, caplog):
     with pytest.raises(PrunecalError, match="no scores among its columns id, img, .*p_no, note;"):
         study_of(tmp_path, path)
     scores = {"probability_Yes": "p_yes", "probability_No": "p_no"}
+    with pytest.raises(PrunecalError, match="file.s own name; .* other way round, label=gt"):
+        study_of(tmp_path, path, columns={"gt": "label"})
     with pytest.raises(PrunecalError) as caught:
         study_of(tmp_path, path, columns=scores)
     for words in ("model, dataset, budget, question_id, image_id, label", "tokens, gt", "--budget"):
@@ -670,14 +672,14 @@ def test_cells_that_answer_other_questions_are_refused(tmp_path):
             {"options": ["A", "B", "D"]},
             "has the options ['A', 'B', 'D'], other than ['A', 'B', 'C'] of question 'q2'",
         ),
-        ({"label": 1}, "has the label 1, other than 2 of question 'q2'"),
+        ({"label": 1}, "has the label 1, other than 2 ('C') of question 'q2'"),
         ({"text": "Q1"}, "has the text 'Q1' of question 'q1', not that of 'q2'; correct its qu"),
     ):
         rows = [*full, pruned[0], pruned[1] | change]
         with pytest.raises(PrunecalError) as caught:
             import_all(study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results")
         assert f"line 4 {words}" in str(caught.value)
-    with pytest.raises(PrunecalError, match="has no answer to question 'q2' and 0 more of 2"):
+    with pytest.raises(PrunecalError, match="has no answer to 1 of 2 questions, the first 'q2'"):
         import_all(study_of(tmp_path, lines(tmp_path, [*answers(), pruned[0]])), tmp_path / "r")
 
 

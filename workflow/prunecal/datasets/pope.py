@@ -212,8 +212,8 @@ def _from_json_lines(params: Params) -> Dataset:
     if missing:
         check_file(
             missing[0],
-            f"put it there or correct `images:` ({len(missing) - 1} more of the {len(images)} "
-            "images that the questions name cannot be used)",
+            f"put it there or correct `images:` ({len(missing)} of the {len(images)} images that "
+            "the questions name cannot be used)",
         )
     ids = _name_images(records)
     source, separator, _ = files[0].stem.partition("_pope_")

@@ -115,6 +115,11 @@ def _renamed(path: Path, own: Mapping[str, str]) -> list[str]:
     for name, column in own.items():
         here.setdefault(column, []).append(name)
         if name not in (*COLUMNS, *ALIASES, *FORMS) and not _is_of_option(name):
+            if name in names:
+                raise PrunecalError(
+                    f"--columns {name}={column}: {name!r} is the file's own name; write it the "
+                    f"other way round, {column}={name}"
+                )
             raise PrunecalError(
                 f"{path} cannot have a column for {name!r}{nearest(name, [*COLUMNS, *FORMS])}, "
                 f"which is not read; name {', '.join((*COLUMNS, *FORMS, *ALIASES))}, or an option "

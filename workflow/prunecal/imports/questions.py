@@ -232,8 +232,8 @@ def in_order(answers: Answers, asked: pd.DataFrame) -> list[tuple[Row, Mapping[s
     missing = [name for name in asked["question_id"] if name not in by_id]
     if missing:
         raise PrunecalError(
-            f"{answers.path} has no answer to question {brief(missing[0])} and {len(missing) - 1} "
-            f"more of {len(asked)}; answer all questions of the data set in every cell"
+            f"{answers.path} has no answer to {len(missing)} of {len(asked)} questions, the first "
+            f"{brief(missing[0])}; answer all questions of the data set in every cell"
         )
     pairs = []
     texts = {
@@ -295,8 +295,9 @@ def _refuse_other_question(
         and own[label(where, row["label"], own)] != options[question["label"]]
     ):
         raise PrunecalError(
-            f"{where} has the label {brief(row['label'])}, other than {question['label']} of "
-            f"question {brief(question['question_id'])}; correct one"
+            f"{where} has the label {brief(row['label'])}, other than {question['label']} "
+            f"({brief(options[question['label']])}) of question {brief(question['question_id'])}; "
+            "correct one"
         )
 
 
