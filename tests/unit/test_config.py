@@ -479,6 +479,7 @@ def test_control_characters_are_refused_wherever_they_stand(settings):
     [
         ("title: !!binary aGk=", "b'hi' is no setting"),
         ("budgets: !!set {3, 5}", "is no setting; give text, numbers or a list"),
+        ('title: "\\udce9"', "is not UTF-8; rename the file that it names, or save"),
     ],
 )
 def test_values_that_yaml_alone_knows_are_refused(text, message):

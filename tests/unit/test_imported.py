@@ -725,6 +725,11 @@ def test_a_study_to_which_others_have_added_is_not_replaced(tmp_path):
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(study | {"expect": []}))
     with pytest.raises(PrunecalError, match="again.yaml has expect, which would be lost; give"):
         study_of(tmp_path, path)
+    (tmp_path / "again.yaml").write_text("a,b\n1,2")
+    with pytest.raises(PrunecalError, match="again.yaml has other content, which would be lost"):
+        study_of(tmp_path, path)
+    with pytest.raises(SystemExit):
+        imports.arguments_of(["a.csv", "--study", "b.yaml", "--columns", "label=a", "label=b"])
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,11 @@ def _refuse_other_settings(path: Path) -> None:
         return
     try:
         old = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError):
+        old = None
+    if isinstance(old, dict):
         lost = [name for name in old if name not in WRITTEN or (name in EMPTY and old[name])]
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
+    else:
         lost = ["other content"]
     if lost:
         raise PrunecalError(
@@ -211,6 +214,9 @@ class _Columns(argparse.Action):
         for name, _, column in pairs:
             if not name or not column:
                 parser.error(f"{option_string}: give pairs such as question_id=qid")
+        names = [name for name, _, _ in pairs]
+        if len(set(names)) < len(names):
+            parser.error(f"{option_string}: give each name once")
         setattr(namespace, self.dest, {name: column for name, _, column in pairs})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prunecal.core import plugins
-from prunecal.core.errors import PrunecalError, brief, control_character, nearest
+from prunecal.core.errors import PrunecalError, brief, control_character, encodable, nearest
 from prunecal.core.parameters import sentence
 from prunecal.storage.schemas import MOST_TOKENS
 from prunecal.study import schedules
@@ -244,6 +244,11 @@ def _refuse_values(settings: Mapping[str, Any]) -> None:
         if isinstance(value, str) and (code := control_character(value)):
             raise PrunecalError(
                 f"config: the text {brief(value)} has the control character {code}; remove it"
+            )
+        if isinstance(value, str) and not encodable(value):
+            raise PrunecalError(
+                f"config: the text {brief(value)} is not UTF-8; rename the file that it names, or "
+                "save the settings as UTF-8"
             )
         if isinstance(value, bytes | Set):  # of YAML's tags, of which JSON knows nothing
             raise PrunecalError(
