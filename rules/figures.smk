@@ -173,6 +173,7 @@ rule draw_reliability:
         f"{LOGS}/figures/reliability.log",
     params:
         predictions=every_prediction,
+        bins=STUDY.statistics.bins,
         code=code_record("prunecal.figures.reliability", page=True),
         look=STYLE,
         folder=subpath(output[0], parent=True),
@@ -181,7 +182,7 @@ rule draw_reliability:
     shell:
         "PRUNECAL_CODE={params.code:q} "
         "python -m prunecal.figures.reliability --predictions {params.predictions} "
-        "--folder {params.folder} --log {log}"
+        "--bins {params.bins} --folder {params.folder} --log {log}"
 
 
 rule draw_risk_coverage:

@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     looks = style.styles(cells.drop(columns="path"))
     for task in pooling.tasks(cells):
         rows = cell_selection.in_panels(pooling.of_task(cells, task))
-        diagrams = [diagram(cell_selection.read(path)) for path in rows["path"]]
+        diagrams = [diagram(cell_selection.read(path), arguments.bins) for path in rows["path"]]
         name = f"reliability_{task[0]}_{task[1]}"
         style.save(draw(rows, diagrams, looks, f"{task[1]}, {task[0]}"), arguments.folder, name)
 
@@ -179,4 +179,6 @@ def _draw_histogram(axes: Axes, drawn: Diagram, colour: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, cli.parser(__doc__, "--predictions", "--folder").parse_args())
+    parser = cli.parser(__doc__, "--predictions", "--folder")
+    parser.add_argument("--bins", type=int, default=BINS, help="bins of ECE")
+    cli.run(main, parser.parse_args())

@@ -184,4 +184,7 @@ def _with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     if value != value:
         return "", ""
     number = f"{value:g}" if value == int(value) else f"{value:.4f}"
-    return number, "" if low != low or low == high else f"[{low:.3f}, {high:.3f}]"
+    if low != low or low == high:
+        return number, ""
+    ends = (f"{round(end, 3) + 0.0:.3f}" for end in (low, high))  # no minus before a zero
+    return number, f"[{', '.join(ends)}]"
