@@ -415,3 +415,29 @@ def test_a_plugin_that_python_cannot_read_is_refused_in_one_sentence(installed, 
         plugins.load("strategies", name)
     assert "the strategy 'mine' cannot be imported from outside_" in str(caught.value)
     assert f"({fault}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("features", "saliency", "message"),
+    [
+        (
+            (9, 4),
+            (10,),
+            "gives the image 'i' features [9, 4] and saliency [10]; have it give [N, D]",
+        ),
+        ((1, 9, 4), (9,), "gives the image 'i' features [1, 9, 4] and saliency [9]"),
+        ((0, 4), (0,), "gives the image 'i' features [0, 4] and saliency [0]"),
+        ((9, 4), None, "gives NaN or infinity for image 'i'"),
+    ],
+)
+def test_features_without_a_saliency_for_each_token_are_refused(features, saliency, message):
+    import torch
+
+    from prunecal.encode import refuse_unsound
+    from prunecal.engine.interfaces import Encoded
+
+    given = torch.full((9,), torch.nan) if saliency is None else torch.ones(saliency)
+    with pytest.raises(PrunecalError) as caught:
+        refuse_unsound("mine", "i", Encoded(torch.ones(features), given))
+    assert message in str(caught.value)
+    refuse_unsound("mine", "i", Encoded(torch.ones(9, 4), torch.ones(9)))

@@ -76,7 +76,7 @@ def main(arguments: argparse.Namespace) -> None:
                 for value in values:
                     signals[name].add("signal", value)
             for row, image in zip(batch, encoded, strict=True):
-                _refuse_not_finite(row["image_id"], image)
+                refuse_unsound(settings["family"], row["image_id"], image)
                 spool.add("features", image.features)
                 spool.add("saliency", image.saliency)
                 for layer, deep in enumerate(image.deep):
@@ -160,18 +160,38 @@ def _encode(
     """
     images = [image_files.decoded(where, row["image_id"], row["bytes"]) for row in batch]
     try:
+        more: dict[str, Tensor] = {}
         if signals:
-            return model.encode_signals(images, signals)
-        return model.encode(images), {}
+            encoded, more = model.encode_signals(images, signals)
+        else:
+            encoded = model.encode(images)
     except MemoryError as error:
         raise PrunecalError(
             f"{where}: {len(batch)} images from {batch[0]['image_id']!r} on do not fit into "
             "memory; shrink them, or ask for more memory"
         ) from error
+    if len(encoded) != len(batch):
+        raise PrunecalError(
+            f"the model encoded {len(encoded)} of {len(batch)} images; have its `encode` return an "
+            "Encoded for each"
+        )
+    return encoded, more
 
 
-def _refuse_not_finite(image_id: str, image: Encoded) -> None:
-    if not all(values.isfinite().all() for values in (image.features, *image.deep)):
+def refuse_unsound(family: str, image_id: str, image: Encoded) -> None:
+    """Refuse what a model family's `encode` returned of an image if no strategy could rank it.
+
+    Raises:
+        PrunecalError: a value is NaN or infinite, or tokens and saliency do not fit each other.
+    """
+    tokens, saliency = image.features, image.saliency
+    if tokens.ndim != 2 or saliency.shape != tokens.shape[:1] or not len(tokens):
+        raise PrunecalError(
+            f"`encode` of the model family {family!r} gives the image {image_id!r} features "
+            f"{list(tokens.shape)} and saliency {list(saliency.shape)}; have it give [N, D] and "
+            "[N], without CLS"
+        )
+    if not all(values.isfinite().all() for values in (tokens, saliency, *image.deep)):
         raise PrunecalError(
             f"the vision tower gives NaN or infinity for image {image_id!r}; check the weights, "
             "or use a wider dtype for this model"
