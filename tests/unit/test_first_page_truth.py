@@ -200,8 +200,8 @@ def test_wider_margins_show_the_twin_no_worse_and_the_overconfident_one_after_re
     looks = styles(pooling.read(study / "metrics.parquet"))
     tables = trust_tables.read([tmp_path / f"{name}.csv" for name in trust_tables.FILES], looks)
     said = {truth: " ".join(trust_text.answer(tables.of_task((MODEL, truth)))) for truth in TRUTHS}
-    kept = "2 of 2 strategies keep accuracy and calibration down to 4 of 36 tokens, the smallest "
-    assert said["calibrated"].startswith(f"{kept}of the study: Saliency and FastV.")
+    kept = "2 of 2 strategies are shown to keep accuracy and calibration down to 4 of 36 tokens"
+    assert said["calibrated"].startswith(f"{kept}, the smallest of the study: Saliency and FastV.")
     refitted = "further down: by Saliency down to 4 tokens and FastV down to 4 tokens."
     assert said["overconfident"].startswith("No strategy")
     assert said["overconfident"].endswith(refitted)

@@ -7,7 +7,7 @@ from scipy.stats import binom, ttest_1samp
 
 from prunecal.calibration.debiased import BinTables, cross_fitted_signs, debiased_ece
 from prunecal.statistics.bootstrap import image_folds, image_weights, interval
-from prunecal.statistics.noninferiority import noninferiority_p, passed
+from prunecal.statistics.noninferiority import noninferiority_p, passed, provable_margin
 from prunecal.statistics.selection import simultaneous_interval
 from prunecal.statistics.thresholds import (
     Answers,
@@ -143,7 +143,10 @@ def test_p_of_non_inferiority_is_students():
     p = noninferiority_p([lost.mean()], draws[None], 0.02, 60)
     assert p[0] == pytest.approx(ttest_1samp(lost, 0.02, alternative="less").pvalue, rel=0.2)
     flat = np.zeros((2, 50))
-    assert noninferiority_p([0.0, 0.05], flat, 0.02, 60).tolist() == [0.0, 1.0]
+    unseen = binom.pmf(0, 60, 0.02)  # no image among 60 of the 2 % that lose everything
+    assert noninferiority_p([0.0, 0.05], flat, 0.02, 60) == pytest.approx([unseen, 1.0])
+    least = provable_margin(flat, chains=4, images=60)[0]
+    assert noninferiority_p([0.0], flat[:1], least, 60)[0] == pytest.approx(0.05 / 4)
     assert np.isnan(noninferiority_p([0.0], np.full((1, 50), np.nan), 0.02, 60)[0])
 
 

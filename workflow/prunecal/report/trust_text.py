@@ -44,8 +44,8 @@ def _kept(task: Trust, kept: pd.DataFrame) -> list[str]:
     names = f": {listed(best['series'])}" if len(best) <= MANY else ""
     return [
         f"{len(best)} of {counted(len(task.strategies), 'strategy', 'strategies')} "
-        f"{'keep' if len(best) > 1 else 'keeps'} accuracy and calibration down to {smallest} of "
-        f"{_unpruned(task)} tokens{last}{names}.",
+        f"{'are' if len(best) > 1 else 'is'} shown to keep accuracy and calibration down to "
+        f"{smallest} of {_unpruned(task)} tokens{last}{names}.",
         "That is, accuracy is shown to be lower by less than "
         f"{best['accuracy_margin'].iloc[0]:g}, and ECE to be higher by less than "
         f"{best['ece_margin'].iloc[0]:g}, than those of the unpruned model.",
@@ -195,24 +195,27 @@ def thresholds(task: Trust) -> list[str]:
         shown = (above & (cells["p_adjusted"] < pooling.LEVEL)).sum()
         sentences.append(
             f"With this threshold kept after pruning, more than {100 * RISK:g} % are wrong for "
-            f"{above.sum()} of {len(cells)} pairs of strategy and budget{still} (shown for "
-            f"{shown}, adjusted p < {pooling.LEVEL:g}): {100 * cells['risk'].median():.1f} % in "
-            f"the median, {100 * cells['risk'].max():.1f} % at most."
+            f"{above.sum()} of {counted(len(cells), 'pair')} of strategy and budget{still} "
+            f"(shown for {shown}, adjusted p < {pooling.LEVEL:g}): "
+            f"{100 * cells['risk'].median():.1f} % in the median, "
+            f"{100 * cells['risk'].max():.1f} % at most."
         )
     return [*sentences, _guarantee(full)]
 
 
 def _guarantee(full: pd.Series) -> str:
     """Say what a threshold with a guarantee costs the unpruned model."""
+    risk, sure = f"{100 * RISK:g} %", f"{100 * (1 - DELTA):g} %"
     start = (
-        "Because it was chosen on these very answers, its risk on other images is above "
-        f"{100 * RISK:g} % about as often as not. "
+        f"Because it was chosen on these very answers, its risk on other images is above {risk} "
     )
-    sure = f"{100 * (1 - DELTA):g} %"
+    start += "about as often as not. "
+    if full["coverage"] == 1:  # all answers are within the risk: nothing was chosen
+        start = ""
     if full["guaranteed_threshold"] != full["guaranteed_threshold"]:
-        return f"{start}No threshold can be guaranteed ({sure}) to stay below it with these images."
+        return f"{start}No threshold can be guaranteed ({sure}) to stay below {risk} here."
     return (
-        f"{start}A threshold that stays below it with a guarantee of {sure} is "
+        f"{start}A threshold that stays below {risk} with a guarantee of {sure} is "
         f"{full['guaranteed_threshold']:.3f}; it answers {_share(full['guaranteed_coverage'])}."
     )
 

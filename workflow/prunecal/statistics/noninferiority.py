@@ -21,7 +21,9 @@ def noninferiority_p(harm: ArrayLike, draws: NDArray, margin: float, images: int
 
     The distribution function of Student's t with images - 1 degrees of freedom at (harm - margin)
     by the standard error: the draws' standard deviation times sqrt(images / (images - 1)), since
-    resamples vary by that little less.
+    resamples vary by that little less. Where no draw differs from another, ((1 - margin) /
+    (1 - harm)) ** images: the chance that these images hold none of the smallest share of images
+    whose total loss would make the difference the margin.
 
     Args:
         harm: by how much each pruned cell is worse than the unpruned model, float64 [m].
@@ -36,7 +38,8 @@ def noninferiority_p(harm: ArrayLike, draws: NDArray, margin: float, images: int
     error = standard_error(draws) * np.sqrt(images / max(images - 1, 1))
     varies = error > FLAT
     t = np.divide(harm - margin, error, out=np.zeros(len(harm)), where=varies)
-    p = np.where(varies, stdtr(images - 1, t), np.where(harm < margin, 0.0, 1.0))
+    unseen = np.clip((1 - margin) / (1 - np.minimum(harm, margin)), 0, 1) ** images
+    p = np.where(varies, stdtr(images - 1, t), np.where(harm < margin, unseen, 1.0))
     undefined = np.isnan(draws).mean(axis=1) > MOST_UNDEFINED
     return np.where(undefined | np.isnan(harm), np.nan, p)
 
@@ -68,6 +71,7 @@ def provable_margin(draws: NDArray, chains: int, images: int, level: float = 0.0
     """Return the smallest margin within which an equal cell is shown to lie with 80 % power.
 
     For a hypothesis that is tested at `level` shared by `chains`, see `passed`, on draws over the
-    last axis of so many `images`; see `detected`.
+    last axis of so many `images`; see `detected`, and `noninferiority_p` of draws that do not vary.
     """
-    return detected(standard_error(draws), images, level / chains)
+    error, share = standard_error(draws), level / chains
+    return np.where(error <= FLAT, 1 - share ** (1 / images), detected(error, images, share))
