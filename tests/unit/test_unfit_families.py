@@ -56,6 +56,8 @@ UNKNOWN = {  # model types, and what transformers calls their decoders
     "deepseek_v3": "DeepseekV3Model",
     "falcon": "FalconModel",
     "gemma2": "Gemma2Model",
+    "gemma3": "Gemma3Model",  # whole multimodal models
+    "qwen2_vl": "Qwen2VLModel",
     "glm4": "Glm4Model",
     "gpt_neox": "GPTNeoXModel",
     "granite": "GraniteModel",
@@ -90,6 +92,7 @@ CHANGES = [  # family, what its config.json has instead, what the message says
     ),
     ("idefics3", {"text_config": {"vocab_size": 20}}, "ids up to .* has embeddings for 20"),
     ("llava-next", {"text_config": {"logits_scaling": 8.0}}, "LlamaModel has logits_scaling"),
+    ("llava", {"text_config": {"no_rope_layers": [1, 0]}}, "LlamaModel has no_rope_layers"),
     (
         "llava",
         {"text_config": {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8}},

@@ -39,6 +39,10 @@ FACTORS = (  # of other stacks; a checkpoint that states one was trained with it
     *("attention_multiplier", "embedding_multiplier", "residual_multiplier"),
     *("logits_scaling", "logit_scale"),
 )
+OTHER_STEPS = (  # of other stacks, likewise
+    *("attention_chunk_size", "no_rope_layers", "num_kv_shared_layers"),
+    *("qk_layernorm", "use_parallel_residual", "use_qk_norm"),
+)
 FIXED_ROPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
 
@@ -80,7 +84,8 @@ def refuse_unknown_config(config: Any) -> None:
     Raises:
         PrunecalError: names the decoder.
     """
-    if _stack(config) not in LAYERS:
+    whole = hasattr(config, "text_config")  # of a multimodal model, not of its decoder
+    if whole or _stack(config) not in LAYERS:
         from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
         names = MODEL_MAPPING_NAMES.get(config.model_type) or type(config).__name__
@@ -142,13 +147,15 @@ def same_angles(config: Any) -> int | None:
 def _check_settings(backbone: Any, config: Any) -> None:
     """Refuse settings that change what a known layer computes, or how it is called.
 
-    Also kinds of layers and factors that its class does not read: the weights were trained with
-    them, and transformers leaves them out.
+    Also kinds of layers, factors and steps that its class does not read: the weights were trained
+    with them, and transformers leaves them out.
     """
     for name in CAPS:
         _require(getattr(config, name, None) is None, backbone, f"has {name}")
     for name in FACTORS:
         _require(getattr(config, name, None) in (None, 1), backbone, f"has {name}")
+    for name in OTHER_STEPS:
+        _require(not getattr(config, name, None), backbone, f"has {name}")
     causal = getattr(config, "is_causal", True)  # which transformers' masks follow
     bidirectional = getattr(config, "use_bidirectional_attention", None) or not causal
     _require(not bidirectional, backbone, "attends both ways")
