@@ -361,6 +361,17 @@ def test_resamples_that_a_score_file_does_not_hold_are_named(tmp_path):
     [
         ({"n_visual": -5}, "-5 as its n_visual; give a whole number from 0"),
         ({"n_visual": 2.5}, "2.5 as its n_visual; give a whole number"),
+        ({"n_visual": 10}, "10 as its n_visual, more than its budget of 9 tokens"),
+        ({"visual_tokens": 9.7}, "visual_tokens = 9.7 does not fit; give a whole number"),
+        ({"visual_tokens": 5}, "budget = 9 is more than the 5 visual_tokens of an image"),
+        (
+            {"visual_tokens": 9, "tokens_per_layer": 9.5},
+            "tokens_per_layer = 9.5 is more than the 9",
+        ),
+        (
+            {"parameters": {"a": {"b": 1}}},
+            "a = a mapping of 1 does not fit; give true or false, or",
+        ),
         ({"top_token": 10**12}, "1000000000000 as its top_token"),
         ({"coverage": 7}, "7 as its coverage; give a number from -1"),
         ({"spelling_logits": [1.0]}, "has 1 spelling_logits; give one per option"),
@@ -776,6 +787,7 @@ def test_imported_cells_that_do_not_make_a_study_are_refused(tmp_path):
         ([{**entry, "budget": 0}], "budget: 0 is neither between 1 and 32767 tokens"),
         ([{**entry, "model": "M"}, entry], "differ in case alone"),
         ([entry, other, {**other, "strategy": "Mine"}], "'mine' and 'Mine' differ in case alone"),
+        ([{**entry, "family": " "}], "' ' names nothing; give some text"),
         ([{**entry, "family": "_x"}], "'_x' begins with an underscore, by which legends"),
     ):
         with pytest.raises(PrunecalError) as caught:

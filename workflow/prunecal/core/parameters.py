@@ -54,6 +54,7 @@ WANTED = {  # what to give instead, by pydantic's name of the fault
     "float_type": "a number",
     "float_parsing": "a number",
     "finite_number": "a finite number",
+    "bool_type": "true or false, or where it may be, a number or text",
     "string_type": "text (in quotes, if YAML takes it for something else)",
     "list_type": "a list",
     "dict_type": "settings as `key: value`",
@@ -108,7 +109,10 @@ def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
     """
     faults = error.errors()
     fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
-    blocks, key = fault["loc"][:-1], fault["loc"][-1] if fault["loc"] else ""
+    loc = fault["loc"]
+    if loc[-1:] == ("bool",):  # the first kind of a union, of which pydantic tells each
+        loc = loc[:-1]
+    blocks, key = loc[:-1], loc[-1] if loc else ""
     place = ", ".join(map(_words, blocks))
     start = f"{place}: " if place else ""
     if fault["type"] == "extra_forbidden":

@@ -179,7 +179,7 @@ def _entry(
     where = str(path)
     entry["budget"] = budget_of(where, entry["budget"])
     if "visual_tokens" in entry:
-        entry["visual_tokens"] = int(number_of(where, "visual_tokens", entry["visual_tokens"]) or 0)
+        entry["visual_tokens"] = number_of(where, "visual_tokens", entry["visual_tokens"])
     if "tokens_per_layer" in entry:
         entry["tokens_per_layer"] = number_of(where, "tokens_per_layer", entry["tokens_per_layer"])
     if "parameters" in entry:

@@ -82,6 +82,11 @@ def table(
                 "tokens were kept; add that column, or give visual_tokens if all images have as "
                 "many"
             )
+        if visual is not None and isinstance(budget, int) and visual > budget:
+            raise PrunecalError(
+                f"{where} has {visual:g} as its n_visual, more than its budget of {budget} tokens; "
+                "correct one"
+            )
         columns["n_visual"].append(budget if visual is None else int(visual))
         columns["coverage"].append(math.nan if coverage is None else coverage)
         columns["log_normaliser"].append(normaliser)

@@ -41,6 +41,8 @@ def _imported_budget(budget: Any) -> Any:
 
 
 def _in_legends(name: str) -> str:
+    if not name.strip():
+        raise ValueError(f"{brief(name)} names nothing; give some text or remove it")
     if name.startswith("_"):
         raise ValueError(
             f"{brief(name)} begins with an underscore, by which legends of figures leave a name "
@@ -135,6 +137,17 @@ class Imported(Parameters):
                     f"the names of models whose confidence is {kind}, and no others, end in "
                     f"-{kind}: name it {self.model.removesuffix(f'-{kind}')}-{kind} and set "
                     f"`confidence: {kind}`, or neither"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> "Imported":
+        for name in ("budget", "tokens_per_layer"):
+            tokens, most = getattr(self, name), self.visual_tokens
+            if isinstance(tokens, int | float) and most is not None and tokens > most:
+                raise ValueError(
+                    f"{name} = {tokens:g} is more than the {most} visual_tokens of an image; "
+                    "correct one"
                 )
         return self
 
