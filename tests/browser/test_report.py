@@ -190,6 +190,8 @@ def test_every_figure_and_table_loads(page):
 
 def test_a_figure_is_enlarged_by_keyboard_and_every_link_has_a_name(page):
     first = "Object.values(results).find(item => item.mime_type === 'image/svg+xml')"
+    page.until("document.querySelector('.vega-embed summary')?.ariaLabel")
+    assert page.run("document.querySelector('.claims summary').ariaLabel === null")
     page.run("app.showCategory(Object.keys(categories)[0]), 0")
     page.run(f"app.setView({{content: 'img', contentPath: ({first}).data_uri}}), 0")
     figure = "document.querySelector('.p-3 > img[role=button]')"
@@ -198,6 +200,7 @@ def test_a_figure_is_enlarged_by_keyboard_and_every_link_has_a_name(page):
         page.press("Tab")
         assert page.run("document.activeElement !== document.body"), "the figure is not reached"
     assert page.run(f"parseFloat(getComputedStyle({figure}).outlineWidth)") >= 2
+    assert page.run(f"document.querySelector('[role=main]').contains({figure})")
     width = page.run(f"{figure}.width")
     for key in ("Enter", "Space"):
         page.press(key)
