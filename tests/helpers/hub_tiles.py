@@ -6,21 +6,20 @@ Facts alone, as the files on the Hub have them, see `hub_clip`:
   OpenGVLab/InternVL, internvl_custom2hf.py, 5d8ab0e;
 - SmolVLM2-500M: qewr1234/Lightweight-VLA, offline_vlm_cache.py, d40424b, and the print of its text
   configuration, with the whole `perceiver_config`, in a copy of LeRobot's smolvlm_with_expert.py;
-- SmolVLM-256M at 7e3e67e: whole, byte for byte; its SHA-256 and that of its processor stand in a
-  Java port's "Phase 7.3a reference findings", its keys in a C++ port's header made of the file;
+- SmolVLM-256M: a C++ port's header made of its file, a Java port's "Phase 7.3a reference findings";
 - SmolVLM-2.2B: pages of chflame163/ComfyUI_LayerStyle (SmolVLM-Instruct) and Tj/SmolVLM_Proxy,
   lablup/mlxcel's test of its detection, HuggingFaceTB/SmolVLM-Instruct's change 67fa99e, and the
   processor in alvarobartt/SmolVLM-Instruct-Handler, 739c23c;
-- Idefics3-8B: pages of HuggingFaceM4/Idefics3-8B-Llama3, 92a708a, and of its changes 7f51046,
-  c9ba4e1 and, of the processor, 30d4b60; its end in
+- Idefics3-8B: pages of HuggingFaceM4/Idefics3-8B-Llama3, 92a708a, and of its changes 7f51046 and
+  c9ba4e1, its processor at 6a10ffe and 30d4b60; its end in
   trl-internal-testing/tiny-Idefics3ForConditionalGeneration, 5edcdaa;
 - Gemma 3 27B: sgl-project/ome, modelconfig/testdata, 32073ff; 4B: page of
   mlx-community/gemma-3-4b-it-bf16.
 
 The pages of SmolVLM-2.2B and Idefics3-8B end within `perceiver_config`, which no model reads. What
 follows there is assembled: the keys that SmolVLM-256M's file has too, with values of the other
-sources. By the line numbers of the changes the 2.2B's `text_config` has as many keys as here, and
-the 8B's one more.
+sources. By the line numbers of the changes and the sizes that the Hub lists, the 2.2B's file has as
+many keys as here, and the 8B's `text_config` one more besides its `_name_or_path`.
 """
 
 from helpers.hub_clip import HALF, RESCALED
@@ -208,6 +207,8 @@ SMOLVLM = {
     "pad_token_id": 128002,
     "scale_factor": 4,
     "text_config": {
+        "_flash_attn_2_enabled": True,
+        "_name_or_path": "None",
         "architectures": ["VLlama3ForCausalLM"],
         "head_dim": 64,
         "hidden_size": 960,
@@ -233,6 +234,7 @@ SMOLVLM = {
     },
     "tie_word_embeddings": False,
     "torch_dtype": "float32",
+    "transformers.js_config": HALVES,
     "transformers_version": "4.47.1",
     "use_cache": False,
     "use_reentrant_checkpointing": False,
@@ -416,7 +418,7 @@ IDEFICS3_PROCESSOR = {
 SMOLVLM_2B_PROCESSOR = other(
     IDEFICS3_PROCESSOR, max_image_size={"longest_edge": 384}, size={"longest_edge": 4 * 384}
 )
-IDEFICS3_8B_PROCESSOR = other(  # as of 92a708a
+IDEFICS3_8B_PROCESSOR = other(  # at 6a10ffe
     IDEFICS3_PROCESSOR,
     max_image_size={"longest_edge": 364},
     size={"longest_edge": 4 * 364},

@@ -209,23 +209,50 @@ def in_order(config):
     }
 
 
-def test_smolvlm_256m_is_the_hubs_own_byte_for_byte():
-    whole = in_order(tiled.SMOLVLM_256M)
-    last = {}  # what was added by hand
-    last["transformers.js_config"] = {"kv_cache_dtype": {"q4f16": "float16", "fp16": "float16"}}
-    last |= {key: whole.pop(key) for key in ("use_cache", "vision_config", "vocab_size")}
+def ended_by_hand(config):
+    """Return SmolVLM-256M's configuration, of which the Hub has edited some keys, in its order."""
+    whole = in_order(config)
+    dtypes = {"kv_cache_dtype": {"q4f16": "float16", "fp16": "float16"}}
+    assert whole.pop("transformers.js_config") == dtypes
+    last = {key: whole.pop(key) for key in ("use_cache", "vision_config", "vocab_size")}
     vision = last["vision_config"]
     last["vision_config"] = {"use_base_siglip": vision.pop("use_base_siglip"), **vision}
-    assert last["transformers.js_config"] == whole.pop("transformers.js_config")
-    for config, digest in (
-        (whole | last, "b70fb4bfde88df9eeebc9d8ff523733b8bf70d6c9b06c610325960e06ae9db52"),
-        (
-            in_order(tiled.IDEFICS3_PROCESSOR),
-            "6cb6e36d6fcb88ca1502c4a26750715dc3e7dedddc9a8f17b27d8d167d1457e7",
-        ),
-    ):
-        text = json.dumps(config, indent=2) + "\n"
-        assert hashlib.sha256(text.encode()).hexdigest() == digest
+    return {**whole, "transformers.js_config": dtypes, **last}
+
+
+WHOLE = {  # SHA-256 of the Hub's files, as public lists of pinned files state it
+    "0bde54495c54bcc346064a0d314b010d1c4d3ca7f7e583b6f711949a35352c0f": in_order(clip.LLAVA),
+    "3ea1ed765b0b79834892d8060cb46162121ef01596e56ca6e168a48a8da08336": in_order(
+        clip.NEXT_VICUNA_7B
+    ),
+    "ecef425c1d3ee91f5e05144c4d107389f9fefd04a424d5cbfc3fb6e0525b8c55": in_order(
+        clip.NEXT_PROCESSOR
+    ),
+    "3644c108b9f0fa53e62ff422a9be6639642f0e64dab4a71f961c7911d4386384": in_order(
+        clip.ONEVISION_PROCESSOR
+    ),
+    "edac7703329133edfc53e46ac0081835144c99d7eebf28b71c732694d435224d": in_order(qwen.QWEN_3),
+    "b70fb4bfde88df9eeebc9d8ff523733b8bf70d6c9b06c610325960e06ae9db52": ended_by_hand(
+        tiled.SMOLVLM_256M
+    ),
+    "6cb6e36d6fcb88ca1502c4a26750715dc3e7dedddc9a8f17b27d8d167d1457e7": in_order(
+        tiled.IDEFICS3_PROCESSOR
+    ),
+    "ea6bc1237e96247f6258de3e202e2e62b93d6f386dc47e7b36b5588bf3a15e17": in_order(tiled.SMOLVLM),
+    "149e315d9410368e5491455bb06e0f763426e9e56cca731c13b24404a29b6374": in_order(
+        tiled.SMOLVLM_PROCESSOR
+    ),
+    "cabd884f5e0d4f01a5bd7fe14bd4bacd0bd83f3725a02acbdc4e72dc001835fa": in_order(tiled.GEMMA3),
+    "f688d6bb20c5017601c4011de7ca656da8485b540b05013efdaf986c0fcc918d": in_order(
+        tiled.GEMMA3_PROCESSOR
+    ),
+}
+
+
+@pytest.mark.parametrize("digest", WHOLE)
+def test_configurations_are_the_hubs_own_byte_for_byte(digest):
+    text = json.dumps(WHOLE[digest], indent=2) + "\n"
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
 
 
 @pytest.mark.slow
