@@ -401,6 +401,24 @@ def test_what_a_stage_keeps_is_refused_unless_it_is_the_stages_number_of_differe
         assert str(caught.value).startswith("`select` of the strategy mine (mine.py) " + message)
 
 
+def test_stages_that_leave_another_number_of_tokens_than_the_budget_are_refused():
+    from prunecal.engine.interfaces import Stage
+    from prunecal.engine.selections import refuse_other_budget
+
+    mine = ModuleType("mine")
+    mine.__file__ = "mine.py"
+    refuse_other_budget(mine, [Stage(0, 1, 5), Stage(1, 2, 2, merge=1)], 3, 9)
+    for stages, message in (
+        ([Stage(0, 1, 3), Stage(1, 2, 2)], "leaves 2 of 9 visual tokens at a budget of 3; have"),
+        ([], "leaves 9 of 9 visual tokens at a budget of 3; have its last stage leave 3"),
+        (Stage(0, 1, 3), "returned Stage(look=0, cut=1, keep=3, merge=0); have it return a list"),
+        (None, "returned None; have it return a list of Stage"),
+    ):
+        with pytest.raises(PrunecalError) as caught:
+            refuse_other_budget(mine, stages, 3, 9)
+        assert str(caught.value).startswith("`stages` of the strategy mine (mine.py) " + message)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prunecal.core.errors import PrunecalError
-from prunecal.engine.interfaces import Reduction
+from prunecal.core.errors import PrunecalError, brief
+from prunecal.engine.interfaces import Reduction, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
-
-    from prunecal.engine.interfaces import Stage
 
 
 def function_of(strategy: ModuleType, name: str) -> str:
@@ -63,6 +61,23 @@ def refuse_other_weights(what: str, weights: Any, shape: Sequence[int]) -> None:
         raise PrunecalError(
             f"{what} returned weights that are negative, NaN or infinite; have it return finite "
             "ones of at least 0"
+        )
+
+
+def refuse_other_budget(strategy: ModuleType, stages: Any, budget: int, tokens: int) -> None:
+    """Refuse what `stages` returned for a budget, unless the last stage leaves so many tokens.
+
+    Raises:
+        PrunecalError: it does not, or there is no stage.
+    """
+    what = function_of(strategy, "stages")
+    if not isinstance(stages, list) or not all(isinstance(one, Stage) for one in stages):
+        raise PrunecalError(f"{what} returned {brief(stages)}; have it return a list of Stage")
+    left = stages[-1].entering if stages else tokens
+    if left != budget:
+        raise PrunecalError(
+            f"{what} leaves {left} of {tokens} visual tokens at a budget of {budget}; have its "
+            f"last stage leave {budget}"
         )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunecal.engine import selections
 from prunecal.study import schedules
 from prunecal.study.budgets import Budget, kept_tokens
 
@@ -38,14 +39,17 @@ def schedule(
         match: what the budget is matched by.
 
     Raises:
-        PrunecalError: a budget that cannot be matched, or stages that do not fit the decoder.
+        PrunecalError: a budget that cannot be matched, stages that do not fit the decoder, or
+            such as leave another number of tokens.
     """
     depth = len(decoder.layers)
 
     def of_image(visual: int) -> list[Stage]:
         kept = kept_tokens(budget, visual)
         if match == schedules.KEPT:
-            return strategy.stages(visual, kept, depth, params)
+            listed = strategy.stages(visual, kept, depth, params)
+            selections.refuse_other_budget(strategy, listed, kept, visual)
+            return listed
         shape = schedules.Shape.of(decoder.backbone.config)
         return schedules.matched(
             lambda left: strategy.stages(visual, left, depth, params), match, kept, visual, shape

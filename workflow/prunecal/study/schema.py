@@ -4,6 +4,7 @@ python -m prunecal.study.schema rewrites it after a change of the settings.
 """
 
 import argparse
+import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +28,7 @@ def json_schema() -> dict[str, Any]:
     blocks = schema["$defs"]
     names = {"name": blocks["Dataset"]["properties"]["name"]}
     blocks["Dataset"] = {
-        "description": Dataset.__doc__,
+        "description": inspect.getdoc(Dataset),
         "oneOf": [_plugin("datasets", "loader", name, names) for name in plugins.names("datasets")],
     }
     strategies = plugins.names("strategies")
@@ -57,7 +58,7 @@ def json_schema() -> dict[str, Any]:
     }
     families = plugins.names("models")
     blocks["Model"] = {
-        "description": Model.__doc__,
+        "description": inspect.getdoc(Model),
         "oneOf": [
             _plugin("models", "family", name, model, required=("name",)) for name in families
         ],
@@ -92,7 +93,7 @@ def _plugin(
     head = {key: {"const": name, "description": f"a file of workflow/prunecal/{folder}"}}
     return {
         "type": "object",
-        "description": params.__doc__,
+        "description": inspect.getdoc(params),
         "properties": {**(more or {}), **head, **settings},
         "required": [*(more or {} if required is None else required), key],
         "additionalProperties": False,
