@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from prunecal.core import plugins
 from prunecal.core.errors import PrunecalError, nearest
@@ -150,8 +151,6 @@ def test_a_new_file_is_a_new_plugin(tmp_path):
 
 
 def test_a_plugin_of_an_installed_distribution_is_one_of_the_plugins(installed):
-    import torch
-
     from prunecal.strategies import rank
 
     installed(MINE)
@@ -343,8 +342,6 @@ MERGE = MINE.replace("def rank", "def merge").replace(
 def test_a_strategy_that_ranks_anything_but_the_budget_s_different_tokens_is_refused(
     installed, returned, message
 ):
-    import torch
-
     from prunecal.strategies import rank
 
     name = installed(MINE.replace(FIRST, returned))
@@ -365,8 +362,6 @@ def test_a_strategy_that_ranks_anything_but_the_budget_s_different_tokens_is_ref
 def test_a_strategy_whose_merged_tokens_have_no_sound_weights_is_refused(
     installed, old, new, message
 ):
-    import torch
-
     from prunecal.strategies import reduce
 
     name = installed(MERGE.replace(old, new))
@@ -376,8 +371,6 @@ def test_a_strategy_whose_merged_tokens_have_no_sound_weights_is_refused(
 
 
 def test_what_a_stage_keeps_is_refused_unless_it_is_the_stages_number_of_different_tokens():
-    import torch
-
     from prunecal.engine.interfaces import Reduction, Stage
     from prunecal.engine.selections import refuse_other_reduction
 
@@ -440,22 +433,20 @@ def test_a_plugin_that_python_cannot_read_is_refused_in_one_sentence(installed, 
     [
         (
             (9, 4),
-            (10,),
+            torch.ones(10),
             "gives the image 'i' features [9, 4] and saliency [10]; have it give [N, D]",
         ),
-        ((1, 9, 4), (9,), "gives the image 'i' features [1, 9, 4] and saliency [9]"),
-        ((0, 4), (0,), "gives the image 'i' features [0, 4] and saliency [0]"),
-        ((9, 4), None, "gives NaN or infinity for image 'i'"),
+        ((1, 9, 4), torch.ones(9), "gives the image 'i' features [1, 9, 4] and saliency [9]"),
+        ((0, 4), torch.ones(0), "gives the image 'i' features [0, 4] and saliency [0]"),
+        ((9, 4), torch.full((9,), torch.nan), "gives NaN or infinity for image 'i'"),
+        ((9, 4), torch.ones(9).half(), "gives saliency as torch.float16; have it give torch.flo"),
     ],
 )
 def test_features_without_a_saliency_for_each_token_are_refused(features, saliency, message):
-    import torch
-
     from prunecal.encode import refuse_unsound
     from prunecal.engine.interfaces import Encoded
 
-    given = torch.full((9,), torch.nan) if saliency is None else torch.ones(saliency)
     with pytest.raises(PrunecalError) as caught:
-        refuse_unsound("mine", "i", Encoded(torch.ones(features), given))
+        refuse_unsound("mine", "i", Encoded(torch.ones(features), saliency))
     assert message in str(caught.value)
     refuse_unsound("mine", "i", Encoded(torch.ones(9, 4), torch.ones(9)))

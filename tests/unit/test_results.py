@@ -74,6 +74,7 @@ def test_a_named_studys_predictions_lie_beside_its_folder(results):
         (("llava", *CELL[1:]), "has no cell of model 'llava' .did you mean 'toy-llava'"),
         ((*CELL[:2], "scope", 4), "has no cell of strategy 'scope'"),
         ((*CELL[:3], 5), "has no cell of budget 5; known are 4"),
+        ((*CELL[:3], "40%"), "has no cell of budget '40%'; known are 4"),
         ((*CELL[:2], "full", 4), "has no cell of budget 4; known are 36"),
     ],
 )

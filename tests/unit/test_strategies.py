@@ -255,6 +255,9 @@ def test_bad_input_is_refused_with_the_name_of_what_is_wrong(inputs):
         "budget 0 is out of range; .* 1 to 37": ("scope", features, saliency, 0, {}),
         "budget 38 is out of range": ("full", features, saliency, 38, {}),
         "budget 2.5 is not a whole number": ("scope", features, saliency, 2.5, {}),
+        "features are no tensor but of the type ndarray; give torch.as_tensor": (
+            "scope", features.numpy(), saliency, 4, {},
+        ),
         "features have shape": ("scope", features[0], saliency, 4, {}),
         r"saliency has shape \[5, 36\]": ("scope", features, saliency[:, 1:], 4, {}),
         "image 2 has NaN or infinite saliency": ("saliency", features, broken, 4, {}),

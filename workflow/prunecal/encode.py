@@ -184,12 +184,19 @@ def refuse_unsound(family: str, image_id: str, image: Encoded) -> None:
     Raises:
         PrunecalError: a value is NaN or infinite, or tokens and saliency do not fit each other.
     """
+    import torch
+
     tokens, saliency = image.features, image.saliency
     if tokens.ndim != 2 or saliency.shape != tokens.shape[:1] or not len(tokens):
         raise PrunecalError(
             f"`encode` of the model family {family!r} gives the image {image_id!r} features "
             f"{list(tokens.shape)} and saliency {list(saliency.shape)}; have it give [N, D] and "
             "[N], without CLS"
+        )
+    if saliency.dtype != torch.float32:
+        raise PrunecalError(
+            f"`encode` of the model family {family!r} gives saliency as {saliency.dtype}; have it "
+            "give torch.float32"
         )
     if not all(values.isfinite().all() for values in (tokens, saliency, *image.deep)):
         raise PrunecalError(

@@ -108,7 +108,7 @@ class Results:
         for key, value in given.items():
             known = cells[key].unique().tolist()
             if value not in known:
-                close = nearest(value, known) if isinstance(value, str) else ""
+                close = "" if key == "budget" else nearest(str(value), known)
                 raise PrunecalError(
                     f"{self.folder} has no cell of {key} {brief(value)}{close}; known are "
                     f"{', '.join(map(str, known))}"

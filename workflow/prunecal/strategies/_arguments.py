@@ -92,6 +92,14 @@ def checked_budget(
     Raises:
         PrunecalError: names the strategy and what does not fit.
     """
+    import torch
+
+    for name, values in (("features", features), ("saliency", saliency)):
+        if not isinstance(values, torch.Tensor):
+            raise PrunecalError(
+                f"{strategy}: {name} are no tensor but of the type {type(values).__name__}; give "
+                f"torch.as_tensor({name})"
+            )
     if features.ndim != 3 or 0 in features.shape:
         raise PrunecalError(
             f"{strategy}: features have shape {list(features.shape)}; give [images, tokens, width]"
