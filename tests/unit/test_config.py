@@ -517,7 +517,7 @@ def test_a_key_that_is_repeated_is_refused_by_its_line(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("budgets: [64, 010]", "line 1 has 010, which YAML reads as the number 8; write 8, or put"),
+        ("budgets: [64, 010]", "line 1 has 010, which YAML reads as the number 8; write 8 if you"),
         ("a:\n  b: 1:30", "line 2 has 1:30, which YAML reads as the number 90"),
         ("a: {b: -1:30.5}", "has -1:30.5, which YAML reads as the number -90.5"),
         ("a: ['010', 0, 0x10, 08, 0.5, 1_000, '1:30', 10:99, 64]", None),

@@ -212,7 +212,7 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, kind, content):
         path.write_bytes(content)
     message = rf"results.file cannot be read as {kind.split()[0]} \(.*\); {RERUN}"
     if content is None:
-        message = "results.file is missing; run `snakemake --cores all`, and this where the Snake"
+        message = "results.file is missing; run `snakemake --cores all` to make it, and run this in"
     with pytest.raises(PrunecalError, match=f"(?s){message}"):
         READERS[kind](path)
 

@@ -506,6 +506,10 @@ def test_tokens_of_equal_text_count_together_but_one_that_is_given_twice(tmp_pat
     value = [{"token": token, "logprob": float(np.log(p))} for token, p in tokens]
     scores = row_scores("line 1", "top_logprobs", value, ["A", "B"])
     np.testing.assert_allclose(np.exp(scores.values), [0.7, 0.2], rtol=1e-6)
+    number = float(np.log(0.3))  # a tie, of which 16-bit logits make many
+    value = {at: {"logprob": number, "decoded_token": text} for at, text in enumerate("AAB")}
+    scores = row_scores("line 1", "top_logprobs", value, ["A", "B"])
+    np.testing.assert_allclose(np.exp(scores.values), [0.6, 0.3], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -690,6 +694,8 @@ def test_cells_that_answer_other_questions_are_refused(tmp_path):
         with pytest.raises(PrunecalError) as caught:
             import_all(study_of(tmp_path, lines(tmp_path, rows)), tmp_path / "results")
         assert f"line 4 {words}" in str(caught.value)
+    hinted = [full[0], full[1] | {"text": "Hint. Q1"}, pruned[0], pruned[1] | {"text": "Q1"}]
+    import_all(study_of(tmp_path, lines(tmp_path, hinted)), tmp_path / "without its hint")
     with pytest.raises(PrunecalError, match="has no answer to 1 of 2 questions, the first 'q2'"):
         import_all(study_of(tmp_path, lines(tmp_path, [*answers(), pruned[0]])), tmp_path / "r")
 
@@ -705,7 +711,14 @@ def test_labels_that_are_counted_from_one_are_refused(tmp_path):
     stated = [{k: v for k, v in row.items() if k != "probabilities"} for row in stated]
     stated[7]["prediction"] = 1
     words = refusal(tmp_path, stated, confidence="verbalised")
-    assert "have predictions by number and no 0, so they may be counted from 1" in words
+    assert "has predictions by number and no 0, more of which are right if 1 is the first" in words
+    better = [
+        {**row, "label": at % 3, "prediction": max(at % 3, 1)} for at, row in enumerate(stated)
+    ]
+    numbers = [{**row, "options": ["4", "5", "6"]} for row in stated]
+    texts = [{**row, "prediction": row["options"][row["prediction"]]} for row in numbers]
+    for sound in (better, texts):  # never the first, as a model may answer
+        assert cell(tmp_path, sound, confidence="verbalised")
     for options in (["Yes", "No"], ["False", "True"]):  # of absent objects: all are 1
         absent = {"options": options, "label": 1, "probabilities": [0.1, 0.9]}
         assert study_of(tmp_path, lines(tmp_path, [row | absent for row in rows]))["imported"]

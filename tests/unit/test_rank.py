@@ -127,6 +127,6 @@ def test_a_ranking_that_depends_on_more_than_its_image_is_refused(job, monkeypat
 
     torch.manual_seed(0)
     monkeypatch.setattr(plugins.load("strategies", "saliency"), "rank", wrong)
-    with pytest.raises(PrunecalError, match=r"ranks the image 'a' otherwise by itself .* prefix"):
+    with pytest.raises(PrunecalError, match=r"ranks the image 'a' alone, .* prefix"):
         job(STRATEGIES[1])
     assert not list(job.folder.glob("*/ranking.safetensors"))

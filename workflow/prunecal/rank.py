@@ -195,10 +195,10 @@ def _refuse_other_alone(
         if not order[:1, :half].equal(alone):
             raise PrunecalError(
                 f"the strategy {family!r} ({strategy.__file__}) ranks the image "
-                f"{brief(image.ids[0])} otherwise by itself at half of the tokens than in a batch "
-                "at all of them; a ranking for fewer tokens has to be a prefix (or set "
-                "NESTED = False), the same every time and whatever other images there are: see "
-                "which fails by "
+                f"{brief(image.ids[0])} alone, for half of the tokens, in another order than in a "
+                "batch, for all of them; have it return a prefix for fewer tokens (or set NESTED = "
+                "False), the same every time and whatever other images there are, and compute "
+                "image by image if round-off differs: see which fails by "
                 f"`pytest -q tests/unit/test_strategies.py -k {family}`"
             )
 

@@ -80,7 +80,8 @@ def _check_number(path: Path, scalar: yaml.ScalarNode) -> None:
         read = yaml.safe_load(scalar.value)
         raise PrunecalError(
             f"{path} line {scalar.start_mark.line + 1} has {scalar.value}, which YAML reads as the "
-            f"number {read}; write {read}, or put quotes around it"
+            f"number {read}; write {read} if you mean that, or quotes around a text, or a decimal "
+            "number without 0 before it"
         )
 
 

@@ -26,6 +26,7 @@ LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 WHOLE = re.compile(r"\d{1,9}")
 POINTED = re.compile(r"-?\d+\.0")  # whole, as pandas writes it beside missing values
 ROUNDED = re.compile(r"-?\d(\.\d+)?E\+\d+", re.IGNORECASE)  # a long number, as spreadsheets save it
+QUOTES = re.compile(r"""['"][\s\\]*\w{0,2}['"]""")  # that may end one text and begin another
 LARGEST_FLOAT = 2**53  # from here on some whole numbers are no floats
 
 
@@ -108,7 +109,8 @@ def accepted_answers(where: str, value: Any) -> list[str]:
     listed = literal(value) if is_list else value
     if listed is None and is_list and value.rstrip().endswith("]"):
         raise PrunecalError(
-            f"{where} has the answer {brief(value)}, a list without commas; write it as JSON"
+            f"{where} has the answer {brief(value)}, in brackets but no list that can be read; "
+            'write a list as JSON, such as ["cat"]'
         )
     answers = listed if isinstance(listed, list | tuple) else [value]
     if answers is listed:
@@ -159,6 +161,8 @@ def _python(text: str) -> Any:
     NumPy writes an array of texts so: ['cat' 'dog'].
     """
     value = ast.literal_eval(text)
+    if not QUOTES.search(text):
+        return value
     tokens = tokenize.generate_tokens(io.StringIO(text.strip()).readline)
     kinds = [one.type for one in tokens if one.type != tokenize.NL]
     if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(kinds):

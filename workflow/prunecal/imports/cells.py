@@ -107,7 +107,7 @@ def table(
     }
     told = Told(0, 0, 0.0, math.nan)
     if stated:
-        fields["prediction"], fields["confidence"] = _stated(rows)
+        fields["prediction"], fields["confidence"] = _stated(answers, rows)
     else:
         logits, told = _logits(answers, rows)
         if answers.layout.form == LOGITS:
@@ -198,10 +198,12 @@ def _numbers(answered: tuple[Row, Mapping[str, Any]], name: str) -> list[float]:
     return [value[own.index(option)] for option in question["options"]]
 
 
-def _stated(rows: Sequence[tuple[Row, Mapping[str, Any]]]) -> tuple[pa.Array, pa.Array]:
+def _stated(
+    answers: Answers, rows: Sequence[tuple[Row, Mapping[str, Any]]]
+) -> tuple[pa.Array, pa.Array]:
     import pyarrow as pa
 
-    predictions, confidences = [], []
+    predictions, confidences, told = [], [], []
     for (where, row), question in rows:
         options = list(question["options"])
         own = options if is_missing(row.get("options")) else listed_options(where, row["options"])
@@ -216,5 +218,6 @@ def _stated(rows: Sequence[tuple[Row, Mapping[str, Any]]]) -> tuple[pa.Array, pa
         read = label(where, row["prediction"], own, "prediction")
         predictions.append(options.index(own[read]))
         confidences.append(number)
-    refuse_predictions_from_one(rows, predictions)
+        told.append((row["prediction"], own, read, own.index(options[question["label"]])))
+    refuse_predictions_from_one(answers, told)
     return pa.array(predictions, pa.int8()), pa.array(confidences, pa.float64())

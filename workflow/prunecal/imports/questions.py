@@ -126,21 +126,29 @@ def _refuse_values_as_labels(answers: Answers) -> None:
 
 
 def refuse_predictions_from_one(
-    rows: Sequence[tuple[Row, Mapping[str, Any]]], predicted: Sequence[int]
+    answers: Answers, told: Sequence[tuple[Any, Sequence[str], int, int]]
 ) -> None:
-    """Refuse predictions that are numbers, none 0, where many questions have the label 0."""
-    zeros = sum(question["label"] == 0 for _, question in rows)
-    told = [
-        row["prediction"]
-        for (_, row), question in rows
-        if len(question["options"]) > len(YES_NO)  # of two, a model may always say the second
-    ]
-    is_text = any(isinstance(one, str) and not POINTED.fullmatch(f"{one}.0") for one in told)
-    if told and not is_text and 0 not in predicted and zeros > MANY_ZEROS:
-        (where, _), _ = rows[0]
+    """Refuse numbers as predictions, none 0, of which more are right if they count from 1.
+
+    Args:
+        answers: rows of a cell.
+        told: of each its prediction, its options, which of them the prediction is read as, and
+            which is right.
+    """
+    told = [one for one in told if len(one[1]) > len(YES_NO)]  # may all be the second of two
+    is_text = any(
+        isinstance(given, str) and given.strip().lower() == options[read].strip().lower()
+        for given, options, read, _ in told
+    )
+    zeros = sum(right == 0 for *_, right in told)
+    if is_text or zeros <= MANY_ZEROS or any(read == 0 for _, _, read, _ in told):
+        return
+    if sum(read - 1 == right for *_, read, right in told) > sum(
+        read == right for *_, read, right in told
+    ):
         raise PrunecalError(
-            f"{where} and all others have predictions by number and no 0, so they may be counted "
-            "from 1; give the options' texts as predictions, or subtract 1"
+            f"{answers.path} has predictions by number and no 0, more of which are right if 1 is "
+            "the first option; give the options' texts as predictions, or subtract 1"
         )
 
 
@@ -266,10 +274,10 @@ def _refuse_other_question(
 ) -> None:
     """Refuse a row that says something else of its question than the data set does.
 
-    Its text may have other words around it, but may not be that of another question.
+    Its text may have more or fewer words around it, but may not be that of another question.
     """
     said = "" if is_missing(row.get("text")) else _said(row["text"])
-    if said in texts and said != _said(question["text"]):
+    if said in texts and said not in _said(question["text"]):
         raise PrunecalError(
             f"{where} has the text {brief(row['text'])} of question {brief(texts[said])}, not that "
             f"of {brief(question['question_id'])}; correct its question_id"

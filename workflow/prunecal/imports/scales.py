@@ -69,8 +69,7 @@ def refuse_other_scale(path: Path, form: str, given: Sequence[Sequence[float] | 
     with np.errstate(over="ignore"):
         telling = [row for row in rows if abs(np.exp(row).sum() - 1) > APART]
         for scale in OTHERS[form] if len(telling) >= LEAST_ROWS else ():
-            every = [scale.probability(np.array(row)) for row in rows]
-            if min(map(min, every)) < 0 or max(map(sum, every)) > 1 + scale.slack:
+            if not all(_may_be(scale, row) for row in rows):
                 continue
             low, share = (1 - CUT_OFF, SHARE) if form == TOP else (1 - scale.slack, 1)
             sums = np.array([scale.probability(np.array(row)).sum() for row in telling])
@@ -79,3 +78,8 @@ def refuse_other_scale(path: Path, form: str, given: Sequence[Sequence[float] | 
                     f"{path} has {form} that are {scale.kind}, as which they sum to 1 in each row; "
                     f"{scale.remedy}"
                 )
+
+
+def _may_be(scale: Scale, row: tuple[float, ...]) -> bool:
+    probabilities = scale.probability(np.array(row))
+    return probabilities.min() >= 0 and probabilities.sum() <= 1 + scale.slack

@@ -88,7 +88,7 @@ def _top_entries(where: str, value: Any) -> dict[str, float]:
             "them, such as with top_logprobs=20"
         )
     tokens: dict[str, float] = {}
-    for token, number in dict.fromkeys(read.entries):  # some give the answer's own token twice
+    for token, number in read.entries:
         if number != -math.inf and not -sys.float_info.max <= number <= SLACK:  # also NaN
             raise PrunecalError(
                 f"{where} has the log-probability {brief(number)} of {token!r}; give a finite one "
@@ -203,14 +203,14 @@ def _position(value: Any) -> Position:
     if isinstance(value, dict):
         for key in ALTERNATIVES:
             if isinstance(value.get(key), list):
-                entries = [_entry(one) for one in value[key]]
+                entries = _entries(value[key])
                 return Position(_first(value, TOKEN) or _best(entries), entries)
         given = {key: one for key, one in value.items() if one is not None}  # parquet has all keys
         entries = [
             _entry(one) if isinstance(one, dict) else (key, one) for key, one in given.items()
         ]
     else:
-        entries = [_entry(one) for one in value] if isinstance(value, list) else [(None, None)]
+        entries = _entries(value) if isinstance(value, list) else [(None, None)]
     return Position(_best(entries), entries)
 
 
@@ -221,6 +221,11 @@ def _is_entry(value: Any) -> bool:
     ):
         return _entry(value) != (None, None)
     return False
+
+
+def _entries(listed: Sequence[Any]) -> Entries:
+    """Return a list's entries, each once: some programs give the answer's own token twice."""
+    return [_entry(one) for at, one in enumerate(listed) if one not in listed[:at]]
 
 
 def _entry(value: Any) -> tuple[Any, Any]:

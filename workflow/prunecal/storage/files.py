@@ -300,7 +300,8 @@ def unreadable(path: Path | str, kind: str, error: Exception, remedy: str = RERU
     """Return what to say of a file that is missing or cannot be read as a kind of file."""
     if remedy == RERUN and not os.path.lexists(path):  # nothing to delete
         return PrunecalError(
-            f"{path} is missing; run `snakemake --cores all`, and this where the Snakefile is"
+            f"{path} is missing; run `snakemake --cores all` to make it, and run this in the same "
+            "folder"
         )
     return PrunecalError(f"{path} cannot be read as {kind} ({cut(str(error))}); {remedy}")
 
