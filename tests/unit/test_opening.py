@@ -9,8 +9,8 @@ from helpers import synthetic_results
 from helpers.stages import run
 from helpers.synthetic_results import MODEL
 from prunecal import compare, score
-from prunecal.figures import budget, pooling, style
-from prunecal.report import opening, readouts, trust_text
+from prunecal.figures import budget, labels, pooling, style
+from prunecal.report import first_page_tables, opening, readouts, trust_text
 from prunecal.report.tables import datasets_table
 from prunecal.report.trust_tables import Trust
 from prunecal.statistics.baselines import Baselines, at_chance, baselines
@@ -155,6 +155,9 @@ def test_no_verdict_rests_on_a_cell_that_stops_answering(finished):
     options = judged(finished, "seen", "fastv", "accuracy", "above -1")
     assert options["verdict"] == "inconclusive"
     assert "answers 0 % of the questions" in options["evidence"]["words"][0]
+    names = labels.names_of(pooling.read(finished / "metrics.parquet"))
+    (_, (case, *_)), *_ = first_page_tables.claim_rows([options], names)[0]["cases"]
+    assert case["doubt"].startswith("FastV at 4 tokens answers 0 % of the questions")
     assert judged(finished, "seen", "saliency", "accuracy", "above -1")["verdict"] == "supported"
 
 

@@ -98,8 +98,9 @@ def claim_rows(claims: list[dict[str, Any]], names: labels.Names) -> list[dict[s
         cases: dict[str, list[dict[str, Any]]] = {}
         for case in claim["evidence"]["numbers"]:
             place = f"{case['dataset']}, {case['model']}"
-            words = labels.in_text(case["quantity"], names)
-            cases.setdefault(place, []).append(case | {"quantity": words})
+            texts = {key: case.get(key, "") for key in ("quantity", "doubt")}
+            words = {key: labels.in_text(text, names) for key, text in texts.items()}
+            cases.setdefault(place, []).append(case | words)
         verdict = claim["verdict"]
         rows.append(
             {key: claim[key] for key in ("id", "statement", "verdict")}

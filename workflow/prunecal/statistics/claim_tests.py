@@ -128,6 +128,7 @@ class _Test:
                     "expect": self.condition.expect,
                     "verdict": self.condition.expectation.test(case, level),
                 }
+                | ({"doubt": case.doubt} if case.doubt else {})
             )
         return rows
 
