@@ -109,6 +109,7 @@ OF_NO_RESULT = [
     ("rank.py", 'f"rank {strategy.LABEL}"', 'f"ranking by {strategy.LABEL}"'),
     ("data.py", "%d questions, %d images", "%d images, %d questions"),
     ("models/_prompting.py", "begin with the same token", "start with the same token"),
+    ("strategies/_encoded.py", "which has no features; {RERUN}", "without features; {RERUN}"),
     ("strategies/scope.py", "saliency is negative; give", "negative saliency; give"),
     ("strategies/scope.py", "ge=0", "ge=0.5"),
     ("strategies/scope.py", "budget: int, gap_power: float)", "budget, gap_power)"),

@@ -1,4 +1,7 @@
-"""What runs again after a change, and what does not: the caching contract, letters a to l."""
+"""What runs again after a change, and what does not: the caching contract, letters a to l.
+
+For edits of code, which `b` shows to follow the digests, see also tests/unit/test_edits.py.
+"""
 
 import argparse
 import ast
@@ -259,23 +262,6 @@ def test_j_a_damaged_cell_in_the_store_is_computed_again(project, undisturbed):
     assert project.numbers() == undisturbed.numbers()
     before, after = undisturbed.runs_of_cells(), project.runs_of_cells()
     assert sum(before[name] != after[name] for name in before) == 1
-
-
-def test_k_messages_helps_and_plumbing_leave_nothing_to_do(project):
-    for module, old, new in (
-        ("core/disk_errors.py", "free some space or grant", "free space or grant"),
-        ("encode.py", 'help="images.parquet"', 'help="the images"'),
-        ("engine/micro_batches.py", "out of memory with %d", "no memory for %d"),
-        (
-            "strategies/_encoded.py",
-            "which has no features; {RERUN}",
-            "of which no features exist; {RERUN}",
-        ),
-        ("strategies/scope.py", "saliency is negative; give", "negative saliency; give"),
-        ("score.py", 'help="bins of confidence"', 'help="number of bins"'),
-    ):
-        project.edit(module, old, new)
-    assert project.plan() == set()
 
 
 def test_k_a_label_redraws_what_shows_it_and_computes_nothing(project):

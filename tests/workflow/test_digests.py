@@ -1,6 +1,8 @@
-"""Every function that a stage really calls counts in its digest: held against a profiled run."""
+"""A second run from scratch, profiled: equal bytes, by functions that all count in the digests."""
 
 import json
+
+import pytest
 
 from helpers.small_project import Project
 from prunecal.caching import code_files, fingerprint, reach
@@ -54,12 +56,24 @@ if "PRUNECAL_CODE" in os.environ:
 STAGES = {"data", "model", "encode", "rank", "infer", "score", "compare", "claims"}
 
 
-def test_every_function_that_a_stage_calls_counts_in_its_digest(tmp_path):
-    project = Project.create(tmp_path / "study")
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    """Run the small study from scratch, on one core; each job notes the functions that it calls."""
+    project = Project.create(tmp_path_factory.mktemp("profiled") / "study")
     (project.folder / "workflow" / "sitecustomize.py").write_text(PROFILER)
-    project.run("results/metrics.parquet", "results/claims.json")
+    project.run("results/metrics.parquet", "results/claims.json", cores=1)
+    return project
+
+
+def test_two_runs_from_scratch_give_equal_bytes_whatever_the_cores(undisturbed, profiled):
+    found = profiled.numbers()
+    assert found.items() <= undisturbed.numbers().items()
+    assert {"results/comparisons.parquet", "results/claims.json", *profiled.cells()} <= set(found)
+
+
+def test_every_function_that_a_stage_calls_counts_in_its_digest(profiled):
     stages = set()
-    for path in (project.folder / "calls").iterdir():
+    for path in (profiled.folder / "calls").iterdir():
         record, calls = json.loads(path.read_text())
         kind, *modules = record.split()[1:]
         walk = reach.Reach(tuple(modules), texts=kind == fingerprint.PAGE)

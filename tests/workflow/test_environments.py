@@ -66,16 +66,6 @@ def test_jobs_in_a_container_run_its_python_and_this_checkouts_code(project, con
     assert made_by_own_code(project)
 
 
-def test_jobs_without_a_container_run_snakemakes_python_whatever_is_first_on_path(
-    project, container
-):
-    project.run(
-        DATA, environment={"PATH": f"{container / 'image'}{os.pathsep}{os.environ['PATH']}"}
-    )
-    assert not (container / "ran").exists()
-    assert made_by_own_code(project)
-
-
 def test_the_container_is_one_statement_that_the_recipe_builds(project):
     recipe = (project.folder / "envs" / "apptainer.def").read_text()
     assert "apptainer build envs/prunecal.sif envs/apptainer.def" in recipe
@@ -90,12 +80,18 @@ def test_the_container_is_one_statement_that_the_recipe_builds(project):
 
 
 @pytest.mark.parametrize("safe_path", ["", "1"])
-def test_a_checkout_runs_its_own_code_whatever_python_path_says(project, tmp_path, safe_path):
+def test_jobs_run_snakemakes_python_and_own_code_whatever_the_paths_say(
+    project, container, tmp_path, safe_path
+):
     other = tmp_path / "other" / "prunecal"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("raise SystemExit('the other prunecal')\n")
     shutil.copytree(other, project.folder / "prunecal")  # python -m would look here first
-    environment = {"PYTHONPATH": str(other.parent), "PYTHONSAFEPATH": safe_path}
+    environment = {
+        "PATH": f"{container / 'image'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(other.parent),
+        "PYTHONSAFEPATH": safe_path,
+    }
     command = [Path(sys.executable).with_name("snakemake"), DATA, "--configfile", "small.yaml"]
     done = subprocess.run(
         [*command, "--cores", "1"],
@@ -107,6 +103,7 @@ def test_a_checkout_runs_its_own_code_whatever_python_path_says(project, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert made_by_own_code(project)
+    assert not (container / "ran").exists()
 
 
 def test_a_checkout_may_lie_at_any_path(tmp_path):

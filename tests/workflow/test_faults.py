@@ -15,21 +15,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from helpers.kills import kill_during_inference, kill_scoring
-from helpers.small_project import Project
 from prunecal import verify
 from prunecal.storage.files import PART, part_prefix
 
 TRIALS = int(os.environ.get("PRUNECAL_KILL_TRIALS", "2"))  # 20 before a release
-
-
-def test_two_runs_from_scratch_give_equal_bytes_whatever_the_cores(undisturbed, tmp_path):
-    other = Project.create(tmp_path / "elsewhere")
-    other.run(*other.cells(), "results/metrics.csv", "results/claims.json", cores=1)
-    expected = undisturbed.numbers()
-    assert other.numbers().items() <= expected.items()
-    assert {"results/metrics.parquet", "results/comparisons.parquet", *other.cells()} <= set(
-        other.numbers()
-    )
 
 
 @pytest.mark.parametrize("trial", range(TRIALS))

@@ -158,9 +158,10 @@ def test_settings_are_no_format_strings(checkout, tmp_path):
     done = snakemake(checkout, target, *options, "--directory", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / target).read_text())["title"] == HOSTILE
-    for rule in ("all", "verify", "repair", "repair_outdated"):
-        done = snakemake(checkout, "-n", rule, *options)
-        assert done.returncode == 0, done.stderr
+    rules = ("all", "verify", "repair", "repair_outdated")
+    done = snakemake(checkout, "-n", *rules, *options)
+    assert done.returncode == 0, done.stderr
+    assert all(f"\n{rule} " in done.stdout for rule in rules)  # of the table of jobs
 
 
 def test_a_local_path_that_snakemake_would_misread_is_refused_in_one_sentence(checkout, tmp_path):
