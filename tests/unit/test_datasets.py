@@ -822,6 +822,7 @@ def spoiled(column: str, row: int, value: object) -> pd.DataFrame:
         (spoiled("text", 1, "an <image>?"), "row 1 .*holds <image> in its text; take it out"),
         (spoiled("text", 1, "half \ud800"), "row 1 .*unpaired surrogate in its text"),
         (spoiled("subset", 2, "all"), "row 2 .*is in the subset 'all', a name that tables give"),
+        (spoiled("subset", 2, "Chosen by outcome: x"), "row 2 .*, a name that tables give"),
         (spoiled("subset", 2, "unique"), "row 2 .*is in the subset 'unique'.*; rename the subset"),
         (spoiled("options", 4, ["Yes", " "]), r"row 4 .*options \['Yes', ' '\]; give each some"),
         (spoiled("options", 4, ["Yes", None]), "row 4 .*; give each some text"),

@@ -586,6 +586,10 @@ def test_scores_that_sum_to_one_on_another_scale_alone_are_refused(
 ):
     assert words in refusal(tmp_path, shown(form, scale))
     cell(tmp_path, shown(form, scale, count=4))  # may be chance
+    sure = [{**row, form: [-6.5 - at, -12.25, 0.0]} for at, row in enumerate(shown(form, scale))]
+    cell(tmp_path, sure)  # natural logarithms, or logits whose largest is 0
+    if form == "logits":
+        cell(tmp_path, [{**row, form: [6.5 + at, 12.25, 0.0]} for at, row in enumerate(sure)])
     if back is not None:  # as the message says
         cell(tmp_path, shown(form, lambda x: back(scale(x))))
 

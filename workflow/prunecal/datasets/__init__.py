@@ -28,7 +28,8 @@ COLUMNS = ("question_id", "image_id", "subset", "text", "options", "label")
 LONGEST_ID = 1000  # characters; ids are compared as arrays that are as wide as the longest
 MOST_OPTIONS = 128  # a label is stored as int8
 MANY_SUBSETS = 200  # a subset takes some 0.05 s and 0.25 MB of every cell's scores
-RESERVED_SUBSETS = ("all", "unique")  # see statistics/subsets.py
+RESERVED_SUBSETS = ("all", "unique")  # see statistics/subsets.py, as the next
+RESERVED_BEGINNING = "chosen by outcome"
 INVISIBLE: dict[int, str | None] = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # no width
 INVISIBLE |= dict.fromkeys(map(ord, "\u00a0\u202f"), " ")  # spaces at which no line breaks
 OWN_LETTER = re.compile(r"\(?([A-Z])[).:]")  # that a choice's text begins with
@@ -156,7 +157,8 @@ def question_fault(question: Any) -> str | None:
             )
         if code := control_character(value):
             return f"has the control character {code} in its {column}; remove it"
-    if as_seen(question.subset).lower() in RESERVED_SUBSETS:
+    subset = as_seen(question.subset).lower()
+    if subset in RESERVED_SUBSETS or subset.startswith(RESERVED_BEGINNING):
         return (
             f"is in the subset {question.subset!r}, a name that tables give to rows of the whole "
             "data set; rename the subset"

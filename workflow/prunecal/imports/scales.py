@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_ROWS = 5  # with different numbers; fewer may sum to 1 by chance
-APART = (
-    0.05  # by which natural logarithms miss a sum of 1, in rows that tell one scale from another
-)
+APART = 0.05  # by which natural logarithms miss a sum of 1, and the largest of other probabilities
+# misses 1, in rows that tell one scale from another
 SHARE = 0.9  # of these rows, in which a list of the likeliest tokens has to sum to nearly 1
 CUT_OFF = 0.02  # probability of tokens beyond the end of such a list
 
@@ -66,14 +65,17 @@ def refuse_other_scale(path: Path, form: str, given: Sequence[Sequence[float] | 
         PrunecalError: names the scale.
     """
     rows = {tuple(sorted(row)) for row in given if row is not None and form in OTHERS}
+    low, share = (1 - CUT_OFF, SHARE) if form == TOP else (None, 1)
     with np.errstate(over="ignore"):
         telling = [row for row in rows if abs(np.exp(row).sum() - 1) > APART]
         for scale in OTHERS[form] if len(telling) >= LEAST_ROWS else ():
             if not all(_may_be(scale, row) for row in rows):
                 continue
-            low, share = (1 - CUT_OFF, SHARE) if form == TOP else (1 - scale.slack, 1)
-            sums = np.array([scale.probability(np.array(row)).sum() for row in telling])
-            if np.mean(sums >= low) >= share:
+            # logits that are shifted so that the least is 0 look like losses where a model is sure
+            every = (scale.probability(np.array(row)) for row in telling)
+            unsure = [one for one in every if one.max() <= 1 - APART]
+            sums = np.array([one.sum() for one in unsure])
+            if len(unsure) >= LEAST_ROWS and np.mean(sums >= (low or 1 - scale.slack)) >= share:
                 raise PrunecalError(
                     f"{path} has {form} that are {scale.kind}, as which they sum to 1 in each row; "
                     f"{scale.remedy}"
