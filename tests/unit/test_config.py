@@ -161,6 +161,10 @@ REFUSED = {  # settings: the whole message
         "config: strategies: full: 'alpha' is unknown; known are none",
     ),
     "a missing key": (small(budgets=None), "config: budgets is missing; add it"),
+    "a misspelt key where a plugin's settings may stand": (
+        small(models=[{"name": "m", "familly": "llava", "path": "p", "visual_tokens": 9}]),
+        "config: models, entry 1: family is missing; is 'familly' its misspelling?",
+    ),
     "a missing key of a model": (
         small(models=[{"family": "llava", "visual_tokens": 4, "path": "x"}]),
         "config: models, entry 1: name is missing; add it",

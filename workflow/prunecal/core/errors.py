@@ -55,6 +55,13 @@ def nearest(name: str, known: list[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def misspelt(name: str, given: list[str]) -> str | None:
+    """Return the text among those given that a name was probably meant by."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, given, n=1, cutoff=0.75)), None)
+
+
 def counted(number: int, one: str, several: str | None = None) -> str:
     """Return a number and what it counts, such as "1 cell" and "2 cells"."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from prunecal.core.errors import brief, cut, nearest
+from prunecal.core.errors import brief, cut, misspelt, nearest
 from prunecal.core.redaction import expanded
 
 
@@ -123,6 +123,9 @@ def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
         )
     start += _words(key)
     if fault["type"] == "missing":
+        given = fault["input"] if isinstance(fault["input"], dict) else {}
+        if close := misspelt(str(key), [name for name in given if isinstance(name, str)]):
+            return f"{start} is missing; is {brief(close)} its misspelling?"
         return f"{start} is missing; add it"
     wanted = WANTED.get(fault["type"], "").format(**fault.get("ctx", {}))
     if wanted:
