@@ -101,7 +101,7 @@ OF_NO_RESULT = [
     ("encode.py", 'what="encode"', 'what="encoding"'),
     ("encode.py", '"encoded %d images into %s tokens"', '"%d images became %s tokens"'),
     ("encode.py", 'help="images.parquet"', 'help="the images"'),
-    ("encode.py", "(image_id: str, image: Encoded)", "(image_id, image)"),
+    ("encode.py", "(family: str, image_id: str, image: Encoded)", "(family, image_id, image)"),
     ("engine/arguments.py", 'help="CPU threads"', 'help="threads of the CPU"'),
     ("engine/micro_batches.py", "out of memory with", "no memory for"),
     ("engine/questions.py", "check the weights, or use a wider dtype", "check the weights"),
