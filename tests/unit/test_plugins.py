@@ -405,7 +405,8 @@ def test_stages_that_leave_another_number_of_tokens_than_the_budget_are_refused(
         ([Stage(0, 1, 3), Stage(1, 2, 2)], "leaves 2 of 9 visual tokens at a budget of 3; have"),
         ([], "leaves 9 of 9 visual tokens at a budget of 3; have its last stage leave 3"),
         (Stage(0, 1, 3), "returned Stage(look=0, cut=1, keep=3, merge=0); have it return a list"),
-        (None, "returned None; have it return a list of Stage"),
+        ([Stage(0, 1, 3.0)], "returned [Stage(look=0, cut=1, keep=3.0, merge=0)]; have it return"),
+        (None, "returned None; have it return a list of Stage, with whole numbers"),
     ):
         with pytest.raises(PrunecalError) as caught:
             refuse_other_budget(mine, stages, 3, 9)

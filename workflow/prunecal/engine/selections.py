@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,8 +72,10 @@ def refuse_other_budget(strategy: ModuleType, stages: Any, budget: int, tokens: 
         PrunecalError: it does not, or there is no stage.
     """
     what = function_of(strategy, "stages")
-    if not isinstance(stages, list) or not all(isinstance(one, Stage) for one in stages):
-        raise PrunecalError(f"{what} returned {brief(stages)}; have it return a list of Stage")
+    if not isinstance(stages, list) or not all(map(_is_stage, stages)):
+        raise PrunecalError(
+            f"{what} returned {brief(stages)}; have it return a list of Stage, with whole numbers"
+        )
     left = stages[-1].entering if stages else tokens
     if left != budget:
         raise PrunecalError(
@@ -95,6 +98,10 @@ def refuse_other_reduction(
     refuse_other_tokens(what, reduction.kept, rows, stage.keep, tokens)
     if stage.merge or reduction.merged is not None:
         refuse_other_weights(what, reduction.merged, (rows, stage.merge, tokens))
+
+
+def _is_stage(stage: Any) -> bool:
+    return isinstance(stage, Stage) and all(isinstance(one, int) for one in astuple(stage))
 
 
 def _refuse_form(what: str, values: Any, shape: Sequence[int], kind: str, meaning: str) -> None:
