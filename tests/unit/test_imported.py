@@ -361,7 +361,7 @@ def test_resamples_that_a_score_file_does_not_hold_are_named(tmp_path):
     [
         ({"n_visual": -5}, "-5 as its n_visual; give a whole number from 0"),
         ({"n_visual": 2.5}, "2.5 as its n_visual; give a whole number"),
-        ({"n_visual": 10}, "10 as its n_visual, more than its budget of 9 tokens"),
+        ({"n_visual": 10}, "has 10 as n_visual in the mean of a cell, more than its budget of 9"),
         ({"visual_tokens": 9.7}, "visual_tokens = 9.7 does not fit; give a whole number"),
         ({"visual_tokens": 5}, "budget = 9 is more than the 5 visual_tokens of an image"),
         (
@@ -384,6 +384,12 @@ def test_numbers_that_no_cell_can_have_are_refused(tmp_path, more, words):
         rows = [{k: v for k, v in row.items() if k != "probabilities"} for row in rows]
     with pytest.raises(PrunecalError, match=words):
         cell(tmp_path, rows)
+
+
+def test_a_method_that_adapts_to_the_image_may_keep_more_than_its_budget_of_some(tmp_path):
+    kept = [8, 10]
+    rows = [row | {"n_visual": n} for row, n in zip(answers(), kept, strict=True)]
+    assert cell(tmp_path, rows)[0].n_visual.tolist() == kept
 
 
 def test_a_column_that_stood_twice_is_no_further_option(tmp_path):

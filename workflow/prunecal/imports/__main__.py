@@ -179,7 +179,9 @@ def _entry(
     where = str(path)
     entry["budget"] = budget_of(where, entry["budget"])
     if "visual_tokens" in entry:
-        entry["visual_tokens"] = number_of(where, "visual_tokens", entry["visual_tokens"])
+        tokens = number_of(where, "visual_tokens", entry["visual_tokens"])
+        is_whole = tokens is not None and tokens.is_integer()
+        entry["visual_tokens"] = int(tokens) if is_whole else tokens
     if "tokens_per_layer" in entry:
         entry["tokens_per_layer"] = number_of(where, "tokens_per_layer", entry["tokens_per_layer"])
     if "parameters" in entry:
