@@ -137,6 +137,13 @@ def test_a_single_seed_keeps_its_interval(measured):
     assert set(pooled["series"]) == {"Random seed 1"}
 
 
+def test_panels_keep_the_order_of_tasks_whatever_their_numbers_of_tokens(measured):
+    rows = pooling.headline(measured, ["ece"])
+    fewer = (rows["dataset"] == rows["dataset"].iloc[-1]) & (rows["family"] == "full")
+    rows = rows.assign(budget=rows["budget"].mask(fewer, 1))
+    assert pooling.tasks(pooling.pool_seeds(rows)) == pooling.tasks(rows)
+
+
 def test_dodged_points_of_neighbouring_budgets_stay_apart():
     budgets = [64, 128, 192]
     places = np.array([budget.dodge(budgets, 12, number) for number in range(12)])

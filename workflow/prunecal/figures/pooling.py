@@ -115,7 +115,11 @@ def pool_seeds(
     pooled.loc[several, "high"] = groups[column].max()[several]
     for name in {"p", "p_adjusted", "n_images", "share"} & set(frame.columns):
         pooled[name] = groups[name].max()
-    return pooled.reset_index().sort_values(["place", "budget"], kind="stable", ignore_index=True)
+    pooled, order = pooled.reset_index(), tasks(frame)
+    pairs = zip(pooled["model"], pooled["dataset"], strict=True)
+    pooled["task"] = [order.index(pair) for pair in pairs]  # in the table's order, on all pages
+    pooled = pooled.sort_values(["place", "task", "budget"], kind="stable", ignore_index=True)
+    return pooled.drop(columns="task")
 
 
 def reference(pooled: pd.DataFrame) -> pd.DataFrame:

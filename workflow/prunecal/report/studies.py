@@ -1,10 +1,13 @@
 """The comparison of two studies in words."""
 
 import itertools
+from collections.abc import Mapping
 from operator import itemgetter
+from typing import Any
 
 from prunecal.calibration.catalogue import metric_name
 from prunecal.calibration.constants import LEVEL
+from prunecal.report.html import signed
 from prunecal.statistics.interactions import PRECISION, PRUNING
 from prunecal.statistics.tables import Rows
 
@@ -28,9 +31,8 @@ def findings(rows: Rows) -> dict[str, list[str]]:
             largest = max(sure, key=lambda row: abs(row["interaction"]))
             sentence += (
                 f"; most for {largest['strategy']} at {100 * largest['share']:g} % of the tokens: "
-                f"{largest['in_a']:+.4f} in A, {largest['in_b']:+.4f} in B, "
-                f"difference {largest['interaction']:+.4f} "
-                f"[{largest['ci_low']:+.4f}, {largest['ci_high']:+.4f}]"
+                f"{signed(largest['in_a'], 4)} in A, {signed(largest['in_b'], 4)} in B, "
+                f"{_difference(largest)}"
             )
         said.setdefault(_sides(a, b, cases), []).append(f"{sentence}.")
     return said
@@ -49,6 +51,10 @@ def _precision(cases: Rows, name: str) -> str:
         f"Precision alone: {name} differs in {len(sure)} of {len(cases)} cells (adjusted p < "
         f"{LEVEL:g}); by most for {largest['strategy']} at {100 * largest['share']:g} % of the "
         f"tokens: {largest['in_a']:.4f} in A, {largest['in_b']:.4f} in B, "
-        f"difference {largest['interaction']:+.4f} "
-        f"[{largest['ci_low']:+.4f}, {largest['ci_high']:+.4f}]."
+        f"{_difference(largest)}."
     )
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    size, low, high = (signed(row[key], 4) for key in ("interaction", "ci_low", "ci_high"))
+    return f"difference {size} [{low}, {high}]"
