@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,7 +37,9 @@ ALTERNATIVES = (COLUMN, "candidates")  # of a position
 LOWEST = -9000.0  # APIs write -9999 for a token that is "very unlikely" and not in their list
 SLACK = 0.01  # by which rounded probabilities of the tokens may sum to more than 1
 BLANKS = str.maketrans("▁ĠĊ", "  \n")  # as tokenizers write them
-MARKS = "().:,"  # around an option, as in "(A)" or "Yes."
+MARKS = "().:,[]*`\"'"  # around an option, as in "(A)" or "Yes."
+
+OPENING = re.compile(r"|<[^<>]+>")  # less MARKS: nothing, or a token such as <think>
 
 Entries = list[tuple[Any, Any]]  # token and log-probability
 
@@ -136,6 +140,12 @@ def option_masses(
         if share == 0 and _begins(token, option)
     }
     likeliest = max(tokens, key=lambda token: tokens[token], default="")
+    opening = _bare(likeliest).strip(MARKS)
+    if not _spelled(where, likeliest, options) and OPENING.fullmatch(opening):
+        raise PrunecalError(
+            f"{where} has the likeliest token {likeliest!r}, after which the answer comes; ask for "
+            "answers of one token, such as letters, or give the next position's list"
+        )
     if likeliest in begun:
         raise PrunecalError(
             f"{where} has the likeliest token {likeliest!r}, which only begins its option "
@@ -247,7 +257,7 @@ def _best(entries: Entries) -> Any:
 
 
 def _bare(token: str) -> str:
-    return token.translate(BLANKS).strip()
+    return unicodedata.normalize("NFC", token.translate(BLANKS).strip())
 
 
 def _is_blank(token: Any) -> bool:
@@ -256,7 +266,7 @@ def _is_blank(token: Any) -> bool:
 
 def _same(token: str, option: str) -> bool:
     """Tell whether a token spells an option: blanks and marks do not count, nor case in words."""
-    token, option = _bare(token), option.strip()
+    token, option = _bare(token), unicodedata.normalize("NFC", option.strip())
     if option.isalpha():
         token = token.strip(MARKS)
     return token == option if len(option) == 1 else token.casefold() == option.casefold()
