@@ -332,6 +332,13 @@ def test_an_added_part_or_setting_is_refused(change, fault):
         Decoder(model, head)
 
 
+def test_a_decoder_that_has_returned_its_attentions_is_known():
+    model, head = text_model(*STACKS["llama"])
+    model(torch.tensor([[1, 2]]), output_attentions=True, output_hidden_states=True)
+    assert model.layers[1].self_attn._forward_hooks
+    Decoder(model, head)
+
+
 def test_a_head_that_is_no_linear_map_alone_is_refused():
     class Adapted(torch.nn.Linear):
         """A head whose weight does not tell all that it computes."""

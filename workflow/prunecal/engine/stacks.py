@@ -43,6 +43,7 @@ OTHER_STEPS = (  # of other stacks, likewise
     *("attention_chunk_size", "no_rope_layers", "num_kv_shared_layers"),
     *("qk_layernorm", "use_parallel_residual", "use_qk_norm"),
 )
+RECORDS = "transformers.utils.output_capturing"  # whose hooks, once asked for, keep what they see
 FIXED_ROPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
 
@@ -201,8 +202,12 @@ def _refuse_other_forward(module: nn.Module, backbone: nn.Module, where: str = "
     known = kind.forward.__module__ == kind.__module__ == type(backbone).__module__
     own = "forward" not in module.__dict__
     _require(own and known, module, f"{where}has another forward")
-    hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001
-    _require(not hooks, module, f"{where}has hooks on its forward")
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]  # noqa: SLF001
+    _require(
+        all(getattr(one, "__module__", "") == RECORDS for one in hooks),
+        module,
+        f"{where}has hooks on its forward",
+    )
 
 
 def _require(holds: bool | int | None, module: nn.Module, fault: str) -> None:  # noqa: FBT001
