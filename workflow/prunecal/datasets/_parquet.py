@@ -82,9 +82,10 @@ def find(params: Source) -> tuple[list[Path], str]:
         return files, content_digest(files)
     files = _matching(params.path, params.files) or _matching(params.path, flat)
     if not files:
+        patterns = " or ".join(dict.fromkeys((params.files, flat)))
         raise PrunecalError(
-            f"{params.path} has no file {params.files} or {flat}; give `path:` the folder of a "
-            f"data set in the Hub's layout, or correct `files:`"
+            f"{params.path} has no file {patterns}; give `path:` the folder of a data set in the "
+            "Hub's layout, or correct `files:`"
         )
     _check_parts(files, params.files)
     refuse_links_out(params.path, files)

@@ -97,7 +97,7 @@ def _of_base64(where: str, text: str) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise PrunecalError(
             f"{where} has {brief(text[:60])} as its image, which is neither base64 ({error}) nor "
-            f"the name of a file that ends in {', '.join(SUFFIXES)}"
+            f"the name of a file that ends in {', '.join(SUFFIXES)}; correct it"
         ) from error
 
 

@@ -109,7 +109,10 @@ class Params(Selection):
             if self.options is not None or self.letters is not None:
                 raise ValueError(f"`form: {self.form}` has {OPTIONS[self.form]}; name no others")
         elif (self.options is None) == (self.letters is None):
-            raise ValueError("give either `options:` or, if the question holds them, `letters:`")
+            raise ValueError(
+                "give either `options:` or, if the question holds them, `letters:`; of questions "
+                "without options say `form: yes-no` or `form: short-answer`"
+            )
         if (self.form == "yes-no") < (self.answer_is == "flag"):
             raise ValueError("`answer_is: flag` belongs to `form: yes-no`")
         for key in ("answer_is", "max_new_tokens"):
