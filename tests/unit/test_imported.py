@@ -492,6 +492,8 @@ def test_top_k_lists_are_read_as_programs_return_them(program):
         ({'"A"': 0.6, "**B": 0.2}, "AB", [0.6, 0.2]),
         ({"s\u00ed": 0.6, "no": 0.2}, ["si\u0301", "no"], [0.6, 0.2]),
         ({"(": 0.6, "A": 0.3}, "AB", "has the likeliest token '(', after which the answer comes"),
+        ({"</s>": 0.6, "A": 0.3, "B": 0.1}, "AB", [0.3, 0.1]),  # an answer without words
+        ({"<|im_end|>": 0.6, "A": 0.3, "B": 0.1}, "AB", [0.3, 0.1]),
         ({"<think>": 0.6, "A": 0.3}, "AB", "'<think>', after which the answer comes"),
         ({"gir": 0.6, "dog": 0.3}, ["dog", "giraffe"], "'gir', which only begins its option"),
         ({"A": 0.9, "B": 0.8}, "AB", "sum to 1.7"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,7 +102,7 @@ def refuse_other_reduction(
 
 
 def _is_stage(stage: Any) -> bool:
-    return isinstance(stage, Stage) and all(isinstance(one, int) for one in astuple(stage))
+    return isinstance(stage, Stage) and all(isinstance(one, Integral) for one in astuple(stage))
 
 
 def _refuse_form(what: str, values: Any, shape: Sequence[int], kind: str, meaning: str) -> None:

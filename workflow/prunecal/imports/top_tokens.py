@@ -38,8 +38,8 @@ LOWEST = -9000.0  # APIs write -9999 for a token that is "very unlikely" and not
 SLACK = 0.01  # by which rounded probabilities of the tokens may sum to more than 1
 BLANKS = str.maketrans("▁ĠĊ", "  \n")  # as tokenizers write them
 MARKS = "().:,[]*`\"'"  # around an option, as in "(A)" or "Yes."
-
-OPENING = re.compile(r"|<[^<>]+>")  # less MARKS: nothing, or a token such as <think>
+# less MARKS: nothing, or a token such as <think>, but none that ends an answer
+OPENING = re.compile(r"|<(?!/s>|[^<>]*(end|eo[st]))[^<>]+>")
 
 Entries = list[tuple[Any, Any]]  # token and log-probability
 
