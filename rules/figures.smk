@@ -5,7 +5,6 @@ from prunecal.calibration.catalogue import metric_name
 
 localrules:
     draw_budget,
-    draw_sweep,
     draw_pareto,
     draw_cost,
     draw_forest,
@@ -64,6 +63,7 @@ if SWEPT:
             png=[f"{FIGURES}/sweep_{parameter}.png" for parameter in SWEPT],
         log:
             f"{LOGS}/figures/sweep.log",
+        localrule: True
         params:
             parameters=SWEPT,
             code=code_record("prunecal.figures.sweep", page=True),
