@@ -606,6 +606,11 @@ def test_scores_that_sum_to_one_on_another_scale_alone_are_refused(
         cell(tmp_path, shown(form, lambda x: back(scale(x))))
 
 
+def test_logits_that_hardly_differ_are_no_percent(tmp_path):
+    rows = shown("logits", lambda one: 33.3 + one / 10)
+    assert cell(tmp_path, rows)[0].prediction.size == len(rows)
+
+
 def test_top_k_lists_of_logarithms_to_base_2_are_refused(tmp_path):
     rows = [
         {key: value for key, value in row.items() if key != "log_probabilities"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEAST_ROWS = 5  # with different numbers; fewer may sum to 1 by chance
 APART = 0.05  # by which natural logarithms miss a sum of 1, and the largest of other probabilities
 # misses 1, in rows that tell one scale from another
+HALF = 0.5  # probability that one option has in some row; five logits of about 20 are no percent
 SHARE = 0.9  # of these rows, in which a list of the likeliest tokens has to sum to nearly 1
 CUT_OFF = 0.02  # probability of tokens beyond the end of such a list
 
@@ -75,7 +76,9 @@ def refuse_other_scale(path: Path, form: str, given: Sequence[Sequence[float] | 
             every = (scale.probability(np.array(row)) for row in telling)
             unsure = [one for one in every if one.max() <= 1 - APART]
             sums = np.array([one.sum() for one in unsure])
-            if len(unsure) >= LEAST_ROWS and np.mean(sums >= (low or 1 - scale.slack)) >= share:
+            if len(unsure) < LEAST_ROWS or max(map(max, unsure)) < HALF:
+                continue
+            if np.mean(sums >= (low or 1 - scale.slack)) >= share:
                 raise PrunecalError(
                     f"{path} has {form} that are {scale.kind}, as which they sum to 1 in each row; "
                     f"{scale.remedy}"
