@@ -141,10 +141,9 @@ def test_what_a_killed_job_left_half_written_is_pruned_and_nothing_else(project,
 
 
 def test_results_of_other_code_are_named_until_they_are_made_again(project, undisturbed):
-    package = project.folder / "workflow" / "prunecal"
-    for name in ("engine/batch.py", "strategies/scope.py"):
-        with (package / name).open("a") as file:
-            file.write("\nCHANGED = True\n")
+    with (project.folder / "workflow" / "prunecal" / "engine" / "batch.py").open("a") as file:
+        file.write("\nCHANGED = True\n")
+    project.edit("strategies/scope.py", "CANDIDATES = 4", "CANDIDATES = 5")  # more work alone
     said = project.run("verify", fails=True)
     named = re.findall(r"results/(\S+) was made by other code than this checkout's", said)
     assert "tiny/polls/scope-alpha0/ranking.safetensors" in named
