@@ -25,7 +25,8 @@ FILLERS = ("n/a", "-", "null", "none", "<na>")  # may be a choice, or stand for 
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 WHOLE = re.compile(r"\d{1,9}")
 POINTED = re.compile(r"-?\d+\.0")  # whole, as pandas writes it beside missing values
-ROUNDED = re.compile(r"-?\d(\.\d+)?E\+\d+", re.IGNORECASE)  # a long number, as spreadsheets save it
+# a number of 12 digits or more, as spreadsheets save it
+ROUNDED = re.compile(r"-?\d(\.\d+)?E\+(1[1-9]|[2-9]\d)", re.IGNORECASE)
 QUOTES = re.compile(r"""['"][\s\\]*\w{0,2}['"]""")  # that may end one text and begin another
 LARGEST_FLOAT = 2**53  # from here on some whole numbers are no floats
 
